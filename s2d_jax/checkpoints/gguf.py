@@ -1,0 +1,175 @@
+"""GGUF files of the llama and qwen2 architectures.
+
+A GGUF file holds the tensors of a Hugging Face folder under shorter names, so
+names are translated and `layout` does the rest. One thing differs: llama.cpp
+turns channels 2i and 2i + 1 of a head together where Hugging Face turns i and
+i + H/2, and therefore stores the rows of q and k reordered, in llama only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+from etils import epath
+import numpy as np
+
+from s2d_jax.checkpoints import layout
+from s2d_jax.checkpoints.gguf_file import GGUFFile
+from s2d_jax.errors import UserError
+from s2d_jax.models.config import Llama3Scaling, ModelConfig
+from s2d_jax.models.llama import Params
+from s2d_jax.models.rope import rope_frequencies
+
+_NAMES = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+_ROPE_FACTORS = "rope_freqs.weight"
+
+
+def read(path: epath.PathLike) -> tuple[ModelConfig, Params]:
+  """Reads a GGUF file into a config and a float32 numpy tree.
+
+  Raises:
+    UserError: not a GGUF file, truncated, of another architecture, or with a
+      value or tensor that this package does not compute; it is named.
+  """
+  file = GGUFFile(path)
+  config = _read_config(file)
+  _check_names(file, config)
+  permuted = file.fields["general.architecture"] == "llama"
+
+  def read_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    ours = _gguf_name(name)
+    layout.check_shape(file.path, ours, file.tensors[ours].shape, shape)
+    tensor = file.tensor(ours)
+    if permuted and re.search(r"\.attn_[qk]\.", ours):
+      tensor = _half_split(tensor, config.head_dim)
+    return tensor
+
+  return config, layout.assemble(config, read_tensor)
+
+
+def _gguf_name(name: str) -> str:
+  """model.layers.3.self_attn.q_proj.weight → blk.3.attn_q.weight."""
+  stem, kind = name.rsplit(".", 1)
+  prefix = ""
+  if match := re.fullmatch(r"model\.layers\.(\d+)\.(.*)", stem):
+    prefix, stem = f"blk.{match[1]}.", match[2]
+  return f"{prefix}{_NAMES[stem]}.{kind}"
+
+
+def _half_split(rows: np.ndarray, head_dim: int) -> np.ndarray:
+  """Undoes llama.cpp's order of the rows of each head, pairs side by side."""
+  pairs = rows.reshape(-1, head_dim // 2, 2, *rows.shape[1:])
+  return pairs.swapaxes(1, 2).reshape(rows.shape)
+
+
+def _read_config(file: GGUFFile) -> ModelConfig:
+  family = file.fields.get("general.architecture")
+  if family not in ("llama", "qwen2"):
+    raise UserError(
+        f"{file.path}: architecture {family!r} is not supported; llama and"
+        " qwen2 are"
+    )
+
+  def value(key: str, kind: type, default: Any = None) -> Any:
+    found = file.fields.get(f"{family}.{key}", default)
+    if not isinstance(found, kind):
+      raise UserError(
+          f"{file.path}: {family}.{key} is {found!r} and should be"
+          f" {'a whole number' if kind is int else 'a number'}"
+      )
+    return found
+
+  heads = value("attention.head_count", int)
+  embed_dim = value("embedding_length", int)
+  head_dim = value("attention.key_length", int, embed_dim // max(heads, 1))
+  embedding = file.tensors.get("token_embd.weight")
+  for key, only in {
+      "attention.value_length": (None, head_dim),
+      "rope.dimension_count": (None, head_dim),
+      "rope.scaling.type": (None, "none"),
+      "expert_count": (None, 0),
+      "attention.sliding_window": (None, 0),
+  }.items():
+    found = file.fields.get(f"{family}.{key}")
+    if found not in only:
+      raise UserError(
+          f"{file.path}: {family}.{key} = {found!r} is not supported, only"
+          f" {only[-1]!r}"
+      )
+  try:
+    config = ModelConfig(
+        vocab_size=embedding.shape[0] if embedding else 0,
+        embed_dim=embed_dim,
+        num_layers=value("block_count", int),
+        num_heads=heads,
+        num_kv_heads=value("attention.head_count_kv", int, heads),
+        head_dim=head_dim,
+        mlp_dim=value("feed_forward_length", int),
+        max_context=value("context_length", int),
+        rope_theta=_float32(value("rope.freq_base", float, 10000.0)),
+        rms_eps=_float32(value("attention.layer_norm_rms_epsilon", float)),
+        tie_embeddings="output.weight" not in file.tensors,
+        attention_bias="blk.0.attn_q.bias" in file.tensors,
+    )
+  except (ValueError, ZeroDivisionError) as error:
+    raise UserError(f"{file.path}: {error}") from None
+  if _ROPE_FACTORS in file.tensors:
+    config = dataclasses.replace(config, rope_scaling=_scaling(file, config))
+  return config
+
+
+def _float32(value: float) -> float:
+  """The short decimal that was stored: 1e-5, not 9.999999747378752e-06."""
+  return float(str(np.float32(value)))
+
+
+def _scaling(file: GGUFFile, config: ModelConfig) -> Llama3Scaling:
+  """The scaling whose factors the file holds, one for each pair of channels.
+
+  Of Llama 3's four constants only `factor` differs among the published models,
+  and it is the largest of the factors; all of them are then compared.
+  """
+  factors = file.tensor(_ROPE_FACTORS)
+  scaling = Llama3Scaling(
+      factor=float(factors.max()),
+      low_freq_factor=1.0,
+      high_freq_factor=4.0,
+      original_context=8192,
+  )
+  scaled = dataclasses.replace(config, rope_scaling=scaling)
+  derived = rope_frequencies(config) / rope_frequencies(scaled)
+  if factors.shape != derived.shape or not np.allclose(
+      factors, derived, rtol=1e-4
+  ):
+    raise UserError(
+        f"{file.path}: tensor {_ROPE_FACTORS} is not the frequency scaling of"
+        " Llama 3 (factors 1 and 4, original context 8192), the only one that"
+        " is computed here"
+    )
+  return scaling
+
+
+def _check_names(file: GGUFFile, config: ModelConfig) -> None:
+  wanted = {_gguf_name(tensor.name) for tensor in layout.tensors(config)}
+  if missing := sorted(wanted - set(file.tensors)):
+    raise UserError(f"{file.path}: tensor {missing[0]} is missing")
+  if surplus := sorted(set(file.tensors) - wanted - {_ROPE_FACTORS}):
+    raise UserError(
+        f"{file.path}: tensor {surplus[0]} belongs to something that this"
+        " package does not compute, so the model would not be the same"
+    )

@@ -1,0 +1,210 @@
+"""Hugging Face folders, in and out: safetensors around a config.json."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import TYPE_CHECKING
+
+from etils import epath
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+from safetensors.numpy import save_file
+
+from s2d_jax import records
+from s2d_jax.checkpoints import layout
+from s2d_jax.checkpoints.hf_config import config_values, read_config, read_json
+from s2d_jax.errors import UserError
+from s2d_jax.models.config import ModelConfig
+from s2d_jax.models.llama import Params
+
+if TYPE_CHECKING:  # importing transformers takes seconds
+  from transformers import PreTrainedTokenizerBase
+
+_FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+def read(folder: epath.PathLike) -> tuple[ModelConfig, Params]:
+  config = read_config(folder)
+  return config, read_params(folder, config)
+
+
+def read_params(folder: epath.PathLike, config: ModelConfig) -> Params:
+  """Reads the safetensors of `folder` into a float32 numpy tree.
+
+  Raises:
+    UserError: a file or tensor is missing, damaged, of the wrong shape, not of
+      a float type, or belongs to something that `config` does not compute.
+  """
+  folder = epath.Path(folder)
+  files = _tensor_files(folder)
+  _check_names(folder, files, config)
+  with contextlib.ExitStack() as stack:
+    opened = {
+        file: stack.enter_context(_open(file)) for file in set(files.values())
+    }
+
+    def read_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
+      file = files[name]
+      try:
+        header = opened[file].get_slice(name)
+        layout.check_shape(file, name, header.get_shape(), shape)
+        if header.get_dtype() not in _FLOATS:
+          raise UserError(
+              f"{file}: tensor {name} is of type {header.get_dtype()}; only"
+              f" {', '.join(_FLOATS)} are read, so take the unquantised model"
+          )
+        return opened[file].get_tensor(name)
+      except safetensors.SafetensorError as error:
+        raise _damaged(file, error) from None
+
+    return layout.assemble(config, read_tensor)
+
+
+def write(
+    folder: epath.PathLike,
+    config: ModelConfig,
+    params: Params,
+    tokenizer: PreTrainedTokenizerBase,
+    dtype: str = "float32",
+    max_shard_bytes: float = 5e9,
+) -> None:
+  """Writes a model that transformers loads, complete or not at all.
+
+  Args:
+    folder: a local folder that does not exist yet.
+    config: the architecture.
+    params: numpy or jax arrays; one file's worth is held a second time.
+    tokenizer: saved along with its chat template.
+    dtype: "float32" or "bfloat16".
+    max_shard_bytes: weights larger than this are split over several files.
+  """
+  folder = epath.Path(folder)
+  if dtype not in ("float32", "bfloat16"):
+    raise UserError(f"dtype {dtype!r} is neither float32 nor bfloat16")
+  if folder.exists():
+    raise UserError(
+        f"{folder} exists already; name another folder or delete this one"
+    )
+  temporary = folder.parent / (folder.name + ".tmp")
+  if temporary.exists():  # left by a kill
+    temporary.rmtree()
+  temporary.mkdir(parents=True)
+  _write_tensors(temporary, config, params, jnp.dtype(dtype), max_shard_bytes)
+  special = {
+      key: getattr(tokenizer, key)
+      for key in ("bos_token_id", "eos_token_id", "pad_token_id")
+  }
+  # Transformers 5 reads "dtype", older ones "torch_dtype".
+  dtypes = {"dtype": dtype, "torch_dtype": dtype}
+  values = config_values(config) | special | dtypes
+  _write_json(temporary / "config.json", values)
+  _write_json(temporary / "generation_config.json", special)
+  _write_tokenizer(temporary, tokenizer)
+  temporary.rename(folder)
+
+
+def _write_tensors(folder, config, params, dtype, max_shard_bytes) -> None:
+  shards, size = [[]], 0
+  for tensor in layout.tensors(config):
+    tensor_bytes = int(np.prod(tensor.shape)) * dtype.itemsize
+    if shards[-1] and size + tensor_bytes > max_shard_bytes:
+      shards.append([])
+      size = 0
+    shards[-1].append(tensor)
+    size += tensor_bytes
+
+  weight_map = {}
+  for number, shard in enumerate(shards, start=1):
+    name = "model.safetensors"
+    if len(shards) > 1:
+      name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+    arrays = {
+        tensor.name: layout.extract(params, tensor).astype(dtype, order="C")
+        for tensor in shard
+    }
+    save_file(arrays, folder / name, metadata={"format": "pt"})
+    weight_map |= dict.fromkeys(arrays, name)
+  if len(shards) > 1:
+    total = sum(int(np.prod(t.shape)) for shard in shards for t in shard)
+    _write_json(
+        folder / "model.safetensors.index.json",
+        {
+            "metadata": {"total_size": total * dtype.itemsize},
+            "weight_map": weight_map,
+        },
+    )
+
+
+def _write_tokenizer(folder, tokenizer: PreTrainedTokenizerBase) -> None:
+  tokenizer.save_pretrained(folder)
+  # A class name of transformers 5; the old name is known to both.
+  path = folder / "tokenizer_config.json"
+  values = read_json(path)
+  if values.get("tokenizer_class") == "TokenizersBackend":
+    values["tokenizer_class"] = "PreTrainedTokenizerFast"
+    _write_json(path, values)
+
+
+def _write_json(path: epath.Path, values) -> None:
+  text = json.dumps(values, indent=2, ensure_ascii=False)
+  records.write_text(path, text + "\n")
+
+
+def _tensor_files(folder: epath.Path) -> dict[str, epath.Path]:
+  """In which file each tensor of the folder lies."""
+  single = folder / "model.safetensors"
+  index = folder / "model.safetensors.index.json"
+  if single.exists():
+    with _open(single) as tensors:
+      return dict.fromkeys(tensors.keys(), single)
+  if not index.exists():
+    raise UserError(
+        f"{folder} holds no {single.name} and no {index.name}; weights are"
+        " read from safetensors only"
+    )
+  weight_map = read_json(index).get("weight_map")
+  if not isinstance(weight_map, dict):
+    raise UserError(f"{index} has no weight_map")
+  files = {}
+  for name, shard in weight_map.items():
+    if epath.Path(shard).name != shard:
+      raise UserError(f"{index}: {shard} is not the name of a file beside it")
+    files[name] = folder / shard
+    if not files[name].exists():
+      raise UserError(
+          f"{files[name]} does not exist, but {index.name} says that tensor"
+          f" {name} is in it"
+      )
+  return files
+
+
+def _check_names(folder, files, config: ModelConfig) -> None:
+  wanted = {tensor.name for tensor in layout.tensors(config)}
+  if missing := sorted(wanted - set(files)):
+    raise UserError(
+        f"{folder}: the weights lack tensor {missing[0]} that its config.json"
+        " asks for"
+    )
+  for name in sorted(set(files) - wanted):
+    # Tables of old files, and a second copy of a tied embedding.
+    if name.endswith("rotary_emb.inv_freq") or name == "lm_head.weight":
+      continue
+    raise UserError(
+        f"{files[name]}: tensor {name} belongs to something that this package"
+        " does not compute, so the model would not be the same"
+    )
+
+
+def _open(file: epath.Path):
+  try:
+    return safetensors.safe_open(file, framework="numpy")
+  except (safetensors.SafetensorError, OSError) as error:
+    raise _damaged(file, error) from None
+
+
+def _damaged(file: epath.Path, error: Exception) -> UserError:
+  return UserError(
+      f"{file} is damaged or not complete ({error}); download or copy it again"
+  )

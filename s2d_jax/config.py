@@ -1,0 +1,55 @@
+"""Every setting of a run with its default; a file in configs/ changes some."""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+
+def default() -> ConfigDict:
+  """The settings of a run. Unknown keys are refused from here on."""
+  config = ConfigDict()
+  config.seed = 0
+
+  config.model = ConfigDict()
+  # A short name, a Hub id, a Hugging Face folder, a .gguf file or a workdir.
+  config.model.name = "smollm2-135m-instruct"
+  config.model.dtype = "float32"  # of the products; weights are float32
+
+  # The name of a task and its own options.
+  config.task = ConfigDict({"name": "sycophancy"})
+  config.method = "s2a"
+  # Changes to the templates of the task: prompts.<name>.<field>.
+  config.prompts = ConfigDict()
+
+  config.sampling = ConfigDict()
+  config.sampling.n = 5  # passes of the method an input
+  config.sampling.temperature = 0.7
+  config.sampling.top_k = 0  # 0: off
+  config.sampling.top_p = 1.0  # 1: off
+  config.sampling.min_p = 0.0  # 0: off
+  config.sampling.batch_rows = 128  # samples decoded at once
+
+  config.curation = ConfigDict()
+  # Votes of the winner less those of the runner-up, as a share of all samples.
+  config.curation.min_margin = 0.4
+  # Share of an example's variants that must win with the same answer; 0: off.
+  config.curation.min_agreement = 0.5
+
+  config.finetune = ConfigDict()
+  config.finetune.learning_rate = 2e-5
+  config.finetune.warmup_steps = 4
+  config.finetune.epochs = 1
+  config.finetune.batch_rows = 4  # packed rows a step
+  config.finetune.row_length = 256  # tokens a packed row
+  config.finetune.accumulate = 1  # micro-batches a step
+  config.finetune.weight_decay = 0.0
+  config.finetune.clip_norm = 1.0
+  config.finetune.b1, config.finetune.b2 = 0.9, 0.95
+  config.finetune.remat = "none"  # what backward recomputes: none, dots, full
+  config.finetune.dtype = "float32"  # of the products
+  config.finetune.eval_every = 8  # steps
+  config.finetune.keep = 1  # best checkpoints kept, besides the latest
+
+  config.evaluation = ConfigDict()
+  config.evaluation.n = 5  # passes of the method an input, for mean and vote
+  return config.lock()

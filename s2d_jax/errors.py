@@ -1,0 +1,9 @@
+"""The one exception a user is meant to read."""
+
+
+class UserError(Exception):
+  """A mistake the user can mend: the message says what, where, and what to do.
+
+  Programs print the message as one line and exit with status 1; a library
+  caller catches it like any other exception.
+  """

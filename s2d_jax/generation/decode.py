@@ -1,0 +1,275 @@
+"""The device side of generation: prefill, insert, decode.
+
+A decode batch has S slots of R rows each. A slot holds one prompt, its rows
+hold samples of that prompt: the rows share the prompt's keys and values. B =
+S * R rows, C own tokens a row at most, V vocabulary; L, K, H as in the model.
+
+A row's own keys live in a ring of C columns, and in one step every row writes
+the same column. So a row may start at any step, a finished slot is refilled
+while the others go on, and a step writes one column in place.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, UInt32
+
+from s2d_jax.generation.sampling import sample
+from s2d_jax.models.attention import KeyValues
+from s2d_jax.models.config import ModelConfig
+from s2d_jax.models.llama import Llama, Params
+
+
+class Rows(NamedTuple):
+  """What the host says of each row when its slot is filled."""
+
+  active: Bool[Array, " B"]
+  key: UInt32[Array, "B 2"]  # the sample's own random key
+  limit: Int[Array, " B"]  # most tokens, at most C
+  prefix: Int[Array, " B"]  # number of the shared prefix in front of the prompt
+  stop: Int[Array, " B"]  # row of the stop table
+  knobs: dict[str, Array]  # see `sampling.knobs`
+
+
+class Batch(NamedTuple):
+  """The state of a decode batch."""
+
+  rows: Rows
+  prompt: KeyValues  # [L, S, K, P, H], valid [S, 1, P]
+  keys: Float[Array, "L B K C H"]
+  values: Float[Array, "L B K C H"]
+  logits: Float[Array, "B V"]  # of the token to draw next
+  position: Int[Array, " B"]  # of that token in its sequence
+  start: Int[Array, " B"]  # step at which the row began
+  count: Int[Array, " B"]  # tokens drawn so far
+  tokens: Int[Array, "B C"]
+  logprobs: Float[Array, "B C"]
+  step: Int[Array, ""]
+
+
+class Shared(NamedTuple):
+  """What all rows of a batch have in common."""
+
+  prefix: KeyValues  # every prefix one after another: [L, 1, K, X, H]
+  prefix_number: Int[Array, " X"]  # whose key this is; -1 is padding
+  stop_table: Bool[Array, "Z V"]  # tokens that end a completion
+
+
+class Prefilled(NamedTuple):
+  """Prompts that are ready to be sampled from. Q prompts."""
+
+  prompt: KeyValues  # [L, Q, K, P, H], valid [Q, 1, P]
+  logits: Float[Array, "Q V"]
+  length: Int[Array, " Q"]  # prefix and prompt together
+
+
+def empty_batch(
+    config: ModelConfig, dtype, slots: int, rows: int, prompt: int, own: int
+) -> Batch:
+  """A batch with nothing in it; `prompt` and `own` are lengths in tokens."""
+  batch = slots * rows
+  layers, kv_heads, size = (
+      config.num_layers, config.num_kv_heads, config.head_dim,
+  )  # fmt: skip
+  own_shape = (layers, batch, kv_heads, own, size)
+  prompt_shape = (layers, slots, kv_heads, prompt, size)
+  zeros = lambda dtype=jnp.int32: jnp.zeros(batch, dtype)
+  return Batch(
+      rows=Rows(
+          active=zeros(bool),
+          key=jnp.zeros((batch, 2), jnp.uint32),
+          limit=zeros(),
+          prefix=zeros(),
+          stop=zeros(),
+          knobs={
+              "temperature": zeros(jnp.float32),
+              "top_k": zeros(),
+              "top_p": jnp.ones(batch, jnp.float32),
+              "min_p": zeros(jnp.float32),
+          },
+      ),
+      prompt=KeyValues(
+          jnp.zeros(prompt_shape, dtype),
+          jnp.zeros(prompt_shape, dtype),
+          jnp.zeros((slots, 1, prompt), bool),
+      ),
+      keys=jnp.zeros(own_shape, dtype),
+      values=jnp.zeros(own_shape, dtype),
+      logits=jnp.zeros((batch, config.vocab_size), jnp.float32),
+      position=zeros(),
+      start=zeros(),
+      count=zeros(),
+      tokens=jnp.zeros((batch, own), jnp.int32),
+      logprobs=jnp.zeros((batch, own), jnp.float32),
+      step=jnp.zeros((), jnp.int32),
+  )
+
+
+def prefill(
+    model: Llama,
+    params: Params,
+    tokens: Int[Array, "Q P"],
+    length: Int[Array, " Q"],
+    prefix: Int[Array, " Q"],
+    shared: Shared,
+) -> Prefilled:
+  """Reads prompts, padded on the right to P, behind their shared prefixes."""
+  steps = jnp.arange(tokens.shape[1])
+  before, past = _prefix_past(shared, prefix)
+  hidden, prompt = model.apply(
+      {"params": params},
+      tokens,
+      before[:, None] + steps,
+      (steps < length[:, None]).astype(jnp.int32),
+      [past],
+  )
+  last = jnp.take_along_axis(hidden, (length - 1)[:, None, None], axis=1)[:, 0]
+  logits = model.apply({"params": params}, last, method=Llama.logits)
+  return Prefilled(prompt, logits, before + length)
+
+
+def insert(
+    batch: Batch,
+    prefilled: Prefilled,
+    slots: Int[Array, " S"],
+    source: Int[Array, " S"],
+    rows: Rows,
+) -> Batch:
+  """Puts prompt `source[i]` into slot `slots[i]`; out of range means nowhere.
+
+  `rows` describes all B rows; those of the filled slots are read.
+  """
+  per_slot = batch.start.shape[0] // batch.prompt.valid.shape[0]
+  length = prefilled.prompt.valid.shape[-1]
+
+  def put_prompt(old, new):  # [L, S, K, P, H]
+    return old.at[:, slots, :, :length].set(new[:, source], mode="drop")
+
+  room = batch.prompt.valid.shape[-1] - length
+  valid = jnp.pad(prefilled.prompt.valid, ((0, 0), (0, 0), (0, room)))
+  prompt = KeyValues(
+      put_prompt(batch.prompt.keys, prefilled.prompt.keys),
+      put_prompt(batch.prompt.values, prefilled.prompt.values),
+      batch.prompt.valid.at[slots].set(valid[source], mode="drop"),
+  )
+  index = (slots[:, None] * per_slot + jnp.arange(per_slot)).reshape(-1)
+  put = lambda old, new: old.at[index].set(new, mode="drop")
+  spread = lambda new: jnp.repeat(new[source], per_slot, axis=0)
+  return batch._replace(
+      rows=jax.tree.map(
+          lambda old, new: put(old, new.at[index].get(mode="clip")),
+          batch.rows,
+          jax.tree.map(jnp.asarray, rows),
+      ),
+      prompt=prompt,
+      logits=put(batch.logits, spread(prefilled.logits)),
+      position=put(batch.position, spread(prefilled.length)),
+      start=put(batch.start, batch.step),
+      count=put(batch.count, 0),
+  )
+
+
+def lengthen_prompts(batch: Batch, more: int) -> Batch:
+  """Gives every slot room for `more` prompt tokens."""
+  keys, values, valid = batch.prompt
+  room = ((0, 0),) * 3 + ((0, more), (0, 0))
+  prompt = KeyValues(
+      jnp.pad(keys, room),
+      jnp.pad(values, room),
+      jnp.pad(valid, ((0, 0), (0, 0), (0, more))),
+  )
+  return batch._replace(prompt=prompt)
+
+
+def decode(
+    model: Llama,
+    params: Params,
+    batch: Batch,
+    shared: Shared,
+    keep: Bool[Array, " B"],
+    max_steps: Int[Array, ""],
+    wanted_slots: Int[Array, ""],
+) -> Batch:
+  """Draws tokens until `wanted_slots` slots are free, or for `max_steps`.
+
+  Rows with `keep` False are ended first (the host saw a stop string in them).
+  """
+  slots = batch.prompt.valid.shape[0]
+  active = batch.rows.active & keep
+  batch = batch._replace(rows=batch.rows._replace(active=active))
+  last_step = batch.step + max_steps
+
+  def unfinished(batch: Batch):
+    busy = batch.rows.active.reshape(slots, -1).any(-1)
+    return (
+        (batch.step < last_step) & busy.any() & ((~busy).sum() < wanted_slots)
+    )
+
+  step = lambda batch: _advance(model, params, _draw(batch, shared), shared)
+  return jax.lax.while_loop(unfinished, step, batch)
+
+
+def _draw(batch: Batch, shared: Shared) -> Batch:
+  """Draws one token for each active row and ends the rows it completes."""
+  rows = batch.rows
+
+  def uniform(key, count):
+    key = jax.random.wrap_key_data(key, impl="threefry2x32")
+    return jax.random.uniform(jax.random.fold_in(key, count))
+
+  token, logprob = sample(
+      batch.logits, jax.vmap(uniform)(rows.key, batch.count), rows.knobs
+  )
+  index = jnp.arange(token.shape[0])
+  column = jnp.where(rows.active, batch.count, batch.tokens.shape[1])
+  count = batch.count + rows.active
+  ends = shared.stop_table[rows.stop, token] | (count >= rows.limit)
+  return batch._replace(
+      rows=rows._replace(active=rows.active & ~ends),
+      tokens=batch.tokens.at[index, column].set(token, mode="drop"),
+      logprobs=batch.logprobs.at[index, column].set(logprob, mode="drop"),
+      count=count,
+  )
+
+
+def _advance(
+    model: Llama, params: Params, batch: Batch, shared: Shared
+) -> Batch:
+  """Runs the tokens just drawn through the model: the next logits."""
+  columns = batch.keys.shape[3]
+  last = jnp.maximum(batch.count - 1, 0)
+  token = jnp.take_along_axis(batch.tokens, last[:, None], axis=1)
+  # Column c was last written (step - 1 - c) % C steps before the last step.
+  age = (batch.step - 1 - jnp.arange(columns)) % columns
+  written = batch.step - 1 - age
+  own = (written >= 0) & (written >= batch.start[:, None])
+  _, prefix = _prefix_past(shared, batch.rows.prefix)
+  hidden, new = model.apply(
+      {"params": params},
+      token,
+      batch.position[:, None],
+      jnp.ones_like(token),
+      [prefix, batch.prompt, KeyValues(batch.keys, batch.values, own[:, None])],
+  )
+  column = (0, 0, 0, batch.step % columns, 0)
+  write = jax.lax.dynamic_update_slice
+  return batch._replace(
+      keys=write(batch.keys, new.keys, column),
+      values=write(batch.values, new.values, column),
+      logits=model.apply(
+          {"params": params}, hidden[:, 0], method=Llama.logits
+      ),
+      position=batch.position + 1,
+      step=batch.step + 1,
+  )
+
+
+def _prefix_past(
+    shared: Shared, number: Int[Array, " B"]
+) -> tuple[Int[Array, " B"], KeyValues]:
+  """Length of each row's prefix, and the prefixes as that row may see them."""
+  seen = shared.prefix_number == number[:, None]
+  return seen.sum(-1), shared.prefix._replace(valid=seen[None])

@@ -1,0 +1,67 @@
+"""Token prefixes that many prompts begin with, read once.
+
+A system message or a few worked examples stand in front of every prompt of a
+run. Their keys and values lie one after another in one store that all rows of
+a batch see through a mask, so a row costs no copy of its prefix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from s2d_jax.models.attention import KeyValues
+from s2d_jax.models.config import ModelConfig
+
+NONE = -2  # number of the prefix of a prompt that has none
+_PADDING = -1
+
+
+class PrefixStore:
+  """Prefixes by number, and their keys and values side by side.
+
+  Attributes:
+    keys_values: [L, 1, K, X, H]; callers make `valid` from `numbers`.
+    numbers: whose key each of the X is; padding belongs to nobody.
+  """
+
+  def __init__(self, config: ModelConfig, dtype):
+    shape = (config.num_layers, 1, config.num_kv_heads, 16, config.head_dim)
+    empty = jnp.zeros(shape, dtype)
+    self.keys_values = KeyValues(empty, empty, jnp.zeros((1, 1, 16), bool))
+    self.numbers = np.full(16, _PADDING, np.int32)
+    self._prefixes: list[tuple[int, ...]] = []
+
+  def add(
+      self, prefix: Sequence[int], read: Callable[[tuple[int, ...]], KeyValues]
+  ) -> bool:
+    """Reads a prefix unless it is there already; says whether it was new."""
+    prefix = tuple(prefix)
+    if not prefix or prefix in self._prefixes:
+      return False
+    new = read(prefix)
+    length = new.keys.shape[-2]
+    numbers = np.full(length, _PADDING, np.int32)
+    numbers[: len(prefix)] = len(self._prefixes)
+    old = self.keys_values
+    join = [old.keys, new.keys], [old.values, new.values]
+    if not self._prefixes:  # the padding it began with is in nobody's way
+      join = [new.keys], [new.values]
+      self.numbers = self.numbers[:0]
+    self.numbers = np.concatenate([self.numbers, numbers])
+    keys, values = (jnp.concatenate(parts, axis=-2) for parts in join)
+    self.keys_values = KeyValues(keys, values, jnp.ones((1, 1, 1), bool))
+    self._prefixes.append(prefix)
+    return True
+
+  def match(self, tokens: Sequence[int]) -> tuple[int, int]:
+    """Number and length of the longest stored proper prefix of `tokens`."""
+    tokens = tuple(tokens)
+    number, length = NONE, 0
+    for candidate, prefix in enumerate(self._prefixes):
+      size = len(prefix)
+      if length < size < len(tokens) and tokens[:size] == prefix:
+        number, length = candidate, size
+    return number, length

@@ -1,0 +1,139 @@
+"""A language model for notebooks: load, generate, score, save."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import functools
+
+from etils import epath
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, DTypeLike, Float, Int
+import numpy as np
+
+from s2d_jax.checkpoints import hf, pretrained
+from s2d_jax.checkpoints.pretrained import Pretrained
+from s2d_jax.errors import UserError
+from s2d_jax.generation import chat as chats
+from s2d_jax.generation.engine import Completion, Engine, Request, random_key
+from s2d_jax.generation.sampling import Sampling
+from s2d_jax.models.llama import Llama
+from s2d_jax.parallel.mesh import make_mesh
+
+
+class LanguageModel:
+  """A model, its weights and its tokenizer.
+
+      lm = LanguageModel.load("smollm2-135m-instruct")
+      lm.generate(["What is the capital of Peru?"], n=8, chat=True)
+  """
+
+  def __init__(self, model: Pretrained, dtype: DTypeLike = jnp.float32):
+    self.config = model.config
+    self.tokenizer = model.tokenizer
+    self.params = model.on_device(make_mesh()).params
+    self._llama = Llama(model.config, dtype)
+
+  @classmethod
+  def load(
+      cls, name: epath.PathLike, dtype: DTypeLike = jnp.float32
+  ) -> LanguageModel:
+    """Loads a name, a Hugging Face folder, a .gguf file or a run's folder.
+
+    Args:
+      name: for instance "smollm2-135m-instruct", "org/model" on the Hub,
+        "model.gguf", "runs/quickstart" or "runs/quickstart/checkpoints/20".
+      dtype: of the products; the weights are float32.
+    """
+    return cls(pretrained.load(name), dtype)
+
+  def generate(
+      self,
+      prompts: Sequence[str],
+      n: int = 1,
+      *,
+      temperature: float = 1.0,
+      top_k: int = 0,
+      top_p: float = 1.0,
+      min_p: float = 0.0,
+      max_new_tokens: int = 64,
+      stop: Sequence[str] = (),
+      seed: int = 0,
+      chat: bool = False,
+      batch_rows: int = 64,
+  ) -> list[list[Completion]]:
+    """Draws n completions of each prompt.
+
+    Sample i of a prompt depends on the prompt, the seed and i alone.
+
+    Args:
+      prompts: texts.
+      n: completions a prompt.
+      temperature: 0 is greedy; for the filters see `Sampling`.
+      top_k: see `Sampling`.
+      top_p: see `Sampling`.
+      min_p: see `Sampling`.
+      max_new_tokens: longest completion, in tokens.
+      stop: strings that end a completion.
+      seed: another seed, other samples.
+      chat: puts each prompt into the chat template as a user's message.
+      batch_rows: completions decoded at once.
+
+    Returns:
+      For each prompt its n completions: text, tokens, logprob, finish_reason.
+    """
+    sampling = Sampling(
+        temperature, top_k, top_p, min_p, max_new_tokens, tuple(stop)
+    )
+    rows = max(1, min(n, batch_rows))
+    slots = max(1, min(len(prompts) * -(-n // rows), batch_rows // rows))
+    engine = Engine(
+        self._llama,
+        self.params,
+        self.tokenizer,
+        chats.end_tokens(self.tokenizer),
+        slots=slots,
+        rows=rows,
+        max_new_tokens=max_new_tokens,
+    )
+    for index, prompt in enumerate(prompts):
+      tokens = self._encode(prompt, chat)
+      for sample in range(n):
+        key = random_key(seed, prompt, sample)
+        engine.submit(Request(tokens, key, sampling, (index, sample)))
+    completions: list[list] = [[None] * n for _ in prompts]
+    while engine.busy:
+      for (index, sample), completion in engine.step():
+        completions[index][sample] = completion
+    return completions
+
+  def logits(self, token_ids: Int[np.ndarray, "B T"]) -> Float[Array, "B T V"]:
+    """Scores of every next token, float32, for sequences without padding."""
+    tokens = jnp.atleast_2d(jnp.asarray(token_ids, jnp.int32))
+    if tokens.shape[1] > self.config.max_context:
+      raise UserError(
+          f"{tokens.shape[1]} tokens do not fit the model's window of"
+          f" {self.config.max_context}"
+      )
+    return _logits(self._llama, self.params, tokens)
+
+  def save_pretrained(
+      self, folder: epath.PathLike, dtype: str = "float32"
+  ) -> None:
+    """Writes a Hugging Face folder that transformers loads."""
+    hf.write(folder, self.config, self.params, self.tokenizer, dtype)
+
+  def _encode(self, prompt: str, chat: bool) -> tuple[int, ...]:
+    if not chat:
+      return tuple(self.tokenizer(prompt)["input_ids"])
+    message = {"role": "user", "content": prompt}
+    text = chats.render(self.tokenizer, [message])
+    return chats.encode(self.tokenizer, text)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _logits(llama: Llama, params, tokens):
+  steps = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+  variables = {"params": params}
+  hidden, _ = llama.apply(variables, tokens, steps, jnp.ones_like(tokens))
+  return llama.apply(variables, hidden, method=Llama.logits)

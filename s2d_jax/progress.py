@@ -1,0 +1,67 @@
+"""Progress of long work: a bar on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress as Bar,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress:
+  """Counts up to `total`; shows the rate and the time left.
+
+      with Progress("sample", total=2400, unit="passes") as progress:
+        for result in results:
+          progress.advance(1, status="kept 61 %")
+  """
+
+  def __init__(self, label: str, total: int, unit: str, quiet: bool = False):
+    self._label, self._total, self._unit = label, total, unit
+    self._done = 0
+    self._console = Console(stderr=True, quiet=quiet)
+    self._bar = Bar(
+        TextColumn(label),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit + "  {task.fields[status]}"),
+        TimeRemainingColumn(),
+        console=self._console,
+        disable=not self._console.is_terminal,
+    )
+    self._task = self._bar.add_task("", total=total, status="")
+
+  def __enter__(self) -> Progress:
+    self._began = self._shown = time.monotonic()
+    self._bar.start()
+    return self
+
+  def __exit__(self, *unused) -> None:
+    self._bar.stop()
+
+  def advance(self, count: int, status: str = "") -> None:
+    """Notes `count` more done; `status` stands beside the figures."""
+    now = time.monotonic()
+    self._done += count
+    self._bar.update(self._task, advance=count, status=status)
+    due = now - self._shown > _SECONDS_BETWEEN_LINES or (
+        self._done == self._total
+    )
+    if due and not self._console.is_terminal:
+      rate = self._done / (now - self._began)
+      left = (self._total - self._done) / rate
+      self._console.print(
+          f"{self._label} {self._done}/{self._total} {self._unit} "
+          f" {rate:,.1f} a second  {left:,.0f} s left  {status}".rstrip(),
+          highlight=False,
+          soft_wrap=True,
+      )
+      self._shown = now

@@ -1,0 +1,113 @@
+"""JSON Lines on disk: append, resume after a kill, read, replace whole.
+
+Two ways of writing, for two kinds of file. A file that is made at once
+(`write`) appears complete or not at all: temporary name, then rename. A file
+that grows for minutes (`Appender`) is flushed line by line; a kill can leave
+half a line at its end, which the next `Appender` cuts off before it goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+import json
+import time
+from typing import Any
+
+from etils import epath
+
+from s2d_jax.errors import UserError
+
+Record = dict[str, Any]
+
+
+def dumps(record: Record) -> str:
+  """One record as one line: the same record always gives the same bytes."""
+  return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+
+
+def read(path: epath.PathLike) -> Iterator[Record]:
+  """Yields the records of a finished file; names the line that is broken."""
+  path = epath.Path(path)
+  if not path.exists():
+    raise UserError(f"{path} does not exist")
+  with path.open("r") as lines:
+    for number, line in enumerate(lines, start=1):
+      if not line.strip():
+        continue
+      try:
+        record = json.loads(line)
+      except ValueError as error:
+        raise UserError(
+            f"{path}, line {number} is not valid JSON ({error}); mend or delete"
+            " that line"
+        ) from None
+      if not isinstance(record, dict):
+        raise UserError(f"{path}, line {number} is not a JSON object")
+      yield record
+
+
+def write_text(path: epath.PathLike, text: str) -> None:
+  """Writes a whole text file under a temporary name, then renames it."""
+  path = epath.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.parent / (path.name + ".tmp")
+  temporary.write_text(text)
+  temporary.replace(path)
+
+
+def write(path: epath.PathLike, records: Iterable[Record]) -> None:
+  """Writes a whole JSONL file; it appears complete or not at all."""
+  write_text(path, "".join(dumps(record) + "\n" for record in records))
+
+
+class Appender:
+  """A growing JSONL file that outlives kills.
+
+  `recovered` holds the records that were already there. A last line cut by a
+  kill is dropped; a broken line before it is an error, since only a person can
+  have made it. Object stores cannot append, so there the whole file is
+  rewritten every `interval` seconds and at the end.
+  """
+
+  def __init__(self, path: epath.PathLike, interval: float = 20.0):
+    self._path = epath.Path(path)
+    self._interval = interval
+    self._written = time.monotonic()
+    self._path.parent.mkdir(parents=True, exist_ok=True)
+    if self._path.exists():
+      text = self._path.read_text()
+      whole, newline, half = text.rpartition("\n")
+      if half:
+        write_text(self._path, whole + newline)
+      self.recovered = list(read(self._path))
+    else:
+      self.recovered = []
+    self._remote = "://" in str(path)
+    self._lines = [dumps(r) + "\n" for r in self.recovered if self._remote]
+    self._file = None if self._remote else self._path.open("a")
+
+  def append(self, record: Record) -> None:
+    line = dumps(record) + "\n"
+    if self._file is not None:
+      self._file.write(line)
+      self._file.flush()
+      return
+    self._lines.append(line)
+    if time.monotonic() - self._written > self._interval:
+      self._rewrite()
+
+  def _rewrite(self) -> None:
+    write_text(self._path, "".join(self._lines))
+    self._written = time.monotonic()
+
+  def close(self) -> None:
+    if self._file is not None:
+      self._file.close()
+    else:
+      self._rewrite()
+
+  def __enter__(self) -> Appender:
+    return self
+
+  def __exit__(self, *unused) -> None:
+    self.close()

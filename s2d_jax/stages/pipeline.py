@@ -1,0 +1,43 @@
+"""The whole run: prepare, sample, curate, finetune, evaluate, report.
+
+Each stage that is done is passed over, and each that was killed goes on where
+it was: the same command again is all it takes.
+"""
+
+from __future__ import annotations
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from s2d_jax.stages import (
+    curate,
+    evaluate,
+    finetune,
+    prepare,
+    program,
+    report,
+    sample,
+)
+
+
+def run(config: ConfigDict, workdir: epath.Path) -> None:
+  """Runs the stages in one process; they share the model while they can."""
+  stages = (
+      prepare.run,
+      sample.run,
+      curate.run,
+      evaluate.run_base,
+      finetune.run,
+      evaluate.run_distilled,
+      report.run,
+  )
+  for stage in stages:
+    stage(config, workdir)
+
+
+def main() -> None:
+  program.main(run, __doc__)
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,31 @@
+"""Makes the examples of a run: examples/{train,valid,test}.jsonl."""
+
+from __future__ import annotations
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from s2d_jax import records
+from s2d_jax.stages import program, setup
+
+
+@program.stage("prepare")
+def run(config: ConfigDict, workdir: epath.Path) -> str:
+  """Writes the task's examples; labels stay in there, for the evaluation."""
+  task = setup.task_of(config)
+  setup.method_of(config)
+  setup.prompts_of(config, task)
+  splits = task.examples()
+  for split, examples in splits.items():
+    path = setup.examples_path(workdir, split)
+    records.write(path, (example.to_record() for example in examples))
+  counts = ", ".join(f"{len(splits[s])} {s}" for s in ("train", "valid", "test"))
+  return f"{counts} examples in {len(task.variants)} forms each"
+
+
+def main() -> None:
+  program.main(run, __doc__)
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,207 @@
+"""What every stage's program shares: flags, the workdir, errors for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import difflib
+import json
+import os
+import runpy
+import sys
+import time
+
+from absl import app, flags
+from etils import epath
+from ml_collections import ConfigDict, config_flags
+
+from s2d_jax import records
+from s2d_jax.config import default
+from s2d_jax.errors import UserError
+from s2d_jax.stages import setup
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "File with get_config(), for instance configs/quickstart.py. Any setting"
+    " can be changed behind it: --config.sampling.n=8",
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run, local or gs://; made if missing."
+)
+
+Stage = Callable[[ConfigDict, epath.Path], None]
+
+
+def main(run: Stage, description: str) -> None:
+  """Runs a stage as a program with `--config` and `--workdir`.
+
+  Args:
+    run: the stage.
+    description: what `--help` prints first.
+  """
+
+  def start(argv: Sequence[str]) -> None:
+    del argv
+    config = _CONFIG.value
+    if config is None or not _WORKDIR.value:
+      raise UserError(
+          "give --config=FILE and --workdir=FOLDER, for instance"
+          " --config=configs/quickstart.py --workdir=runs/quickstart"
+      )
+    setup.check(config)
+    workdir = epath.Path(_WORKDIR.value)
+    claim_workdir(config, workdir)
+    run(config, workdir)
+
+  run_program(start, description, ("config", "workdir"))
+
+
+def run_program(
+    start: Callable[[Sequence[str]], None],
+    description: str,
+    flag_names: Sequence[str],
+) -> None:
+  """`app.run` for people: a full --help, and mistakes as one line.
+
+  A user's mistake ends the process with status 1, Ctrl-C with 130.
+  """
+
+  def parse(argv: Sequence[str]) -> list[str]:
+    if {"--help", "-h", "-help"} & set(argv):
+      print(_help(description, flag_names))
+      sys.exit(0)
+    return _parse_flags(argv)
+
+  try:
+    app.run(start, flags_parser=parse)
+  except UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(1)
+  except KeyboardInterrupt:
+    print("\nstopped; run the same command again to go on", file=sys.stderr)
+    sys.exit(130)
+
+
+def _help(description: str, flag_names: Sequence[str]) -> str:
+  lines = [description.strip(), "", "flags:"]
+  lines += [f"  --{name}: {flags.FLAGS[name].help}" for name in flag_names]
+  if "config" in flag_names:
+    lines += ["", "settings, with their defaults:"]
+    settings = _flatten(default())
+    lines += [f"  --config.{name}={value}" for name, value in settings.items()]
+  return "\n".join(lines)
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+  _check_settings(argv)
+  try:
+    rest = flags.FLAGS(list(argv))
+  except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as e:
+    raise UserError(" ".join(str(e).split())) from None
+  if len(rest) > 1:
+    raise UserError(f"{rest[1]!r} is not a flag; flags begin with --")
+  return rest
+
+
+def _check_settings(argv: Sequence[str]) -> None:
+  """Loads the config file and looks up every `--config.name` on the line.
+
+  The flag parser would answer a mistake in either with a stack trace.
+  """
+  given = dict(argument.lstrip("-").partition("=")[::2] for argument in argv)
+  path = given.get("config", "")
+  if not path:
+    return
+  if not os.path.isfile(path):
+    raise UserError(f"--config={path}: there is no such file")
+  try:
+    config = runpy.run_path(path)["get_config"]()
+  except Exception as error:  # whatever the user's file does
+    reason = " ".join(str(error).strip("'\"").split())
+    raise UserError(
+        f"{path} does not load ({type(error).__name__}: {reason}); mend it"
+    ) from None
+  known = list(_flatten(config))
+  for name in given:
+    setting = name.removeprefix("config.")
+    if name.startswith("config.") and setting not in known:
+      nearest = difflib.get_close_matches(setting, known, n=1, cutoff=0.0)
+      raise UserError(
+          f"config.{setting} is not a setting of {path}; did you mean"
+          f" config.{nearest[0]}?"
+      )
+
+
+def _flatten(config: ConfigDict, prefix: str = "") -> dict[str, object]:
+  flat = {}
+  for key, value in config.items():
+    if isinstance(value, ConfigDict):
+      flat |= _flatten(value, f"{prefix}{key}.")
+    else:
+      flat[prefix + key] = value
+  return flat
+
+
+def claim_workdir(config: ConfigDict, workdir: epath.Path) -> None:
+  """Writes config.json, or checks that the folder is of the same run."""
+  path = workdir / "config.json"
+  wanted = json.loads(config.to_json())
+  if path.exists():
+    try:
+      found = json.loads(path.read_text())
+    except ValueError:
+      raise UserError(
+          f"{path} is not valid JSON; delete it if this folder is yours to use"
+      ) from None
+    if found != wanted:
+      raise UserError(
+          f"{workdir} holds a run with other settings"
+          f" ({_difference(found, wanted)}); use another --workdir"
+      )
+    return
+  try:
+    records.write_text(path, json.dumps(wanted, indent=2) + "\n")
+  except OSError as error:
+    raise UserError(
+        f"{workdir} cannot be written ({error.strerror or error}); choose"
+        " another --workdir"
+    ) from None
+
+
+def _difference(found: dict, wanted: dict) -> str:
+  old, new = _flatten(ConfigDict(found)), _flatten(ConfigDict(wanted))
+  changed = [
+      f"{name}: {old.get(name, 'absent')} there,"
+      f" {new.get(name, 'absent')} here"
+      for name in sorted(old.keys() | new.keys())
+      if old.get(name) != new.get(name)
+  ]
+  return "; ".join(changed)
+
+
+def stage(name: str) -> Callable[[Callable[..., str]], Stage]:
+  """Makes `(config, workdir) -> summary` a stage that is done once.
+
+  The summary is printed, and kept in done/<name>.json, which marks the stage
+  as complete: started again, it says so and returns.
+  """
+
+  def decorate(function: Callable[..., str]) -> Stage:
+    def run(config: ConfigDict, workdir: epath.Path) -> None:
+      mark = epath.Path(workdir) / "done" / f"{name}.json"
+      if mark.exists():
+        summary = json.loads(mark.read_text())["summary"]
+        print(f"{name}: done already: {summary}", flush=True)
+        return
+      began = time.monotonic()
+      summary = function(config, epath.Path(workdir))
+      seconds = round(time.monotonic() - began, 1)
+      records.write_text(
+          mark, json.dumps({"summary": summary, "seconds": seconds}) + "\n"
+      )
+      print(f"{name}: {summary} ({seconds} s)", flush=True)
+
+    run.__doc__ = function.__doc__
+    return run
+
+  return decorate

@@ -1,0 +1,80 @@
+"""What the rest of the package needs of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any, Protocol
+
+from s2d_jax import records
+from s2d_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+  """One input. `label` is for evaluation: curation never sees it."""
+
+  id: str
+  task: str
+  inputs: Mapping[str, Any]
+  label: Any = None
+
+  def to_record(self) -> records.Record:
+    record = dataclasses.asdict(self)
+    return record if self.label is not None else record | {"label": None}
+
+
+class Task(Protocol):
+  """A kind of input: its wording, what its answers are, how they score.
+
+  An example may be put in several ways that must not change its answer: its
+  variants. Nothing but `score` and `examples` may read a label.
+  """
+
+  name: str
+  # Variants of every example; results are reported apart for each.
+  variants: tuple[str, ...]
+  # Templates: "system1", and those of the methods it is meant for.
+  prompts: Mapping[str, Any]
+  # The variant asked straight, and the one meant to lead astray: for the
+  # headline of the report.
+  plain: str
+  biased: str
+
+  def examples(self) -> dict[str, list[Example]]:
+    """The examples of the splits train, valid and test."""
+
+  def text(self, example: Example, variant: str) -> str:
+    """What the user says."""
+
+  def answer(self, example: Example, reply: str) -> str | None:
+    """The normalised answer in a reply, None where there is none to find."""
+
+  def score(
+      self, example: Example, variant: str, answer: str | None
+  ) -> dict[str, float]:
+    """Metrics of one answer, each 0 or 1; uses the label."""
+
+
+def read_examples(path) -> list[Example]:
+  """Reads a file of examples; names the line that is not one."""
+  examples, seen = [], {}
+  for number, record in enumerate(records.read(path), start=1):
+    missing = {"id", "task", "inputs"} - record.keys()
+    if missing:
+      raise UserError(
+          f"{path}, record {number} has no {min(missing)!r}; an example needs"
+          " id, task and inputs"
+      )
+    known = {field.name for field in dataclasses.fields(Example)}
+    example = Example(**{k: v for k, v in record.items() if k in known})
+    if example.id in seen:
+      raise UserError(
+          f"{path}, records {seen[example.id]} and {number} have the same id"
+          f" {example.id!r}; ids must be unique"
+      )
+    seen[example.id] = number
+    examples.append(example)
+  if not examples:
+    raise UserError(f"{path} has no examples; delete it to have it made anew")
+  return examples

