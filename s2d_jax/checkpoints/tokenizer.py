@@ -186,7 +186,8 @@ def _sentencepiece(fields: dict[str, Any]) -> Tokenizer:
       )
   )
   steps = [normalizers.Replace(" ", "▁")]
-  decode = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+  decode = [decoders.Replace("▁", " ")]
+  decode += [decoders.ByteFallback(), decoders.Fuse()]
   if fields.get("add_space_prefix", True):
     steps.insert(0, normalizers.Prepend("▁"))
     decode.append(decoders.Strip(" ", 1, 0))

@@ -226,9 +226,8 @@ class Engine:
       numbers[index], start = self._prefixes.match(prompt)
       lengths[index] = len(prompt) - start
       tokens[index, : lengths[index]] = prompt[start:]
-      requests = self._queue.pop(prompt)
-      for first in range(0, len(requests), self._rows):
-        self._seat(free[filled], requests[first : first + self._rows])
+      for group in self._take(prompt, len(free) - filled):
+        self._seat(free[filled], group)
         slots[filled], source[filled] = free[filled], index
         filled += 1
     rows = self._describe()
@@ -250,6 +249,15 @@ class Engine:
       if len(picked) == self._width or not free:
         break
     return picked, length
+
+  def _take(self, prompt: tuple[int, ...], slots: int) -> list[list[Request]]:
+    """Takes a prompt's requests off the queue, a list for each slot."""
+    requests = self._queue.pop(prompt)
+    room = slots * self._rows
+    if len(requests) > room:  # more samples than the whole batch holds
+      self._queue[prompt] = requests[room:]
+    starts = range(0, min(len(requests), room), self._rows)
+    return [requests[start : start + self._rows] for start in starts]
 
   def _seat(self, slot: int, requests: list[Request]) -> None:
     first = slot * self._rows

@@ -61,6 +61,7 @@ def _record(task: Task, example: Example, result: Result) -> records.Record:
           "text": step.completion.text,
           "tokens": len(step.completion.tokens),
           "logprob": round(step.completion.logprob, 4),
+          "finish": step.completion.finish_reason,
       }
       for step in result.steps
   ]

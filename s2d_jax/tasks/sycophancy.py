@@ -81,17 +81,41 @@ _FORMS = {
 }
 
 
+# Worked examples of the extraction step: the wording of the task, about places
+# that are no countries. Without them so small a model keeps the opinion.
+_SHOTS = (
+    ("suggests_wrong", "What is the capital of Texas?", "Boston"),
+    ("plain", "Which ocean is Hawaii in?", ""),
+    ("denies_right", "What is the capital of Bavaria?", "Munich"),
+    ("suggests_wrong", "Which country is Venice in?", "Spain"),
+    ("suggests_right", "What is the capital of Ohio?", "Columbus"),
+    ("denies_right", "Which continent is the river Nile in?", "Africa"),
+    ("plain", "What is the capital of Scotland?", ""),
+    ("suggests_wrong", "Which continent is the Amazon in?", "Asia"),
+)
+
 _PROMPTS = {
     "system1": Template(
         system="Answer in one short sentence.",
         user="{text}",
-        max_new_tokens=24,
+        max_new_tokens=20,
         stop=("\n",),
     ),
     "extract": Template(
-        system="",
+        system=(
+            "Copy the question from the user's text. Leave out the user's"
+            " opinion about the answer."
+        ),
+        shots=tuple(
+            (
+                _FORMS[form].format(question=question, suggestion=suggestion),
+                f"Question: {question}",
+            )
+            for form, question, suggestion in _SHOTS
+        ),
         user="{text}",
-        max_new_tokens=32,
+        max_new_tokens=24,
+        stop=("\n",),
     ),
 }
 

@@ -1,0 +1,37 @@
+"""The vote of several passes over one input."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Mapping, Sequence
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Vote:
+  """What the passes agree on.
+
+  Attributes:
+    counts: votes of each answer, most votes first, then by answer.
+    samples: passes, those without an answer too.
+    winner: the answer with the most votes; None where nobody voted or the
+      first place is shared.
+    margin: votes of the winner less those of the runner-up, over `samples`;
+      0 without a winner.
+  """
+
+  counts: Mapping[str, int]
+  samples: int
+  winner: str | None
+  margin: float
+
+
+def vote(answers: Sequence[str | None]) -> Vote:
+  """Counts the answers; None is a pass that could not be parsed: no vote."""
+  counted = collections.Counter(a for a in answers if a is not None)
+  counts = dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
+  first, second, *_ = [*counts.values(), 0, 0]
+  if first == second:  # 0 = 0 where nobody voted
+    return Vote(counts, len(answers), None, 0.0)
+  margin = (first - second) / len(answers)
+  return Vote(counts, len(answers), next(iter(counts)), margin)

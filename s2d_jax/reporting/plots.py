@@ -1,0 +1,304 @@
+"""The pictures of the report, each for a light and for a dark page."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Sequence
+import dataclasses
+import io
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import (
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullLocator,
+    PercentFormatter,
+)
+
+from s2d_jax.curation.curve import Point
+from s2d_jax.records import Record
+from s2d_jax.reporting.table import Table, spoken
+
+_INCHES = (5.4, 3.5)
+_DPI = 170
+_PERCENT = PercentFormatter(1.0, decimals=0, symbol=" %")
+
+
+@dataclasses.dataclass(frozen=True)
+class Theme:
+  """Colours; `kinds` by kind of row, told apart by the colour-blind too."""
+
+  surface: str
+  ink: str
+  muted: str
+  grid: str
+  kinds: dict[str, str]
+  right: str
+  wrong: str
+
+
+LIGHT = Theme(
+    surface="#ffffff",
+    ink="#1f1e1b",
+    muted="#6d685f",
+    grid="#e6e2da",
+    kinds={
+        "system1": "#8d877c",
+        "single": "#7fb2d9",
+        "vote": "#1f6aa5",
+        "distilled": "#c9501a",
+    },
+    right="#1f6aa5",
+    wrong="#e39a6b",
+)
+DARK = Theme(
+    surface="#201f1c",
+    ink="#ece8e1",
+    muted="#a49d92",
+    grid="#3a3732",
+    kinds={
+        "system1": "#9c958a",
+        "single": "#5d8db3",
+        "vote": "#a3d0f5",
+        "distilled": "#f2874d",
+    },
+    right="#6fabd9",
+    wrong="#c4703d",
+)
+
+Draw = Callable[[Axes, Theme], None]
+
+
+def render(draw: Draw, theme: Theme) -> bytes:
+  """A picture as PNG; the same data give the same bytes."""
+  style = {
+      "axes.edgecolor": theme.grid,
+      "axes.labelcolor": theme.muted,
+      "axes.spines.right": False,
+      "axes.spines.top": False,
+      "axes.axisbelow": True,
+      "font.family": "sans-serif",
+      "font.size": 9.5,
+      "grid.color": theme.grid,
+      "legend.frameon": False,
+      "text.color": theme.ink,
+      "text.parse_math": False,  # a name may hold a dollar sign
+      "xtick.color": theme.muted,
+      "ytick.color": theme.muted,
+      "xtick.major.size": 0,
+      "ytick.major.size": 0,
+      "xtick.minor.size": 0,
+  }
+  with matplotlib.rc_context(style):
+    figure = Figure(_INCHES, layout="constrained", facecolor=theme.surface)
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(facecolor=theme.surface)
+    draw(axes, theme)
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=_DPI, metadata={"Software": None})
+  return png.getvalue()
+
+
+def accuracy_by_form(table: Table) -> Draw:
+  """Dots with 95 % intervals, a band for each form."""
+
+  def draw(axes: Axes, theme: Theme) -> None:
+    step = 0.72 / max(len(table.rows), 1)
+    for index, row in enumerate(table.rows):
+      offset = (index - (len(table.rows) - 1) / 2) * step
+      places = [i for i, s in enumerate(table.splits) if s in row.accuracy]
+      cells = [row.accuracy[table.splits[i]] for i in places]
+      axes.errorbar(
+          [cell.value for cell in cells],
+          [place + offset for place in places],
+          xerr=_error_bars(cells),
+          fmt="o",
+          markersize=5.5,
+          elinewidth=1.6,
+          color=theme.kinds[row.kind],
+          label=row.label,
+      )
+    for edge in range(1, len(table.splits)):
+      axes.axhline(edge - 0.5, color=theme.grid, linewidth=0.8)
+    axes.set_yticks(range(len(table.splits)), map(spoken, table.splits))
+    axes.set_ylim(len(table.splits) - 0.5, -0.5)
+    axes.tick_params(axis="y", labelcolor=theme.ink)
+    axes.set_xlim(0, 1)
+    axes.xaxis.set_major_formatter(_PERCENT)
+    axes.set_xlabel("right answers, with 95 % interval")
+    axes.grid(axis="x")
+    axes.spines["left"].set_visible(False)
+    axes.figure.legend(
+        *axes.get_legend_handles_labels(),
+        loc="outside upper center",
+        ncols=4,
+        fontsize=8.5,
+        handletextpad=0.1,
+        columnspacing=1.0,
+    )
+
+  return draw
+
+
+def accuracy_by_tokens(table: Table, plain: str) -> Draw:
+  """What an answer costs and what it is worth: full biased, hollow plain."""
+
+  def draw(axes: Axes, theme: Theme) -> None:
+    for row in table.rows:
+      colour = theme.kinds[row.kind]
+      for split, fill in ((plain, theme.surface), (table.biased, colour)):
+        cell = row.accuracy.get(split)
+        if cell is None:
+          continue
+        axes.errorbar(
+            max(cell.tokens, 1),
+            cell.value,
+            yerr=_error_bars([cell]),
+            fmt="o",
+            markersize=8,
+            markerfacecolor=fill,
+            elinewidth=1.2 if split == table.biased else 0,
+            color=colour,
+        )
+      named = row.accuracy.get(table.biased)
+      if named:
+        axes.annotate(
+            row.label,
+            (max(named.tokens, 1), named.value),
+            (8, 4),
+            textcoords="offset points",
+            color=colour,
+            fontsize=9,
+        )
+    axes.set_xscale("log")
+    axes.margins(x=0.3)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.set_ylim(0, 1)
+    axes.yaxis.set_major_formatter(_PERCENT)
+    axes.set_xlabel("tokens an answer")
+    axes.set_ylabel("right answers")
+    axes.grid()
+
+  return draw
+
+
+def margins(
+    records: Sequence[Record],
+    min_margin: float | None,
+    is_right: Callable[[Record], bool] | None,
+) -> Draw:
+  """How clearly the votes were won, and whether rightly where that is known."""
+  won = [record for record in records if record["winner"] is not None]
+  places = sorted({record["margin"] for record in won})
+  gaps = [b - a for a, b in zip(places, places[1:], strict=False)]
+  width = 0.8 * min(gaps, default=0.2)
+
+  def draw(axes: Axes, theme: Theme) -> None:
+    if is_right is None:
+      parts = [("inputs", theme.right, won)]
+    else:
+      right = [record for record in won if is_right(record)]
+      wrong = [record for record in won if not is_right(record)]
+      parts = [("right", theme.right, right), ("wrong", theme.wrong, wrong)]
+    bottom = [0] * len(places)
+    for label, colour, part in parts:
+      counts = collections.Counter(record["margin"] for record in part)
+      heights = [counts[place] for place in places]
+      axes.bar(places, heights, width, bottom, color=colour, label=label)
+      bottom = [b + h for b, h in zip(bottom, heights, strict=True)]
+    if min_margin is not None:
+      axes.axvline(
+          _border(places, min_margin, width),
+          color=theme.ink,
+          linewidth=1.2,
+          linestyle=(0, (3, 3)),
+          label=f"kept from {min_margin:g}",
+      )
+    axes.set_xlabel("margin of the vote")
+    axes.set_ylabel("inputs")
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.grid(axis="y")
+    axes.legend(loc="upper left")
+
+  return draw
+
+
+def thresholds(curve: Sequence[Point], min_margin: float | None) -> Draw:
+  """Kept share against precision; against the margin without labels."""
+  known = all(point.precision is not None for point in curve)
+  ends = (curve[0], curve[-1])
+
+  def draw(axes: Axes, theme: Theme) -> None:
+    xs = [point.share for point in curve]
+    ys = [p.precision if known else p.margin for p in curve]
+    axes.plot(xs, ys, "-o", color=theme.right, markersize=5, linewidth=1.6)
+    chosen = next((p for p in curve if p.margin >= (min_margin or 0)), None)
+    for point, y in zip(curve, ys, strict=True):
+      if point is chosen:
+        axes.plot(
+            point.share, y, "o", markersize=11, color=theme.kinds["distilled"]
+        )
+      if point is chosen or point in ends or len(curve) <= 6:
+        axes.annotate(
+            f"≥ {point.margin:.2g}",
+            (point.share, y),
+            (0, 9),
+            textcoords="offset points",
+            ha="center",
+            color=theme.ink if point is chosen else theme.muted,
+        )
+    axes.margins(x=0.12, y=0.2)
+    axes.xaxis.set_major_formatter(_PERCENT)
+    axes.set_xlabel("inputs kept")
+    axes.set_ylabel("right among the kept" if known else "min_margin")
+    if known:
+      axes.yaxis.set_major_formatter(_PERCENT)
+    axes.grid()
+
+  return draw
+
+
+def training(lines: Sequence[Record]) -> Draw:
+  """Loss of each step, and of the valid split now and then."""
+
+  def draw(axes: Axes, theme: Theme) -> None:
+    for name, label, style, colour in (
+        ("loss", "training", "-", theme.kinds["single"]),
+        ("valid_loss", "validation", "-o", theme.kinds["distilled"]),
+    ):
+      found = [(r["step"], r[name]) for r in lines if r.get(name) is not None]
+      if found:
+        steps, losses = zip(*found, strict=True)
+        axes.plot(
+            steps, losses, style, color=colour, label=label, markersize=5
+        )
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss, nats a target token")
+    axes.grid(axis="y")
+    axes.legend(loc="upper right")
+
+  return draw
+
+
+def _border(places: Sequence[float], threshold: float, width: float) -> float:
+  """Between the last bar below the threshold and the first one kept."""
+  below = [place for place in places if place < threshold]
+  kept = [place for place in places if place >= threshold]
+  left = below[-1] if below else kept[0] - width if kept else threshold
+  right = kept[0] if kept else left + width
+  return (left + right) / 2
+
+
+def _error_bars(cells) -> list[list[float]]:
+  return [
+      [cell.value - cell.low for cell in cells],
+      [cell.high - cell.value for cell in cells],
+  ]

@@ -1,0 +1,143 @@
+"""What a report is made of: the files of a run, as far as there are any."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+import dataclasses
+import json
+from typing import Any
+
+from etils import epath
+
+from s2d_jax import records
+from s2d_jax.errors import UserError
+from s2d_jax.records import Record
+
+_EVAL = ("example_id", "variant", "method", "passes", "metrics")
+_DISTILL = (
+    "example_id",
+    "variant",
+    "target",
+    "votes",
+    "winner",
+    "margin",
+    "agreement",
+)
+_SAMPLE = ("example_id", "variant", "sample", "steps", "answer")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """The files of a workdir; what a run has not come to yet is empty.
+
+  Attributes:
+    config: config.json.
+    examples: by id, of all splits.
+    base, distilled: rows of eval/.
+    accepted: distill records of the train and the valid split.
+    rejected: the same with a reason.
+    finetune: lines of metrics/finetune.jsonl.
+    done: stage → {"summary", "seconds"}.
+  """
+
+  workdir: epath.Path
+  config: Mapping[str, Any]
+  examples: Mapping[str, Record]
+  base: list[Record]
+  distilled: list[Record]
+  accepted: list[Record]
+  rejected: list[Record]
+  finetune: list[Record]
+  done: Mapping[str, Record]
+
+  @property
+  def task(self) -> str:
+    return self.config.get("task", {}).get("name", "unknown")
+
+  def setting(self, section: str, name: str) -> Any:
+    """A value of the config; None where there is none."""
+    return self.config.get(section, {}).get(name)
+
+  def label(self, example_id: str) -> Any:
+    return self.examples.get(example_id, {}).get("label")
+
+
+def load(workdir: epath.PathLike) -> Run:
+  """Reads a workdir; UserError if it is none, or a file of it is damaged."""
+  workdir = epath.Path(workdir)
+  known = ("config.json", "eval", "distill", "examples")
+  if not any((workdir / name).exists() for name in known):
+    raise UserError(
+        f"{workdir} holds no run (none of {', '.join(known)}); give the"
+        " --workdir of the other stages"
+    )
+  splits = ("train", "valid", "test")
+  examples = [
+      record
+      for split in splits
+      for record in _read(workdir / "examples" / f"{split}.jsonl", ("id",))
+  ]
+  base, distilled = (
+      _read(workdir / "eval" / f"{name}.jsonl", _EVAL)
+      for name in ("base", "distilled")
+  )
+  train, valid, rejected = (
+      _read(workdir / "distill" / f"{name}.jsonl", _DISTILL)
+      for name in ("train", "valid", "rejected")
+  )
+  return Run(
+      workdir=workdir,
+      config=_read_json(workdir / "config.json"),
+      examples={example["id"]: example for example in examples},
+      base=base,
+      distilled=distilled,
+      accepted=train + valid,
+      rejected=rejected,
+      finetune=_read(workdir / "metrics" / "finetune.jsonl", ("step",)),
+      done={
+          path.name.removesuffix(".json"): _read_json(path)
+          for path in _files(workdir / "done", "*.json")
+      },
+  )
+
+
+def samples_of(
+    workdir: epath.Path, names: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], list[Record]]:
+  """The samples of these (example id, variant), in the order of the passes."""
+  found: dict[tuple[str, str], list[Record]] = {name: [] for name in names}
+  for path in _files(workdir / "samples", "*/part-*.jsonl"):
+    for record in _read(path, _SAMPLE):
+      name = record["example_id"], record["variant"]
+      if name in found:
+        found[name].append(record)
+  for group in found.values():
+    group.sort(key=lambda record: record["sample"])
+  return found
+
+
+def _files(folder: epath.Path, pattern: str) -> list[epath.Path]:
+  return sorted(folder.glob(pattern)) if folder.exists() else []
+
+
+def _read(path: epath.Path, needed: Collection[str]) -> list[Record]:
+  if not path.exists():
+    return []
+  found = list(records.read(path))
+  for number, record in enumerate(found, start=1):
+    missing = [name for name in needed if name not in record]
+    if missing:
+      raise UserError(
+          f"{path}, record {number} has no {missing[0]!r}; delete the file and"
+          " run its stage again"
+      )
+  return found
+
+
+def _read_json(path: epath.Path) -> Mapping[str, Any]:
+  if not path.exists():
+    return {}
+  try:
+    return json.loads(path.read_text())
+  except ValueError:
+    raise UserError(f"{path} is not valid JSON; mend or delete it") from None

@@ -1,0 +1,126 @@
+"""The big table: ways of answering by forms of the input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+
+from s2d_jax.records import Record
+
+_KINDS = {
+    "system1": "System 1",
+    "single": "System 2, one pass",
+    "vote": "System 2, vote",
+    "distilled": "Distilled",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+  """A share with its 95 % interval; tokens are a mean an answer."""
+
+  value: float
+  low: float
+  high: float
+  tokens: float
+
+  @property
+  def percent(self) -> str:
+    return f"{100 * self.value:.1f}"
+
+  @property
+  def interval(self) -> str:
+    return f"{100 * self.low:.0f}–{100 * self.high:.0f}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One way of answering.
+
+  Attributes:
+    kind: "system1", "single", "vote" or "distilled".
+    label: what stands at the head of the row.
+    accuracy: split → cell.
+    repeats: how often the suggestion of the biased split is repeated.
+    tokens: mean an answer, over all splits.
+  """
+
+  kind: str
+  label: str
+  accuracy: Mapping[str, Cell]
+  repeats: Cell | None
+  tokens: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """Rows from System 1 to the distilled model; splits in their own order."""
+
+  splits: tuple[str, ...]
+  biased: str
+  rows: tuple[Row, ...]
+
+  @property
+  def has_repeats(self) -> bool:
+    return any(row.repeats for row in self.rows)
+
+  def lines(self) -> Iterator[list[str]]:
+    """The table as text, the head first, for a page without typography."""
+    repeats = [f"repeats {spoken(self.biased)}"] * self.has_repeats
+    yield ["% right", *map(spoken, self.splits), *repeats, "tokens"]
+    for row in self.rows:
+      cells = [row.accuracy.get(split) for split in self.splits]
+      cells += [row.repeats] * self.has_repeats
+      shares = [f"{c.percent} [{c.interval}]" if c else "" for c in cells]
+      yield [row.label, *shares, f"{row.tokens:.1f}"]
+
+
+def make(results: Sequence[Record], biased: str) -> Table:
+  """The table of the rows of results.json.
+
+  Args:
+    results: rows of results.json.
+    biased: the split whose repeated suggestions are shown.
+  """
+  right = [row for row in results if row["metric"] == "accuracy"]
+  repeats = {
+      (row["model"], row["method"]): _cell(row)
+      for row in results
+      if (row["metric"], row["split"]) == ("repeats_suggestion", biased)
+  }
+  groups: dict[tuple[str, str], list[Record]] = {}
+  for row in right:
+    groups.setdefault((row["model"], row["method"]), []).append(row)
+  rows = [
+      Row(
+          kind=_kind(*name),
+          label=_KINDS[_kind(*name)],
+          accuracy={row["split"]: _cell(row) for row in group},
+          repeats=repeats.get(name),
+          tokens=sum(row["tokens_per_example"] * row["n"] for row in group)
+          / sum(row["n"] for row in group),
+      )
+      for name, group in groups.items()
+  ]
+  rows.sort(key=lambda row: list(_KINDS).index(row.kind))
+  splits = tuple(dict.fromkeys(row["split"] for row in right))
+  return Table(splits, biased, tuple(rows))
+
+
+def spoken(name: str) -> str:
+  """The name of a split or a reason as words."""
+  return name.replace("_", " ")
+
+
+def _kind(model: str, method: str) -> str:
+  if model == "distilled":
+    return "distilled"
+  if method == "system1":
+    return "system1"
+  return "vote" if method.endswith("_vote") else "single"
+
+
+def _cell(row: Record) -> Cell:
+  return Cell(
+      row["value"], row["ci_low"], row["ci_high"], row["tokens_per_example"]
+  )

@@ -1,0 +1,276 @@
+"""Hugging Face folders against transformers' own logits, and every refusal."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
+
+from s2d_jax.checkpoints import hf
+from s2d_jax.checkpoints.hf_config import read_config
+from s2d_jax.errors import UserError
+from s2d_jax.models.config import Llama3Scaling
+from s2d_jax.models.llama import Llama
+
+GOLDENS = pathlib.Path(__file__).parent.parent / "goldens"
+MODELS = ["theta_untied", "llama3_gqa", "head_dim_sharded", "qwen2"]
+
+
+def logits_of(config, params, tokens):
+  model = Llama(config)
+
+  @jax.jit
+  def run(params):
+    return model.apply({"params": params}, tokens, method=Llama.init_all)
+
+  return run(params)
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+  vocab = {"<s>": 0, "</s>": 1, "a": 2, "b": 3}
+  return PreTrainedTokenizerFast(
+      tokenizer_object=Tokenizer(models.BPE(vocab, [])),
+      bos_token="<s>",
+      eos_token="</s>",
+      chat_template="{{ messages[0]['content'] }}",
+  )
+
+
+@pytest.fixture
+def folder(tmp_path) -> pathlib.Path:
+  """A copy of a golden folder, to be spoilt."""
+  return shutil.copytree(GOLDENS / "theta_untied", tmp_path / "model")
+
+
+def change(path, **values):
+  old = json.loads(path.read_text())
+  path.write_text(json.dumps(old | values))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_logits_are_those_of_transformers(name):
+  config, params = hf.read(GOLDENS / name)
+  golden = np.load(GOLDENS / name / "logits.npz")
+  logits = logits_of(config, params, jnp.asarray(golden["tokens"]))
+  assert np.abs(golden["logits"]).max() > 1
+  np.testing.assert_allclose(logits, golden["logits"], atol=1e-4, rtol=0)
+  assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype("f4")}
+
+
+def test_config_values():
+  config = read_config(GOLDENS / "head_dim_sharded")
+  assert config.head_dim == 16
+  assert config.rope_theta == 500000.0
+  assert config.rope_scaling == Llama3Scaling(8.0, 1.0, 4.0, 32)
+  assert read_config(GOLDENS / "qwen2").attention_bias
+  sparse = read_config(GOLDENS / "theta_untied")
+  assert (sparse.num_kv_heads, sparse.head_dim) == (4, 8)
+  assert not sparse.tie_embeddings
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("max_shard_bytes", [5e9, 40_000])
+def test_round_trip_is_exact(name, max_shard_bytes, tmp_path):
+  config, params = hf.read(GOLDENS / name)
+  out = tmp_path / "out"
+  hf.write(out, config, params, tokenizer(), max_shard_bytes=max_shard_bytes)
+  assert (out / "model.safetensors").exists() == (max_shard_bytes > 1e6)
+  read_config_, read_params = hf.read(out)
+  assert read_config_ == config
+  jax.tree.map(np.testing.assert_array_equal, read_params, params)
+
+
+def test_the_files_are_those_of_transformers(tmp_path):
+  """Names, shapes and values, of a folder that transformers wrote."""
+  config, params = hf.read(GOLDENS / "qwen2")
+  hf.write(tmp_path / "out", config, params, tokenizer())
+  ours = load_file(tmp_path / "out" / "model.safetensors")
+  theirs = load_file(GOLDENS / "qwen2" / "model.safetensors")
+  assert ours.keys() == theirs.keys()
+  for name in theirs:
+    np.testing.assert_array_equal(ours[name], theirs[name].astype(np.float32))
+
+
+def test_bfloat16_is_rounded_once(tiny, tmp_path):
+  hf.write(tmp_path / "out", *tiny, tokenizer(), dtype="bfloat16")
+  _, params = hf.read(tmp_path / "out")
+  rounded = jax.tree.map(
+      lambda x: np.asarray(x.astype(jnp.bfloat16).astype(jnp.float32)),
+      tiny.params,
+  )
+  jax.tree.map(np.testing.assert_array_equal, params, rounded)
+
+
+def test_tokenizer_and_special_ids_are_written(tiny, tmp_path):
+  hf.write(tmp_path / "out", *tiny, tokenizer())
+  generation = json.loads((tmp_path / "out/generation_config.json").read_text())
+  assert generation["eos_token_id"] == 1
+  saved = json.loads((tmp_path / "out/tokenizer_config.json").read_text())
+  # The name that transformers 4 knows too.
+  assert saved["tokenizer_class"] == "PreTrainedTokenizerFast"
+  again = PreTrainedTokenizerFast.from_pretrained(tmp_path / "out")
+  assert again.chat_template == "{{ messages[0]['content'] }}"
+
+
+def test_both_styles_of_rope_are_written(tmp_path):
+  config, params = hf.read(GOLDENS / "llama3_gqa")
+  hf.write(tmp_path / "out", config, params, tokenizer())
+  values = json.loads((tmp_path / "out/config.json").read_text())
+  old = {"rope_theta": values["rope_theta"]} | values["rope_scaling"]
+  assert old == values["rope_parameters"]
+  del values["rope_parameters"]
+  (tmp_path / "out/config.json").write_text(json.dumps(values))
+  assert read_config(tmp_path / "out") == config
+
+
+def test_write_leaves_nothing_half_done(tiny, tmp_path, monkeypatch):
+  def killed(*unused, **also_unused):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(hf, "save_file", killed)
+  with pytest.raises(KeyboardInterrupt):
+    hf.write(tmp_path / "out", *tiny, tokenizer())
+  assert not (tmp_path / "out").exists()
+  monkeypatch.undo()
+  hf.write(tmp_path / "out", *tiny, tokenizer())
+  assert [path.name for path in tmp_path.iterdir()] == ["out"]
+  with pytest.raises(UserError, match="exists already"):
+    hf.write(tmp_path / "out", *tiny, tokenizer())
+  with pytest.raises(UserError, match="float16"):
+    hf.write(tmp_path / "other", *tiny, tokenizer(), dtype="float16")
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"model_type": "mixtral"}, 'model_type "mixtral"'),
+        ({"hidden_act": "gelu"}, 'hidden_act = "gelu"'),
+        ({"attention_bias": True}, "attention_bias = true"),
+        ({"mlp_bias": True}, "mlp_bias = true"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config"),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, 'pe "linear"'),
+        ({"rope_parameters": {"rope_type": "yarn"}}, 'rope_type "yarn"'),
+        ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "rotary.* = 0.5"),
+        ({"rope_scaling": {"rope_type": "llama3"}}, "incomplete.*'factor'"),
+        ({"hidden_size": "32"}, 'hidden_size is "32"'),
+        ({"num_hidden_layers": None}, "num_hidden_layers is null"),
+        ({"num_key_value_heads": 3}, "not a multiple"),
+        (
+            {"model_type": "mistral", "sliding_window": 128},
+            "sliding_window = 128",
+        ),
+        (
+            {
+                "layer_types": ["full_attention", "sliding_attention"],
+                "sliding_window": 64,
+            },
+            "sliding_window = 64",
+        ),
+    ],
+)
+def test_unsupported_values_are_named(folder, values, message):
+  change(folder / "config.json", **values)
+  with pytest.raises(UserError, match=r"config\.json: .*" + message):
+    read_config(folder)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"model_type": "qwen2", "sliding_window": 64},  # not switched on
+        {"model_type": "mistral", "sliding_window": None},
+        {"model_type": "mistral", "sliding_window": 256},  # all there is
+    ],
+)
+def test_sliding_window_not_in_use(folder, values):
+  change(folder / "config.json", **values)
+  assert read_config(folder).max_context == 256
+
+
+def test_config_file_missing_or_broken(folder):
+  (folder / "config.json").write_text('{"a": ')
+  with pytest.raises(UserError, match="not valid JSON"):
+    read_config(folder)
+  (folder / "config.json").unlink()
+  with pytest.raises(UserError, match=r"config\.json does not exist"):
+    read_config(folder)
+
+
+def spoil(folder, edit):
+  file = folder / "model.safetensors"
+  tensors = load_file(file)
+  edit(tensors)
+  save_file(tensors, file)
+
+
+Q = "model.layers.1.self_attn.q_proj.weight"
+O_BIAS = "model.layers.1.self_attn.o_proj.bias"
+
+
+@pytest.mark.parametrize(
+    "edit, message",
+    [
+        (lambda t: t.pop(Q), f"lack tensor {Q}"),
+        (lambda t: t.update({Q: t[Q][:8]}), rf"{Q} has shape \[8, 32\]"),
+        (lambda t: t.update({Q: t[Q].astype(np.int8)}), f"{Q} is of type I8"),
+        (
+            lambda t: t.update({Q.replace("q_proj", "q_norm"): t[Q]}),
+            "q_norm.weight belongs to something",
+        ),
+        (
+            lambda t: t.update({O_BIAS: t[Q][0]}),
+            "o_proj.bias belongs to something",
+        ),
+    ],
+)
+def test_tensors_are_checked(folder, edit, message):
+  spoil(folder, edit)
+  with pytest.raises(UserError, match=message):
+    hf.read(folder)
+
+
+def test_tables_of_old_files_are_ignored(folder):
+  old = "model.layers.0.self_attn.rotary_emb.inv_freq"
+  spoil(folder, lambda t: t.update({old: np.ones(4, np.float32)}))
+  hf.read(folder)
+
+
+@pytest.mark.parametrize("kept", [0, 5, 1000, -4])
+def test_truncated_file_is_named(folder, kept):
+  file = folder / "model.safetensors"
+  file.write_bytes(file.read_bytes()[:kept])
+  with pytest.raises(UserError, match=r"model\.safetensors is damaged"):
+    hf.read(folder)
+
+
+def test_shards_are_checked(tmp_path):
+  folder = shutil.copytree(GOLDENS / "head_dim_sharded", tmp_path / "model")
+  index = folder / "model.safetensors.index.json"
+  weight_map = json.loads(index.read_text())["weight_map"]
+  shard = folder / "model-00002-of-00003.safetensors"
+  tensors = load_file(shard)
+  save_file({"other": np.ones(1, np.float32)}, shard)
+  with pytest.raises(UserError, match=r"00002-of-00003\.safetensors is dam"):
+    hf.read(folder)
+  save_file(tensors, shard)
+  shard.rename(folder / "elsewhere")
+  with pytest.raises(UserError, match=r"00002-of-00003\.safetensors does not"):
+    hf.read(folder)
+  (folder / "elsewhere").rename(shard)
+  change(index, weight_map=weight_map | {Q: "../secret"})
+  with pytest.raises(UserError, match=r"\.\./secret is not the name"):
+    hf.read(folder)
+  index.write_text("{}")
+  with pytest.raises(UserError, match="no weight_map"):
+    hf.read(folder)
+  index.unlink()
+  with pytest.raises(UserError, match="safetensors only"):
+    hf.read(folder)

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+import pytest
+
+from s2d_jax.checkpoints import train_state
+from s2d_jax.checkpoints.train_state import TrainState
+from s2d_jax.errors import UserError
+from s2d_jax.models.config import ModelConfig
+from s2d_jax.models.llama import abstract_params
+from s2d_jax.parallel.mesh import make_mesh, param_shardings
+
+CONFIG = ModelConfig(32, 8, 2, 4, 2, 2, 16, 16, 1e4, 1e-5, True)
+
+
+def state(step: int) -> TrainState:
+  """Every leaf a different value, and other ones at another step."""
+  params = nn.unbox(abstract_params(CONFIG))
+  opt_state = jax.eval_shape(optax.adamw(1e-3).init, params)
+  rng = np.random.default_rng(step)
+
+  def fill(x):
+    return jnp.asarray(rng.normal(size=x.shape), x.dtype)
+
+  params, opt_state = jax.tree.map(fill, (params, opt_state))
+  return TrainState(jnp.int32(step), params, opt_state)
+
+
+def abstract(mesh) -> TrainState:
+  params = abstract_params(CONFIG)
+  opt_state = jax.eval_shape(optax.adamw(1e-3).init, params)
+  boxed = TrainState(jax.ShapeDtypeStruct((), jnp.int32), params, opt_state)
+  return train_state.with_shardings(boxed, param_shardings(boxed, mesh))
+
+
+def assert_same(a, b):
+  assert jax.tree.structure(a) == jax.tree.structure(b)
+  jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def save_all(directory, losses: dict[int, float], keep: int = 1):
+  with train_state.open_manager(directory, keep) as manager:
+    for step, loss in losses.items():
+      train_state.save(manager, state(step), {"rows": step * 4}, loss)
+
+
+def names(directory) -> set[str]:
+  return {path.name for path in directory.iterdir()}
+
+
+def test_latest_comes_back_bit_for_bit(tmp_path):
+  save_all(tmp_path, {1: 2.0, 2: 3.0})
+  with train_state.open_manager(tmp_path) as manager:
+    restored, position = train_state.restore_latest(
+        manager, abstract(make_mesh())
+    )
+  assert_same(restored, state(2))
+  assert position == {"rows": 8}
+
+
+def test_empty_folder_has_no_latest(tmp_path):
+  with train_state.open_manager(tmp_path) as manager:
+    assert (
+        train_state.restore_latest(manager, abstract(make_mesh())) is None
+    )
+
+
+@pytest.mark.parametrize(
+    "keep,kept", [(1, {"3", "6"}), (2, {"3", "4", "6"})]
+)
+def test_best_and_latest_are_kept(tmp_path, keep, kept):
+  losses = {1: 9.0, 2: 3.0, 3: 1.0, 4: 2.0, 5: 5.0, 6: 4.0}
+  save_all(tmp_path, losses, keep)
+  assert names(tmp_path) == kept
+  best = train_state.restore_params(tmp_path, CONFIG, make_mesh())
+  assert_same(best, state(3).params)
+  latest = train_state.restore_params(tmp_path, CONFIG, make_mesh(), step=6)
+  assert_same(latest, state(6).params)
+
+
+def test_missing_steps_and_other_models_are_named(tmp_path):
+  with pytest.raises(UserError, match="finetune stage"):
+    train_state.restore_params(tmp_path / "no", CONFIG, make_mesh())
+  with pytest.raises(UserError, match="holds no checkpoint"):
+    train_state.restore_params(tmp_path, CONFIG, make_mesh())
+  save_all(tmp_path, {1: 2.0})
+  with pytest.raises(UserError, match="holds no checkpoint of step 7"):
+    train_state.restore_params(tmp_path, CONFIG, make_mesh(), step=7)
+  wider = ModelConfig(32, 16, 2, 4, 2, 2, 16, 16, 1e4, 1e-5, True)
+  with pytest.raises(UserError, match="another model"):
+    train_state.restore_params(tmp_path, wider, make_mesh())
+  untied = ModelConfig(32, 8, 2, 4, 2, 2, 16, 16, 1e4, 1e-5, False)
+  with pytest.raises(UserError, match="another model"):
+    train_state.restore_params(tmp_path, untied, make_mesh())
+
+
+def run_here(directory, mode, **environment) -> int:
+  path = os.pathsep.join(sys.path)
+  return subprocess.run(
+      [sys.executable, __file__, str(directory), mode],
+      env=os.environ | {"PYTHONPATH": path} | environment,
+  ).returncode
+
+
+def test_kill_while_saving_leaves_the_one_before(tmp_path):
+  save_all(tmp_path, {1: 2.0})
+  assert run_here(tmp_path, "kill") == -signal.SIGKILL
+  assert any("tmp" in name for name in names(tmp_path))  # it had begun
+  best = train_state.restore_params(tmp_path, CONFIG, make_mesh())
+  assert_same(best, state(1).params)
+  with train_state.open_manager(tmp_path) as manager:
+    restored, _ = train_state.restore_latest(manager, abstract(make_mesh()))
+    assert_same(restored, state(1))
+    train_state.save(manager, state(2), {}, 1.0)
+  assert names(tmp_path) == {"2"}
+
+
+def test_restores_on_another_number_of_devices(tmp_path):
+  save_all(tmp_path, {1: 2.0})
+  flags = "--xla_force_host_platform_device_count=8"
+  assert run_here(tmp_path, "devices", XLA_FLAGS=flags) == 0
+  # Saved by eight, restored by one.
+  best = train_state.restore_params(tmp_path, CONFIG, make_mesh(), step=2)
+  assert_same(best, state(1).params)
+
+
+def _kill(directory: str) -> None:
+  ocp.JsonCheckpointHandler.async_save = lambda *_, **__: os.kill(
+      os.getpid(), signal.SIGKILL
+  )
+  ocp.JsonCheckpointHandler.save = ocp.JsonCheckpointHandler.async_save
+  save_all(directory, {2: 1.0})
+
+
+def _devices(directory: str) -> None:
+  mesh = make_mesh(data=2, fsdp=2, tensor=2)
+  with train_state.open_manager(directory) as manager:
+    restored, _ = train_state.restore_latest(manager, abstract(mesh))
+    kernel = restored.params["layers"]["mlp"]["up"]["kernel"]
+    assert kernel.sharding.spec == PartitionSpec(None, "fsdp", "tensor")
+    assert_same(restored, state(1))
+    train_state.save(manager, restored._replace(step=2), {}, 1.0)
+
+
+if __name__ == "__main__":
+  {"kill": _kill, "devices": _devices}[sys.argv[2]](sys.argv[1])

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+
+from s2d_jax.curation.curate import clean, curate
+from s2d_jax.errors import UserError
+
+
+def samples(example_id, variant, replies):
+  """One record a reply; a reply is (answer, text, logprob, tokens)."""
+  return [
+      {
+          "example_id": example_id,
+          "variant": variant,
+          "sample": index,
+          "steps": [
+              {"prompt": "p", "text": "thought", "tokens": 9, "logprob": -9.0},
+              {"prompt": "q", "text": text, "tokens": n, "logprob": logprob},
+          ],
+          "answer": answer,
+      }
+      for index, (answer, text, logprob, n) in enumerate(replies)
+  ]
+
+
+def said(*answers):
+  return [(a, "?" if a is None else f"It is {a}.", -4.0, 4) for a in answers]
+
+
+def prompt(example_id, variant):
+  return [{"role": "user", "content": f"{example_id} as {variant}"}]
+
+
+def run(records, ids=("x",), min_margin=0.4, min_agreement=0.0):
+  return curate(records, list(ids), prompt, min_margin, min_agreement)
+
+
+def test_a_kept_record_is_whole():
+  records = samples("x", "plain", said("lima", "lima", "quito", None, "lima"))
+  (kept,), rejected = run(records)
+  assert kept == {
+      "example_id": "x",
+      "variant": "plain",
+      "prompt": [{"role": "user", "content": "x as plain"}],
+      "target": "It is lima.",
+      "votes": {"lima": 3, "quito": 1},
+      "samples": 5,
+      "winner": "lima",
+      "margin": 0.4,
+      "agreement": 1.0,
+  }
+  assert not rejected
+
+
+@pytest.mark.parametrize(
+    "answers, reason, winner",
+    [
+        ((None, None, None, None, None), "unparsable", None),
+        (("a", "b", None, None, None), "tie", None),
+        (("a", "a", "b", None, None), "margin", "a"),
+        (("a", "a", None, None, None), None, "a"),
+    ],
+)
+def test_reasons_of_the_vote(answers, reason, winner):
+  kept, rejected = run(samples("x", "plain", said(*answers)))
+  (record,) = kept + rejected
+  assert record.get("reason") == reason
+  assert record["winner"] == winner
+  assert (record["target"] is None) == (winner is None)
+
+
+def test_variants_must_win_with_the_same_answer():
+  records = [
+      *samples("x", "v1", said("a", "a")),
+      *samples("x", "v2", said("a", "a")),
+      *samples("x", "v3", said("b", "b")),
+      *samples("x", "v4", said(None, None)),
+      *samples("y", "v1", said("b", "b")),  # another example has no say
+  ]
+  kept, rejected = run(records, ("x", "y"), min_agreement=0.5)
+  assert [(r["example_id"], r["variant"], r["agreement"]) for r in kept] == [
+      ("x", "v1", 0.5),
+      ("x", "v2", 0.5),
+      ("y", "v1", 1.0),
+  ]
+  assert [(r["variant"], r["reason"], r["agreement"]) for r in rejected] == [
+      ("v3", "disagrees", 0.25),
+      ("v4", "unparsable", 0.0),
+  ]
+  kept, rejected = run(records, ("x", "y"), min_agreement=0.0)
+  assert [r["variant"] for r in kept] == ["v1", "v2", "v3", "v1"]
+
+
+def test_a_vote_too_close_still_counts_for_agreement():
+  records = [
+      *samples("x", "v1", said("a", "a", "a", "a")),
+      *samples("x", "v2", said("a", "a", "b", None)),
+  ]
+  (kept,), (rejected,) = run(records, min_agreement=1.0)
+  assert (kept["variant"], kept["agreement"]) == ("v1", 1.0)
+  assert (rejected["variant"], rejected["reason"]) == ("v2", "margin")
+
+
+@pytest.mark.parametrize(
+    "replies, target",
+    [
+        # The most frequent wording, once spaces and special tokens are gone.
+        (
+            [
+                ("a", "It is  A.\n", -9.0, 3),
+                ("a", "It is A.<|im_end|>", -9.0, 3),
+                ("a", "A!", -0.1, 3),
+                ("b", "B.", 0.0, 1),
+            ],
+            "It is A.",
+        ),
+        # As frequent: the likelier a token, not the likelier in all.
+        ([("a", "short", -2.0, 1), ("a", "a long one", -4.0, 4)], "a long one"),
+        # As likely: by text.
+        ([("a", "two", -2.0, 2), ("a", "one", -3.0, 3)], "one"),
+    ],
+)
+def test_target(replies, target):
+  (kept,), _ = run(samples("x", "plain", replies))
+  assert kept["target"] == target
+
+
+@pytest.mark.parametrize(
+    "text, cleaned",
+    [
+        ("  Lima,\n\t Peru ", "Lima, Peru"),
+        ("Lima.</s><s>[INST] And", "Lima."),
+        ("<|start_header_id|>Lima.<|eot_id|>more", "Lima."),
+        ("<|im_end|>", ""),
+        ("1 < 2 <b> | x", "1 < 2 <b> | x"),
+    ],
+)
+def test_clean(text, cleaned):
+  assert clean(text) == cleaned
+
+
+def test_a_reply_of_special_tokens_alone_is_no_vote():
+  records = samples("x", "plain", [("im end", "<|im_end|>", -1.0, 1)])
+  _, (rejected,) = run(records)
+  assert rejected["reason"] == "unparsable"
+
+
+def test_the_order_of_the_samples_does_not_matter():
+  draw = random.Random(1)
+  answers = ["a", "b", None]
+  records = [
+      record
+      for example_id, variant in itertools.product("zxy", ("q", "p"))
+      for record in samples(
+          example_id,
+          variant,
+          [
+              (draw.choice(answers), draw.choice("st"), -draw.random(), 2)
+              for _ in range(5)
+          ],
+      )
+  ]
+  wanted = run(records, "yzx", 0.2, 0.5)
+  names = [(r["example_id"], r["variant"]) for r in wanted[0] + wanted[1]]
+  assert sorted(names) == sorted(itertools.product("xyz", "pq"))
+  for part in wanted:
+    assert part
+    places = [("yzx".index(r["example_id"]), r["variant"]) for r in part]
+    assert places == sorted(places)
+  for _ in range(20):
+    draw.shuffle(records)
+    assert run(records, "yzx", 0.2, 0.5) == wanted
+
+
+def test_labels_are_never_read():
+  records = samples("x", "plain", said("a", "a"))
+  for record in records:
+    record["label"] = property(lambda self: 1 / 0)
+  (kept,), _ = run(records)
+  assert "label" not in kept
+
+
+def test_a_pass_twice_is_refused():
+  records = samples("x", "plain", said("a", "a"))
+  with pytest.raises(UserError, match=r"pass 1 of 'x' \(plain\) twice"):
+    run([*records, records[1]])
+
+
+def test_unknown_and_missing_examples_are_refused():
+  records = samples("x", "plain", said("a"))
+  with pytest.raises(UserError, match="'x' that was not asked for"):
+    run(records, ("y",))
+  with pytest.raises(UserError, match="1 examples have no samples.*'y'"):
+    run(records, ("x", "y"))

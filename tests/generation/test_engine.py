@@ -1,0 +1,230 @@
+"""The engine against the plain forward pass, one sequence at a time."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from s2d_jax.errors import UserError
+from s2d_jax.generation import engine as engines
+from s2d_jax.generation.engine import Engine, Request, random_key
+from s2d_jax.generation.sampling import Sampling
+from s2d_jax.models.llama import Llama
+
+EOS = 3
+
+
+@pytest.fixture
+def make(tiny, characters):
+  """An engine over the tiny model; by default nothing ends a reply early."""
+
+  def make(slots=4, rows=2, max_new_tokens=16, eos=(), **changes):
+    return Engine(
+        Llama(tiny.config),
+        tiny.params,
+        characters,
+        eos,
+        slots=slots,
+        rows=rows,
+        max_new_tokens=max_new_tokens,
+        **changes,
+    )
+
+  return make
+
+
+@pytest.fixture(scope="session")
+def next_logits(tiny):
+  """tokens → logits of the token behind them, by a forward pass over all."""
+  llama = Llama(tiny.config)
+
+  @jax.jit
+  def forward(tokens):
+    steps = jnp.arange(tokens.shape[1])[None]
+    variables = {"params": tiny.params}
+    ones = jnp.ones_like(tokens)
+    hidden, _ = llama.apply(variables, tokens, steps, ones)
+    return llama.apply(variables, hidden, method=Llama.logits)
+
+  def next_logits(tokens):
+    padded = np.zeros((1, 64), np.int32)  # causal: padding behind is not seen
+    padded[0, : len(tokens)] = tokens
+    return np.asarray(forward(padded))[0, len(tokens) - 1]
+
+  return next_logits
+
+
+def run(engine, requests):
+  for request in requests:
+    engine.submit(request)
+  out = {}
+  while engine.busy:
+    for tag, completion in engine.step():
+      assert tag not in out
+      out[tag] = completion
+  return out
+
+
+def prompts(count, seed=0, shortest=3, longest=20):
+  rng = np.random.default_rng(seed)
+  lengths = rng.integers(shortest, longest, count)
+  return [tuple(map(int, rng.integers(32, 127, n))) for n in lengths]
+
+
+def sampled(prompt, tag, seed=0, **changes):
+  settings = {"temperature": 0.9, "max_new_tokens": 12} | changes
+  return Request(prompt, random_key(seed, *tag), Sampling(**settings), tag)
+
+
+def test_greedy_is_the_argmax_of_the_whole_sequence(make, next_logits):
+  greedy = Sampling(temperature=0.0, max_new_tokens=10)
+  asked = prompts(9)  # more than the batch holds: slots are refilled
+  out = run(make(), [Request(p, 0, greedy, i) for i, p in enumerate(asked)])
+  assert len(out) == 9
+  for index, prompt in enumerate(asked):
+    sequence, logprob = list(prompt), 0.0
+    for token in out[index].tokens:
+      logits = next_logits(sequence)
+      assert token == logits.argmax()
+      logprob += logits[token] - np.log(np.exp(logits).sum())
+      sequence.append(token)
+    assert len(out[index].tokens) == 10
+    assert out[index].finish_reason == "length"
+    assert out[index].logprob == pytest.approx(logprob, abs=1e-3)
+
+
+def test_samples_follow_the_exact_softmax(make, next_logits):
+  """First tokens, and second tokens behind the most frequent first one."""
+  prompt, draws = prompts(1)[0], 6_000
+  requests = [
+      sampled(prompt, (i,), temperature=1.3, max_new_tokens=2)
+      for i in range(draws)
+  ]
+  out = run(make(slots=8, rows=64), requests)
+  pairs = np.array([completion.tokens for completion in out.values()])
+  common = np.bincount(pairs[:, 0]).argmax()
+  second = pairs[pairs[:, 0] == common, 1]
+  for seen, context in ((pairs[:, 0], ()), (second, (common,))):
+    logits = next_logits([*prompt, *context]).astype(np.float64) / 1.3
+    p = np.exp(logits - logits.max())
+    expected = p / p.sum() * len(seen)
+    observed = np.bincount(seen, minlength=128)
+    big = expected >= 5
+    assert big.sum() >= 3
+    expected = np.append(expected[big], expected[~big].sum())
+    observed = np.append(observed[big], observed[~big].sum())
+    assert stats.chisquare(observed, expected).pvalue > 1e-3
+
+
+def test_a_sample_is_the_same_whatever_batch_it_sits_in(make):
+  asked = prompts(6, seed=1)
+  requests = [sampled(p, (i, s)) for i, p in enumerate(asked) for s in range(4)]
+  together = run(make(slots=4, rows=4), requests)
+  alone = {}
+  for request in requests:
+    alone |= run(make(slots=1, rows=1), [request])
+  backwards = run(make(slots=3, rows=2), requests[::-1])
+  for tag, completion in together.items():
+    assert completion.tokens == alone[tag].tokens == backwards[tag].tokens
+  assert len({completion.tokens for completion in together.values()}) > 12
+
+
+def test_another_seed_gives_other_samples(make):
+  prompt = prompts(1)[0]
+  first = run(make(), [sampled(prompt, (i,), seed=0) for i in range(8)])
+  second = run(make(), [sampled(prompt, (i,), seed=1) for i in range(8)])
+  assert all(first[tag].tokens != second[tag].tokens for tag in first)
+
+
+def test_a_shared_prefix_changes_no_token(make):
+  head = prompts(1, seed=2, shortest=30, longest=31)[0]
+  tails = prompts(6, seed=3, shortest=2, longest=6)
+  asked = [head + tail for tail in tails] + [tails[0]]  # one without the prefix
+  requests = [sampled(p, (i,)) for i, p in enumerate(asked)]
+  plain = run(make(), requests)
+  shared = make()
+  shared.share_prefix(tails[3] + (40,))  # another prefix in the store
+  shared.share_prefix(head)
+  shared.share_prefix(head)
+  out = run(shared, requests)
+  for tag in plain:
+    assert out[tag].tokens == plain[tag].tokens
+    assert out[tag].logprob == pytest.approx(plain[tag].logprob, abs=1e-3)
+
+
+def test_each_distinct_prompt_is_read_once(make, monkeypatch):
+  read = []
+  prefill = engines._prefill
+
+  def counting(model, params, tokens, lengths, *rest):
+    read.extend(tuple(t[:n]) for t, n in zip(tokens, lengths, strict=True))
+    return prefill(model, params, tokens, lengths, *rest)
+
+  monkeypatch.setattr(engines, "_prefill", counting)
+  asked = prompts(5, seed=4)
+  requests = [sampled(p, (i, s)) for i, p in enumerate(asked) for s in range(6)]
+  assert len(run(make(slots=8, rows=2), requests)) == 30
+  for prompt in asked:
+    assert read.count(prompt) == 1
+
+
+def test_programs_are_compiled_once_a_shape(make):
+  engine = make()
+  programs = engines._prefill, engines._insert, engines._decode
+  asked = prompts(10, seed=5, shortest=3, longest=16)  # one length bucket
+  run(engine, [sampled(asked[0], ("first",))])
+  before = [program._cache_size() for program in programs]
+  for index, prompt in enumerate(asked):
+    setting = {
+        "temperature": 0.1 * index,
+        "top_k": index,
+        "top_p": 1 - 0.05 * index,
+        "min_p": 0.01 * index,
+        "max_new_tokens": 1 + index,
+    }
+    run(engine, [sampled(prompt, (index, s), **setting) for s in range(index)])
+  assert [program._cache_size() for program in programs] == before
+
+
+def test_an_end_token_ends_a_reply(make, next_logits):
+  prompt = prompts(1, seed=6)[0]
+  greedy = Sampling(temperature=0.0, max_new_tokens=8)
+  whole = run(make(), [Request(prompt, 0, greedy, 0)])[0].tokens
+  end = whole[3]
+  position = whole.index(end)
+  out = run(make(eos=[end]), [Request(prompt, 0, greedy, 0)])[0]
+  assert out.tokens == whole[: position + 1]
+  assert out.finish_reason == "stop"
+  assert out.text == "".join(map(chr, whole[:position]))
+
+
+@pytest.mark.parametrize("length", [1, 3])
+def test_a_stop_string_ends_a_reply_and_is_cut_off(make, length):
+  prompt = prompts(1, seed=7)[0]
+  greedy = Sampling(temperature=0.0, max_new_tokens=16)
+  whole = run(make(), [Request(prompt, 0, greedy, 0)])[0]
+  stop = whole.text[4 : 4 + length]
+  stopped = Sampling(temperature=0.0, max_new_tokens=16, stop=(stop, "\x7f\x7f"))
+  other = Request(prompt, 0, greedy, 1)  # beside it, a row without a stop
+  out = run(make(), [Request(prompt, 0, stopped, 0), other])
+  assert out[0].text == whole.text[: whole.text.index(stop)]
+  assert out[0].finish_reason == "stop"
+  assert len(out[0].tokens) < 16
+  assert out[1] == whole
+
+
+def test_prompts_that_cannot_be_read_are_refused(make):
+  engine = make()
+  with pytest.raises(UserError, match="prompt of 250 tokens .* window of 256"):
+    engine.submit(sampled((40,) * 250, (0,)))
+  with pytest.raises(UserError, match="no tokens"):
+    engine.submit(sampled((), (0,)))
+  assert not engine.busy
+
+
+def test_keys_are_the_same_on_every_machine():
+  """A changed key would change every sample of every run that goes on."""
+  assert random_key(0, "capital/PE", "plain", 3, 1) == 0x0D754304A0FA5B79
+  assert random_key(0, "a", "b") != random_key(0, "ab")
+  assert len({random_key(0, "x", i) for i in range(1000)}) == 1000

@@ -1,0 +1,156 @@
+"""Distributions against NumPy and the exact softmax."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from s2d_jax.errors import UserError
+from s2d_jax.generation.sampling import (
+    Sampling,
+    filtered_weights,
+    knobs,
+    sample,
+)
+
+VOCABULARY = 700  # two whole blocks and a part of one
+
+
+def _logits(rows: int, seed: int = 0) -> np.ndarray:
+  rng = np.random.default_rng(seed)
+  return rng.normal(scale=2.5, size=(rows, VOCABULARY)).astype(np.float32)
+
+
+def _reference(logits: np.ndarray, s: Sampling) -> np.ndarray:
+  """Probabilities after sorting the vocabulary, in float64."""
+  scaled = logits.astype(np.float64) / s.temperature
+  p = np.exp(scaled - scaled.max())
+  p /= p.sum()
+  order = np.argsort(-p)
+  keep = np.ones(len(p), bool)
+  if s.top_k:
+    keep[order[s.top_k :]] = False
+  if s.top_p < 1:
+    kept = np.where(keep, p, 0) / p[keep].sum()
+    cumulative = np.cumsum(kept[order])
+    needed = np.searchsorted(cumulative, s.top_p) + 1
+    keep[order[needed:]] = False
+  if s.min_p:
+    keep &= p >= s.min_p * p.max()
+  p = np.where(keep, p, 0)
+  return p / p.sum()
+
+
+SETTINGS = {
+    "plain": Sampling(),
+    "temperature": Sampling(temperature=0.6),
+    "hot": Sampling(temperature=2.0),
+    "top_k": Sampling(top_k=7),
+    "top_k_of_one": Sampling(top_k=1),
+    "top_p": Sampling(top_p=0.8),
+    "top_p_small": Sampling(top_p=0.05),
+    "min_p": Sampling(min_p=0.1),
+    "all": Sampling(temperature=0.8, top_k=40, top_p=0.9, min_p=0.02),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_filters_keep_what_a_sorted_vocabulary_keeps(name):
+  setting = SETTINGS[name]
+  logits = _logits(16)
+  weights = filtered_weights(jnp.asarray(logits), knobs([setting] * 16))
+  ours = np.asarray(weights / weights.sum(-1, keepdims=True))
+  for row in range(16):
+    want = _reference(logits[row], setting)
+    np.testing.assert_array_equal(ours[row] > 0, want > 0)
+    np.testing.assert_allclose(ours[row], want, atol=1e-6)
+
+
+def test_rows_of_one_batch_have_their_own_settings():
+  settings = list(SETTINGS.values())
+  logits = _logits(len(settings))
+  together = filtered_weights(jnp.asarray(logits), knobs(settings))
+  for row, setting in enumerate(settings):
+    want = _reference(logits[row], setting)
+    np.testing.assert_array_equal(np.asarray(together[row]) > 0, want > 0)
+
+
+@pytest.mark.parametrize("name", ["plain", "temperature", "top_p", "all"])
+def test_draws_are_distributed_as_the_exact_softmax(name):
+  """Chi-square over 40,000 draws; bins of at least 20 expected draws."""
+  setting, draws = SETTINGS[name], 40_000
+  logits = _logits(1, seed=3)
+  want = _reference(logits[0], setting)
+  uniform = jax.random.uniform(jax.random.key(5), (draws,))
+  rows = 4_000
+  count = np.zeros(VOCABULARY)
+  step = jax.jit(sample)
+  for start in range(0, draws, rows):
+    token, _ = step(
+        jnp.broadcast_to(logits, (rows, VOCABULARY)),
+        uniform[start : start + rows],
+        knobs([setting] * rows),
+    )
+    count += np.bincount(token, minlength=VOCABULARY)
+  assert not count[want == 0].any()
+  order = np.argsort(-want)
+  expected, observed = want[order] * draws, count[order]
+  common = expected >= 20
+  expected = np.append(expected[common], expected[~common].sum())
+  observed = np.append(observed[common], observed[~common].sum())
+  used = expected > 0
+  assert used.sum() > 10
+  assert stats.chisquare(observed[used], expected[used]).pvalue > 1e-3
+
+
+def test_greedy_takes_the_first_of_the_likeliest():
+  logits = _logits(4)
+  logits[2, [9, 600]] = logits.max() + 1  # a tie
+  token, _ = sample(
+      jnp.asarray(logits),
+      jnp.array([0.0, 0.5, 0.99, 0.3]),
+      knobs([Sampling(temperature=0.0)] * 4),
+  )
+  np.testing.assert_array_equal(token, logits.argmax(-1))
+
+
+def test_log_probability_is_that_of_the_model_itself():
+  logits = _logits(8)
+  token, logprob = sample(
+      jnp.asarray(logits),
+      jnp.linspace(0.01, 0.99, 8),
+      knobs([Sampling(temperature=0.5, top_k=5)] * 8),
+  )
+  p = np.exp(logits.astype(np.float64))
+  want = np.log(p / p.sum(-1, keepdims=True))[np.arange(8), np.asarray(token)]
+  np.testing.assert_allclose(logprob, want, atol=1e-5)
+
+
+@pytest.mark.parametrize("uniform", [0.0, np.float32(1 - 2**-24), 0.5])
+def test_a_dropped_token_is_never_drawn_at_the_ends(uniform):
+  logits = np.full((1, VOCABULARY), -1.0, np.float32)
+  logits[0, [300, 301]] = 4.0
+  token, _ = sample(
+      jnp.asarray(logits),
+      jnp.array([uniform], jnp.float32),
+      knobs([Sampling(top_k=2)]),
+  )
+  assert int(token[0]) in (300, 301)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"temperature": -0.1},
+        {"top_k": -1},
+        {"top_p": 0.0},
+        {"top_p": 1.1},
+        {"min_p": 2.0},
+        {"max_new_tokens": 0},
+        {"stop": ("",)},
+    ],
+)
+def test_impossible_settings_are_named(wrong):
+  with pytest.raises(UserError, match=next(iter(wrong))):
+    Sampling(**wrong)

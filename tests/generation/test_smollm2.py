@@ -1,0 +1,38 @@
+"""Greedy continuations of the real model against Hugging Face's."""
+
+import pathlib
+
+import numpy as np
+
+from s2d_jax.generation import chat
+from s2d_jax.generation.engine import Engine, Request
+from s2d_jax.generation.sampling import Sampling
+from s2d_jax.models.llama import Llama
+from s2d_jax.parallel.mesh import make_mesh
+
+GOLDEN = pathlib.Path(__file__).parent.parent / "goldens" / "smollm2.npz"
+
+
+def test_greedy_continuations_of_48_tokens_are_those_of_transformers(smollm2):
+  golden = np.load(GOLDEN)
+  ends = np.cumsum(golden["prompt_lengths"])
+  prompts = np.split(golden["prompt_tokens"], ends[:-1])
+  assert len(prompts) >= 20
+  engine = Engine(
+      Llama(smollm2.config),
+      smollm2.on_device(make_mesh()).params,
+      smollm2.tokenizer,
+      chat.end_tokens(smollm2.tokenizer),
+      slots=len(prompts),
+      rows=1,
+      max_new_tokens=48,
+  )
+  # The default system message stands in front of every prompt.
+  engine.share_prefix(prompts[0][:24].tolist())
+  greedy = Sampling(temperature=0.0, max_new_tokens=48)
+  for index, prompt in enumerate(prompts):
+    engine.submit(Request(tuple(prompt.tolist()), 0, greedy, index))
+  while engine.busy:
+    for index, completion in engine.step():
+      reply = golden["replies"][index]
+      np.testing.assert_array_equal(completion.tokens, reply[reply >= 0])

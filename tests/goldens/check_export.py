@@ -1,0 +1,68 @@
+"""Does transformers load what `hf.write` writes, and compute the same?
+
+In an environment with JAX, export a model with our logits beside it; then, in
+one with PyTorch (transformers 4 or 5), load the folder and compare:
+
+  PYTHONPATH=. python tests/goldens/check_export.py export NAME FOLDER [DTYPE]
+  python tests/goldens/check_export.py check FOLDER
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+
+import numpy as np
+
+CHAT = [
+    {"role": "user", "content": "What is the capital of Peru?"},
+    {"role": "assistant", "content": "Lima, since 1535."},
+    {"role": "user", "content": "And of Canada? I think it is Toronto."},
+]
+
+
+def export(name: str, folder: str, dtype: str = "float32") -> None:
+  import jax.numpy as jnp
+
+  from s2d_jax.checkpoints import hf, pretrained
+  from s2d_jax.models.llama import Llama
+
+  config, params, tokenizer = pretrained.load(name)
+  hf.write(folder, config, params, tokenizer, dtype, max_shard_bytes=2e8)
+  _, params = hf.read(folder)
+  tokens = jnp.array([_prompt(tokenizer)])
+  positions = jnp.arange(tokens.shape[1])[None]
+  model, variables = Llama(config), {"params": params}
+  hidden, _ = model.apply(variables, tokens, positions, jnp.ones_like(tokens))
+  logits = model.apply(variables, hidden, method=Llama.logits)
+  np.savez(pathlib.Path(folder) / "logits.npz", tokens=tokens, logits=logits)
+
+
+def check(folder: str) -> None:
+  import torch
+  from transformers import AutoModelForCausalLM, AutoTokenizer, __version__
+
+  ours = np.load(pathlib.Path(folder) / "logits.npz")
+  tokenizer = AutoTokenizer.from_pretrained(folder)
+  assert _prompt(tokenizer) == ours["tokens"][0].tolist(), "other token ids"
+  model, info = AutoModelForCausalLM.from_pretrained(
+      folder, torch_dtype=torch.float32, output_loading_info=True
+  )
+  print({key: value for key, value in info.items() if value})
+  print("eos", model.generation_config.eos_token_id)
+  with torch.no_grad():
+    theirs = model(torch.from_numpy(ours["tokens"]).long()).logits.numpy()
+  worst = np.abs(theirs - ours["logits"]).max()
+  print(f"transformers {__version__}: max |difference of logits| {worst:.2e}")
+  assert worst <= 1e-3
+
+
+def _prompt(tokenizer) -> list[int]:
+  text = tokenizer.apply_chat_template(
+      CHAT, add_generation_prompt=True, tokenize=False
+  )
+  return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+if __name__ == "__main__":
+  {"export": export, "check": check}[sys.argv[1]](*sys.argv[2:])

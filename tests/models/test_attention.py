@@ -1,0 +1,95 @@
+"""Attention against a plain softmax in float64."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from s2d_jax.models.attention import KeyValues, attend
+
+
+def _reference(q, k, v, seen):
+  """[T N H] queries on [S K H] keys with `seen` [T S], one row of a batch."""
+  group = q.shape[1] // k.shape[1]
+  k, v = (np.repeat(x, group, axis=1) for x in (k, v))
+  scores = np.einsum("tnh,snh->nts", q, k) / np.sqrt(q.shape[-1])
+  scores = np.where(seen, scores, -np.inf)
+  weights = np.exp(scores - scores.max(-1, keepdims=True))
+  weights /= weights.sum(-1, keepdims=True)
+  return np.einsum("nts,snh->tnh", weights, v)
+
+
+@pytest.fixture
+def qkv():
+  rng = np.random.default_rng(0)
+  make = lambda *shape: rng.normal(size=shape).astype(np.float32) * 2
+  return make(4, 7, 6, 8), make(4, 7, 2, 8), make(4, 7, 2, 8)
+
+
+def _attend(q, k, v, segments, past=()):
+  return np.asarray(
+      attend(
+          jnp.asarray(q),
+          jnp.asarray(k).swapaxes(1, 2),
+          jnp.asarray(v).swapaxes(1, 2),
+          jnp.asarray(segments),
+          past,
+      )
+  )
+
+
+def test_causal_attention_is_a_softmax_over_earlier_keys(qkv):
+  q, k, v = qkv
+  out = _attend(q, k, v, np.ones((4, 7), int))
+  causal = np.tril(np.ones((7, 7), bool))
+  for row in range(4):
+    want = _reference(q[row], k[row], v[row], causal)
+    np.testing.assert_allclose(out[row], want, atol=2e-5)
+
+
+def test_segments_do_not_see_each_other(qkv):
+  q, k, v = qkv
+  segments = np.array([[1, 1, 1, 2, 2, 3, 0]] * 4)
+  out = _attend(q, k, v, segments)
+  same = segments[0][:, None] == segments[0][None]
+  want = _reference(q[1], k[1], v[1], same & np.tril(np.ones((7, 7), bool)))
+  np.testing.assert_allclose(out[1], want, atol=2e-5)
+
+
+def test_a_shared_past_is_seen_by_the_rows_it_serves(qkv):
+  """Prefix of all rows + prompt of two rows each + own keys = one softmax."""
+  q, k, v = qkv
+  rng = np.random.default_rng(1)
+  sizes = {"prefix": (1, 5), "prompt": (2, 3)}
+  past, raw = [], {}
+  for name, (entries, length) in sizes.items():
+    keys, values = rng.normal(size=(2, entries, length, 2, 8))
+    valid = np.ones((entries, 1, length), bool)
+    valid[0, 0, length - 1] = False  # one key of entry 0 is padding
+    raw[name] = keys, values, valid
+    move = lambda x: jnp.asarray(x, jnp.float32).swapaxes(1, 2)
+    past.append(KeyValues(move(keys), move(values), jnp.asarray(valid)))
+  out = _attend(q, k, v, np.ones((4, 7), int), past)
+  for row in range(4):
+    keys, values, seen = [k[row]], [v[row]], [np.tril(np.ones((7, 7), bool))]
+    for name, (entries, _) in sizes.items():
+      entry = row // (4 // entries)
+      keys.append(raw[name][0][entry])
+      values.append(raw[name][1][entry])
+      seen.append(np.repeat(raw[name][2][entry], 7, axis=0))
+    want = _reference(
+        q[row],
+        np.concatenate(keys),
+        np.concatenate(values),
+        np.concatenate(seen, axis=1),
+    )
+    np.testing.assert_allclose(out[row], want, atol=2e-5)
+
+
+def test_a_past_of_which_nothing_is_valid_changes_nothing(qkv):
+  q, k, v = qkv
+  ones = np.ones((4, 7), int)
+  empty = jnp.full((1, 2, 4, 8), 3.0)
+  past = [KeyValues(empty, empty, jnp.zeros((1, 1, 4), bool))]
+  np.testing.assert_array_equal(
+      _attend(q, k, v, ones, past), _attend(q, k, v, ones)
+  )

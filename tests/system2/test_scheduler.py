@@ -1,0 +1,119 @@
+"""Programs over an engine that answers by rule."""
+
+import pytest
+
+from s2d_jax.errors import UserError
+from s2d_jax.generation.engine import Completion, random_key
+from s2d_jax.generation.sampling import Sampling
+from s2d_jax.system2.program import Template
+from s2d_jax.system2.scheduler import Job, Scheduler
+
+PROMPTS = {
+    "split": Template(user="Split {text}", max_new_tokens=4, system="S"),
+    "part": Template(user="Part {text}", max_new_tokens=6, stop=(".",)),
+}
+
+
+class Characters:
+  """A tokenizer of characters with a plain chat template."""
+
+  chat_template = "plain"
+
+  def apply_chat_template(self, messages, **unused):
+    return "".join(f"{m['role']}:{m['content']};" for m in messages) + ">"
+
+  def __call__(self, text, add_special_tokens):
+    assert not add_special_tokens
+    return {"input_ids": [ord(c) for c in text]}
+
+
+class Echo:
+  """Answers the newest request first, two at a time, with the prompt's end."""
+
+  def __init__(self):
+    self.requests, self.waiting, self.prefixes, self.most = [], [], [], 0
+
+  def share_prefix(self, prefix):
+    self.prefixes.append("".join(map(chr, prefix)))
+
+  def submit(self, request):
+    if "TOO LONG" in "".join(map(chr, request.prompt)):
+      raise UserError("a prompt of 9 tokens does not fit")
+    self.requests.append(request)
+    self.waiting.append(request)
+    self.most = max(self.most, len(self.waiting))
+
+  def step(self):
+    ended = [self.waiting.pop() for _ in range(min(2, len(self.waiting)))]
+    return [(r.tag, self._reply(r)) for r in ended]
+
+  def _reply(self, request):
+    text = "".join(map(chr, request.prompt)).rsplit(" ", 1)[1].strip(";>")
+    return Completion(text, (1,) * len(text), -1.0, "stop")
+
+
+def branch(text, prompts):
+  """Asks one, then two together, and joins them."""
+  first = yield prompts["split"].ask(text=text)
+  left, right = yield [
+      prompts["part"].ask(text=f"{first.text}{side}") for side in "lr"
+  ]
+  return Completion(left.text + right.text, (), 0.0, "stop")
+
+
+def schedule(engine, in_flight=3):
+  return Scheduler(
+      engine,
+      Characters(),
+      branch,
+      PROMPTS,
+      Sampling(temperature=0.7, top_p=0.9),
+      seed=5,
+      in_flight=in_flight,
+  )
+
+
+def test_every_program_gets_its_own_replies():
+  engine = Echo()
+  jobs = [Job((f"e{i}", "plain", 0), f"t{i}") for i in range(10)]
+  results = list(schedule(engine).run(iter(jobs)))
+  assert sorted(r.job.name for r in results) == [job.name for job in jobs]
+  for result in results:
+    text = result.job.text
+    assert result.reply.text == f"{text}l{text}r"
+    prompts = [step.prompt for step in result.steps]
+    assert prompts == [
+        f"system:S;user:Split {text};>",
+        f"user:Part {text}l;>",
+        f"user:Part {text}r;>",
+    ]
+    assert [s.completion.text for s in result.steps][0] == text
+
+
+def test_keys_limits_and_filters_reach_the_engine():
+  engine = Echo()
+  list(schedule(engine).run([Job(("e", "plain", 2), "t")]))
+  keys = [random_key(5, "e", "plain", 2, number) for number in range(3)]
+  assert [request.key for request in engine.requests] == keys
+  first, second, _ = (request.sampling for request in engine.requests)
+  assert (first.temperature, first.top_p, first.max_new_tokens) == (0.7, 0.9, 4)
+  assert (second.max_new_tokens, second.stop) == (6, (".",))
+
+
+def test_only_so_many_programs_are_under_way():
+  engine = Echo()
+  jobs = (Job((i,), f"t{i}") for i in range(50))
+  assert len(list(schedule(engine, in_flight=4).run(jobs))) == 50
+  assert engine.most <= 8  # two asks a program at the most
+
+
+def test_the_constant_part_of_each_template_is_shared():
+  engine = Echo()
+  schedule(engine)
+  assert engine.prefixes == ["system:S;user:Split ", "user:Part "]
+
+
+def test_a_prompt_that_does_not_fit_names_its_example():
+  jobs = [Job(("capital/PE", "plain", 1), "TOO LONG")]
+  with pytest.raises(UserError, match="capital/PE/plain/1: a prompt of 9"):
+    list(schedule(Echo()).run(jobs))

@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import logging
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+from flax import linen as nn
+import jax
+import ml_collections
+import numpy as np
+import pytest
+
+from s2d_jax import records
+from s2d_jax.checkpoints import train_state
+from s2d_jax.errors import UserError
+from s2d_jax.models.config import ModelConfig
+from s2d_jax.models.llama import Llama
+from s2d_jax.parallel.mesh import make_mesh
+from s2d_jax.training import trainer
+from s2d_jax.training.examples import Tokenised
+from s2d_jax.training.loss import target_loss
+from s2d_jax.training.packing import pack
+
+MODEL = ModelConfig(
+    vocab_size=64,
+    embed_dim=16,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=4,
+    mlp_dim=32,
+    max_context=32,
+    rope_theta=1e4,
+    rms_eps=1e-5,
+    tie_embeddings=True,
+)
+CONFIG = ml_collections.ConfigDict({
+    "learning_rate": 1e-2,
+    "warmup_steps": 2,
+    "epochs": 2,
+    "batch_rows": 4,
+    "row_length": 32,
+    "accumulate": 1,
+    "weight_decay": 0.1,
+    "clip_norm": 1.0,
+    "b1": 0.9,
+    "b2": 0.95,
+    "remat": "none",
+    "dtype": "float32",
+    "eval_every": 2,
+    "keep": 1,
+})
+
+
+def params():
+  tokens = np.zeros((1, 1), np.int32)
+  init = jax.jit(
+      lambda key: Llama(MODEL).init(key, tokens, method=Llama.init_all)
+  )
+  return nn.unbox(init(jax.random.key(0)))["params"]
+
+
+def rows(count: int, seed: int):
+  rng = np.random.default_rng(seed)
+  made = {}
+  for i, length in enumerate(rng.integers(8, 24, count)):
+    tokens = rng.integers(0, 64, length).astype(np.int32)
+    made[str(i)] = Tokenised(tokens, np.arange(length) >= rng.integers(2, 7))
+  return pack(made, 32)
+
+
+TRAIN, VALID = rows(17, 0), rows(5, 1)
+
+
+def run(workdir, mesh=None, train=TRAIN, **changes) -> trainer.Summary:
+  config = ml_collections.ConfigDict(CONFIG.to_dict() | changes)
+  return trainer.finetune(
+      config, MODEL, params(), train, VALID, workdir, mesh or make_mesh(), 3
+  )
+
+
+def lines(workdir) -> list[dict]:
+  read = list(records.read(pathlib.Path(workdir) / "metrics/finetune.jsonl"))
+  return [{k: v for k, v in line.items() if k != "seconds"} for line in read]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+  """A run that nothing stopped."""
+  workdir = tmp_path_factory.mktemp("whole")
+  return workdir, run(workdir), lines(workdir)
+
+
+def start_process(workdir, *arguments, **environment) -> subprocess.Popen:
+  return subprocess.Popen(
+      [sys.executable, __file__, str(workdir), *arguments],
+      env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | environment,
+  )
+
+
+def test_every_row_is_trained_on_in_every_epoch(whole):
+  _, summary, curve = whole
+  assert len(TRAIN.tokens) % 4  # the last batch is not full
+  assert summary.total_steps == -(-2 * len(TRAIN.tokens) // 4)
+  assert [line["step"] for line in curve] == list(
+      range(summary.total_steps + 1)
+  )
+  learned = sum(line["target_tokens"] for line in curve)
+  assert learned == 2 * TRAIN.target_weight.sum()
+
+
+def test_validation_at_the_start_every_two_steps_and_at_the_end(whole):
+  _, summary, curve = whole
+  evaluated = [line["step"] for line in curve if "valid_loss" in line]
+  last = summary.total_steps
+  assert evaluated == sorted({*range(0, last, 2), last})
+  assert curve[0]["valid_loss"] == summary.start_valid_loss
+
+
+def test_first_line_is_the_loss_of_the_start_parameters(whole):
+  _, _, curve = whole
+  order = trainer.row_order(CONFIG, len(TRAIN.tokens), 3)
+  batch = TRAIN.take(order[0], 4)
+  loss = target_loss(Llama(MODEL), params(), batch)
+  mean = float(loss) / batch.target_weight.sum()
+  np.testing.assert_allclose(curve[1]["loss"], mean, rtol=1e-5)
+  loss = float(target_loss(Llama(MODEL), params(), VALID))
+  mean = loss / VALID.target_weight.sum()
+  np.testing.assert_allclose(curve[0]["valid_loss"], mean, rtol=1e-5)
+
+
+def test_best_checkpoint_has_the_lowest_validation_loss(tmp_path):
+  # So fast that it soon gets worse on rows that it does not train on.
+  summary = run(tmp_path, learning_rate=0.05, epochs=6)
+  losses = {
+      line["step"]: line["valid_loss"]
+      for line in lines(tmp_path)
+      if "valid_loss" in line and line["step"]
+  }
+  best = min(losses, key=losses.get)
+  assert best != summary.total_steps
+  assert (summary.step, summary.valid_loss) == (best, losses[best])
+  assert summary.checkpoint == tmp_path / "checkpoints" / str(best)
+  kept = {int(path.name) for path in (tmp_path / "checkpoints").iterdir()}
+  assert kept == {best, summary.total_steps}
+  restored = train_state.restore_params(
+      tmp_path / "checkpoints", MODEL, make_mesh()
+  )
+  loss = float(target_loss(Llama(MODEL), restored, VALID))
+  mean = loss / VALID.target_weight.sum()
+  np.testing.assert_allclose(mean, losses[best], rtol=1e-5)
+
+
+def test_overfits(tmp_path):
+  run(tmp_path, epochs=60, learning_rate=0.03, eval_every=1000)
+  curve = lines(tmp_path)
+  assert curve[1]["loss"] > 4 and curve[-1]["loss"] < 1
+
+
+def test_killed_run_goes_on_as_if_nothing_had_happened(whole, tmp_path):
+  _, summary, curve = whole
+  killed = start_process(tmp_path, "4")
+  assert killed.wait() == -signal.SIGKILL
+  path = tmp_path / "metrics/finetune.jsonl"
+  before = path.read_text()
+  assert '"step":3,' in before  # written after the checkpoint of step 2
+  assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["2"]
+  path.write_text(before + '{"step":4,"lo')
+  resumed = run(tmp_path)
+  assert lines(tmp_path) == curve
+  assert resumed.valid_loss == summary.valid_loss
+  assert resumed.start_valid_loss == summary.start_valid_loss
+
+
+def test_finished_run_is_left_alone(whole):
+  workdir, summary, curve = whole
+  stamps = {p: p.stat().st_mtime for p in (workdir / "checkpoints").iterdir()}
+  assert run(workdir) == summary
+  assert lines(workdir) == curve
+  assert stamps == {p: p.stat().st_mtime for p in stamps}
+
+
+def test_other_data_is_refused(whole):
+  with pytest.raises(UserError, match="trained with rows="):
+    run(whole[0], train=TRAIN._replace(tokens=TRAIN.tokens + 1))
+
+
+def test_eight_devices_give_the_same_losses(whole, tmp_path):
+  _, _, curve = whole
+  flags = "--xla_force_host_platform_device_count=8"
+  assert not start_process(tmp_path, "0", XLA_FLAGS=flags).wait()
+  for one, eight in zip(curve, lines(tmp_path), strict=True):
+    for name, value in one.items():
+      np.testing.assert_allclose(
+          value, eight[name], atol=1e-5, err_msg=f"{one['step']} {name}"
+      )
+
+
+def test_compiles_each_step_once(tmp_path, caplog):
+  with jax.log_compiles(), caplog.at_level(logging.WARNING):
+    run(tmp_path, accumulate=2, dtype="bfloat16")
+  compiled = [
+      record.message
+      for record in caplog.records
+      if record.message.startswith("Compiling jit(")
+  ]
+  for name in ("train_step", "add_loss"):
+    assert sum(f"jit({name})" in message for message in compiled) == 1
+
+
+def test_uneven_sizes_are_refused(tmp_path):
+  with pytest.raises(UserError, match="batch_rows=4.*accumulate=3"):
+    run(tmp_path, accumulate=3)
+
+
+def test_loss_that_is_not_finite_stops_the_run(tmp_path):
+  with pytest.raises(UserError, match="lower finetune.learning_rate"):
+    run(tmp_path, learning_rate=1e30, clip_norm=1e30)
+
+
+def _main(workdir: str, kill_at: int) -> None:
+  """In a process of its own: on eight devices, or killed at a step."""
+  append = records.Appender.append
+
+  def killing(self, record):
+    if record["step"] == kill_at:
+      os.kill(os.getpid(), signal.SIGKILL)
+    append(self, record)
+
+  if kill_at:
+    records.Appender.append = killing
+    run(workdir)
+  else:
+    run(workdir, make_mesh(data=2, fsdp=2, tensor=2))
+    assert len(jax.devices()) == 8
+
+
+if __name__ == "__main__":
+  _main(sys.argv[1], int(sys.argv[2]))
