@@ -8,7 +8,11 @@ def get_config():
   config = default()
   with config.unlocked():
     config.task.kinds = ("capital", "continent")
-    config.task.min_population = 1_000_000
+    config.task.min_population = 2_000_000
     config.task.valid = 10  # countries
-    config.task.test = 48  # countries
+    config.task.test = 40  # countries
+  config.sampling.n = 4
+  config.curation.min_margin = 0.5
+  config.curation.min_agreement = 1.0
+  config.evaluation.n = 4
   return config

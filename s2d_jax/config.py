@@ -45,7 +45,7 @@ def default() -> ConfigDict:
   config.finetune.weight_decay = 0.0
   config.finetune.clip_norm = 1.0
   config.finetune.b1, config.finetune.b2 = 0.9, 0.95
-  config.finetune.remat = "none"  # what backward recomputes: none, dots, full
+  config.finetune.remat = "full"  # what backward recomputes: none, dots, full
   config.finetune.dtype = "float32"  # of the products
   config.finetune.eval_every = 8  # steps
   config.finetune.keep = 1  # best checkpoints kept, besides the latest

@@ -51,27 +51,37 @@ class RMSNorm(nn.Module):
 class Projection(nn.Module):
   """A matrix product whose kernel keeps its named axes, and maybe a bias.
 
-  `equation` is the einsum of input and kernel; `axes` names the kernel's axes,
-  of which the last `bias_rank` are those of the bias (0: no bias).
+  Attributes:
+    shape: of the kernel, the contracted axes first.
+    axes: logical names of the kernel's axes.
+    dtype: of the product.
+    contracted: how many last axes of the input the kernel contracts.
+    use_bias: whether there is a bias, over the kernel's other axes.
   """
 
-  equation: str
   shape: tuple[int, ...]
   axes: tuple[str, ...]
   dtype: DTypeLike
-  bias_rank: int = 0
+  contracted: int = 1
+  use_bias: bool = False
 
   @nn.compact
-  def __call__(self, x: Array) -> Array:
-    normal = nn.initializers.normal(0.02)
-    init = nn.with_logical_partitioning(normal, self.axes)
-    kernel = self.param("kernel", init, self.shape, jnp.float32)
-    out = jnp.einsum(
-        self.equation, x.astype(self.dtype), kernel.astype(self.dtype)
+  def __call__(self, x: Float[Array, "*B I"]) -> Float[Array, "*B O"]:
+    init = nn.with_logical_partitioning(
+        nn.initializers.normal(0.02), self.axes
     )
-    if self.bias_rank:
-      axes, shape = (v[-self.bias_rank :] for v in (self.axes, self.shape))
-      init = nn.with_logical_partitioning(nn.initializers.zeros, axes)
+    kernel = self.param("kernel", init, self.shape, jnp.float32)
+    lead, inputs = x.shape[: -self.contracted], x.shape[-self.contracted :]
+    # One leading axis: with two, the gradient of the kernel contracts both,
+    # and XLA on the CPU copies the activations transposed for that.
+    x = x.reshape(-1, *inputs).astype(self.dtype)
+    out = jnp.tensordot(x, kernel.astype(self.dtype), axes=self.contracted)
+    out = out.reshape(*lead, *out.shape[1:])
+    if self.use_bias:
+      init = nn.with_logical_partitioning(
+          nn.initializers.zeros, self.axes[self.contracted :]
+      )
+      shape = self.shape[self.contracted :]
       bias = self.param("bias", init, shape, jnp.float32)
       out = out + bias.astype(self.dtype)
     return out
@@ -87,11 +97,10 @@ class Attention(nn.Module):
 
     def project(name: str, heads: int, axis: str):
       return Projection(
-          "btd,dnh->btnh",
           (c.embed_dim, heads, c.head_dim),
           ("embed", axis, "head_dim"),
           self.dtype,
-          bias_rank=2 if c.attention_bias else 0,
+          use_bias=c.attention_bias,
           name=name,
       )(x)
 
@@ -102,10 +111,10 @@ class Attention(nn.Module):
     # Heads before length: each head's keys lie together for its product.
     k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
     out = Projection(
-        "btnh,nhd->btd",
         (c.num_heads, c.head_dim, c.embed_dim),
         ("heads", "head_dim", "embed"),
         self.dtype,
+        contracted=2,
         name="o",
     )(attend(q, k, v, segments, past))
     return out, (k, v)
@@ -123,7 +132,7 @@ class SwiGLU(nn.Module):
 
     def project(name: str, *axes: str):
       shape = tuple(sizes[axis] for axis in axes)
-      return Projection("bti,ij->btj", shape, axes, self.dtype, name=name)
+      return Projection(shape, axes, self.dtype, name=name)
 
     gate = project("gate", "embed", "mlp")(x)
     up = project("up", "embed", "mlp")(x)
@@ -194,7 +203,6 @@ class Llama(nn.Module):
     self.final_norm = RMSNorm(c.rms_eps)
     if not c.tie_embeddings:
       self.head = Projection(
-          "...d,dv->...v",
           (c.embed_dim, c.vocab_size),
           ("embed", "vocab"),
           self.dtype,

@@ -19,24 +19,17 @@ def sentence(headline: Headline | None, biased: str) -> str:
         " model have not both been evaluated."
     )
   change = headline.biased
-  before, after = f"{change.before:.0%}", f"{change.after:.0%}"
-  where = f"on “{spoken(biased)}” inputs"
   if change.gain.low > 0:
-    text = (
-        f"Distillation worked: {where} the model now answers {after} rightly"
-        f" at once, up from {before}"
-    )
+    verdict, direction = "Distillation worked", ", up from"
   elif change.gain.high < 0:
-    text = (
-        f"Distillation did harm: {where} the model now answers {after} rightly"
-        f" at once, down from {before}"
-    )
+    verdict, direction = "Distillation did harm", ", down from"
   else:
-    text = (
-        f"Distillation made no clear difference: {where} the model answers"
-        f" {after} rightly at once, {before} before"
-    )
-  return text + _cost(headline) + _caveat(headline) + "."
+    verdict, direction = "Distillation made no clear difference", ", before"
+  return (
+      f"{verdict}: on “{spoken(biased)}” inputs the model gets"
+      f" {_percent(change.after)} right without thinking{direction}"
+      f" {_percent(change.before)}{_cost(headline)}{_caveat(headline)}."
+  )
 
 
 def _cost(headline: Headline) -> str:
@@ -45,8 +38,8 @@ def _cost(headline: Headline) -> str:
     return ""
   name = "vote" if headline.tokens_vote else "pass"
   return (
-      f", for {headline.tokens:.0f} tokens an answer where a System 2 {name}"
-      f" takes {tokens:.0f}"
+      f", with {headline.tokens:.0f} tokens an answer instead of the"
+      f" {tokens:.0f} of a System 2 {name}"
   )
 
 
@@ -54,5 +47,12 @@ def _caveat(headline: Headline) -> str:
   """What was paid for a gain must stand in the same sentence."""
   plain = headline.plain
   if headline.biased.gain.low > 0 and plain.gain.high < 0:
-    return f", but plain inputs fell from {plain.before:.0%} to {plain.after:.0%}"
+    return (
+        f"; but on plain inputs it fell from {_percent(plain.before)} to"
+        f" {_percent(plain.after)}"
+    )
   return ""
+
+
+def _percent(share: float) -> str:
+  return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"

@@ -11,13 +11,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import (
-    FuncFormatter,
-    LogLocator,
-    MaxNLocator,
-    NullLocator,
-    PercentFormatter,
-)
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from s2d_jax.curation.curve import Point
 from s2d_jax.records import Record
@@ -132,14 +126,7 @@ def accuracy_by_form(table: Table) -> Draw:
     axes.set_xlabel("right answers, with 95 % interval")
     axes.grid(axis="x")
     axes.spines["left"].set_visible(False)
-    axes.figure.legend(
-        *axes.get_legend_handles_labels(),
-        loc="outside upper center",
-        ncols=4,
-        fontsize=8.5,
-        handletextpad=0.1,
-        columnspacing=1.0,
-    )
+    _legend(axes, handletextpad=0.1)
 
   return draw
 
@@ -171,14 +158,15 @@ def accuracy_by_tokens(table: Table, plain: str) -> Draw:
             (max(named.tokens, 1), named.value),
             (8, 4),
             textcoords="offset points",
-            color=colour,
             fontsize=9,
         )
     axes.set_xscale("log")
-    axes.margins(x=0.3)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.margins(x=0.25)
+    left, right = axes.get_xlim()
+    ticks = [m * 10**e for e in range(7) for m in (1, 2, 5)]
+    ticks = [tick for tick in ticks if left <= tick <= right]
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.minorticks_off()
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(_PERCENT)
     axes.set_xlabel("tokens an answer")
@@ -212,7 +200,7 @@ def margins(
       heights = [counts[place] for place in places]
       axes.bar(places, heights, width, bottom, color=colour, label=label)
       bottom = [b + h for b, h in zip(bottom, heights, strict=True)]
-    if min_margin is not None:
+    if min_margin is not None and places:
       axes.axvline(
           _border(places, min_margin, width),
           color=theme.ink,
@@ -224,7 +212,7 @@ def margins(
     axes.set_ylabel("inputs")
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.grid(axis="y")
-    axes.legend(loc="upper left")
+    _legend(axes)
 
   return draw
 
@@ -248,9 +236,9 @@ def thresholds(curve: Sequence[Point], min_margin: float | None) -> Draw:
         axes.annotate(
             f"≥ {point.margin:.2g}",
             (point.share, y),
-            (0, 9),
+            (-7, 5) if point is curve[-1] else (7, 5),
             textcoords="offset points",
-            ha="center",
+            ha="right" if point is curve[-1] else "left",
             color=theme.ink if point is chosen else theme.muted,
         )
     axes.margins(x=0.12, y=0.2)
@@ -283,9 +271,21 @@ def training(lines: Sequence[Record]) -> Draw:
     axes.set_xlabel("step")
     axes.set_ylabel("loss, nats a target token")
     axes.grid(axis="y")
-    axes.legend(loc="upper right")
+    _legend(axes)
 
   return draw
+
+
+def _legend(axes: Axes, **spacing: float) -> None:
+  """Above the picture, where it hides nothing."""
+  axes.figure.legend(
+      *axes.get_legend_handles_labels(),
+      loc="outside upper center",
+      ncols=4,
+      fontsize=8.5,
+      columnspacing=1.0,
+      **spacing,
+  )
 
 
 def _border(places: Sequence[float], threshold: float, width: float) -> float:

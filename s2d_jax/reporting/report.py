@@ -27,7 +27,13 @@ from s2d_jax.reporting.run_files import Run, load
 from s2d_jax.reporting.table import Table, spoken
 from s2d_jax.reporting.transcripts import changes, transcripts
 
-_REASONS = ("unparsable", "tie", "margin", "disagrees")
+# Why an input was rejected, and what the page calls it.
+_REASONS = {
+    "unparsable": "no answer",
+    "tie": "tie",
+    "margin": "margin too small",
+    "disagrees": "forms disagree",
+}
 _PACKAGES = (
     "s2d_jax",
     "jax",
@@ -107,7 +113,7 @@ def _findings(
       answer=sentence(compared, biased),
       headline=compared,
       table=table,
-      curation=_curation(run),
+      curation=_curation(run, table.splits),
       pictures={p.name: p for p in _pictures(run, table, plain)},
   )
 
@@ -121,11 +127,13 @@ def right_by_label(run: Run) -> Callable[[Record], bool] | None:
   return lambda record: record["winner"] == run.label(record["example_id"])
 
 
-def _curation(run: Run) -> list[Mapping[str, Any]]:
+def _curation(run: Run, order: Sequence[str]) -> list[Mapping[str, Any]]:
   """A line a variant, and one for all: what was kept, and why not."""
   votes = run.accepted + run.rejected
   is_right = right_by_label(run)
-  variants = list(dict.fromkeys(record["variant"] for record in votes))
+  there = {record["variant"] for record in votes}
+  variants = [variant for variant in order if variant in there]
+  variants += sorted(there - set(variants))
   lines = []
   for variant in [*variants, None] if votes else []:
     part = [r for r in votes if variant in (None, r["variant"])]
@@ -223,6 +231,7 @@ def _page(run: Run, found: Findings, biased: str) -> str:
           "data:image/png;base64," + base64.b64encode(png).decode()
       ),
       "cut": _cut,
+      "points": lambda share: f"{100 * share:+.0f}".replace("-", "−"),
   }
   counts, shown = changes(run, biased)
   return environment.get_template("report.html").render(

@@ -19,9 +19,18 @@ _DISTILL = (
     "variant",
     "target",
     "votes",
+    "samples",
     "winner",
     "margin",
     "agreement",
+)
+_STAGES = (
+    "prepare",
+    "sample",
+    "curate",
+    "evaluate base",
+    "finetune",
+    "evaluate distilled",
 )
 _SAMPLE = ("example_id", "variant", "sample", "steps", "answer")
 
@@ -95,8 +104,9 @@ def load(workdir: epath.PathLike) -> Run:
       rejected=rejected,
       finetune=_read(workdir / "metrics" / "finetune.jsonl", ("step",)),
       done={
-          path.name.removesuffix(".json"): _read_json(path)
-          for path in _files(workdir / "done", "*.json")
+          stage: mark
+          for stage in _STAGES
+          if (mark := _read_json(workdir / "done" / f"{stage}.json"))
       },
   )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 import dataclasses
+import itertools
 import json
 
 from s2d_jax.records import Record
@@ -19,6 +20,7 @@ class Transcript:
 
   why: str
   record: Record
+  wrong: bool  # by the label, where there is one
   passes: Sequence[Record]
 
 
@@ -37,25 +39,32 @@ def transcripts(
     run: Run, biased: str, is_right: Callable[[Record], bool] | None
 ) -> list[Transcript]:
   """Kept ones from sure to barely sure, and one for each reason to reject."""
-  picked = dict(_picked(run, biased, is_right))
-  names = {why: (r["example_id"], r["variant"]) for why, r in picked.items()}
-  samples = samples_of(run.workdir, set(names.values()))
+  picked: dict[tuple[str, str], tuple[str, Record]] = {}
+  for why, record in _picked(run, biased, is_right):
+    picked.setdefault((record["example_id"], record["variant"]), (why, record))
+  samples = samples_of(run.workdir, picked)
   return [
-      Transcript(why, record, samples[names[why]][:_PASSES])
-      for why, record in picked.items()
+      Transcript(
+          why,
+          record,
+          is_right is not None and not is_right(record),
+          samples[name][:_PASSES],
+      )
+      for name, (why, record) in picked.items()
   ]
 
 
-def _picked(run, biased, is_right) -> Iterable[tuple[str, Record]]:
+def _picked(
+    run: Run, biased: str, is_right: Callable[[Record], bool] | None
+) -> Iterable[tuple[str, Record]]:
   kept = [r for r in run.accepted if r["variant"] == biased] or run.accepted
   kept = sorted(kept, key=lambda r: (-r["margin"], -r["agreement"]))
   if kept:
     yield "kept, the surest", kept[0]
     yield "kept, the least sure", kept[-1]
   if is_right is not None:
-    wrong = [record for record in kept if not is_right(record)]
-    if wrong:
-      yield "kept, and wrong", wrong[0]
+    wrong = (record for record in kept if not is_right(record))
+    yield from (("kept, sure", record) for record in itertools.islice(wrong, 1))
   seen = set()
   for record in run.rejected:
     reason = record.get("reason", "unknown")

@@ -118,7 +118,7 @@ def test_a_vote_too_close_still_counts_for_agreement():
             "It is A.",
         ),
         # As frequent: the likelier a token, not the likelier in all.
-        ([("a", "short", -2.0, 1), ("a", "a long one", -4.0, 4)], "a long one"),
+        ([("a", "brief", -2.0, 1), ("a", "the long", -4.0, 4)], "the long"),
         # As likely: by text.
         ([("a", "two", -2.0, 2), ("a", "one", -3.0, 3)], "one"),
     ],

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import pathlib
+import shutil
+
+import pytest
+
+from s2d_jax.reporting import report
+from tests.reporting.fake_run import FakeRun
+
+
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory) -> pathlib.Path:
+  """A whole run with its report; not to be written to."""
+  workdir = FakeRun().write(tmp_path_factory.mktemp("runs") / "fake")
+  report.build(workdir)
+  return workdir
+
+
+@pytest.fixture
+def workdir(reported, tmp_path) -> pathlib.Path:
+  """The same run without a report, to change at will."""
+  shutil.copytree(reported, tmp_path / "run")
+  shutil.rmtree(tmp_path / "run" / "report")
+  return tmp_path / "run"

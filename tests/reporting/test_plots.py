@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+import pytest
+
+from s2d_jax.curation.curve import Point, threshold_curve
+from s2d_jax.reporting import plots
+
+
+def axes_of(draw):
+  axes = Figure().add_subplot()
+  draw(axes, plots.LIGHT)
+  return axes
+
+
+VOTES = [
+    {"winner": winner, "margin": margin, "agreement": 1.0}
+    for winner, margin in (
+        ("right", 1.0),
+        ("right", 0.6),
+        ("wrong", 0.6),
+        ("wrong", 0.2),
+        (None, 0.0),
+    )
+]
+
+
+def is_right(record):
+  return record["winner"] == "right"
+
+
+def heights(axes):
+  return {
+      bars.get_label(): [(bar.get_height(), bar.get_y()) for bar in bars]
+      for bars in axes.containers
+  }
+
+
+def test_bars_are_counts_of_right_and_wrong_on_top_of_each_other():
+  axes = axes_of(plots.margins(VOTES, 0.4, is_right))
+  assert heights(axes) == {
+      "right": [(0, 0), (1, 0), (1, 0)],
+      "wrong": [(1, 0), (1, 1), (0, 1)],
+  }
+  assert list(heights(axes_of(plots.margins(VOTES, 0.4, None)))) == ["inputs"]
+
+
+@pytest.mark.parametrize(
+    "min_margin, between",
+    [(0.0, (0, 0.2)), (0.4, (0.2, 0.6)), (0.6, (0.2, 0.6)), (0.9, (0.6, 1.0))],
+)
+def test_the_border_parts_kept_from_rejected_bars(min_margin, between):
+  (line,) = axes_of(plots.margins(VOTES, min_margin, is_right)).lines
+  assert between[0] < line.get_xdata()[0] < between[1]
+
+
+def test_points_of_the_curve():
+  curve = threshold_curve(VOTES, 0.0, is_right)
+  line, chosen = axes_of(plots.thresholds(curve, 0.4)).lines
+  assert list(line.get_xdata()) == [4 / 5, 3 / 5, 1 / 5]
+  assert list(line.get_ydata()) == [2 / 4, 2 / 3, 1.0]
+  assert (chosen.get_xdata()[0], chosen.get_ydata()[0]) == (3 / 5, 2 / 3)
+
+
+def test_the_curve_without_labels_shows_the_margin():
+  curve = [Point(0.2, 4, 0.8, None), Point(0.6, 2, 0.4, None)]
+  line, _ = axes_of(plots.thresholds(curve, 0.2)).lines
+  assert list(line.get_ydata()) == [0.2, 0.6]
+
+
+def test_training_curve_leaves_out_what_a_line_lacks():
+  lines = [
+      {"step": 0, "valid_loss": 2.0},
+      {"step": 1, "loss": 1.9},
+      {"step": 2, "loss": 1.5, "valid_loss": 1.6},
+  ]
+  training, valid = axes_of(plots.training(lines)).lines
+  assert list(training.get_xdata()) == [1, 2]
+  assert list(valid.get_ydata()) == [2.0, 1.6]
+
+
+def test_the_same_data_give_the_same_bytes():
+  draw = plots.margins(VOTES, 0.4, is_right)
+  light = plots.render(draw, plots.LIGHT)
+  assert light == plots.render(draw, plots.LIGHT)
+  assert light != plots.render(draw, plots.DARK)

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from s2d_jax.errors import UserError
+from s2d_jax.reporting import terminal
+
+
+def printed(workdir) -> str:
+  out = io.StringIO()
+  terminal.print_results(workdir, console=Console(file=out, width=160))
+  return out.getvalue()
+
+
+def test_prints_the_figures_of_results_json(reported):
+  text = printed(reported)
+  lines = {
+      line.split("  ")[0].strip(): line for line in text.splitlines() if line
+  }
+  rows = json.loads((reported / "report" / "results.json").read_text())
+  for row in rows:
+    if (row["model"], row["metric"]) == ("distilled", "accuracy"):
+      low, high = 100 * row["ci_low"], 100 * row["ci_high"]
+      shown = f"{100 * row['value']:.1f} [{low:.0f}–{high:.0f}]"
+      assert shown in lines["Distilled"]
+  assert list(lines)[-4:] == [
+      "System 1",
+      "System 2, one pass",
+      "System 2, vote",
+      "Distilled",
+  ]
+
+
+def test_without_results(workdir):
+  with pytest.raises(UserError, match="run the report stage first"):
+    printed(workdir)
+
+
+def test_with_empty_results(tmp_path):
+  (tmp_path / "report").mkdir()
+  (tmp_path / "report" / "results.json").write_text("[]")
+  assert printed(tmp_path) == ""
