@@ -9,10 +9,15 @@ def get_config():
   with config.unlocked():
     config.task.kinds = ("capital", "continent")
     config.task.min_population = 2_000_000
-    config.task.valid = 10  # countries
-    config.task.test = 40  # countries
-  config.sampling.n = 4
-  config.curation.min_margin = 0.5
-  config.curation.min_agreement = 1.0
-  config.evaluation.n = 4
+    config.task.train = 44  # countries
+    config.task.valid = 6  # countries
+    config.task.test = 30  # countries
+  config.sampling.n = 5
+  config.curation.min_margin = 0.4
+  config.curation.min_agreement = 1.0  # all four forms win with one answer
+  config.finetune.learning_rate = 3e-5
+  config.finetune.epochs = 2
+  config.finetune.batch_rows = 3
+  config.finetune.eval_every = 10
+  config.evaluation.n = 5
   return config

@@ -55,14 +55,14 @@ def curate(
   for example_id in example_ids:
     variants = dict(sorted(groups[example_id].items()))
     votes = {variant: _vote(group) for variant, group in variants.items()}
-    for variant, group in variants.items():
-      own = votes[variant]
+    passes = [sample for group in variants.values() for sample in group]
+    for variant, own in votes.items():
       agreement = _agreement(own, list(votes.values()))
       record = {
           "example_id": example_id,
           "variant": variant,
           "prompt": prompt(example_id, variant),
-          "target": None if own.winner is None else _target(group, own.winner),
+          "target": None if own.winner is None else _target(passes, own.winner),
           "votes": dict(own.counts),
           "samples": own.samples,
           "winner": own.winner,
@@ -142,13 +142,16 @@ def _reason(
   return None
 
 
-def _target(group: Sequence[Record], winner: str) -> str:
+def _target(passes: Sequence[Record], winner: str) -> str:
   """The most frequent wording; then the likeliest a token; then by text.
+
+  The passes are those of all variants: their answer is to be the same, and so
+  is the wording that speaks for it.
 
   A reply that was cut off at the token limit is taken only if all were: the
   student would learn to stop in the middle of a sentence.
   """
-  for_winner = [s for s in group if _reply(s) and s["answer"] == winner]
+  for_winner = [s for s in passes if _reply(s) and s["answer"] == winner]
   whole = [s for s in for_winner if s["steps"][-1].get("finish") != "length"]
   wordings = collections.defaultdict(list)
   for sample in whole or for_winner:

@@ -6,13 +6,14 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from s2d_jax.reporting import report, terminal
-from s2d_jax.stages import program
+from s2d_jax.stages import program, setup
 
 
 def run(config: ConfigDict, workdir: epath.Path) -> None:
   """Builds the report from the files of the run and prints its table."""
-  page = report.build(workdir)
-  terminal.print_results(workdir)
+  task = setup.task_of(config)
+  page = report.build(workdir, task.plain, task.biased)
+  terminal.print_results(workdir, task.biased)
   print(f"report: {page}", flush=True)
 
 

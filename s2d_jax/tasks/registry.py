@@ -14,7 +14,7 @@ TASKS = {task.name: task for task in (Sycophancy,)}
 
 
 def make_task(name: str, options: Mapping[str, Any]) -> Task:
-  """The task of this name; an unknown name or option is a UserError."""
+  """The task of this name; an unknown name or option, a UserError."""
   if name not in TASKS:
     raise UserError(
         f"task.name={name!r} is unknown; there are {', '.join(sorted(TASKS))}"
@@ -23,6 +23,6 @@ def make_task(name: str, options: Mapping[str, Any]) -> Task:
   unknown = set(options) - set(known)
   if unknown:
     raise UserError(
-        f"task.options.{min(unknown)} is unknown; {name} has {', '.join(known)}"
+        f"task.{min(unknown)} is unknown; {name} has {', '.join(known)}"
     )
   return TASKS[name](**options)
