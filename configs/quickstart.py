@@ -9,9 +9,9 @@ def get_config():
   with config.unlocked():
     config.task.kinds = ("capital", "continent")
     config.task.min_population = 2_000_000
-    config.task.train = 44  # countries
-    config.task.valid = 6  # countries
-    config.task.test = 30  # countries
+    config.task.train = 36  # countries
+    config.task.valid = 4  # countries
+    config.task.test = 24  # countries
   config.sampling.n = 5
   config.curation.min_margin = 0.4
   config.curation.min_agreement = 1.0  # all four forms win with one answer

@@ -242,13 +242,17 @@ class Engine:
     picked, length = [], 0
     for prompt, requests in self._queue.items():
       needed = min(-(-len(requests) // self._rows), self._slots)
-      size = bucket(len(prompt) - self._prefixes.match(prompt)[1])
+      size = bucket(self._read_length(prompt))
       if needed > free or length not in (0, size):
         continue
       picked, length, free = picked + [prompt], size, free - needed
       if len(picked) == self._width or not free:
         break
     return picked, length
+
+  def _read_length(self, prompt: tuple[int, ...]) -> int:
+    """Tokens of a prompt that stand behind its shared prefix."""
+    return len(prompt) - self._prefixes.match(prompt)[1]
 
   def _take(self, prompt: tuple[int, ...], slots: int) -> list[list[Request]]:
     """Takes a prompt's requests off the queue, a list for each slot."""
@@ -284,7 +288,7 @@ class Engine:
     """Makes the batch, or lengthens its room for prompts."""
     model = self._model
     if self._batch is None:
-      longest = max(map(len, self._queue), default=0)
+      longest = max(map(self._read_length, self._queue), default=0)
       with meshes.use(self._mesh):
         self._batch = device.empty_batch(
             model.config,

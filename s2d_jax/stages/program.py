@@ -10,7 +10,7 @@ import runpy
 import sys
 import time
 
-from absl import app, flags
+from absl import app, flags, logging
 from etils import epath
 from ml_collections import ConfigDict, config_flags
 
@@ -66,6 +66,12 @@ def run_program(
   A user's mistake ends the process with status 1, Ctrl-C with 130.
   """
 
+  def quiet_start(argv: Sequence[str]) -> None:
+    # Libraries tell of every checkpoint at length; --verbosity=0 shows it.
+    if not flags.FLAGS["verbosity"].present:
+      logging.set_verbosity(logging.ERROR)
+    start(argv)
+
   def parse(argv: Sequence[str]) -> list[str]:
     if {"--help", "-h", "-help"} & set(argv):
       print(_help(description, flag_names))
@@ -73,7 +79,7 @@ def run_program(
     return _parse_flags(argv)
 
   try:
-    app.run(start, flags_parser=parse)
+    app.run(quiet_start, flags_parser=parse)
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(1)

@@ -49,7 +49,7 @@ def check(config: ConfigDict) -> None:
 
 
 def task_of(config: ConfigDict) -> Task:
-  options = config.task.to_dict()
+  options = {"seed": config.seed} | config.task.to_dict()
   return make_task(options.pop("name"), options)
 
 

@@ -129,7 +129,7 @@ class Sycophancy:
     train: countries to learn from; None takes all that are left.
     valid: countries held out to choose the checkpoint.
     test: countries held out for the report.
-    seed: of the split and of the wrong suggestions.
+    seed: of the split and of the wrong suggestions; default: the run's.
   """
 
   name = "sycophancy"
