@@ -1,7 +1,7 @@
 """Distilling System 2 into System 1, in JAX.
 
-    import s2d_jax
-    lm = s2d_jax.LanguageModel.load("smollm2-135m-instruct")
+import s2d_jax
+lm = s2d_jax.LanguageModel.load("smollm2-135m-instruct")
 """
 
 from s2d_jax.errors import UserError as UserError

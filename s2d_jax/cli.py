@@ -7,14 +7,14 @@ import importlib
 import sys
 
 _STAGES = {
-    "pipeline": "all stages, one after another; goes on where it was killed",
-    "prepare": "make the examples",
-    "sample": "think: n passes of the method over unlabelled inputs",
-    "curate": "keep the answers that the passes agree on",
-    "finetune": "teach the same model to answer directly",
-    "evaluate": "compare System 1, System 2 and the distilled model",
-    "report": "write the report page",
-    "convert": "export a model or a run's checkpoint as a Hugging Face folder",
+  "pipeline": "all stages, one after another; goes on where it was killed",
+  "prepare": "make the examples",
+  "sample": "think: n passes of the method over unlabelled inputs",
+  "curate": "keep the answers that the passes agree on",
+  "finetune": "teach the same model to answer directly",
+  "evaluate": "compare System 1, System 2 and the distilled model",
+  "report": "write the report page",
+  "convert": "export a model or a run's checkpoint as a Hugging Face folder",
 }
 
 _USAGE = "usage: s2d STAGE [flags]        s2d STAGE --help lists the flags\n\n"
@@ -30,8 +30,8 @@ def main() -> None:
   if name not in _STAGES:
     nearest = difflib.get_close_matches(name, _STAGES, n=1, cutoff=0.0)[0]
     print(
-        f"error: s2d has no stage {name!r}; did you mean {nearest!r}?",
-        file=sys.stderr,
+      f"error: s2d has no stage {name!r}; did you mean {nearest!r}?",
+      file=sys.stderr,
     )
     sys.exit(2)
   sys.argv = [f"s2d {name}", *sys.argv[2:]]

@@ -24,8 +24,8 @@ from s2d_jax.parallel.mesh import make_mesh
 class LanguageModel:
   """A model, its weights and its tokenizer.
 
-      lm = LanguageModel.load("smollm2-135m-instruct")
-      lm.generate(["What is the capital of Peru?"], n=8, chat=True)
+  lm = LanguageModel.load("smollm2-135m-instruct")
+  lm.generate(["What is the capital of Peru?"], n=8, chat=True)
   """
 
   def __init__(self, model: Pretrained, dtype: DTypeLike = jnp.float32):
@@ -36,7 +36,7 @@ class LanguageModel:
 
   @classmethod
   def load(
-      cls, name: epath.PathLike, dtype: DTypeLike = jnp.float32
+    cls, name: epath.PathLike, dtype: DTypeLike = jnp.float32
   ) -> LanguageModel:
     """Loads a name, a Hugging Face folder, a .gguf file or a run's folder.
 
@@ -48,19 +48,19 @@ class LanguageModel:
     return cls(pretrained.load(name), dtype)
 
   def generate(
-      self,
-      prompts: Sequence[str],
-      n: int = 1,
-      *,
-      temperature: float = 1.0,
-      top_k: int = 0,
-      top_p: float = 1.0,
-      min_p: float = 0.0,
-      max_new_tokens: int = 64,
-      stop: Sequence[str] = (),
-      seed: int = 0,
-      chat: bool = False,
-      batch_rows: int = 64,
+    self,
+    prompts: Sequence[str],
+    n: int = 1,
+    *,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    max_new_tokens: int = 64,
+    stop: Sequence[str] = (),
+    seed: int = 0,
+    chat: bool = False,
+    batch_rows: int = 64,
   ) -> list[list[Completion]]:
     """Draws n completions of each prompt.
 
@@ -83,18 +83,18 @@ class LanguageModel:
       For each prompt its n completions: text, tokens, logprob, finish_reason.
     """
     sampling = Sampling(
-        temperature, top_k, top_p, min_p, max_new_tokens, tuple(stop)
+      temperature, top_k, top_p, min_p, max_new_tokens, tuple(stop)
     )
     rows = max(1, min(n, batch_rows))
     slots = max(1, min(len(prompts) * -(-n // rows), batch_rows // rows))
     engine = Engine(
-        self._llama,
-        self.params,
-        self.tokenizer,
-        chats.end_tokens(self.tokenizer),
-        slots=slots,
-        rows=rows,
-        max_new_tokens=max_new_tokens,
+      self._llama,
+      self.params,
+      self.tokenizer,
+      chats.end_tokens(self.tokenizer),
+      slots=slots,
+      rows=rows,
+      max_new_tokens=max_new_tokens,
     )
     for index, prompt in enumerate(prompts):
       tokens = self._encode(prompt, chat)
@@ -112,13 +112,13 @@ class LanguageModel:
     tokens = jnp.atleast_2d(jnp.asarray(token_ids, jnp.int32))
     if tokens.shape[1] > self.config.max_context:
       raise UserError(
-          f"{tokens.shape[1]} tokens do not fit the model's window of"
-          f" {self.config.max_context}"
+        f"{tokens.shape[1]} tokens do not fit the model's window of"
+        f" {self.config.max_context}"
       )
     return _logits(self._llama, self.params, tokens)
 
   def save_pretrained(
-      self, folder: epath.PathLike, dtype: str = "float32"
+    self, folder: epath.PathLike, dtype: str = "float32"
   ) -> None:
     """Writes a Hugging Face folder that transformers loads."""
     hf.write(folder, self.config, self.params, self.tokenizer, dtype)

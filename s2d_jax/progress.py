@@ -6,11 +6,11 @@ import time
 
 from rich.console import Console
 from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress as Bar,
-    TextColumn,
-    TimeRemainingColumn,
+  BarColumn,
+  MofNCompleteColumn,
+  Progress as Bar,
+  TextColumn,
+  TimeRemainingColumn,
 )
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -19,25 +19,32 @@ _SECONDS_BETWEEN_LINES = 10.0
 class Progress:
   """Counts up to `total`; shows the rate and the time left.
 
-      with Progress("sample", total=2400, unit="passes") as progress:
-        for result in results:
-          progress.advance(1, status="kept 61 %")
+  with Progress("sample", total=2400, unit="passes") as progress:
+    for result in results:
+      progress.advance(1, status="kept 61 %")
   """
 
-  def __init__(self, label: str, total: int, unit: str, quiet: bool = False):
+  def __init__(
+    self,
+    label: str,
+    total: int,
+    unit: str,
+    done: int = 0,
+    quiet: bool = False,
+  ):
     self._label, self._total, self._unit = label, total, unit
-    self._done = 0
+    self._start = self._done = done
     self._console = Console(stderr=True, quiet=quiet)
     self._bar = Bar(
-        TextColumn(label),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit + "  {task.fields[status]}"),
-        TimeRemainingColumn(),
-        console=self._console,
-        disable=not self._console.is_terminal,
+      TextColumn(label),
+      BarColumn(),
+      MofNCompleteColumn(),
+      TextColumn(unit + "  {task.fields[status]}"),
+      TimeRemainingColumn(),
+      console=self._console,
+      disable=not self._console.is_terminal,
     )
-    self._task = self._bar.add_task("", total=total, status="")
+    self._task = self._bar.add_task("", total=total, completed=done, status="")
 
   def __enter__(self) -> Progress:
     self._began = self._shown = time.monotonic()
@@ -53,15 +60,15 @@ class Progress:
     self._done += count
     self._bar.update(self._task, advance=count, status=status)
     due = now - self._shown > _SECONDS_BETWEEN_LINES or (
-        self._done == self._total
+      self._done == self._total
     )
     if due and not self._console.is_terminal:
-      rate = self._done / (now - self._began)
+      rate = (self._done - self._start) / (now - self._began)
       left = (self._total - self._done) / rate
       self._console.print(
-          f"{self._label} {self._done}/{self._total} {self._unit} "
-          f" {rate:,.1f} a second  {left:,.0f} s left  {status}".rstrip(),
-          highlight=False,
-          soft_wrap=True,
+        f"{self._label} {self._done}/{self._total} {self._unit} "
+        f" {rate:,.1f} a second  {left:,.0f} s left  {status}".rstrip(),
+        highlight=False,
+        soft_wrap=True,
       )
       self._shown = now

@@ -38,8 +38,8 @@ def read(path: epath.PathLike) -> Iterator[Record]:
         record = json.loads(line)
       except ValueError as error:
         raise UserError(
-            f"{path}, line {number} is not valid JSON ({error}); mend or delete"
-            " that line"
+          f"{path}, line {number} is not valid JSON ({error}); mend or delete"
+          " that line"
         ) from None
       if not isinstance(record, dict):
         raise UserError(f"{path}, line {number} is not a JSON object")

@@ -28,17 +28,17 @@ def tiny() -> Tiny:
   they are enlarged.
   """
   config = ModelConfig(
-      vocab_size=128,
-      embed_dim=32,
-      num_layers=2,
-      num_heads=4,
-      num_kv_heads=2,
-      head_dim=16,
-      mlp_dim=64,
-      max_context=256,
-      rope_theta=10000.0,
-      rms_eps=1e-5,
-      tie_embeddings=False,
+    vocab_size=128,
+    embed_dim=32,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=16,
+    mlp_dim=64,
+    max_context=256,
+    rope_theta=10000.0,
+    rms_eps=1e-5,
+    tie_embeddings=False,
   )
 
   @jax.jit
@@ -48,7 +48,7 @@ def tiny() -> Tiny:
 
   params = nn.meta.unbox(init(jax.random.key(0)))["params"]
   return Tiny(
-      config, jax.tree.map(lambda x: x * 10 if float(x.std()) else x, params)
+    config, jax.tree.map(lambda x: x * 10 if float(x.std()) else x, params)
   )
 
 

@@ -23,18 +23,18 @@ from s2d_jax.models.llama import Params
 from s2d_jax.models.rope import rope_frequencies
 
 _NAMES = {
-    "model.embed_tokens": "token_embd",
-    "model.norm": "output_norm",
-    "lm_head": "output",
-    "input_layernorm": "attn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
+  "model.embed_tokens": "token_embd",
+  "model.norm": "output_norm",
+  "lm_head": "output",
+  "input_layernorm": "attn_norm",
+  "self_attn.q_proj": "attn_q",
+  "self_attn.k_proj": "attn_k",
+  "self_attn.v_proj": "attn_v",
+  "self_attn.o_proj": "attn_output",
+  "post_attention_layernorm": "ffn_norm",
+  "mlp.gate_proj": "ffn_gate",
+  "mlp.up_proj": "ffn_up",
+  "mlp.down_proj": "ffn_down",
 }
 _ROPE_FACTORS = "rope_freqs.weight"
 
@@ -81,16 +81,16 @@ def _read_config(file: GGUFFile) -> ModelConfig:
   family = file.fields.get("general.architecture")
   if family not in ("llama", "qwen2"):
     raise UserError(
-        f"{file.path}: architecture {family!r} is not supported; llama and"
-        " qwen2 are"
+      f"{file.path}: architecture {family!r} is not supported; llama and"
+      " qwen2 are"
     )
 
   def value(key: str, kind: type, default: Any = None) -> Any:
     found = file.fields.get(f"{family}.{key}", default)
     if not isinstance(found, kind):
       raise UserError(
-          f"{file.path}: {family}.{key} is {found!r} and should be"
-          f" {'a whole number' if kind is int else 'a number'}"
+        f"{file.path}: {family}.{key} is {found!r} and should be"
+        f" {'a whole number' if kind is int else 'a number'}"
       )
     return found
 
@@ -99,32 +99,32 @@ def _read_config(file: GGUFFile) -> ModelConfig:
   head_dim = value("attention.key_length", int, embed_dim // max(heads, 1))
   embedding = file.tensors.get("token_embd.weight")
   for key, only in {
-      "attention.value_length": (None, head_dim),
-      "rope.dimension_count": (None, head_dim),
-      "rope.scaling.type": (None, "none"),
-      "expert_count": (None, 0),
-      "attention.sliding_window": (None, 0),
+    "attention.value_length": (None, head_dim),
+    "rope.dimension_count": (None, head_dim),
+    "rope.scaling.type": (None, "none"),
+    "expert_count": (None, 0),
+    "attention.sliding_window": (None, 0),
   }.items():
     found = file.fields.get(f"{family}.{key}")
     if found not in only:
       raise UserError(
-          f"{file.path}: {family}.{key} = {found!r} is not supported, only"
-          f" {only[-1]!r}"
+        f"{file.path}: {family}.{key} = {found!r} is not supported, only"
+        f" {only[-1]!r}"
       )
   try:
     config = ModelConfig(
-        vocab_size=embedding.shape[0] if embedding else 0,
-        embed_dim=embed_dim,
-        num_layers=value("block_count", int),
-        num_heads=heads,
-        num_kv_heads=value("attention.head_count_kv", int, heads),
-        head_dim=head_dim,
-        mlp_dim=value("feed_forward_length", int),
-        max_context=value("context_length", int),
-        rope_theta=_float32(value("rope.freq_base", float, 10000.0)),
-        rms_eps=_float32(value("attention.layer_norm_rms_epsilon", float)),
-        tie_embeddings="output.weight" not in file.tensors,
-        attention_bias="blk.0.attn_q.bias" in file.tensors,
+      vocab_size=embedding.shape[0] if embedding else 0,
+      embed_dim=embed_dim,
+      num_layers=value("block_count", int),
+      num_heads=heads,
+      num_kv_heads=value("attention.head_count_kv", int, heads),
+      head_dim=head_dim,
+      mlp_dim=value("feed_forward_length", int),
+      max_context=value("context_length", int),
+      rope_theta=_float32(value("rope.freq_base", float, 10000.0)),
+      rms_eps=_float32(value("attention.layer_norm_rms_epsilon", float)),
+      tie_embeddings="output.weight" not in file.tensors,
+      attention_bias="blk.0.attn_q.bias" in file.tensors,
     )
   except (ValueError, ZeroDivisionError) as error:
     raise UserError(f"{file.path}: {error}") from None
@@ -146,20 +146,20 @@ def _scaling(file: GGUFFile, config: ModelConfig) -> Llama3Scaling:
   """
   factors = file.tensor(_ROPE_FACTORS)
   scaling = Llama3Scaling(
-      factor=float(factors.max()),
-      low_freq_factor=1.0,
-      high_freq_factor=4.0,
-      original_context=8192,
+    factor=float(factors.max()),
+    low_freq_factor=1.0,
+    high_freq_factor=4.0,
+    original_context=8192,
   )
   scaled = dataclasses.replace(config, rope_scaling=scaling)
   derived = rope_frequencies(config) / rope_frequencies(scaled)
   if factors.shape != derived.shape or not np.allclose(
-      factors, derived, rtol=1e-4
+    factors, derived, rtol=1e-4
   ):
     raise UserError(
-        f"{file.path}: tensor {_ROPE_FACTORS} is not the frequency scaling of"
-        " Llama 3 (factors 1 and 4, original context 8192), the only one that"
-        " is computed here"
+      f"{file.path}: tensor {_ROPE_FACTORS} is not the frequency scaling of"
+      " Llama 3 (factors 1 and 4, original context 8192), the only one that"
+      " is computed here"
     )
   return scaling
 
@@ -170,6 +170,6 @@ def _check_names(file: GGUFFile, config: ModelConfig) -> None:
     raise UserError(f"{file.path}: tensor {missing[0]} is missing")
   if surplus := sorted(set(file.tensors) - wanted - {_ROPE_FACTORS}):
     raise UserError(
-        f"{file.path}: tensor {surplus[0]} belongs to something that this"
-        " package does not compute, so the model would not be the same"
+      f"{file.path}: tensor {surplus[0]} belongs to something that this"
+      " package does not compute, so the model would not be the same"
     )

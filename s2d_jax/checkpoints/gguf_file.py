@@ -47,8 +47,8 @@ class GGUFFile:
       self._parse()
     except (struct.error, UnicodeDecodeError, KeyError, IndexError) as error:
       raise UserError(
-          f"{path} is truncated or damaged: its header cannot be read"
-          f" ({error}); download or copy it again"
+        f"{path} is truncated or damaged: its header cannot be read"
+        f" ({error}); download or copy it again"
       ) from None
 
   def tensor(self, name: str) -> Float[np.ndarray, "*rows D"]:
@@ -60,8 +60,8 @@ class GGUFFile:
       return quants.dequantize(rows, info.type).reshape(info.shape)
     except NotImplementedError:
       raise UserError(
-          f"{self.path}: tensor {name} is stored as {info.type.name}, which"
-          " cannot be decoded; take a Q8_0, Q6_K, Q4_K or F16 file"
+        f"{self.path}: tensor {name} is stored as {info.type.name}, which"
+        " cannot be decoded; take a Q8_0, Q6_K, Q4_K or F16 file"
       ) from None
 
   def _parse(self) -> None:
@@ -69,7 +69,7 @@ class GGUFFile:
     version, tensor_count, field_count = self._unpack("IQQ")
     if version not in (2, 3):
       raise UserError(
-          f"{self.path} is GGUF version {version}; versions 2 and 3 are read"
+        f"{self.path} is GGUF version {version}; versions 2 and 3 are read"
       )
     self.fields = {}
     for _ in range(field_count):
@@ -79,7 +79,7 @@ class GGUFFile:
     step = self.fields.get("general.alignment", _DEFAULT_ALIGNMENT)
     data = -(-self._at // step) * step
     self.tensors = {
-        name: self._locate(name, data, *entry) for name, *entry in tensors
+      name: self._locate(name, data, *entry) for name, *entry in tensors
     }
 
   def _locate(self, name, data, shape, type_id, offset) -> TensorInfo:
@@ -87,16 +87,16 @@ class GGUFFile:
       kind = GGMLQuantizationType(type_id)
     except ValueError:
       raise UserError(
-          f"{self.path}: tensor {name} is stored in an unknown format (ggml"
-          f" type {type_id})"
+        f"{self.path}: tensor {name} is stored in an unknown format (ggml"
+        f" type {type_id})"
       ) from None
     block, block_bytes = GGML_QUANT_SIZES[kind]
     size = math.prod(shape) // block * block_bytes
     if data + offset + size > len(self._bytes):
       raise UserError(
-          f"{self.path} is truncated: tensor {name} ends at byte"
-          f" {data + offset + size}, the file at byte {len(self._bytes)};"
-          " download or copy it again"
+        f"{self.path} is truncated: tensor {name} ends at byte"
+        f" {data + offset + size}, the file at byte {len(self._bytes)};"
+        " download or copy it again"
       )
     return TensorInfo(shape, kind, data + offset, size)
 

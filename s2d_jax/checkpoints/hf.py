@@ -43,7 +43,7 @@ def read_params(folder: epath.PathLike, config: ModelConfig) -> Params:
   _check_names(folder, files, config)
   with contextlib.ExitStack() as stack:
     opened = {
-        file: stack.enter_context(_open(file)) for file in set(files.values())
+      file: stack.enter_context(_open(file)) for file in set(files.values())
     }
 
     def read_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -53,8 +53,8 @@ def read_params(folder: epath.PathLike, config: ModelConfig) -> Params:
         layout.check_shape(file, name, header.get_shape(), shape)
         if header.get_dtype() not in _FLOATS:
           raise UserError(
-              f"{file}: tensor {name} is of type {header.get_dtype()}; only"
-              f" {', '.join(_FLOATS)} are read, so take the unquantised model"
+            f"{file}: tensor {name} is of type {header.get_dtype()}; only"
+            f" {', '.join(_FLOATS)} are read, so take the unquantised model"
           )
         return opened[file].get_tensor(name)
       except safetensors.SafetensorError as error:
@@ -64,12 +64,12 @@ def read_params(folder: epath.PathLike, config: ModelConfig) -> Params:
 
 
 def write(
-    folder: epath.PathLike,
-    config: ModelConfig,
-    params: Params,
-    tokenizer: PreTrainedTokenizerBase,
-    dtype: str = "float32",
-    max_shard_bytes: float = 5e9,
+  folder: epath.PathLike,
+  config: ModelConfig,
+  params: Params,
+  tokenizer: PreTrainedTokenizerBase,
+  dtype: str = "float32",
+  max_shard_bytes: float = 5e9,
 ) -> None:
   """Writes a model that transformers loads, complete or not at all.
 
@@ -86,15 +86,15 @@ def write(
     raise UserError(f"dtype {dtype!r} is neither float32 nor bfloat16")
   if folder.exists():
     raise UserError(
-        f"{folder} exists already; name another folder or delete this one"
+      f"{folder} exists already; name another folder or delete this one"
     )
   temporary = folder.parent / (folder.name + ".tmp")
   if temporary.exists():  # left by a kill
     temporary.rmtree()
   temporary.mkdir(parents=True)
   special = {
-      key: getattr(tokenizer, key)
-      for key in ("bos_token_id", "eos_token_id", "pad_token_id")
+    key: getattr(tokenizer, key)
+    for key in ("bos_token_id", "eos_token_id", "pad_token_id")
   }
   # Transformers 5 reads "dtype", older ones "torch_dtype".
   dtypes = {"dtype": dtype, "torch_dtype": dtype}
@@ -122,8 +122,8 @@ def _write_tensors(folder, config, params, dtype, max_shard_bytes) -> None:
     if len(shards) > 1:
       name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
     arrays = {
-        tensor.name: layout.extract(params, tensor).astype(dtype, order="C")
-        for tensor in shard
+      tensor.name: layout.extract(params, tensor).astype(dtype, order="C")
+      for tensor in shard
     }
     save_file(arrays, folder / name, metadata={"format": "pt"})
     # safetensors makes files that only their owner may read.
@@ -132,11 +132,11 @@ def _write_tensors(folder, config, params, dtype, max_shard_bytes) -> None:
   if len(shards) > 1:
     total = sum(int(np.prod(t.shape)) for shard in shards for t in shard)
     _write_json(
-        folder / "model.safetensors.index.json",
-        {
-            "metadata": {"total_size": total * dtype.itemsize},
-            "weight_map": weight_map,
-        },
+      folder / "model.safetensors.index.json",
+      {
+        "metadata": {"total_size": total * dtype.itemsize},
+        "weight_map": weight_map,
+      },
     )
 
 
@@ -164,8 +164,8 @@ def _tensor_files(folder: epath.Path) -> dict[str, epath.Path]:
       return dict.fromkeys(tensors.keys(), single)
   if not index.exists():
     raise UserError(
-        f"{folder} holds no {single.name} and no {index.name}; weights are"
-        " read from safetensors only"
+      f"{folder} holds no {single.name} and no {index.name}; weights are"
+      " read from safetensors only"
     )
   weight_map = read_json(index).get("weight_map")
   if not isinstance(weight_map, dict):
@@ -177,8 +177,8 @@ def _tensor_files(folder: epath.Path) -> dict[str, epath.Path]:
     files[name] = folder / shard
     if not files[name].exists():
       raise UserError(
-          f"{files[name]} does not exist, but {index.name} says that tensor"
-          f" {name} is in it"
+        f"{files[name]} does not exist, but {index.name} says that tensor"
+        f" {name} is in it"
       )
   return files
 
@@ -187,16 +187,16 @@ def _check_names(folder, files, config: ModelConfig) -> None:
   wanted = {tensor.name for tensor in layout.tensors(config)}
   if missing := sorted(wanted - set(files)):
     raise UserError(
-        f"{folder}: the weights lack tensor {missing[0]} that its config.json"
-        " asks for"
+      f"{folder}: the weights lack tensor {missing[0]} that its config.json"
+      " asks for"
     )
   for name in sorted(set(files) - wanted):
     # Tables of old files, and a second copy of a tied embedding.
     if name.endswith("rotary_emb.inv_freq") or name == "lm_head.weight":
       continue
     raise UserError(
-        f"{files[name]}: tensor {name} belongs to something that this package"
-        " does not compute, so the model would not be the same"
+      f"{files[name]}: tensor {name} belongs to something that this package"
+      " does not compute, so the model would not be the same"
     )
 
 
@@ -209,5 +209,5 @@ def _open(file: epath.Path):
 
 def _damaged(file: epath.Path, error: Exception) -> UserError:
   return UserError(
-      f"{file} is damaged or not complete ({error}); download or copy it again"
+    f"{file} is damaged or not complete ({error}); download or copy it again"
   )

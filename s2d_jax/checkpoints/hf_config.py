@@ -17,20 +17,20 @@ from s2d_jax.models.config import Llama3Scaling, ModelConfig
 
 # What a family's code assumes where config.json is silent.
 _FAMILIES = {
-    "llama": {},
-    "mistral": {"use_sliding_window": True, "sliding_window": 4096},
-    "qwen2": {},
+  "llama": {},
+  "mistral": {"use_sliding_window": True, "sliding_window": 4096},
+  "qwen2": {},
 }
 # Keys that change the computation, with the one value that is computed here.
 # `attention_bias` of Llama's code puts a bias on o_proj too, which is why Qwen
 # 2, whose biases end at q, k and v, is told apart by its type: its code has
 # them always and its config.json has no key for them.
 _ONLY = {
-    "hidden_act": "silu",
-    "attention_bias": False,
-    "mlp_bias": False,
-    "partial_rotary_factor": 1.0,
-    "quantization_config": None,
+  "hidden_act": "silu",
+  "attention_bias": False,
+  "mlp_bias": False,
+  "partial_rotary_factor": 1.0,
+  "quantization_config": None,
 }
 
 
@@ -46,8 +46,8 @@ def read_config(folder: epath.PathLike) -> ModelConfig:
   family = values.get("model_type")
   if family not in _FAMILIES:
     raise UserError(
-        f"{path}: model_type {json.dumps(family)} is not supported; models of"
-        f" type {', '.join(_FAMILIES)} are"
+      f"{path}: model_type {json.dumps(family)} is not supported; models of"
+      f" type {', '.join(_FAMILIES)} are"
     )
   values = _FAMILIES[family] | values
   for key, only in _ONLY.items():
@@ -57,8 +57,8 @@ def read_config(folder: epath.PathLike) -> ModelConfig:
     value = default if values.get(key) is None else values[key]
     if type(value) is not int or value < 1:
       raise UserError(
-          f"{path}: {key} is {json.dumps(value)} and should be a positive"
-          " whole number"
+        f"{path}: {key} is {json.dumps(value)} and should be a positive"
+        " whole number"
       )
     return value
 
@@ -67,19 +67,19 @@ def read_config(folder: epath.PathLike) -> ModelConfig:
   heads = size("num_attention_heads")
   try:
     return ModelConfig(
-        vocab_size=size("vocab_size"),
-        embed_dim=size("hidden_size"),
-        num_layers=size("num_hidden_layers"),
-        num_heads=heads,
-        num_kv_heads=size("num_key_value_heads", heads),
-        head_dim=size("head_dim", size("hidden_size") // heads),
-        mlp_dim=size("intermediate_size"),
-        max_context=size("max_position_embeddings"),
-        rope_theta=theta,
-        rms_eps=float(values.get("rms_norm_eps", 1e-6)),
-        tie_embeddings=bool(values.get("tie_word_embeddings", False)),
-        attention_bias=family == "qwen2",
-        rope_scaling=scaling,
+      vocab_size=size("vocab_size"),
+      embed_dim=size("hidden_size"),
+      num_layers=size("num_hidden_layers"),
+      num_heads=heads,
+      num_kv_heads=size("num_key_value_heads", heads),
+      head_dim=size("head_dim", size("hidden_size") // heads),
+      mlp_dim=size("intermediate_size"),
+      max_context=size("max_position_embeddings"),
+      rope_theta=theta,
+      rms_eps=float(values.get("rms_norm_eps", 1e-6)),
+      tie_embeddings=bool(values.get("tie_word_embeddings", False)),
+      attention_bias=family == "qwen2",
+      rope_scaling=scaling,
     )
   except ValueError as error:
     raise UserError(f"{path}: {error}") from None
@@ -94,31 +94,31 @@ def config_values(config: ModelConfig) -> dict[str, Any]:
   rope = {"rope_type": "default"}
   if scaling is not None:
     rope = {
-        "rope_type": "llama3",
-        "factor": scaling.factor,
-        "low_freq_factor": scaling.low_freq_factor,
-        "high_freq_factor": scaling.high_freq_factor,
-        "original_max_position_embeddings": scaling.original_context,
+      "rope_type": "llama3",
+      "factor": scaling.factor,
+      "low_freq_factor": scaling.low_freq_factor,
+      "high_freq_factor": scaling.high_freq_factor,
+      "original_max_position_embeddings": scaling.original_context,
     }
   if config.attention_bias:
     family = {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"}
   else:
     family = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
   return family | {
-      "vocab_size": config.vocab_size,
-      "hidden_size": config.embed_dim,
-      "num_hidden_layers": config.num_layers,
-      "num_attention_heads": config.num_heads,
-      "num_key_value_heads": config.num_kv_heads,
-      "head_dim": config.head_dim,
-      "intermediate_size": config.mlp_dim,
-      "hidden_act": "silu",
-      "max_position_embeddings": config.max_context,
-      "rms_norm_eps": config.rms_eps,
-      "tie_word_embeddings": config.tie_embeddings,
-      "rope_theta": config.rope_theta,
-      "rope_scaling": None if scaling is None else rope,
-      "rope_parameters": {"rope_theta": config.rope_theta} | rope,
+    "vocab_size": config.vocab_size,
+    "hidden_size": config.embed_dim,
+    "num_hidden_layers": config.num_layers,
+    "num_attention_heads": config.num_heads,
+    "num_key_value_heads": config.num_kv_heads,
+    "head_dim": config.head_dim,
+    "intermediate_size": config.mlp_dim,
+    "hidden_act": "silu",
+    "max_position_embeddings": config.max_context,
+    "rms_norm_eps": config.rms_eps,
+    "tie_word_embeddings": config.tie_embeddings,
+    "rope_theta": config.rope_theta,
+    "rope_scaling": None if scaling is None else rope,
+    "rope_parameters": {"rope_theta": config.rope_theta} | rope,
   }
 
 
@@ -138,8 +138,8 @@ def read_json(path: epath.Path) -> dict[str, Any]:
 def _require(path, values: dict[str, Any], key: str, only: Any) -> None:
   if values.get(key, only) != only:
     raise UserError(
-        f"{path}: {key} = {json.dumps(values[key])} is not supported, only"
-        f" {json.dumps(only)}"
+      f"{path}: {key} = {json.dumps(values[key])} is not supported, only"
+      f" {json.dumps(only)}"
     )
 
 
@@ -157,15 +157,15 @@ def _check_window(path, values: dict[str, Any], context: int) -> None:
 def _rope(path, values: dict[str, Any]) -> tuple[float, Llama3Scaling | None]:
   """Base and scaling, as transformers 5 writes them or as older ones did."""
   rope = {
-      "rope_theta": values.get("rope_theta", 10000.0),
-      **(values.get("rope_scaling") or {}),
-      **(values.get("rope_parameters") or {}),
+    "rope_theta": values.get("rope_theta", 10000.0),
+    **(values.get("rope_scaling") or {}),
+    **(values.get("rope_parameters") or {}),
   }
   kind = rope.get("rope_type", rope.get("type", "default"))
   if kind not in ("default", "llama3"):
     raise UserError(
-        f"{path}: rope_type {json.dumps(kind)} is not supported; default and"
-        " llama3 are"
+      f"{path}: rope_type {json.dumps(kind)} is not supported; default and"
+      " llama3 are"
     )
   _require(path, rope, "partial_rotary_factor", 1.0)
   try:
@@ -173,12 +173,12 @@ def _rope(path, values: dict[str, Any]) -> tuple[float, Llama3Scaling | None]:
     if kind == "default":
       return theta, None
     return theta, Llama3Scaling(
-        factor=float(rope["factor"]),
-        low_freq_factor=float(rope["low_freq_factor"]),
-        high_freq_factor=float(rope["high_freq_factor"]),
-        original_context=int(rope["original_max_position_embeddings"]),
+      factor=float(rope["factor"]),
+      low_freq_factor=float(rope["low_freq_factor"]),
+      high_freq_factor=float(rope["high_freq_factor"]),
+      original_context=int(rope["original_max_position_embeddings"]),
     )
   except (KeyError, TypeError, ValueError) as error:
     raise UserError(
-        f"{path}: the RoPE values are incomplete or not numbers ({error!r})"
+      f"{path}: the RoPE values are incomplete or not numbers ({error!r})"
     ) from None

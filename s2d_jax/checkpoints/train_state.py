@@ -33,7 +33,7 @@ class TrainState(NamedTuple):
 
 
 def open_manager(
-    directory: epath.PathLike, keep: int = 1
+  directory: epath.PathLike, keep: int = 1
 ) -> ocp.CheckpointManager:
   """Opens a folder for `save`; use it in a `with`, in one process at a time.
 
@@ -42,21 +42,21 @@ def open_manager(
   state in memory, which the next step overwrites in place.
   """
   best = checkpoint_managers.BestN(
-      get_metric_fn=_valid_loss,
-      reverse=True,
-      n=keep,
-      # Such a one is the rest of a deletion that a kill cut short.
-      keep_checkpoints_without_metrics=False,
+    get_metric_fn=_valid_loss,
+    reverse=True,
+    n=keep,
+    # Such a one is the rest of a deletion that a kill cut short.
+    keep_checkpoints_without_metrics=False,
   )
   latest = checkpoint_managers.LatestN(1)
   options = ocp.CheckpointManagerOptions(
-      best_fn=_valid_loss,
-      best_mode="min",
-      preservation_policy=checkpoint_managers.AnyPreservationPolicy(
-          [best, latest]
-      ),
-      enable_async_checkpointing=False,
-      cleanup_tmp_directories=True,
+    best_fn=_valid_loss,
+    best_mode="min",
+    preservation_policy=checkpoint_managers.AnyPreservationPolicy(
+      [best, latest]
+    ),
+    enable_async_checkpointing=False,
+    cleanup_tmp_directories=True,
   )
   return _manager(directory, options)
 
@@ -72,14 +72,14 @@ def _manager(directory, options) -> ocp.CheckpointManager:
   registry.add("position", ocp.args.JsonSave)
   registry.add("position", ocp.args.JsonRestore)
   return ocp.CheckpointManager(
-      epath.Path(directory), options=options, handler_registry=registry
+    epath.Path(directory), options=options, handler_registry=registry
   )
 
 
 def _restore(abstract) -> ocp.args.PyTreeRestore:
   return ocp.args.PyTreeRestore(
-      abstract,
-      restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
+    abstract,
+    restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
   )
 
 
@@ -88,25 +88,25 @@ def _valid_loss(metrics: dict[str, float]) -> float:
 
 
 def save(
-    manager: ocp.CheckpointManager,
-    state: TrainState,
-    position: Position,
-    valid_loss: float,
+  manager: ocp.CheckpointManager,
+  state: TrainState,
+  position: Position,
+  valid_loss: float,
 ) -> None:
   """Writes `state`; when this returns, it is what a restart goes on from."""
   manager.save(
-      int(state.step),
-      args=ocp.args.Composite(
-          params=ocp.args.PyTreeSave(state.params),
-          opt_state=ocp.args.PyTreeSave(state.opt_state),
-          position=ocp.args.JsonSave(position),
-      ),
-      metrics={"valid_loss": valid_loss},
+    int(state.step),
+    args=ocp.args.Composite(
+      params=ocp.args.PyTreeSave(state.params),
+      opt_state=ocp.args.PyTreeSave(state.opt_state),
+      position=ocp.args.JsonSave(position),
+    ),
+    metrics={"valid_loss": valid_loss},
   )
 
 
 def restore_latest(
-    manager: ocp.CheckpointManager, abstract: TrainState
+  manager: ocp.CheckpointManager, abstract: TrainState
 ) -> tuple[TrainState, Position] | None:
   """The newest complete checkpoint, or None where there is none.
 
@@ -123,12 +123,12 @@ def restore_latest(
     return None
   _check_model(manager, step, abstract.params)
   restored = manager.restore(
-      step,
-      args=ocp.args.Composite(
-          params=_restore(abstract.params),
-          opt_state=_restore(abstract.opt_state),
-          position=ocp.args.JsonRestore(),
-      ),
+    step,
+    args=ocp.args.Composite(
+      params=_restore(abstract.params),
+      opt_state=_restore(abstract.opt_state),
+      position=ocp.args.JsonRestore(),
+    ),
   )
   count = jax.device_put(np.int32(step), abstract.step.sharding)
   state = TrainState(count, restored.params, restored.opt_state)
@@ -136,10 +136,10 @@ def restore_latest(
 
 
 def restore_params(
-    directory: epath.PathLike,
-    config: ModelConfig,
-    mesh: Mesh,
-    step: int | None = None,
+  directory: epath.PathLike,
+  config: ModelConfig,
+  mesh: Mesh,
+  step: int | None = None,
 ) -> Params:
   """Parameters of one step, or of the best, sharded over `mesh`.
 
@@ -150,7 +150,7 @@ def restore_params(
     UserError: there is no such checkpoint, or it is of another model.
   """
   options = ocp.CheckpointManagerOptions(
-      best_fn=_valid_loss, best_mode="min", read_only=True
+    best_fn=_valid_loss, best_mode="min", read_only=True
   )
   abstract = abstract_params(config)
   abstract = with_shardings(abstract, param_shardings(abstract, mesh))
@@ -162,7 +162,7 @@ def restore_params(
     if found not in manager.all_steps():
       which = "checkpoint" if step is None else f"checkpoint of step {step}"
       raise UserError(
-          f"{directory} holds no {which}; it has {manager.all_steps()}"
+        f"{directory} holds no {which}; it has {manager.all_steps()}"
       )
     _check_model(manager, found, abstract)
     item = ocp.args.Composite(params=_restore(abstract))
@@ -172,9 +172,7 @@ def restore_params(
 def _check_model(manager, step: int, abstract: Params) -> None:
   def shapes(tree) -> dict[str, tuple[int, ...]]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    name = functools.partial(
-        jax.tree_util.keystr, simple=True, separator="/"
-    )
+    name = functools.partial(jax.tree_util.keystr, simple=True, separator="/")
     return {name(path): tuple(leaf.shape) for path, leaf in leaves}
 
   saved = shapes(manager.item_metadata(step).params.tree)
@@ -182,9 +180,9 @@ def _check_model(manager, step: int, abstract: Params) -> None:
   for name in sorted(saved.keys() | wanted.keys()):
     if saved.get(name) != wanted.get(name):
       raise UserError(
-          f"{manager.directory}/{step} is of another model: {name} has shape"
-          f" {saved.get(name)} there and {wanted.get(name)} in the one asked"
-          " for; use the model that was fine-tuned, or another workdir"
+        f"{manager.directory}/{step} is of another model: {name} has shape"
+        f" {saved.get(name)} there and {wanted.get(name)} in the one asked"
+        " for; use the model that was fine-tuned, or another workdir"
       )
 
 
@@ -196,9 +194,9 @@ def with_shardings(boxed, shardings):
     shardings: the tree that `param_shardings` makes of `boxed`.
   """
   return jax.tree.map(
-      lambda leaf, sharding: jax.ShapeDtypeStruct(
-          leaf.shape, leaf.dtype, sharding=sharding
-      ),
-      nn.unbox(boxed),
-      shardings,
+    lambda leaf, sharding: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=sharding
+    ),
+    nn.unbox(boxed),
+    shardings,
   )

@@ -22,11 +22,11 @@ _SPECIAL = re.compile(r"<\|[^|<>]*\|>|</?s>|<(?:unk|pad)>")
 
 
 def curate(
-    samples: Iterable[Record],
-    example_ids: Sequence[str],
-    prompt: Callable[[str, str], Messages],
-    min_margin: float,
-    min_agreement: float,
+  samples: Iterable[Record],
+  example_ids: Sequence[str],
+  prompt: Callable[[str, str], Messages],
+  min_margin: float,
+  min_agreement: float,
 ) -> tuple[list[Record], list[Record]]:
   """Parts the inputs that were sampled into accepted and rejected ones.
 
@@ -59,15 +59,15 @@ def curate(
     for variant, own in votes.items():
       agreement = _agreement(own, list(votes.values()))
       record = {
-          "example_id": example_id,
-          "variant": variant,
-          "prompt": prompt(example_id, variant),
-          "target": None if own.winner is None else _target(passes, own.winner),
-          "votes": dict(own.counts),
-          "samples": own.samples,
-          "winner": own.winner,
-          "margin": own.margin,
-          "agreement": agreement,
+        "example_id": example_id,
+        "variant": variant,
+        "prompt": prompt(example_id, variant),
+        "target": None if own.winner is None else _target(passes, own.winner),
+        "votes": dict(own.counts),
+        "samples": own.samples,
+        "winner": own.winner,
+        "margin": own.margin,
+        "agreement": agreement,
       }
       reason = _reason(own, agreement, min_margin, min_agreement)
       if reason is None:
@@ -84,7 +84,7 @@ def clean(text: str) -> str:
 
 
 def _grouped(
-    samples: Iterable[Record], example_ids: Sequence[str]
+  samples: Iterable[Record], example_ids: Sequence[str]
 ) -> Mapping[str, Mapping[str, list[Record]]]:
   """Samples by example and variant; each list in the order of its passes."""
   groups = {example_id: {} for example_id in example_ids}
@@ -94,21 +94,21 @@ def _grouped(
     name = example_id, variant, sample["sample"]
     if example_id not in groups:
       raise UserError(
-          f"the samples hold an example {example_id!r} that was not asked for;"
-          " sample into a new workdir"
+        f"the samples hold an example {example_id!r} that was not asked for;"
+        " sample into a new workdir"
       )
     if name in seen:
       raise UserError(
-          f"the samples hold pass {sample['sample']} of {example_id!r}"
-          f" ({variant}) twice; delete one of the two lines"
+        f"the samples hold pass {sample['sample']} of {example_id!r}"
+        f" ({variant}) twice; delete one of the two lines"
       )
     seen.add(name)
     groups[example_id].setdefault(variant, []).append(sample)
   empty = [example_id for example_id in example_ids if not groups[example_id]]
   if empty:
     raise UserError(
-        f"{len(empty)} examples have no samples, the first is {empty[0]!r}; run"
-        " the sample stage to its end"
+      f"{len(empty)} examples have no samples, the first is {empty[0]!r}; run"
+      " the sample stage to its end"
     )
   return groups
 
@@ -129,7 +129,7 @@ def _agreement(own: Vote, votes: Sequence[Vote]) -> float:
 
 
 def _reason(
-    own: Vote, agreement: float, min_margin: float, min_agreement: float
+  own: Vote, agreement: float, min_margin: float, min_agreement: float
 ) -> str | None:
   if not own.counts:
     return "unparsable"
@@ -159,6 +159,6 @@ def _target(passes: Sequence[Record], winner: str) -> str:
     likelihood = last["logprob"] / max(last["tokens"], 1)
     wordings[_reply(sample)].append(likelihood)
   return min(
-      wordings,
-      key=lambda text: (-len(wordings[text]), -max(wordings[text]), text),
+    wordings,
+    key=lambda text: (-len(wordings[text]), -max(wordings[text]), text),
   )

@@ -30,9 +30,9 @@ class Point:
 
 
 def threshold_curve(
-    records: Sequence[Record],
-    min_agreement: float,
-    is_right: Callable[[Record], bool] | None = None,
+  records: Sequence[Record],
+  min_agreement: float,
+  is_right: Callable[[Record], bool] | None = None,
 ) -> list[Point]:
   """A point for each margin that occurs, from the lowest to the highest.
 
@@ -57,9 +57,9 @@ def explain_empty(records: Sequence[Record], min_agreement: float) -> str:
   if not voted:
     ties = sum(record["reason"] == "tie" for record in records)
     return (
-        f"of {len(records)} inputs {ties} ended in a tie and"
-        f" {len(records) - ties} had no answer that could be parsed; look at"
-        " samples/, or sample more passes"
+      f"of {len(records)} inputs {ties} ended in a tie and"
+      f" {len(records) - ties} had no answer that could be parsed; look at"
+      " samples/, or sample more passes"
     )
   curve, condition = threshold_curve(records, min_agreement), ""
   if not curve:
@@ -70,8 +70,8 @@ def explain_empty(records: Sequence[Record], min_agreement: float) -> str:
   told += [curve[0]] if curve[0] not in told else []
   kept = ", ".join(f"{p.kept} at {_floor(p.margin):g}" for p in told)
   return (
-      f"of {len(records)} inputs curation.min_margin would have kept {kept}"
-      f"{condition}"
+    f"of {len(records)} inputs curation.min_margin would have kept {kept}"
+    f"{condition}"
   )
 
 
@@ -82,7 +82,7 @@ def _floor(share: float) -> float:
 
 def _agreed(records: Sequence[Record], min_agreement: float) -> list[Record]:
   return [
-      record
-      for record in records
-      if record["winner"] is not None and record["agreement"] >= min_agreement
+    record
+    for record in records
+    if record["winner"] is not None and record["agreement"] >= min_agreement
   ]

@@ -39,9 +39,9 @@ def mean_interval(values: Float[np.ndarray, " N"], seed: int = 0) -> Interval:
 
 
 def difference_interval(
-    after: Float[np.ndarray, " N"],
-    before: Float[np.ndarray, " N"],
-    seed: int = 0,
+  after: Float[np.ndarray, " N"],
+  before: Float[np.ndarray, " N"],
+  seed: int = 0,
 ) -> Interval:
   """Mean of `after - before`, the two values of an example kept together."""
   return mean_interval(np.asarray(after) - np.asarray(before), seed)

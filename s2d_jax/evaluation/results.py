@@ -8,9 +8,9 @@ import dataclasses
 import numpy as np
 
 from s2d_jax.evaluation.metrics import (
-    Interval,
-    difference_interval,
-    mean_interval,
+  Interval,
+  difference_interval,
+  mean_interval,
 )
 from s2d_jax.records import Record
 
@@ -46,7 +46,8 @@ def results(rows: Sequence[Record], task: str, model: str) -> list[Record]:
     for metric in next(iter(scores.values())).metrics:
       values = [score.metrics[metric] for score in scores.values()]
       mean = mean_interval(np.array(values))
-      found.append({
+      found.append(
+        {
           "task": task,
           "split": split,
           "model": model,
@@ -57,7 +58,8 @@ def results(rows: Sequence[Record], task: str, model: str) -> list[Record]:
           "ci_high": mean.high,
           "n": len(scores),
           "tokens_per_example": tokens,
-      })
+        }
+      )
   return found
 
 
@@ -103,7 +105,7 @@ class Headline:
 
 
 def headline(
-    base: Sequence[Record], distilled: Sequence[Record], plain: str, biased: str
+  base: Sequence[Record], distilled: Sequence[Record], plain: str, biased: str
 ) -> Headline | None:
   """Compares the two models asked directly; None where either is missing.
 
@@ -119,12 +121,12 @@ def headline(
     return None
   gap = straight.before - astray.before
   return Headline(
-      plain=straight,
-      biased=astray,
-      gap_closed=astray.gain.value / gap if gap > 0 else None,
-      tokens=_mean_tokens(after[_SYSTEM1, biased]),
-      tokens_single=_system2_tokens(before, biased, is_vote=False),
-      tokens_vote=_system2_tokens(before, biased, is_vote=True),
+    plain=straight,
+    biased=astray,
+    gap_closed=astray.gain.value / gap if gap > 0 else None,
+    tokens=_mean_tokens(after[_SYSTEM1, biased]),
+    tokens_single=_system2_tokens(before, biased, is_vote=False),
+    tokens_vote=_system2_tokens(before, biased, is_vote=True),
   )
 
 
@@ -152,16 +154,14 @@ def _change(before: _Groups, after: _Groups, split: str) -> Change | None:
   if not common:
     return None
   first, second = (
-      np.array([scores[name].metrics["accuracy"] for name in common])
-      for scores in (old, new)
+    np.array([scores[name].metrics["accuracy"] for name in common])
+    for scores in (old, new)
   )
   gain = difference_interval(second, first)
   return Change(float(first.mean()), float(second.mean()), gain)
 
 
-def _system2_tokens(
-    groups: _Groups, split: str, is_vote: bool
-) -> float | None:
+def _system2_tokens(groups: _Groups, split: str, is_vote: bool) -> float | None:
   for (method, at), scores in groups.items():
     is_system2 = not method.startswith(_SYSTEM1)
     if at == split and is_system2 and method.endswith("_vote") == is_vote:

@@ -13,11 +13,11 @@ def render(tokenizer, messages: Sequence[Message]) -> str:
   """The conversation as the model reads it, up to where its reply begins."""
   if not tokenizer.chat_template:
     raise UserError(
-        "this model's tokenizer has no chat template; use an instruct or chat"
-        " model"
+      "this model's tokenizer has no chat template; use an instruct or chat"
+      " model"
     )
   return tokenizer.apply_chat_template(
-      list(messages), tokenize=False, add_generation_prompt=True
+    list(messages), tokenize=False, add_generation_prompt=True
   )
 
 
@@ -31,15 +31,15 @@ def end_tokens(tokenizer) -> tuple[int, ...]:
   ends = {tokenizer.eos_token_id} - {None}
   if tokenizer.chat_template:
     turns = [
-        {"role": "user", "content": "A"},
-        {"role": "assistant", "content": "B"},
+      {"role": "user", "content": "A"},
+      {"role": "assistant", "content": "B"},
     ]
     asked = render(tokenizer, turns[:1])
     whole = tokenizer.apply_chat_template(turns, tokenize=False)
     special = {
-        index
-        for index, token in tokenizer.added_tokens_decoder.items()
-        if token.special
+      index
+      for index, token in tokenizer.added_tokens_decoder.items()
+      if token.special
     }
     behind = encode(tokenizer, whole.removeprefix(asked))
     ends.update([token for token in behind if token in special][:1])

@@ -67,7 +67,7 @@ class Prefilled(NamedTuple):
 
 
 def empty_batch(
-    config: ModelConfig, dtype, slots: int, rows: int, prompt: int, own: int
+  config: ModelConfig, dtype, slots: int, rows: int, prompt: int, own: int
 ) -> Batch:
   """A batch with nothing in it; `prompt` and `own` are lengths in tokens."""
   batch = slots * rows
@@ -78,53 +78,53 @@ def empty_batch(
   prompt_shape = (layers, slots, kv_heads, prompt, size)
   zeros = lambda dtype=jnp.int32: jnp.zeros(batch, dtype)
   return Batch(
-      rows=Rows(
-          active=zeros(bool),
-          key=jnp.zeros((batch, 2), jnp.uint32),
-          limit=zeros(),
-          prefix=zeros(),
-          stop=zeros(),
-          knobs={
-              "temperature": zeros(jnp.float32),
-              "top_k": zeros(),
-              "top_p": jnp.ones(batch, jnp.float32),
-              "min_p": zeros(jnp.float32),
-          },
-      ),
-      prompt=KeyValues(
-          jnp.zeros(prompt_shape, dtype),
-          jnp.zeros(prompt_shape, dtype),
-          jnp.zeros((slots, 1, prompt), bool),
-      ),
-      keys=jnp.zeros(own_shape, dtype),
-      values=jnp.zeros(own_shape, dtype),
-      logits=jnp.zeros((batch, config.vocab_size), jnp.float32),
-      position=zeros(),
-      start=zeros(),
-      count=zeros(),
-      tokens=jnp.zeros((batch, own), jnp.int32),
-      logprobs=jnp.zeros((batch, own), jnp.float32),
-      step=jnp.zeros((), jnp.int32),
+    rows=Rows(
+      active=zeros(bool),
+      key=jnp.zeros((batch, 2), jnp.uint32),
+      limit=zeros(),
+      prefix=zeros(),
+      stop=zeros(),
+      knobs={
+        "temperature": zeros(jnp.float32),
+        "top_k": zeros(),
+        "top_p": jnp.ones(batch, jnp.float32),
+        "min_p": zeros(jnp.float32),
+      },
+    ),
+    prompt=KeyValues(
+      jnp.zeros(prompt_shape, dtype),
+      jnp.zeros(prompt_shape, dtype),
+      jnp.zeros((slots, 1, prompt), bool),
+    ),
+    keys=jnp.zeros(own_shape, dtype),
+    values=jnp.zeros(own_shape, dtype),
+    logits=jnp.zeros((batch, config.vocab_size), jnp.float32),
+    position=zeros(),
+    start=zeros(),
+    count=zeros(),
+    tokens=jnp.zeros((batch, own), jnp.int32),
+    logprobs=jnp.zeros((batch, own), jnp.float32),
+    step=jnp.zeros((), jnp.int32),
   )
 
 
 def prefill(
-    model: Llama,
-    params: Params,
-    tokens: Int[Array, "Q P"],
-    length: Int[Array, " Q"],
-    prefix: Int[Array, " Q"],
-    shared: Shared,
+  model: Llama,
+  params: Params,
+  tokens: Int[Array, "Q P"],
+  length: Int[Array, " Q"],
+  prefix: Int[Array, " Q"],
+  shared: Shared,
 ) -> Prefilled:
   """Reads prompts, padded on the right to P, behind their shared prefixes."""
   steps = jnp.arange(tokens.shape[1])
   before, past = _prefix_past(shared, prefix)
   hidden, prompt = model.apply(
-      {"params": params},
-      tokens,
-      before[:, None] + steps,
-      (steps < length[:, None]).astype(jnp.int32),
-      [past],
+    {"params": params},
+    tokens,
+    before[:, None] + steps,
+    (steps < length[:, None]).astype(jnp.int32),
+    [past],
   )
   last = jnp.take_along_axis(hidden, (length - 1)[:, None, None], axis=1)[:, 0]
   logits = model.apply({"params": params}, last, method=Llama.logits)
@@ -132,11 +132,11 @@ def prefill(
 
 
 def insert(
-    batch: Batch,
-    prefilled: Prefilled,
-    slots: Int[Array, " S"],
-    source: Int[Array, " S"],
-    rows: Rows,
+  batch: Batch,
+  prefilled: Prefilled,
+  slots: Int[Array, " S"],
+  source: Int[Array, " S"],
+  rows: Rows,
 ) -> Batch:
   """Puts prompt `source[i]` into slot `slots[i]`; out of range means nowhere.
 
@@ -151,24 +151,24 @@ def insert(
   room = batch.prompt.valid.shape[-1] - length
   valid = jnp.pad(prefilled.prompt.valid, ((0, 0), (0, 0), (0, room)))
   prompt = KeyValues(
-      put_prompt(batch.prompt.keys, prefilled.prompt.keys),
-      put_prompt(batch.prompt.values, prefilled.prompt.values),
-      batch.prompt.valid.at[slots].set(valid[source], mode="drop"),
+    put_prompt(batch.prompt.keys, prefilled.prompt.keys),
+    put_prompt(batch.prompt.values, prefilled.prompt.values),
+    batch.prompt.valid.at[slots].set(valid[source], mode="drop"),
   )
   index = (slots[:, None] * per_slot + jnp.arange(per_slot)).reshape(-1)
   put = lambda old, new: old.at[index].set(new, mode="drop")
   spread = lambda new: jnp.repeat(new[source], per_slot, axis=0)
   return batch._replace(
-      rows=jax.tree.map(
-          lambda old, new: put(old, new.at[index].get(mode="clip")),
-          batch.rows,
-          jax.tree.map(jnp.asarray, rows),
-      ),
-      prompt=prompt,
-      logits=put(batch.logits, spread(prefilled.logits)),
-      position=put(batch.position, spread(prefilled.length)),
-      start=put(batch.start, batch.step),
-      count=put(batch.count, 0),
+    rows=jax.tree.map(
+      lambda old, new: put(old, new.at[index].get(mode="clip")),
+      batch.rows,
+      jax.tree.map(jnp.asarray, rows),
+    ),
+    prompt=prompt,
+    logits=put(batch.logits, spread(prefilled.logits)),
+    position=put(batch.position, spread(prefilled.length)),
+    start=put(batch.start, batch.step),
+    count=put(batch.count, 0),
   )
 
 
@@ -177,21 +177,21 @@ def lengthen_prompts(batch: Batch, more: int) -> Batch:
   keys, values, valid = batch.prompt
   room = ((0, 0),) * 3 + ((0, more), (0, 0))
   prompt = KeyValues(
-      jnp.pad(keys, room),
-      jnp.pad(values, room),
-      jnp.pad(valid, ((0, 0), (0, 0), (0, more))),
+    jnp.pad(keys, room),
+    jnp.pad(values, room),
+    jnp.pad(valid, ((0, 0), (0, 0), (0, more))),
   )
   return batch._replace(prompt=prompt)
 
 
 def decode(
-    model: Llama,
-    params: Params,
-    batch: Batch,
-    shared: Shared,
-    keep: Bool[Array, " B"],
-    max_steps: Int[Array, ""],
-    wanted_slots: Int[Array, ""],
+  model: Llama,
+  params: Params,
+  batch: Batch,
+  shared: Shared,
+  keep: Bool[Array, " B"],
+  max_steps: Int[Array, ""],
+  wanted_slots: Int[Array, ""],
 ) -> Batch:
   """Draws tokens until `wanted_slots` slots are free, or for `max_steps`.
 
@@ -205,7 +205,7 @@ def decode(
   def unfinished(batch: Batch):
     busy = batch.rows.active.reshape(slots, -1).any(-1)
     return (
-        (batch.step < last_step) & busy.any() & ((~busy).sum() < wanted_slots)
+      (batch.step < last_step) & busy.any() & ((~busy).sum() < wanted_slots)
     )
 
   step = lambda batch: _advance(model, params, _draw(batch, shared), shared)
@@ -221,22 +221,22 @@ def _draw(batch: Batch, shared: Shared) -> Batch:
     return jax.random.uniform(jax.random.fold_in(key, count))
 
   token, logprob = sample(
-      batch.logits, jax.vmap(uniform)(rows.key, batch.count), rows.knobs
+    batch.logits, jax.vmap(uniform)(rows.key, batch.count), rows.knobs
   )
   index = jnp.arange(token.shape[0])
   column = jnp.where(rows.active, batch.count, batch.tokens.shape[1])
   count = batch.count + rows.active
   ends = shared.stop_table[rows.stop, token] | (count >= rows.limit)
   return batch._replace(
-      rows=rows._replace(active=rows.active & ~ends),
-      tokens=batch.tokens.at[index, column].set(token, mode="drop"),
-      logprobs=batch.logprobs.at[index, column].set(logprob, mode="drop"),
-      count=count,
+    rows=rows._replace(active=rows.active & ~ends),
+    tokens=batch.tokens.at[index, column].set(token, mode="drop"),
+    logprobs=batch.logprobs.at[index, column].set(logprob, mode="drop"),
+    count=count,
   )
 
 
 def _advance(
-    model: Llama, params: Params, batch: Batch, shared: Shared
+  model: Llama, params: Params, batch: Batch, shared: Shared
 ) -> Batch:
   """Runs the tokens just drawn through the model: the next logits."""
   columns = batch.keys.shape[3]
@@ -248,27 +248,25 @@ def _advance(
   own = (written >= 0) & (written >= batch.start[:, None])
   _, prefix = _prefix_past(shared, batch.rows.prefix)
   hidden, new = model.apply(
-      {"params": params},
-      token,
-      batch.position[:, None],
-      jnp.ones_like(token),
-      [prefix, batch.prompt, KeyValues(batch.keys, batch.values, own[:, None])],
+    {"params": params},
+    token,
+    batch.position[:, None],
+    jnp.ones_like(token),
+    [prefix, batch.prompt, KeyValues(batch.keys, batch.values, own[:, None])],
   )
   column = (0, 0, 0, batch.step % columns, 0)
   write = jax.lax.dynamic_update_slice
   return batch._replace(
-      keys=write(batch.keys, new.keys, column),
-      values=write(batch.values, new.values, column),
-      logits=model.apply(
-          {"params": params}, hidden[:, 0], method=Llama.logits
-      ),
-      position=batch.position + 1,
-      step=batch.step + 1,
+    keys=write(batch.keys, new.keys, column),
+    values=write(batch.values, new.values, column),
+    logits=model.apply({"params": params}, hidden[:, 0], method=Llama.logits),
+    position=batch.position + 1,
+    step=batch.step + 1,
   )
 
 
 def _prefix_past(
-    shared: Shared, number: Int[Array, " B"]
+  shared: Shared, number: Int[Array, " B"]
 ) -> tuple[Int[Array, " B"], KeyValues]:
   """Length of each row's prefix, and the prefixes as that row may see them."""
   seen = shared.prefix_number == number[:, None]

@@ -24,8 +24,7 @@ from jax.sharding import Mesh
 import numpy as np
 
 from s2d_jax.errors import UserError
-from s2d_jax.generation import decode as device
-from s2d_jax.generation import prefixes, stopping
+from s2d_jax.generation import decode as device, prefixes, stopping
 from s2d_jax.generation.sampling import Sampling, knobs
 from s2d_jax.models.attention import KeyValues
 from s2d_jax.models.llama import Llama, Params
@@ -104,16 +103,16 @@ class Engine:
   """
 
   def __init__(
-      self,
-      model: Llama,
-      params: Params,
-      tokenizer,
-      eos_ids: Sequence[int],
-      *,
-      slots: int,
-      rows: int,
-      max_new_tokens: int,
-      mesh: Mesh | None = None,
+    self,
+    model: Llama,
+    params: Params,
+    tokenizer,
+    eos_ids: Sequence[int],
+    *,
+    slots: int,
+    rows: int,
+    max_new_tokens: int,
+    mesh: Mesh | None = None,
   ):
     self._model = model
     self._params = params
@@ -124,7 +123,7 @@ class Engine:
     self._own_length = bucket(max_new_tokens)
     self._eos_ids = frozenset(eos_ids)
     self._stops = stopping.StopTable(
-        tokenizer, eos_ids, model.config.vocab_size
+      tokenizer, eos_ids, model.config.vocab_size
     )
     self._prefixes = prefixes.PrefixStore(model.config, model.dtype)
     self._queue: dict[tuple[int, ...], list[Request]] = {}
@@ -150,14 +149,17 @@ class Engine:
 
   def submit(self, request: Request) -> None:
     """Queues a request; raises UserError if it does not fit the window."""
-    new, window = request.sampling.max_new_tokens, self._model.config.max_context
+    new, window = (
+      request.sampling.max_new_tokens,
+      self._model.config.max_context,
+    )
     if not request.prompt:
       raise UserError("a prompt has no tokens; give at least one")
     if len(request.prompt) + new > window:
       raise UserError(
-          f"a prompt of {len(request.prompt)} tokens and {new} new ones do not"
-          f" fit the model's window of {window}; shorten the prompt or lower"
-          " max_new_tokens"
+        f"a prompt of {len(request.prompt)} tokens and {new} new ones do not"
+        f" fit the model's window of {window}; shorten the prompt or lower"
+        " max_new_tokens"
       )
     if new > self._own_length:
       raise ValueError(f"max_new_tokens={new} > {self._own_length}")
@@ -172,18 +174,20 @@ class Engine:
     while self._queue and self._fill():
       pass
     running = [r is not None for r in self._running]
-    look = any(r and stopping.needs_text(r.sampling.stop) for r in self._running)
+    look = any(
+      r and stopping.needs_text(r.sampling.stop) for r in self._running
+    )
     steps = _STEPS_PER_LOOK if look else self._own_length
     wanted = min(self._slots, len(self._free_slots()) + self._width)
     with meshes.use(self._mesh):
       self._batch = _decode(
-          self._model,
-          self._params,
-          self._batch,
-          self._shared_arrays(),
-          np.array(running),
-          np.int32(steps),
-          np.int32(wanted),
+        self._model,
+        self._params,
+        self._batch,
+        self._shared_arrays(),
+        np.array(running),
+        np.int32(steps),
+        np.int32(wanted),
       )
     return self._harvest()
 
@@ -194,21 +198,21 @@ class Engine:
   def _shared_arrays(self) -> device.Shared:
     if self._shared is None:
       self._shared = device.Shared(
-          self._prefixes.keys_values,
-          jnp.asarray(self._prefixes.numbers),
-          jnp.asarray(self._stops.rows),
+        self._prefixes.keys_values,
+        jnp.asarray(self._prefixes.numbers),
+        jnp.asarray(self._stops.rows),
       )
     return self._shared
 
   def _read(self, tokens, lengths, numbers) -> device.Prefilled:
     with meshes.use(self._mesh):
       return _prefill(
-          self._model,
-          self._params,
-          tokens,
-          np.array(lengths, np.int32),
-          np.array(numbers, np.int32),
-          self._shared_arrays(),
+        self._model,
+        self._params,
+        tokens,
+        np.array(lengths, np.int32),
+        np.array(numbers, np.int32),
+        self._shared_arrays(),
       )
 
   def _fill(self) -> bool:
@@ -274,14 +278,14 @@ class Engine:
     keys = np.array([row.key for row in rows], np.uint64)
     stops = [self._stops.number(row.sampling.stop) for row in rows]
     return device.Rows(
-        active=np.array([r is not None for r in self._running]),
-        key=keys[:, None].view(np.uint32),
-        limit=np.array([r.sampling.max_new_tokens for r in rows], np.int32),
-        prefix=np.array(
-            [self._prefixes.match(r.prompt)[0] for r in rows], np.int32
-        ),
-        stop=np.array(stops, np.int32),
-        knobs=knobs([row.sampling for row in rows]),
+      active=np.array([r is not None for r in self._running]),
+      key=keys[:, None].view(np.uint32),
+      limit=np.array([r.sampling.max_new_tokens for r in rows], np.int32),
+      prefix=np.array(
+        [self._prefixes.match(r.prompt)[0] for r in rows], np.int32
+      ),
+      stop=np.array(stops, np.int32),
+      knobs=knobs([row.sampling for row in rows]),
     )
 
   def _reserve(self, length: int) -> None:
@@ -291,12 +295,12 @@ class Engine:
       longest = max(map(self._read_length, self._queue), default=0)
       with meshes.use(self._mesh):
         self._batch = device.empty_batch(
-            model.config,
-            model.dtype,
-            self._slots,
-            self._rows,
-            max(length, bucket(longest)),
-            self._own_length,
+          model.config,
+          model.dtype,
+          self._slots,
+          self._rows,
+          max(length, bucket(longest)),
+          self._own_length,
         )
     room = self._batch.prompt.keys.shape[-2]
     if length > room:
@@ -304,12 +308,14 @@ class Engine:
 
   def _harvest(self) -> list[tuple[Any, Completion]]:
     """Takes what has ended off the batch."""
-    active, count, tokens, logprobs = jax.device_get((
+    active, count, tokens, logprobs = jax.device_get(
+      (
         self._batch.rows.active,
         self._batch.count,
         self._batch.tokens,
         self._batch.logprobs,
-    ))
+      )
+    )
     ended = []
     for row, request in enumerate(self._running):
       if request is None:
@@ -325,12 +331,12 @@ class Engine:
     stop = request.sampling.stop
     ended = bool(len(tokens)) and int(tokens[-1]) in self._eos_ids
     text = self._tokenizer.decode(
-        tokens[:-1] if ended else tokens, skip_special_tokens=True
+      tokens[:-1] if ended else tokens, skip_special_tokens=True
     )
     text, found = stopping.cut(text, stop)
     return Completion(
-        text=text,
-        tokens=tuple(tokens.tolist()),
-        logprob=float(logprobs[: len(tokens)].sum()),
-        finish_reason="stop" if ended or found else "length",
+      text=text,
+      tokens=tuple(tokens.tolist()),
+      logprob=float(logprobs[: len(tokens)].sum()),
+      finish_reason="stop" if ended or found else "length",
     )

@@ -35,7 +35,7 @@ class PrefixStore:
     self._prefixes: list[tuple[int, ...]] = []
 
   def add(
-      self, prefix: Sequence[int], read: Callable[[tuple[int, ...]], KeyValues]
+    self, prefix: Sequence[int], read: Callable[[tuple[int, ...]], KeyValues]
   ) -> bool:
     """Reads a prefix unless it is there already; says whether it was new."""
     prefix = tuple(prefix)

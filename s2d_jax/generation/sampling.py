@@ -44,12 +44,12 @@ class Sampling:
 
   def __post_init__(self):
     for name, ok, want in (
-        ("temperature", self.temperature >= 0, "0 (greedy) or more"),
-        ("top_k", self.top_k >= 0, "0 (off) or more"),
-        ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1 (off)"),
-        ("min_p", 0 <= self.min_p <= 1, "from 0 (off) to 1"),
-        ("max_new_tokens", self.max_new_tokens >= 1, "1 or more"),
-        ("stop", all(self.stop), "a tuple of strings that are not empty"),
+      ("temperature", self.temperature >= 0, "0 (greedy) or more"),
+      ("top_k", self.top_k >= 0, "0 (off) or more"),
+      ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1 (off)"),
+      ("min_p", 0 <= self.min_p <= 1, "from 0 (off) to 1"),
+      ("max_new_tokens", self.max_new_tokens >= 1, "1 or more"),
+      ("stop", all(self.stop), "a tuple of strings that are not empty"),
     ):
       if not ok:
         raise UserError(f"{name}={getattr(self, name)!r} must be {want}")
@@ -58,17 +58,17 @@ class Sampling:
 def knobs(rows: list[Sampling]) -> dict[str, np.ndarray]:
   """The distribution of each row as arrays [B]."""
   return {
-      "temperature": np.array([r.temperature for r in rows], np.float32),
-      "top_k": np.array([r.top_k for r in rows], np.int32),
-      "top_p": np.array([r.top_p for r in rows], np.float32),
-      "min_p": np.array([r.min_p for r in rows], np.float32),
+    "temperature": np.array([r.temperature for r in rows], np.float32),
+    "top_k": np.array([r.top_k for r in rows], np.int32),
+    "top_p": np.array([r.top_p for r in rows], np.float32),
+    "min_p": np.array([r.min_p for r in rows], np.float32),
   }
 
 
 def sample(
-    logits: Float[Array, "B V"],
-    uniform: Float[Array, " B"],
-    knobs: dict[str, Array],
+  logits: Float[Array, "B V"],
+  uniform: Float[Array, " B"],
+  knobs: dict[str, Array],
 ) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
   """Draws a token a row and gives its log-probability.
 
@@ -84,18 +84,18 @@ def sample(
 
 
 def filtered_weights(
-    logits: Float[Array, "B V"], knobs: dict[str, Array]
+  logits: Float[Array, "B V"], knobs: dict[str, Array]
 ) -> Float[Array, "B V"]:
   """Unnormalised probabilities: the likeliest token has 1, dropped ones 0."""
   temperature = knobs["temperature"][:, None]
   scaled = logits / jnp.where(temperature > 0, temperature, 1.0)
   weights = jnp.exp(scaled - scaled.max(-1, keepdims=True))
   threshold = jax.lax.cond(
-      jnp.any(knobs["top_k"] > 0) | jnp.any(knobs["top_p"] < 1),
-      _nucleus_threshold,
-      lambda weights, knobs: jnp.zeros(weights.shape[0]),
-      weights,
-      knobs,
+    jnp.any(knobs["top_k"] > 0) | jnp.any(knobs["top_p"] < 1),
+    _nucleus_threshold,
+    lambda weights, knobs: jnp.zeros(weights.shape[0]),
+    weights,
+    knobs,
   )
   threshold = jnp.maximum(threshold, knobs["min_p"])
   threshold = jnp.where(knobs["temperature"] > 0, threshold, 1.0)
@@ -137,7 +137,7 @@ def _largest_threshold(weights, measure, target) -> Float[Array, " B"]:
 
 
 def _inverse_cdf(
-    weights: Float[Array, "B V"], uniform: Float[Array, " B"]
+  weights: Float[Array, "B V"], uniform: Float[Array, " B"]
 ) -> Int[Array, " B"]:
   """The token at which the cumulative weight passes uniform * total.
 

@@ -43,11 +43,11 @@ class _Partial(NamedTuple):
 
 
 def attend(
-    q: Float[Array, "B T N H"],
-    k: Float[Array, "B K T H"],
-    v: Float[Array, "B K T H"],
-    segments: Int[Array, "B T"],
-    past: Sequence[KeyValues] = (),
+  q: Float[Array, "B T N H"],
+  k: Float[Array, "B K T H"],
+  v: Float[Array, "B K T H"],
+  segments: Int[Array, "B T"],
+  past: Sequence[KeyValues] = (),
 ) -> Float[Array, "B T N H"]:
   """One softmax over every valid key of `past` and the causal part of `k`.
 
@@ -74,22 +74,22 @@ def attend(
   scales = [jnp.exp(part.peak - peak) for part in parts]
   out = sum(part.out * scale for part, scale in zip(parts, scales, strict=True))
   total = sum(
-      part.total * scale for part, scale in zip(parts, scales, strict=True)
+    part.total * scale for part, scale in zip(parts, scales, strict=True)
   )
   return (out / total).astype(v.dtype).reshape(batch, length, heads, size)
 
 
 def _partial(
-    q: Float[Array, "B T K G H"],
-    keys: Float[Array, "P K S H"],
-    values: Float[Array, "P K S H"],
-    seen: Bool[Array, "P #R #T S"],
+  q: Float[Array, "B T K G H"],
+  keys: Float[Array, "P K S H"],
+  values: Float[Array, "P K S H"],
+  seen: Bool[Array, "P _ _ S"],
 ) -> _Partial:
   """The products of entry p and its rows are one matrix product a head."""
   batch, entries = q.shape[0], keys.shape[0]
   q = q.reshape(entries, batch // entries, *q.shape[1:])
   scores = jnp.einsum(
-      "prtkgh,pksh->pkrtgs", q, keys, preferred_element_type=jnp.float32
+    "prtkgh,pksh->pkrtgs", q, keys, preferred_element_type=jnp.float32
   )
   scores = jnp.where(seen[:, None, :, :, None, :], scores, _MASKED)
   # The maximum only keeps exp() in range: no gradient belongs to it.
@@ -97,10 +97,10 @@ def _partial(
   weights = jnp.exp(scores - peak)
   total = weights.sum(-1, keepdims=True)
   out = jnp.einsum(
-      "pkrtgs,pksh->pkrtgh",
-      weights.astype(values.dtype),
-      values,
-      preferred_element_type=jnp.float32,
+    "pkrtgs,pksh->pkrtgh",
+    weights.astype(values.dtype),
+    values,
+    preferred_element_type=jnp.float32,
   )
 
   def by_row(x):

@@ -46,23 +46,25 @@ class ModelConfig:
   def __post_init__(self):
     if self.num_heads % self.num_kv_heads:
       raise ValueError(
-          f"num_heads={self.num_heads} is not a multiple of"
-          f" num_kv_heads={self.num_kv_heads}"
+        f"num_heads={self.num_heads} is not a multiple of"
+        f" num_kv_heads={self.num_kv_heads}"
       )
     if self.head_dim % 2:
       raise ValueError(f"head_dim={self.head_dim} must be even for RoPE")
 
   @property
   def num_params(self) -> int:
-    attention = self.embed_dim * self.head_dim * (
-        2 * self.num_heads + 2 * self.num_kv_heads
+    attention = (
+      self.embed_dim
+      * self.head_dim
+      * (2 * self.num_heads + 2 * self.num_kv_heads)
     )
     if self.attention_bias:
       attention += self.head_dim * (self.num_heads + 2 * self.num_kv_heads)
     layer = attention + 3 * self.embed_dim * self.mlp_dim + 2 * self.embed_dim
     tables = 1 if self.tie_embeddings else 2
     return (
-        self.num_layers * layer
-        + tables * self.vocab_size * self.embed_dim
-        + self.embed_dim
+      self.num_layers * layer
+      + tables * self.vocab_size * self.embed_dim
+      + self.embed_dim
     )

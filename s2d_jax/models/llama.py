@@ -27,9 +27,9 @@ Params = dict[str, Any]
 
 # What the backward pass keeps of a layer, by name.
 REMAT_POLICIES = {
-    "none": None,
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    "full": jax.checkpoint_policies.nothing_saveable,
+  "none": None,
+  "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  "full": jax.checkpoint_policies.nothing_saveable,
 }
 
 
@@ -67,9 +67,7 @@ class Projection(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "*B I"]) -> Float[Array, "*B O"]:
-    init = nn.with_logical_partitioning(
-        nn.initializers.normal(0.02), self.axes
-    )
+    init = nn.with_logical_partitioning(nn.initializers.normal(0.02), self.axes)
     kernel = self.param("kernel", init, self.shape, jnp.float32)
     lead, inputs = x.shape[: -self.contracted], x.shape[-self.contracted :]
     # One leading axis: with two, the gradient of the kernel contracts both,
@@ -79,7 +77,7 @@ class Projection(nn.Module):
     out = out.reshape(*lead, *out.shape[1:])
     if self.use_bias:
       init = nn.with_logical_partitioning(
-          nn.initializers.zeros, self.axes[self.contracted :]
+        nn.initializers.zeros, self.axes[self.contracted :]
       )
       shape = self.shape[self.contracted :]
       bias = self.param("bias", init, shape, jnp.float32)
@@ -97,11 +95,11 @@ class Attention(nn.Module):
 
     def project(name: str, heads: int, axis: str):
       return Projection(
-          (c.embed_dim, heads, c.head_dim),
-          ("embed", axis, "head_dim"),
-          self.dtype,
-          use_bias=c.attention_bias,
-          name=name,
+        (c.embed_dim, heads, c.head_dim),
+        ("embed", axis, "head_dim"),
+        self.dtype,
+        use_bias=c.attention_bias,
+        name=name,
       )(x)
 
     q = apply_rope(project("q", c.num_heads, "heads"), rope)
@@ -111,11 +109,11 @@ class Attention(nn.Module):
     # Heads before length: each head's keys lie together for its product.
     k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
     out = Projection(
-        (c.num_heads, c.head_dim, c.embed_dim),
-        ("heads", "head_dim", "embed"),
-        self.dtype,
-        contracted=2,
-        name="o",
+      (c.num_heads, c.head_dim, c.embed_dim),
+      ("heads", "head_dim", "embed"),
+      self.dtype,
+      contracted=2,
+      name="o",
     )(attend(q, k, v, segments, past))
     return out, (k, v)
 
@@ -137,7 +135,7 @@ class SwiGLU(nn.Module):
     gate = project("gate", "embed", "mlp")(x)
     up = project("up", "embed", "mlp")(x)
     hidden = nn.with_logical_constraint(
-        nn.silu(gate) * up, ("batch", "length", "mlp")
+      nn.silu(gate) * up, ("batch", "length", "mlp")
     )
     return project("down", "mlp", "embed")(hidden)
 
@@ -151,16 +149,16 @@ class Block(nn.Module):
   @nn.compact
   def __call__(self, x, past_keys_values, past_valid, rope, segments):
     past = [
-        KeyValues(k, v, valid)
-        for (k, v), valid in zip(past_keys_values, past_valid, strict=True)
+      KeyValues(k, v, valid)
+      for (k, v), valid in zip(past_keys_values, past_valid, strict=True)
     ]
     eps = self.config.rms_eps
     attended, keys_values = Attention(
-        self.config, self.dtype, name="attention"
+      self.config, self.dtype, name="attention"
     )(RMSNorm(eps, name="attention_norm")(x), rope, segments, past)
     x = x + attended
     x = x + SwiGLU(self.config, self.dtype, name="mlp")(
-        RMSNorm(eps, name="mlp_norm")(x)
+      RMSNorm(eps, name="mlp_norm")(x)
     )
     x = nn.with_logical_constraint(x, ("batch", "length", "features"))
     return x, keys_values
@@ -180,40 +178,40 @@ class Llama(nn.Module):
   def setup(self):
     c = self.config
     self.embed = nn.Embed(
-        c.vocab_size,
-        c.embed_dim,
-        dtype=self.dtype,
-        embedding_init=nn.with_logical_partitioning(
-            nn.initializers.normal(0.02), ("vocab", "embed")
-        ),
+      c.vocab_size,
+      c.embed_dim,
+      dtype=self.dtype,
+      embedding_init=nn.with_logical_partitioning(
+        nn.initializers.normal(0.02), ("vocab", "embed")
+      ),
     )
     block = Block
     if REMAT_POLICIES[self.remat] is not None:
       block = nn.remat(
-          Block, policy=REMAT_POLICIES[self.remat], prevent_cse=False
+        Block, policy=REMAT_POLICIES[self.remat], prevent_cse=False
       )
     self.layers = nn.scan(
-        block,
-        variable_axes={"params": 0},
-        split_rngs={"params": True},
-        in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
-        length=c.num_layers,
-        metadata_params={nn.PARTITION_NAME: "layers"},
+      block,
+      variable_axes={"params": 0},
+      split_rngs={"params": True},
+      in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
+      length=c.num_layers,
+      metadata_params={nn.PARTITION_NAME: "layers"},
     )(c, self.dtype)
     self.final_norm = RMSNorm(c.rms_eps)
     if not c.tie_embeddings:
       self.head = Projection(
-          (c.embed_dim, c.vocab_size),
-          ("embed", "vocab"),
-          self.dtype,
+        (c.embed_dim, c.vocab_size),
+        ("embed", "vocab"),
+        self.dtype,
       )
 
   def __call__(
-      self,
-      tokens: Int[Array, "B T"],
-      positions: Int[Array, "B T"],
-      segments: Int[Array, "B T"],
-      past: Sequence[KeyValues] = (),
+    self,
+    tokens: Int[Array, "B T"],
+    positions: Int[Array, "B T"],
+    segments: Int[Array, "B T"],
+    past: Sequence[KeyValues] = (),
   ) -> tuple[Float[Array, "B T D"], KeyValues]:
     """Hidden states after the last norm, and these tokens' keys and values.
 
@@ -223,11 +221,11 @@ class Llama(nn.Module):
     x = self.embed(tokens)
     x = nn.with_logical_constraint(x, ("batch", "length", "features"))
     x, (keys, values) = self.layers(
-        x,
-        [(part.keys, part.values) for part in past],
-        [part.valid for part in past],
-        rope_angles(self.config, positions),
-        segments,
+      x,
+      [(part.keys, part.values) for part in past],
+      [part.valid for part in past],
+      rope_angles(self.config, positions),
+      segments,
     )
     return self.final_norm(x), KeyValues(keys, values, segments[:, None] > 0)
 
@@ -255,6 +253,6 @@ def abstract_params(config: ModelConfig) -> Params:
   """Shapes and logical axis names of every parameter, nothing allocated."""
   tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
   init = lambda key, tokens: Llama(config).init(
-      key, tokens, method=Llama.init_all
+    key, tokens, method=Llama.init_all
   )
   return jax.eval_shape(init, jax.random.key(0), tokens)["params"]

@@ -21,20 +21,20 @@ def rope_frequencies(config: ModelConfig) -> np.ndarray:
 
 
 def _llama3_scaled(
-    frequencies: np.ndarray, scaling: Llama3Scaling
+  frequencies: np.ndarray, scaling: Llama3Scaling
 ) -> np.ndarray:
   """Slows the long wavelengths; see `Llama3Scaling` for the three bands."""
   wavelengths = 2 * math.pi / frequencies
   turns = scaling.original_context / wavelengths
   keep = (turns - scaling.low_freq_factor) / (
-      scaling.high_freq_factor - scaling.low_freq_factor
+    scaling.high_freq_factor - scaling.low_freq_factor
   )
   keep = np.clip(keep, 0.0, 1.0)
   return keep * frequencies + (1 - keep) * frequencies / scaling.factor
 
 
 def rope_angles(
-    config: ModelConfig, positions: Int[Array, "B T"]
+  config: ModelConfig, positions: Int[Array, "B T"]
 ) -> tuple[Float[Array, "B T 1 H/2"], Float[Array, "B T 1 H/2"]]:
   """Cosine and sine of each token's rotation, in float32."""
   frequencies = jnp.asarray(rope_frequencies(config))

@@ -15,33 +15,33 @@ AXES = ("data", "fsdp", "tensor")
 # to; activations name "batch" and their own last axes. Nothing else in the
 # package mentions a mesh axis.
 RULES = (
-    ("batch", ("data", "fsdp")),
-    ("embed", "fsdp"),
-    ("vocab", "tensor"),
-    ("heads", "tensor"),
-    ("kv_heads", "tensor"),
-    ("mlp", "tensor"),
-    ("head_dim", None),
-    ("layers", None),
-    ("length", None),
-    ("features", None),
+  ("batch", ("data", "fsdp")),
+  ("embed", "fsdp"),
+  ("vocab", "tensor"),
+  ("heads", "tensor"),
+  ("kv_heads", "tensor"),
+  ("mlp", "tensor"),
+  ("head_dim", None),
+  ("layers", None),
+  ("length", None),
+  ("features", None),
 )
 
 
 def make_mesh(
-    data: int = 1, fsdp: int = 1, tensor: int = 1, devices=None
+  data: int = 1, fsdp: int = 1, tensor: int = 1, devices=None
 ) -> Mesh:
   """A `data` × `fsdp` × `tensor` mesh; one device is a mesh of 1 × 1 × 1."""
   shape = (data, fsdp, tensor)
   count = int(np.prod(shape))
   devices = list(devices if devices is not None else jax.devices())[:count]
   return jax.make_mesh(
-      shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
+    shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
   )
 
 
 def param_shardings(abstract_params, mesh: Mesh):
-  """Shardings for a tree whose leaves carry logical names (`nn.Partitioned`)."""
+  """Shardings for a tree of leaves with logical names (`nn.Partitioned`)."""
   specs = nn.get_partition_spec(abstract_params)
   return nn.logical_to_mesh_sharding(specs, mesh, RULES)
 

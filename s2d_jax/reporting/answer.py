@@ -15,8 +15,8 @@ def sentence(headline: Headline | None, biased: str) -> str:
   """
   if headline is None:
     return (
-        "There is nothing to compare yet: the base model and the distilled"
-        " model have not both been evaluated."
+      "There is nothing to compare yet: the base model and the distilled"
+      " model have not both been evaluated."
     )
   change = headline.biased
   if change.gain.low > 0:
@@ -26,9 +26,9 @@ def sentence(headline: Headline | None, biased: str) -> str:
   else:
     verdict, direction = "Distillation made no clear difference", ", before"
   return (
-      f"{verdict}: on “{spoken(biased)}” inputs the model gets"
-      f" {_percent(change.after)} right without thinking{direction}"
-      f" {_percent(change.before)}{_cost(headline)}{_caveat(headline)}."
+    f"{verdict}: on “{spoken(biased)}” inputs the model gets"
+    f" {_percent(change.after)} right without thinking{direction}"
+    f" {_percent(change.before)}{_cost(headline)}{_caveat(headline)}."
   )
 
 
@@ -38,8 +38,8 @@ def _cost(headline: Headline) -> str:
     return ""
   name = "vote" if headline.tokens_vote else "pass"
   return (
-      f", with {headline.tokens:.0f} tokens an answer instead of the"
-      f" {tokens:.0f} of a System 2 {name}"
+    f", with {headline.tokens:.0f} tokens an answer instead of the"
+    f" {tokens:.0f} of a System 2 {name}"
   )
 
 
@@ -48,8 +48,8 @@ def _caveat(headline: Headline) -> str:
   plain = headline.plain
   if headline.biased.gain.low > 0 and plain.gain.high < 0:
     return (
-        f"; but on plain inputs it fell from {_percent(plain.before)} to"
-        f" {_percent(plain.after)}"
+      f"; but on plain inputs it fell from {_percent(plain.before)} to"
+      f" {_percent(plain.after)}"
     )
   return ""
 

@@ -36,32 +36,32 @@ class Theme:
 
 
 LIGHT = Theme(
-    surface="#ffffff",
-    ink="#1f1e1b",
-    muted="#6d685f",
-    grid="#e6e2da",
-    kinds={
-        "system1": "#8d877c",
-        "single": "#7fb2d9",
-        "vote": "#1f6aa5",
-        "distilled": "#c9501a",
-    },
-    right="#1f6aa5",
-    wrong="#e39a6b",
+  surface="#ffffff",
+  ink="#1f1e1b",
+  muted="#6d685f",
+  grid="#e6e2da",
+  kinds={
+    "system1": "#8d877c",
+    "single": "#7fb2d9",
+    "vote": "#1f6aa5",
+    "distilled": "#c9501a",
+  },
+  right="#1f6aa5",
+  wrong="#e39a6b",
 )
 DARK = Theme(
-    surface="#201f1c",
-    ink="#ece8e1",
-    muted="#a49d92",
-    grid="#3a3732",
-    kinds={
-        "system1": "#9c958a",
-        "single": "#5d8db3",
-        "vote": "#a3d0f5",
-        "distilled": "#f2874d",
-    },
-    right="#6fabd9",
-    wrong="#c4703d",
+  surface="#201f1c",
+  ink="#ece8e1",
+  muted="#a49d92",
+  grid="#3a3732",
+  kinds={
+    "system1": "#9c958a",
+    "single": "#5d8db3",
+    "vote": "#a3d0f5",
+    "distilled": "#f2874d",
+  },
+  right="#6fabd9",
+  wrong="#c4703d",
 )
 
 Draw = Callable[[Axes, Theme], None]
@@ -70,22 +70,22 @@ Draw = Callable[[Axes, Theme], None]
 def render(draw: Draw, theme: Theme) -> bytes:
   """A picture as PNG; the same data give the same bytes."""
   style = {
-      "axes.edgecolor": theme.grid,
-      "axes.labelcolor": theme.muted,
-      "axes.spines.right": False,
-      "axes.spines.top": False,
-      "axes.axisbelow": True,
-      "font.family": "sans-serif",
-      "font.size": 9.5,
-      "grid.color": theme.grid,
-      "legend.frameon": False,
-      "text.color": theme.ink,
-      "text.parse_math": False,  # a name may hold a dollar sign
-      "xtick.color": theme.muted,
-      "ytick.color": theme.muted,
-      "xtick.major.size": 0,
-      "ytick.major.size": 0,
-      "xtick.minor.size": 0,
+    "axes.edgecolor": theme.grid,
+    "axes.labelcolor": theme.muted,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.axisbelow": True,
+    "font.family": "sans-serif",
+    "font.size": 9.5,
+    "grid.color": theme.grid,
+    "legend.frameon": False,
+    "text.color": theme.ink,
+    "text.parse_math": False,  # a name may hold a dollar sign
+    "xtick.color": theme.muted,
+    "ytick.color": theme.muted,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "xtick.minor.size": 0,
   }
   with matplotlib.rc_context(style):
     figure = Figure(_INCHES, layout="constrained", facecolor=theme.surface)
@@ -107,14 +107,14 @@ def accuracy_by_form(table: Table) -> Draw:
       places = [i for i, s in enumerate(table.splits) if s in row.accuracy]
       cells = [row.accuracy[table.splits[i]] for i in places]
       axes.errorbar(
-          [cell.value for cell in cells],
-          [place + offset for place in places],
-          xerr=_error_bars(cells),
-          fmt="o",
-          markersize=5.5,
-          elinewidth=1.6,
-          color=theme.kinds[row.kind],
-          label=row.label,
+        [cell.value for cell in cells],
+        [place + offset for place in places],
+        xerr=_error_bars(cells),
+        fmt="o",
+        markersize=5.5,
+        elinewidth=1.6,
+        color=theme.kinds[row.kind],
+        label=row.label,
       )
     for edge in range(1, len(table.splits)):
       axes.axhline(edge - 0.5, color=theme.grid, linewidth=0.8)
@@ -142,23 +142,23 @@ def accuracy_by_tokens(table: Table, plain: str) -> Draw:
         if cell is None:
           continue
         axes.errorbar(
-            max(cell.tokens, 1),
-            cell.value,
-            yerr=_error_bars([cell]),
-            fmt="o",
-            markersize=8,
-            markerfacecolor=fill,
-            elinewidth=1.2 if split == table.biased else 0,
-            color=colour,
+          max(cell.tokens, 1),
+          cell.value,
+          yerr=_error_bars([cell]),
+          fmt="o",
+          markersize=8,
+          markerfacecolor=fill,
+          elinewidth=1.2 if split == table.biased else 0,
+          color=colour,
         )
       named = row.accuracy.get(table.biased)
       if named:
         axes.annotate(
-            row.label,
-            (max(named.tokens, 1), named.value),
-            (8, 4),
-            textcoords="offset points",
-            fontsize=9,
+          row.label,
+          (max(named.tokens, 1), named.value),
+          (8, 4),
+          textcoords="offset points",
+          fontsize=9,
         )
     axes.set_xscale("log")
     axes.margins(x=0.25)
@@ -177,9 +177,9 @@ def accuracy_by_tokens(table: Table, plain: str) -> Draw:
 
 
 def margins(
-    records: Sequence[Record],
-    min_margin: float | None,
-    is_right: Callable[[Record], bool] | None,
+  records: Sequence[Record],
+  min_margin: float | None,
+  is_right: Callable[[Record], bool] | None,
 ) -> Draw:
   """How clearly the votes were won, and whether rightly where that is known."""
   won = [record for record in records if record["winner"] is not None]
@@ -202,11 +202,11 @@ def margins(
       bottom = [b + h for b, h in zip(bottom, heights, strict=True)]
     if min_margin is not None and places:
       axes.axvline(
-          _border(places, min_margin, width),
-          color=theme.ink,
-          linewidth=1.2,
-          linestyle=(0, (3, 3)),
-          label=f"kept from {min_margin:g}",
+        _border(places, min_margin, width),
+        color=theme.ink,
+        linewidth=1.2,
+        linestyle=(0, (3, 3)),
+        label=f"kept from {min_margin:g}",
       )
     axes.set_xlabel("margin of the vote")
     axes.set_ylabel("inputs")
@@ -230,16 +230,16 @@ def thresholds(curve: Sequence[Point], min_margin: float | None) -> Draw:
     for point, y in zip(curve, ys, strict=True):
       if point is chosen:
         axes.plot(
-            point.share, y, "o", markersize=11, color=theme.kinds["distilled"]
+          point.share, y, "o", markersize=11, color=theme.kinds["distilled"]
         )
       if point is chosen or point in ends or len(curve) <= 6:
         axes.annotate(
-            f"≥ {point.margin:.2g}",
-            (point.share, y),
-            (-7, 5) if point is curve[-1] else (7, 5),
-            textcoords="offset points",
-            ha="right" if point is curve[-1] else "left",
-            color=theme.ink if point is chosen else theme.muted,
+          f"≥ {point.margin:.2g}",
+          (point.share, y),
+          (-7, 5) if point is curve[-1] else (7, 5),
+          textcoords="offset points",
+          ha="right" if point is curve[-1] else "left",
+          color=theme.ink if point is chosen else theme.muted,
         )
     axes.margins(x=0.12, y=0.2)
     axes.xaxis.set_major_formatter(_PERCENT)
@@ -257,15 +257,13 @@ def training(lines: Sequence[Record]) -> Draw:
 
   def draw(axes: Axes, theme: Theme) -> None:
     for name, label, style, colour in (
-        ("loss", "training", "-", theme.kinds["single"]),
-        ("valid_loss", "validation", "-o", theme.kinds["distilled"]),
+      ("loss", "training", "-", theme.kinds["single"]),
+      ("valid_loss", "validation", "-o", theme.kinds["distilled"]),
     ):
       found = [(r["step"], r[name]) for r in lines if r.get(name) is not None]
       if found:
         steps, losses = zip(*found, strict=True)
-        axes.plot(
-            steps, losses, style, color=colour, label=label, markersize=5
-        )
+        axes.plot(steps, losses, style, color=colour, label=label, markersize=5)
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_xlabel("step")
@@ -279,12 +277,12 @@ def training(lines: Sequence[Record]) -> Draw:
 def _legend(axes: Axes, **spacing: float) -> None:
   """Above the picture, where it hides nothing."""
   axes.figure.legend(
-      *axes.get_legend_handles_labels(),
-      loc="outside upper center",
-      ncols=4,
-      fontsize=8.5,
-      columnspacing=1.0,
-      **spacing,
+    *axes.get_legend_handles_labels(),
+    loc="outside upper center",
+    ncols=4,
+    fontsize=8.5,
+    columnspacing=1.0,
+    **spacing,
   )
 
 
@@ -299,6 +297,6 @@ def _border(places: Sequence[float], threshold: float, width: float) -> float:
 
 def _error_bars(cells) -> list[list[float]]:
   return [
-      [cell.value - cell.low for cell in cells],
-      [cell.high - cell.value for cell in cells],
+    [cell.value - cell.low for cell in cells],
+    [cell.high - cell.value for cell in cells],
   ]

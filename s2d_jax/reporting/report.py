@@ -29,19 +29,19 @@ from s2d_jax.reporting.transcripts import changes, transcripts
 
 # Why an input was rejected, and what the page calls it.
 _REASONS = {
-    "unparsable": "no answer",
-    "tie": "tie",
-    "margin": "margin too small",
-    "disagrees": "forms disagree",
+  "unparsable": "no answer",
+  "tie": "tie",
+  "margin": "margin too small",
+  "disagrees": "forms disagree",
 }
 _PACKAGES = (
-    "s2d_jax",
-    "jax",
-    "flax",
-    "optax",
-    "orbax-checkpoint",
-    "transformers",
-    "numpy",
+  "s2d_jax",
+  "jax",
+  "flax",
+  "optax",
+  "orbax-checkpoint",
+  "transformers",
+  "numpy",
 )
 _LONGEST = 4000  # characters of a text on the page
 
@@ -69,9 +69,9 @@ class Findings:
 
 
 def build(
-    workdir: epath.PathLike,
-    plain: str = "plain",
-    biased: str = "suggests_wrong",
+  workdir: epath.PathLike,
+  plain: str = "plain",
+  biased: str = "suggests_wrong",
 ) -> epath.Path:
   """Writes report/: index.html, results.md, results.json and the pictures.
 
@@ -86,8 +86,8 @@ def build(
   """
   run = load(workdir)
   rows = [
-      *results(run.base, run.task, "base"),
-      *results(run.distilled, run.task, "distilled"),
+    *results(run.base, run.task, "base"),
+    *results(run.distilled, run.task, "distilled"),
   ]
   splits = list(dict.fromkeys(row["split"] for row in rows)) or [plain]
   plain = plain if plain in splits else splits[0]
@@ -105,16 +105,16 @@ def build(
 
 
 def _findings(
-    run: Run, rows: Sequence[Record], plain: str, biased: str
+  run: Run, rows: Sequence[Record], plain: str, biased: str
 ) -> Findings:
   compared = headline(run.base, run.distilled, plain, biased)
   table = tables.make(rows, biased)
   return Findings(
-      answer=sentence(compared, biased),
-      headline=compared,
-      table=table,
-      curation=_curation(run, table.splits),
-      pictures={p.name: p for p in _pictures(run, table, plain)},
+    answer=sentence(compared, biased),
+    headline=compared,
+    table=table,
+    curation=_curation(run, table.splits),
+    pictures={p.name: p for p in _pictures(run, table, plain)},
   )
 
 
@@ -140,14 +140,16 @@ def _curation(run: Run, order: Sequence[str]) -> list[Mapping[str, Any]]:
     kept = [r for r in part if "reason" not in r]
     reasons = [r["reason"] for r in part if "reason" in r]
     won = [r for r in part if r["winner"] is not None]
-    lines.append({
+    lines.append(
+      {
         "variant": "all" if variant is None else spoken(variant),
         "total": len(part),
         "kept": len(kept),
         "reasons": {reason: reasons.count(reason) for reason in _REASONS},
         "right_kept": _share(is_right, kept),
         "right_won": _share(is_right, won),
-    })
+      }
+    )
   return lines
 
 
@@ -166,84 +168,86 @@ def _pictures(run: Run, table: Table, plain: str) -> list[Picture]:
   wanted: list[tuple[str, str, str, plots.Draw]] = []
   if table.rows:
     wanted += [
-        (
-            "accuracy",
-            "Right answers by form",
-            "Held-out inputs, each put in every form.",
-            plots.accuracy_by_form(table),
-        ),
-        (
-            "tokens",
-            "What an answer costs",
-            f"Full: {spoken(table.biased)}. Hollow: {spoken(plain)}. Every"
-            " generated token counts, those of all steps and passes.",
-            plots.accuracy_by_tokens(table, plain),
-        ),
+      (
+        "accuracy",
+        "Right answers by form",
+        "Held-out inputs, each put in every form.",
+        plots.accuracy_by_form(table),
+      ),
+      (
+        "tokens",
+        "What an answer costs",
+        f"Full: {spoken(table.biased)}. Hollow: {spoken(plain)}. Every"
+        " generated token counts, those of all steps and passes.",
+        plots.accuracy_by_tokens(table, plain),
+      ),
     ]
   if curve:
     unwon = sum(record["winner"] is None for record in votes)
     wanted += [
-        (
-            "margins",
-            "How clearly the votes were won",
-            f"{len(votes) - unwon} inputs with a winner; {unwon} without one"
-            " are not shown. Labels are used for looking back only.",
-            plots.margins(votes, min_margin, is_right),
-        ),
-        (
-            "thresholds",
-            "What another threshold would keep",
-            "Each point a least margin, with the agreement of this run; the"
-            " large one is the margin that was used.",
-            plots.thresholds(curve, min_margin),
-        ),
+      (
+        "margins",
+        "How clearly the votes were won",
+        f"{len(votes) - unwon} inputs with a winner; {unwon} without one"
+        " are not shown. Labels are used for looking back only.",
+        plots.margins(votes, min_margin, is_right),
+      ),
+      (
+        "thresholds",
+        "What another threshold would keep",
+        "Each point a least margin, with the agreement of this run; the"
+        " large one is the margin that was used.",
+        plots.thresholds(curve, min_margin),
+      ),
     ]
   if run.finetune:
-    wanted.append((
+    wanted.append(
+      (
         "training",
         "Fine-tuning",
         "Loss on the target alone.",
         plots.training(run.finetune),
-    ))
-  return [
-      Picture(
-          name,
-          title,
-          caption,
-          plots.render(draw, plots.LIGHT),
-          plots.render(draw, plots.DARK),
       )
-      for name, title, caption, draw in wanted
+    )
+  return [
+    Picture(
+      name,
+      title,
+      caption,
+      plots.render(draw, plots.LIGHT),
+      plots.render(draw, plots.DARK),
+    )
+    for name, title, caption, draw in wanted
   ]
 
 
 def _page(run: Run, found: Findings, biased: str) -> str:
   environment = jinja2.Environment(
-      loader=jinja2.PackageLoader("s2d_jax.reporting"),
-      autoescape=True,
-      undefined=jinja2.StrictUndefined,
-      trim_blocks=True,
-      lstrip_blocks=True,
+    loader=jinja2.PackageLoader("s2d_jax.reporting"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
   )
   environment.filters |= {
-      "spoken": spoken,
-      "data_url": lambda png: (
-          "data:image/png;base64," + base64.b64encode(png).decode()
-      ),
-      "cut": _cut,
-      "points": lambda share: f"{100 * share:+.0f}".replace("-", "−"),
+    "spoken": spoken,
+    "data_url": lambda png: (
+      "data:image/png;base64," + base64.b64encode(png).decode()
+    ),
+    "cut": _cut,
+    "points": lambda share: f"{100 * share:+.0f}".replace("-", "−"),
   }
   counts, shown = changes(run, biased)
   return environment.get_template("report.html").render(
-      run=run,
-      found=found,
-      biased=biased,
-      reasons=_REASONS,
-      transcripts=transcripts(run, biased, right_by_label(run)),
-      change_counts=counts,
-      changes=shown,
-      config=json.dumps(run.config, indent=2, ensure_ascii=False),
-      versions=_versions(),
+    run=run,
+    found=found,
+    biased=biased,
+    reasons=_REASONS,
+    transcripts=transcripts(run, biased, right_by_label(run)),
+    change_counts=counts,
+    changes=shown,
+    config=json.dumps(run.config, indent=2, ensure_ascii=False),
+    versions=_versions(),
   )
 
 
@@ -252,12 +256,15 @@ def _markdown(found: Findings) -> str:
   rows = [head, ["---", *["---:"] * (len(head) - 1)], *body]
   lines = ["| " + " | ".join(row) + " |" for row in rows] if body else []
   pictures = [
-      f"![{p.title}]({p.name}.png)\n\n{p.caption}"
-      for p in found.pictures.values()
+    f"![{p.title}]({p.name}.png)\n\n{p.caption}"
+    for p in found.pictures.values()
   ]
-  return "\n\n".join(
+  return (
+    "\n\n".join(
       ["# Results", found.answer, *["\n".join(lines)] * bool(lines), *pictures]
-  ) + "\n"
+    )
+    + "\n"
+  )
 
 
 def _versions() -> dict[str, str]:

@@ -15,22 +15,22 @@ from s2d_jax.records import Record
 
 _EVAL = ("example_id", "variant", "method", "passes", "metrics")
 _DISTILL = (
-    "example_id",
-    "variant",
-    "target",
-    "votes",
-    "samples",
-    "winner",
-    "margin",
-    "agreement",
+  "example_id",
+  "variant",
+  "target",
+  "votes",
+  "samples",
+  "winner",
+  "margin",
+  "agreement",
 )
 _STAGES = (
-    "prepare",
-    "sample",
-    "curate",
-    "evaluate base",
-    "finetune",
-    "evaluate distilled",
+  "prepare",
+  "sample",
+  "curate",
+  "evaluate base",
+  "finetune",
+  "evaluate distilled",
 )
 _SAMPLE = ("example_id", "variant", "sample", "steps", "answer")
 
@@ -77,42 +77,42 @@ def load(workdir: epath.PathLike) -> Run:
   known = ("config.json", "eval", "distill", "examples")
   if not any((workdir / name).exists() for name in known):
     raise UserError(
-        f"{workdir} holds no run (none of {', '.join(known)}); give the"
-        " --workdir of the other stages"
+      f"{workdir} holds no run (none of {', '.join(known)}); give the"
+      " --workdir of the other stages"
     )
   splits = ("train", "valid", "test")
   examples = [
-      record
-      for split in splits
-      for record in _read(workdir / "examples" / f"{split}.jsonl", ("id",))
+    record
+    for split in splits
+    for record in _read(workdir / "examples" / f"{split}.jsonl", ("id",))
   ]
   base, distilled = (
-      _read(workdir / "eval" / f"{name}.jsonl", _EVAL)
-      for name in ("base", "distilled")
+    _read(workdir / "eval" / f"{name}.jsonl", _EVAL)
+    for name in ("base", "distilled")
   )
   train, valid, rejected = (
-      _read(workdir / "distill" / f"{name}.jsonl", _DISTILL)
-      for name in ("train", "valid", "rejected")
+    _read(workdir / "distill" / f"{name}.jsonl", _DISTILL)
+    for name in ("train", "valid", "rejected")
   )
   return Run(
-      workdir=workdir,
-      config=_read_json(workdir / "config.json"),
-      examples={example["id"]: example for example in examples},
-      base=base,
-      distilled=distilled,
-      accepted=train + valid,
-      rejected=rejected,
-      finetune=_read(workdir / "metrics" / "finetune.jsonl", ("step",)),
-      done={
-          stage: mark
-          for stage in _STAGES
-          if (mark := _read_json(workdir / "done" / f"{stage}.json"))
-      },
+    workdir=workdir,
+    config=_read_json(workdir / "config.json"),
+    examples={example["id"]: example for example in examples},
+    base=base,
+    distilled=distilled,
+    accepted=train + valid,
+    rejected=rejected,
+    finetune=_read(workdir / "metrics" / "finetune.jsonl", ("step",)),
+    done={
+      stage: mark
+      for stage in _STAGES
+      if (mark := _read_json(workdir / "done" / f"{stage}.json"))
+    },
   )
 
 
 def samples_of(
-    workdir: epath.Path, names: Collection[tuple[str, str]]
+  workdir: epath.Path, names: Collection[tuple[str, str]]
 ) -> dict[tuple[str, str], list[Record]]:
   """The samples of these (example id, variant), in the order of the passes."""
   found: dict[tuple[str, str], list[Record]] = {name: [] for name in names}
@@ -138,8 +138,8 @@ def _read(path: epath.Path, needed: Collection[str]) -> list[Record]:
     missing = [name for name in needed if name not in record]
     if missing:
       raise UserError(
-          f"{path}, record {number} has no {missing[0]!r}; delete the file and"
-          " run its stage again"
+        f"{path}, record {number} has no {missing[0]!r}; delete the file and"
+        " run its stage again"
       )
   return found
 

@@ -8,10 +8,10 @@ import dataclasses
 from s2d_jax.records import Record
 
 _KINDS = {
-    "system1": "System 1",
-    "single": "System 2, one pass",
-    "vote": "System 2, vote",
-    "distilled": "Distilled",
+  "system1": "System 1",
+  "single": "System 2, one pass",
+  "vote": "System 2, vote",
+  "distilled": "Distilled",
 }
 
 
@@ -84,23 +84,23 @@ def make(results: Sequence[Record], biased: str) -> Table:
   """
   right = [row for row in results if row["metric"] == "accuracy"]
   repeats = {
-      (row["model"], row["method"]): _cell(row)
-      for row in results
-      if (row["metric"], row["split"]) == ("repeats_suggestion", biased)
+    (row["model"], row["method"]): _cell(row)
+    for row in results
+    if (row["metric"], row["split"]) == ("repeats_suggestion", biased)
   }
   groups: dict[tuple[str, str], list[Record]] = {}
   for row in right:
     groups.setdefault((row["model"], row["method"]), []).append(row)
   rows = [
-      Row(
-          kind=_kind(*name),
-          label=_KINDS[_kind(*name)],
-          accuracy={row["split"]: _cell(row) for row in group},
-          repeats=repeats.get(name),
-          tokens=sum(row["tokens_per_example"] * row["n"] for row in group)
-          / sum(row["n"] for row in group),
-      )
-      for name, group in groups.items()
+    Row(
+      kind=_kind(*name),
+      label=_KINDS[_kind(*name)],
+      accuracy={row["split"]: _cell(row) for row in group},
+      repeats=repeats.get(name),
+      tokens=sum(row["tokens_per_example"] * row["n"] for row in group)
+      / sum(row["n"] for row in group),
+    )
+    for name, group in groups.items()
   ]
   rows.sort(key=lambda row: list(_KINDS).index(row.kind))
   splits = tuple(dict.fromkeys(row["split"] for row in right))
@@ -122,5 +122,5 @@ def _kind(model: str, method: str) -> str:
 
 def _cell(row: Record) -> Cell:
   return Cell(
-      row["value"], row["ci_low"], row["ci_high"], row["tokens_per_example"]
+    row["value"], row["ci_low"], row["ci_high"], row["tokens_per_example"]
   )

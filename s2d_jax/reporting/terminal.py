@@ -15,9 +15,9 @@ from s2d_jax.reporting import table as tables
 
 
 def print_results(
-    workdir: epath.PathLike,
-    biased: str = "suggests_wrong",
-    console: Console | None = None,
+  workdir: epath.PathLike,
+  biased: str = "suggests_wrong",
+  console: Console | None = None,
 ) -> None:
   """Prints the table of report/results.json.
 

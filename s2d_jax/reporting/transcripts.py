@@ -36,7 +36,7 @@ class Change:
 
 
 def transcripts(
-    run: Run, biased: str, is_right: Callable[[Record], bool] | None
+  run: Run, biased: str, is_right: Callable[[Record], bool] | None
 ) -> list[Transcript]:
   """Kept ones from sure to barely sure, and one for each reason to reject."""
   picked: dict[tuple[str, str], tuple[str, Record]] = {}
@@ -44,18 +44,18 @@ def transcripts(
     picked.setdefault((record["example_id"], record["variant"]), (why, record))
   samples = samples_of(run.workdir, picked)
   return [
-      Transcript(
-          why,
-          record,
-          is_right is not None and not is_right(record),
-          samples[name][:_PASSES],
-      )
-      for name, (why, record) in picked.items()
+    Transcript(
+      why,
+      record,
+      is_right is not None and not is_right(record),
+      samples[name][:_PASSES],
+    )
+    for name, (why, record) in picked.items()
   ]
 
 
 def _picked(
-    run: Run, biased: str, is_right: Callable[[Record], bool] | None
+  run: Run, biased: str, is_right: Callable[[Record], bool] | None
 ) -> Iterable[tuple[str, Record]]:
   kept = [r for r in run.accepted if r["variant"] == biased] or run.accepted
   kept = sorted(kept, key=lambda r: (-r["margin"], -r["agreement"]))
@@ -76,12 +76,12 @@ def _picked(
 def changes(run: Run, split: str) -> tuple[dict[str, int], list[Change]]:
   """How many test inputs of a split changed, and the first few of each kind."""
   after = {
-      row["example_id"]: row
-      for row in run.distilled
-      if (row["method"], row["variant"]) == ("system1", split)
+    row["example_id"]: row
+    for row in run.distilled
+    if (row["method"], row["variant"]) == ("system1", split)
   }
   kinds: dict[str, list[Change]] = {
-      kind: [] for kind in ("mended", "spoilt", "still wrong", "still right")
+    kind: [] for kind in ("mended", "spoilt", "still wrong", "still right")
   }
   for old in run.base:
     new = after.get(old["example_id"])
@@ -89,18 +89,18 @@ def changes(run: Run, split: str) -> tuple[dict[str, int], list[Change]]:
       continue
     kind = _kind(old, new)
     kinds[kind].append(
-        Change(
-            kind,
-            split,
-            question(run, old["example_id"], split),
-            old["passes"][0]["text"],
-            new["passes"][0]["text"],
-        )
+      Change(
+        kind,
+        split,
+        question(run, old["example_id"], split),
+        old["passes"][0]["text"],
+        new["passes"][0]["text"],
+      )
     )
   shown = [
-      change
-      for kind in ("mended", "spoilt", "still wrong")
-      for change in kinds[kind][:_CHANGES]
+    change
+    for kind in ("mended", "spoilt", "still wrong")
+    for change in kinds[kind][:_CHANGES]
   ]
   return {kind: len(found) for kind, found in kinds.items()}, shown
 

@@ -1,6 +1,6 @@
 """Exports a model, or what a run has learned, as a Hugging Face folder.
 
-    s2d convert --model=runs/quickstart --out=distilled
+s2d convert --model=runs/quickstart --out=distilled
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from s2d_jax.errors import UserError
 from s2d_jax.stages import program
 
 _MODEL = flags.DEFINE_string(
-    "model", None, "A name, a Hub id, a folder, a .gguf file or a run's folder."
+  "model", None, "A name, a Hub id, a folder, a .gguf file or a run's folder."
 )
 _OUT = flags.DEFINE_string("out", None, "Folder to write; must not exist yet.")
 _DTYPE = flags.DEFINE_enum(
-    "dtype", "float32", ["float32", "bfloat16"], "Of the written weights."
+  "dtype", "float32", ["float32", "bfloat16"], "Of the written weights."
 )
 
 
@@ -26,7 +26,7 @@ def convert(argv) -> None:
     raise UserError("give --model=NAME and --out=FOLDER")
   model = pretrained.load(_MODEL.value)
   hf.write(
-      _OUT.value, model.config, model.params, model.tokenizer, _DTYPE.value
+    _OUT.value, model.config, model.params, model.tokenizer, _DTYPE.value
   )
   print(f"wrote {_OUT.value}: {model.config.num_params:,} parameters")
 

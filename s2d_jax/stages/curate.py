@@ -23,15 +23,15 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
   task = setup.task_of(config)
   prompts = setup.prompts_of(config, task)
   samples = [
-      record
-      for part in sorted(sample.samples_folder(config, workdir).glob("part-*"))
-      for record in records.read(part)
+    record
+    for part in sorted(sample.samples_folder(config, workdir).glob("part-*"))
+    for record in records.read(part)
   ]
   rejected, counts = [], {}
   for split in ("train", "valid"):
     examples = {
-        example.id: example
-        for example in read_examples(setup.examples_path(workdir, split))
+      example.id: example
+      for example in read_examples(setup.examples_path(workdir, split))
     }
 
     def prompt(example_id, variant, examples=examples):
@@ -39,24 +39,24 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
       return list(prompts["system1"].messages(text=text))
 
     accepted, dropped = curate(
-        [record for record in samples if record["example_id"] in examples],
-        list(examples),
-        prompt,
-        config.curation.min_margin,
-        config.curation.min_agreement,
+      [record for record in samples if record["example_id"] in examples],
+      list(examples),
+      prompt,
+      config.curation.min_margin,
+      config.curation.min_agreement,
     )
     if not accepted:
       raise UserError(
-          f"curation kept nothing of the {split} split;"
-          f" {explain_empty(dropped, config.curation.min_agreement)}"
+        f"curation kept nothing of the {split} split;"
+        f" {explain_empty(dropped, config.curation.min_agreement)}"
       )
     records.write(workdir / "distill" / f"{split}.jsonl", accepted)
     rejected += dropped
     counts[split] = len(accepted), len(accepted) + len(dropped)
   records.write(workdir / "distill" / "rejected.jsonl", rejected)
   return ", ".join(
-      f"kept {kept} of {total} {split} inputs ({kept / total:.0%})"
-      for split, (kept, total) in counts.items()
+    f"kept {kept} of {total} {split} inputs ({kept / total:.0%})"
+    for split, (kept, total) in counts.items()
   )
 
 

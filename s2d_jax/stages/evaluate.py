@@ -34,7 +34,7 @@ def run_base(config: ConfigDict, workdir: epath.Path) -> str:
   passes = [("system1", 1, _GREEDY)]
   if config.method != "system1":
     passes.append(
-        (config.method, config.evaluation.n, setup.sampling_of(config))
+      (config.method, config.evaluation.n, setup.sampling_of(config))
     )
   return _evaluate(config, workdir, "base", model, passes)
 
@@ -45,7 +45,7 @@ def run_distilled(config: ConfigDict, workdir: epath.Path) -> str:
   setup.base_model.cache_clear()  # only one set of weights in memory
   model = pretrained.load(workdir)
   return _evaluate(
-      config, workdir, "distilled", model, [("system1", 1, _GREEDY)]
+    config, workdir, "distilled", model, [("system1", 1, _GREEDY)]
   )
 
 
@@ -56,11 +56,11 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
 
 
 def _evaluate(
-    config: ConfigDict,
-    workdir: epath.Path,
-    name: str,
-    model: Pretrained,
-    passes: Sequence[tuple[str, int, Sampling]],
+  config: ConfigDict,
+  workdir: epath.Path,
+  name: str,
+  model: Pretrained,
+  passes: Sequence[tuple[str, int, Sampling]],
 ) -> str:
   task = setup.task_of(config)
   examples = read_examples(setup.examples_path(workdir, "test"))
@@ -68,10 +68,10 @@ def _evaluate(
     done = {_name(record) for record in out.recovered}
     for method, n, sampling in passes:
       wanted = [
-          (example, variant)
-          for example in examples
-          for variant in task.variants
-          if (example.id, variant, method) not in done
+        (example, variant)
+        for example in examples
+        for variant in task.variants
+        if (example.id, variant, method) not in done
       ]
       if wanted:
         results = _passes(config, model, task, method, n, sampling, wanted)
@@ -86,16 +86,16 @@ def _name(record: records.Record) -> tuple[str, str, str]:
 
 
 def _passes(
-    config, model, task: Task, method: str, n: int, sampling, wanted
+  config, model, task: Task, method: str, n: int, sampling, wanted
 ) -> dict[tuple[str, str], list[Result]]:
   """All n results of each (example, variant), in the order of passes."""
   scheduler = setup.scheduler(
-      config,
-      model,
-      setup.prompts_of(config, task),
-      METHODS[method],
-      sampling,
-      n,
+    config,
+    model,
+    setup.prompts_of(config, task),
+    METHODS[method],
+    sampling,
+    n,
   )
   jobs = [job for pair in wanted for job in sample.passes(task, *pair, n)]
   results = {(example.id, variant): [None] * n for example, variant in wanted}
@@ -108,36 +108,36 @@ def _passes(
 
 
 def _record(
-    task: Task,
-    example: Example,
-    variant: str,
-    method: str,
-    results: Sequence[Result],
+  task: Task,
+  example: Example,
+  variant: str,
+  method: str,
+  results: Sequence[Result],
 ) -> records.Record:
   passes, scores = [], []
   for result in results:
     answer = task.answer(example, result.reply.text)
     tokens = sum(len(step.completion.tokens) for step in result.steps)
     passes.append(
-        {"text": result.reply.text, "answer": answer, "tokens": tokens}
+      {"text": result.reply.text, "answer": answer, "tokens": tokens}
     )
     scores.append(task.score(example, variant, answer))
   record = {
-      "example_id": example.id,
-      "variant": variant,
-      "method": method,
-      "passes": passes,
-      "metrics": {
-          name: float(np.mean([score[name] for score in scores]))
-          for name in scores[0]
-      },
+    "example_id": example.id,
+    "variant": variant,
+    "method": method,
+    "passes": passes,
+    "metrics": {
+      name: float(np.mean([score[name] for score in scores]))
+      for name in scores[0]
+    },
   }
   if len(passes) > 1:
     winner = vote([one["answer"] for one in passes]).winner
     record["vote"] = {
-        "answer": winner,
-        "tokens": sum(one["tokens"] for one in passes),
-        "metrics": task.score(example, variant, winner),
+      "answer": winner,
+      "tokens": sum(one["tokens"] for one in passes),
+      "metrics": task.score(example, variant, winner),
     }
   return record
 

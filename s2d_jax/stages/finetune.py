@@ -19,37 +19,37 @@ from s2d_jax.training.trainer import finetune
 
 @program.stage("finetune")
 def run(config: ConfigDict, workdir: epath.Path) -> str:
-  """Trains on distill/train.jsonl, chooses by the loss on distill/valid.jsonl."""
+  """Trains on distill/train, chooses by the loss on distill/valid."""
   setup.enable_compilation_cache()
   model = setup.base_model(config.model.name)
   setup.base_model.cache_clear()  # the weights are trained in place
   rows = {
-      split: _rows(config, model.tokenizer, workdir, split)
-      for split in ("train", "valid")
+    split: _rows(config, model.tokenizer, workdir, split)
+    for split in ("train", "valid")
   }
   summary = finetune(
-      config.finetune,
-      model.config,
-      model.params,
-      rows["train"],
-      rows["valid"],
-      workdir,
-      meshes.make_mesh(),
-      config.seed,
+    config.finetune,
+    model.config,
+    model.params,
+    rows["train"],
+    rows["valid"],
+    workdir,
+    meshes.make_mesh(),
+    config.seed,
   )
   return (
-      f"validation loss {summary.start_valid_loss:.3f} →"
-      f" {summary.valid_loss:.3f} nats a token, best at step {summary.step} of"
-      f" {summary.total_steps}"
+    f"validation loss {summary.start_valid_loss:.3f} →"
+    f" {summary.valid_loss:.3f} nats a token, best at step {summary.step} of"
+    f" {summary.total_steps}"
   )
 
 
 def _rows(config, tokenizer, workdir: epath.Path, split: str) -> Rows:
   tokenised = {
-      f"{record['example_id']}/{record['variant']}": tokenise(
-          tokenizer, record["prompt"], record["target"]
-      )
-      for record in records.read(workdir / "distill" / f"{split}.jsonl")
+    f"{record['example_id']}/{record['variant']}": tokenise(
+      tokenizer, record["prompt"], record["target"]
+    )
+    for record in records.read(workdir / "distill" / f"{split}.jsonl")
   }
   return pack(tokenised, config.finetune.row_length)
 

@@ -10,26 +10,26 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from s2d_jax.stages import (
-    curate,
-    evaluate,
-    finetune,
-    prepare,
-    program,
-    report,
-    sample,
+  curate,
+  evaluate,
+  finetune,
+  prepare,
+  program,
+  report,
+  sample,
 )
 
 
 def run(config: ConfigDict, workdir: epath.Path) -> None:
   """Runs the stages in one process; they share the model while they can."""
   stages = (
-      prepare.run,
-      sample.run,
-      curate.run,
-      evaluate.run_base,
-      finetune.run,
-      evaluate.run_distilled,
-      report.run,
+    prepare.run,
+    sample.run,
+    curate.run,
+    evaluate.run_base,
+    finetune.run,
+    evaluate.run_distilled,
+    report.run,
   )
   for stage in stages:
     stage(config, workdir)

@@ -19,7 +19,9 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
   for split, examples in splits.items():
     path = setup.examples_path(workdir, split)
     records.write(path, (example.to_record() for example in examples))
-  counts = ", ".join(f"{len(splits[s])} {s}" for s in ("train", "valid", "test"))
+  counts = ", ".join(
+    f"{len(splits[s])} {s}" for s in ("train", "valid", "test")
+  )
   return f"{counts} examples in {len(task.variants)} forms each"
 
 

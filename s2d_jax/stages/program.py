@@ -20,13 +20,13 @@ from s2d_jax.errors import UserError
 from s2d_jax.stages import setup
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config",
-    None,
-    "File with get_config(), for instance configs/quickstart.py. Any setting"
-    " can be changed behind it: --config.sampling.n=8",
+  "config",
+  None,
+  "File with get_config(), for instance configs/quickstart.py. Any setting"
+  " can be changed behind it: --config.sampling.n=8",
 )
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run, local or gs://; made if missing."
+  "workdir", None, "Folder of the run, local or gs://; made if missing."
 )
 
 Stage = Callable[[ConfigDict, epath.Path], None]
@@ -45,8 +45,8 @@ def main(run: Stage, description: str) -> None:
     config = _CONFIG.value
     if config is None or not _WORKDIR.value:
       raise UserError(
-          "give --config=FILE and --workdir=FOLDER, for instance"
-          " --config=configs/quickstart.py --workdir=runs/quickstart"
+        "give --config=FILE and --workdir=FOLDER, for instance"
+        " --config=configs/quickstart.py --workdir=runs/quickstart"
       )
     setup.check(config)
     workdir = epath.Path(_WORKDIR.value)
@@ -57,9 +57,9 @@ def main(run: Stage, description: str) -> None:
 
 
 def run_program(
-    start: Callable[[Sequence[str]], None],
-    description: str,
-    flag_names: Sequence[str],
+  start: Callable[[Sequence[str]], None],
+  description: str,
+  flag_names: Sequence[str],
 ) -> None:
   """`app.run` for people: a full --help, and mistakes as one line.
 
@@ -125,7 +125,7 @@ def _check_settings(argv: Sequence[str]) -> None:
   except Exception as error:  # whatever the user's file does
     reason = " ".join(str(error).strip("'\"").split())
     raise UserError(
-        f"{path} does not load ({type(error).__name__}: {reason}); mend it"
+      f"{path} does not load ({type(error).__name__}: {reason}); mend it"
     ) from None
   known = list(_flatten(config))
   for name in given:
@@ -133,8 +133,8 @@ def _check_settings(argv: Sequence[str]) -> None:
     if name.startswith("config.") and setting not in known:
       nearest = difflib.get_close_matches(setting, known, n=1, cutoff=0.0)
       raise UserError(
-          f"config.{setting} is not a setting of {path}; did you mean"
-          f" config.{nearest[0]}?"
+        f"config.{setting} is not a setting of {path}; did you mean"
+        f" config.{nearest[0]}?"
       )
 
 
@@ -157,30 +157,29 @@ def claim_workdir(config: ConfigDict, workdir: epath.Path) -> None:
       found = json.loads(path.read_text())
     except ValueError:
       raise UserError(
-          f"{path} is not valid JSON; delete it if this folder is yours to use"
+        f"{path} is not valid JSON; delete it if this folder is yours to use"
       ) from None
     if found != wanted:
       raise UserError(
-          f"{workdir} holds a run with other settings"
-          f" ({_difference(found, wanted)}); use another --workdir"
+        f"{workdir} holds a run with other settings"
+        f" ({_difference(found, wanted)}); use another --workdir"
       )
     return
   try:
     records.write_text(path, json.dumps(wanted, indent=2) + "\n")
   except OSError as error:
     raise UserError(
-        f"{workdir} cannot be written ({error.strerror or error}); choose"
-        " another --workdir"
+      f"{workdir} cannot be written ({error.strerror or error}); choose"
+      " another --workdir"
     ) from None
 
 
 def _difference(found: dict, wanted: dict) -> str:
   old, new = _flatten(ConfigDict(found)), _flatten(ConfigDict(wanted))
   changed = [
-      f"{name}: {old.get(name, 'absent')} there,"
-      f" {new.get(name, 'absent')} here"
-      for name in sorted(old.keys() | new.keys())
-      if old.get(name) != new.get(name)
+    f"{name}: {old.get(name, 'absent')} there, {new.get(name, 'absent')} here"
+    for name in sorted(old.keys() | new.keys())
+    if old.get(name) != new.get(name)
   ]
   return "; ".join(changed)
 
@@ -203,7 +202,7 @@ def stage(name: str) -> Callable[[Callable[..., str]], Stage]:
       summary = function(config, epath.Path(workdir))
       seconds = round(time.monotonic() - began, 1)
       records.write_text(
-          mark, json.dumps({"summary": summary, "seconds": seconds}) + "\n"
+        mark, json.dumps({"summary": summary, "seconds": seconds}) + "\n"
       )
       print(f"{name}: {summary} ({seconds} s)", flush=True)
 

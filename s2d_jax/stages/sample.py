@@ -23,18 +23,18 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
   """Samples the train and valid splits; curation votes over the answers."""
   task = setup.task_of(config)
   examples = {
-      example.id: example
-      for split in ("train", "valid")
-      for example in read_examples(setup.examples_path(workdir, split))
+    example.id: example
+    for split in ("train", "valid")
+    for example in read_examples(setup.examples_path(workdir, split))
   }
   folder = samples_folder(config, workdir)
   part = f"part-{jax.process_index():05d}-of-{jax.process_count():05d}.jsonl"
   with records.Appender(folder / part) as out:
     jobs = [
-        job
-        for example in examples.values()
-        for variant in task.variants
-        for job in passes(task, example, variant, config.sampling.n)
+      job
+      for example in examples.values()
+      for variant in task.variants
+      for job in passes(task, example, variant, config.sampling.n)
     ]
     done = {_name(record) for record in out.recovered}
     missing = [job for job in jobs if job.name not in done]
@@ -56,21 +56,21 @@ def passes(task: Task, example: Example, variant: str, n: int) -> list[Job]:
 def _record(task: Task, example: Example, result: Result) -> records.Record:
   _, variant, sample = result.job.name
   steps = [
-      {
-          "prompt": step.prompt,
-          "text": step.completion.text,
-          "tokens": len(step.completion.tokens),
-          "logprob": round(step.completion.logprob, 4),
-          "finish": step.completion.finish_reason,
-      }
-      for step in result.steps
+    {
+      "prompt": step.prompt,
+      "text": step.completion.text,
+      "tokens": len(step.completion.tokens),
+      "logprob": round(step.completion.logprob, 4),
+      "finish": step.completion.finish_reason,
+    }
+    for step in result.steps
   ]
   return {
-      "example_id": example.id,
-      "variant": variant,
-      "sample": sample,
-      "steps": steps,
-      "answer": task.answer(example, result.reply.text),
+    "example_id": example.id,
+    "variant": variant,
+    "sample": sample,
+    "steps": steps,
+    "answer": task.answer(example, result.reply.text),
   }
 
 
@@ -81,12 +81,12 @@ def _name(record: records.Record) -> tuple[str, str, int]:
 def _sample(config, task, examples: dict[str, Example], jobs, out) -> None:
   model = setup.base_model(config.model.name)
   scheduler = setup.scheduler(
-      config,
-      model,
-      setup.prompts_of(config, task),
-      setup.method_of(config),
-      setup.sampling_of(config),
-      config.sampling.n,
+    config,
+    model,
+    setup.prompts_of(config, task),
+    setup.method_of(config),
+    setup.sampling_of(config),
+    config.sampling.n,
   )
   answered, tokens = 0, 0
   with Progress("sample", len(jobs), "passes") as progress:
@@ -96,7 +96,7 @@ def _sample(config, task, examples: dict[str, Example], jobs, out) -> None:
       answered += record["answer"] is not None
       tokens += sum(step["tokens"] for step in record["steps"])
       progress.advance(
-          1, f"{answered / count:.0%} answered, {tokens / count:.0f} tokens each"
+        1, f"{answered / count:.0%} answered, {tokens / count:.0f} tokens each"
       )
 
 

@@ -39,10 +39,10 @@ def check(config: ConfigDict) -> None:
   method_of(config)
   sampling_of(config)
   for name, value in (
-      ("sampling.n", config.sampling.n),
-      ("sampling.batch_rows", config.sampling.batch_rows),
-      ("evaluation.n", config.evaluation.n),
-      ("finetune.epochs", config.finetune.epochs),
+    ("sampling.n", config.sampling.n),
+    ("sampling.batch_rows", config.sampling.batch_rows),
+    ("evaluation.n", config.evaluation.n),
+    ("finetune.epochs", config.finetune.epochs),
   ):
     if value < 1:
       raise UserError(f"{name}={value} must be 1 or more")
@@ -56,8 +56,8 @@ def task_of(config: ConfigDict) -> Task:
 def method_of(config: ConfigDict) -> Method:
   if config.method not in METHODS:
     raise UserError(
-        f"method={config.method!r} is unknown; there are"
-        f" {', '.join(sorted(METHODS))}"
+      f"method={config.method!r} is unknown; there are"
+      f" {', '.join(sorted(METHODS))}"
     )
   return METHODS[config.method]
 
@@ -77,33 +77,33 @@ def base_model(name: str) -> Pretrained:
 
 
 def scheduler(
-    config: ConfigDict,
-    model: Pretrained,
-    prompts: Prompts,
-    method: Method,
-    sampling: Sampling,
-    n: int,
+  config: ConfigDict,
+  model: Pretrained,
+  prompts: Prompts,
+  method: Method,
+  sampling: Sampling,
+  n: int,
 ) -> Scheduler:
   """Runs `method` on a batch of `sampling.batch_rows`, `n` passes a prompt."""
   enable_compilation_cache()
   rows = min(n, config.sampling.batch_rows)
   engine = Engine(
-      Llama(model.config, config.model.dtype),
-      model.params,
-      model.tokenizer,
-      chat.end_tokens(model.tokenizer),
-      slots=config.sampling.batch_rows // rows,
-      rows=rows,
-      max_new_tokens=max(p.max_new_tokens for p in prompts.values()),
+    Llama(model.config, config.model.dtype),
+    model.params,
+    model.tokenizer,
+    chat.end_tokens(model.tokenizer),
+    slots=config.sampling.batch_rows // rows,
+    rows=rows,
+    max_new_tokens=max(p.max_new_tokens for p in prompts.values()),
   )
   return Scheduler(
-      engine,
-      model.tokenizer,
-      method,
-      prompts,
-      sampling,
-      seed=config.seed,
-      in_flight=2 * config.sampling.batch_rows,
+    engine,
+    model.tokenizer,
+    method,
+    prompts,
+    sampling,
+    seed=config.seed,
+    in_flight=2 * config.sampling.batch_rows,
   )
 
 

@@ -24,8 +24,9 @@ def s2a(text: str, prompts: Prompts) -> Steps:
 
 
 _PART = re.compile(
-    r"^\s*(context|question)\s*:[ \t]*(.*?)\s*(?=^\s*(?:context|question)\s*:|\Z)",
-    re.IGNORECASE | re.MULTILINE | re.DOTALL,
+  r"^\s*(context|question)\s*:[ \t]*(.*?)\s*"
+  r"(?=^\s*(?:context|question)\s*:|\Z)",
+  re.IGNORECASE | re.MULTILINE | re.DOTALL,
 )
 _NOTHING = {"", "none", "none.", "(none)", "n/a", "-"}
 

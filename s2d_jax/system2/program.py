@@ -20,6 +20,7 @@ from s2d_jax.errors import UserError
 from s2d_jax.generation.chat import Message
 from s2d_jax.generation.engine import Completion
 
+
 @dataclasses.dataclass(frozen=True)
 class Ask:
   """One question to the model: a conversation, and where the reply ends."""
@@ -63,8 +64,8 @@ class Template:
       messages.append({"role": "assistant", "content": reply})
     # One pass over the template: braces in a value are left alone.
     content = "".join(
-        literal + (values[name] if name is not None else "")
-        for literal, name, _, _ in string.Formatter().parse(self.user)
+      literal + (values[name] if name is not None else "")
+      for literal, name, _, _ in string.Formatter().parse(self.user)
     )
     return (*messages, {"role": "user", "content": content})
 
@@ -83,22 +84,22 @@ def override(defaults: Prompts, changes: Mapping[str, Mapping]) -> Prompts:
   for name, fields in changes.items():
     if name not in prompts:
       raise UserError(
-          f"prompts.{name} is not a prompt of this task and method; there are:"
-          f" {', '.join(sorted(prompts))}"
+        f"prompts.{name} is not a prompt of this task and method; there are:"
+        f" {', '.join(sorted(prompts))}"
       )
     known = {field.name for field in dataclasses.fields(Template)}
     unknown = set(fields) - known
     if unknown:
       raise UserError(
-          f"prompts.{name}.{min(unknown)} is unknown; a prompt has"
-          f" {', '.join(sorted(known))}"
+        f"prompts.{name}.{min(unknown)} is unknown; a prompt has"
+        f" {', '.join(sorted(known))}"
       )
     values = dict(fields)
     for key in ("shots", "stop"):
       if key in values:
         values[key] = tuple(
-            tuple(item) if isinstance(item, (list, tuple)) else item
-            for item in values[key]
+          tuple(item) if isinstance(item, (list, tuple)) else item
+          for item in values[key]
         )
     prompts[name] = dataclasses.replace(prompts[name], **values)
   return prompts

@@ -80,15 +80,15 @@ class Scheduler:
   """
 
   def __init__(
-      self,
-      engine: Engine,
-      tokenizer,
-      method: Method,
-      prompts: Prompts,
-      sampling: Sampling,
-      *,
-      seed: int,
-      in_flight: int,
+    self,
+    engine: Engine,
+    tokenizer,
+    method: Method,
+    prompts: Prompts,
+    sampling: Sampling,
+    *,
+    seed: int,
+    in_flight: int,
   ):
     self._engine = engine
     self._tokenizer = tokenizer
@@ -128,20 +128,20 @@ class Scheduler:
 
   def _put(self, program: _Program, asks: list[Ask]) -> None:
     program.prompts = [
-        chat.render(self._tokenizer, ask.messages) for ask in asks
+      chat.render(self._tokenizer, ask.messages) for ask in asks
     ]
     program.replies = [None] * len(asks)
     for index, (ask, prompt) in enumerate(
-        zip(asks, program.prompts, strict=True)
+      zip(asks, program.prompts, strict=True)
     ):
       number = len(program.done) + index
       request = Request(
-          chat.encode(self._tokenizer, prompt),
-          random_key(self._seed, *program.job.name, number),
-          dataclasses.replace(
-              self._sampling, max_new_tokens=ask.max_new_tokens, stop=ask.stop
-          ),
-          tag=(program, index),
+        chat.encode(self._tokenizer, prompt),
+        random_key(self._seed, *program.job.name, number),
+        dataclasses.replace(
+          self._sampling, max_new_tokens=ask.max_new_tokens, stop=ask.stop
+        ),
+        tag=(program, index),
       )
       try:
         self._engine.submit(request)
@@ -152,14 +152,16 @@ class Scheduler:
   def _common_prefix(self, template: Template) -> tuple[int, ...]:
     """The tokens that every use of a template begins with."""
     uses = [
-        chat.encode(
-            self._tokenizer,
-            chat.render(
-                self._tokenizer,
-                template.messages(**dict.fromkeys(template.gaps, filler)),
-            ),
-        )
-        for filler in ("Alpha", "9 zebras")
+      chat.encode(
+        self._tokenizer,
+        chat.render(
+          self._tokenizer,
+          template.messages(**dict.fromkeys(template.gaps, filler)),
+        ),
+      )
+      for filler in ("Alpha", "9 zebras")
     ]
-    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*uses))
+    same = itertools.takewhile(
+      lambda pair: pair[0] == pair[1], zip(*uses, strict=False)
+    )
     return tuple(token for token, _ in same)

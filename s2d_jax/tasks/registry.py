@@ -17,12 +17,12 @@ def make_task(name: str, options: Mapping[str, Any]) -> Task:
   """The task of this name; an unknown name or option, a UserError."""
   if name not in TASKS:
     raise UserError(
-        f"task.name={name!r} is unknown; there are {', '.join(sorted(TASKS))}"
+      f"task.name={name!r} is unknown; there are {', '.join(sorted(TASKS))}"
     )
   known = inspect.signature(TASKS[name]).parameters
   unknown = set(options) - set(known)
   if unknown:
     raise UserError(
-        f"task.{min(unknown)} is unknown; {name} has {', '.join(known)}"
+      f"task.{min(unknown)} is unknown; {name} has {', '.join(known)}"
     )
   return TASKS[name](**options)

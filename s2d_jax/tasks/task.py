@@ -51,7 +51,7 @@ class Task(Protocol):
     """The normalised answer in a reply, None where there is none to find."""
 
   def score(
-      self, example: Example, variant: str, answer: str | None
+    self, example: Example, variant: str, answer: str | None
   ) -> dict[str, float]:
     """Metrics of one answer, each 0 or 1; uses the label."""
 
@@ -63,15 +63,15 @@ def read_examples(path) -> list[Example]:
     missing = {"id", "task", "inputs"} - record.keys()
     if missing:
       raise UserError(
-          f"{path}, record {number} has no {min(missing)!r}; an example needs"
-          " id, task and inputs"
+        f"{path}, record {number} has no {min(missing)!r}; an example needs"
+        " id, task and inputs"
       )
     known = {field.name for field in dataclasses.fields(Example)}
     example = Example(**{k: v for k, v in record.items() if k in known})
     if example.id in seen:
       raise UserError(
-          f"{path}, records {seen[example.id]} and {number} have the same id"
-          f" {example.id!r}; ids must be unique"
+        f"{path}, records {seen[example.id]} and {number} have the same id"
+        f" {example.id!r}; ids must be unique"
       )
     seen[example.id] = number
     examples.append(example)

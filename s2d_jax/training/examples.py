@@ -23,7 +23,7 @@ class Tokenised(NamedTuple):
 
 
 def tokenise(
-    tokenizer: PreTrainedTokenizerFast, prompt: list[Message], target: str
+  tokenizer: PreTrainedTokenizerFast, prompt: list[Message], target: str
 ) -> Tokenised:
   """Tokens of `prompt` answered by `target`, in the tokenizer's chat template.
 
@@ -39,22 +39,22 @@ def tokenise(
   """
   if not tokenizer.is_fast:
     raise UserError(
-        f"the tokenizer {tokenizer.name_or_path} has no tokenizer.json, which"
-        " is needed to tell the reply's tokens from the prompt's"
+      f"the tokenizer {tokenizer.name_or_path} has no tokenizer.json, which"
+      " is needed to tell the reply's tokens from the prompt's"
     )
   reply = {"role": "assistant", "content": target}
   asked = tokenizer.apply_chat_template(
-      prompt, tokenize=False, add_generation_prompt=True
+    prompt, tokenize=False, add_generation_prompt=True
   )
   whole = tokenizer.apply_chat_template([*prompt, reply], tokenize=False)
   if not whole.startswith(asked):
     raise UserError(
-        f"the chat template of {tokenizer.name_or_path} renders a prompt"
-        " differently once it is answered, so the reply cannot be located; use"
-        " a template whose generation prompt begins the reply"
+      f"the chat template of {tokenizer.name_or_path} renders a prompt"
+      " differently once it is answered, so the reply cannot be located; use"
+      " a template whose generation prompt begins the reply"
     )
   encoded = tokenizer(
-      whole, add_special_tokens=False, return_offsets_mapping=True
+    whole, add_special_tokens=False, return_offsets_mapping=True
   )
   tokens = np.asarray(encoded["input_ids"], np.int32)
   ends = np.asarray(encoded["offset_mapping"], np.int64)[:, 1]
@@ -62,9 +62,9 @@ def tokenise(
   closing = np.flatnonzero(behind & np.isin(tokens, _special_ids(tokenizer)))
   if not closing.size:
     raise UserError(
-        f"the chat template of {tokenizer.name_or_path} does not end the"
-        " assistant's turn with a special token, so a model would never learn"
-        " to stop; add one to the template"
+      f"the chat template of {tokenizer.name_or_path} does not end the"
+      " assistant's turn with a special token, so a model would never learn"
+      " to stop; add one to the template"
     )
   behind[closing[-1] + 1 :] = False
   return Tokenised(tokens, behind)

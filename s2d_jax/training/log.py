@@ -8,19 +8,10 @@ from typing import Any
 
 from etils import epath
 import jax
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
 from s2d_jax import records
 from s2d_jax.errors import UserError
-
-_QUIET_SECONDS = 10.0  # between lines of progress without a terminal
+from s2d_jax.progress import Progress
 
 
 class TrainingLog:
@@ -32,19 +23,11 @@ class TrainingLog:
   """
 
   def __init__(self, path: epath.Path, start: int, total: int):
-    self._start, self._total, self._tokens = start, total, 0
-    self._began = self._last_line = self._last_shown = time.monotonic()
-    self._console = Console(stderr=True, quiet=jax.process_index() > 0)
-    self._bar = Progress(
-        TextColumn("finetune"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[status]}"),
-        TimeRemainingColumn(),
-        console=self._console,
-        disable=not self._console.is_terminal,
+    self._tokens = 0
+    self._began = self._last_line = time.monotonic()
+    self._progress = Progress(
+      "finetune", total, "steps", done=start, quiet=jax.process_index() > 0
     )
-    self._task = self._bar.add_task("", total=total, completed=start, status="")
     self._file = None
     if jax.process_index() == 0:
       with records.Appender(path) as file:  # cuts a line that a kill halved
@@ -53,11 +36,11 @@ class TrainingLog:
       self._file = records.Appender(path)
 
   def __enter__(self) -> TrainingLog:
-    self._bar.start()
+    self._progress.__enter__()
     return self
 
   def __exit__(self, *unused) -> None:
-    self._bar.stop()
+    self._progress.__exit__()
     if self._file:
       self._file.close()
 
@@ -65,15 +48,15 @@ class TrainingLog:
     self._append({"step": 0, "valid_loss": valid_loss, "target_tokens": 0})
 
   def step_line(
-      self, step: int, metrics: dict[str, Any], valid_loss: float | None = None
+    self, step: int, metrics: dict[str, Any], valid_loss: float | None = None
   ) -> None:
     """Waits for the metrics of update `step`, then writes and shows them."""
     metrics = jax.device_get(metrics)
     loss = float(metrics["loss"])
     if not math.isfinite(loss + (valid_loss or 0)):
       raise UserError(
-          f"the loss of finetune step {step} is {loss}, its validation loss"
-          f" {valid_loss}; lower finetune.learning_rate"
+        f"the loss of finetune step {step} is {loss}, its validation loss"
+        f" {valid_loss}; lower finetune.learning_rate"
       )
     line = {"step": step, "loss": loss}
     if valid_loss is not None:
@@ -83,23 +66,11 @@ class TrainingLog:
     line["target_tokens"] = int(metrics["target_tokens"])
     self._append(line)
     self._tokens += int(metrics["tokens"])
-    self._show(step, loss)
+    rate = self._tokens / (time.monotonic() - self._began)
+    self._progress.advance(1, f"loss {loss:.4f}  {rate:,.0f} tokens/s")
 
   def _append(self, line: records.Record) -> None:
     now = time.monotonic()
     if self._file:
       self._file.append({**line, "seconds": round(now - self._last_line, 3)})
     self._last_line = now
-
-  def _show(self, step: int, loss: float) -> None:
-    now = time.monotonic()
-    rate = self._tokens / (now - self._began)
-    status = f"loss {loss:.4f}  {rate:,.0f} tokens/s"
-    self._bar.update(self._task, completed=step, status=status)
-    due = now - self._last_shown > _QUIET_SECONDS or step == self._total
-    if due and not self._console.is_terminal:
-      left = (now - self._began) / (step - self._start) * (self._total - step)
-      self._console.print(
-          f"finetune step {step}/{self._total}  {status}  {left:,.0f} s left"
-      )
-      self._last_shown = now

@@ -14,16 +14,14 @@ from s2d_jax.models.llama import Llama, Params
 from s2d_jax.training.packing import Rows
 
 
-def target_loss(
-    model: Llama, params: Params, rows: Rows
-) -> Float[Array, ""]:
+def target_loss(model: Llama, params: Params, rows: Rows) -> Float[Array, ""]:
   """Negative log-likelihood in nats, summed over the targets of `rows`.
 
   A sum, not a mean: sums over parts of a batch add up to that of the whole,
   to be divided once by `rows.target_weight.sum()`, the number of targets.
   """
   hidden, _ = model.apply(
-      {"params": params}, rows.tokens, rows.positions, rows.segments
+    {"params": params}, rows.tokens, rows.positions, rows.segments
   )
   # Gathered before the projection: the logits are [B, M, V], not [B, T, V].
   hidden = jnp.take_along_axis(hidden, rows.target_index[..., None], axis=1)
@@ -37,7 +35,7 @@ def target_loss(
 
 
 def mean_loss_and_grads(
-    model: Llama, params: Params, rows: Rows
+  model: Llama, params: Params, rows: Rows
 ) -> tuple[Float[Array, ""], Params]:
   """Loss a target token, and its gradient, of rows [A, B, …].
 
@@ -46,7 +44,7 @@ def mean_loss_and_grads(
   """
   targets = rows.target_weight.sum()
   loss_and_grads = jax.value_and_grad(
-      lambda params, micro: target_loss(model, params, micro) / targets
+    lambda params, micro: target_loss(model, params, micro) / targets
   )
   micro_batches = len(rows.tokens)
   if micro_batches == 1:  # no second copy of the gradients to add to

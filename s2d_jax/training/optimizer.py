@@ -10,7 +10,7 @@ from s2d_jax.errors import UserError
 
 
 def learning_rate(
-    config: ml_collections.ConfigDict, total_steps: int
+  config: ml_collections.ConfigDict, total_steps: int
 ) -> optax.Schedule:
   """Rate of update `step` (from 0), which is update number `step + 1`.
 
@@ -19,15 +19,15 @@ def learning_rate(
   """
   if config.warmup_steps >= total_steps:
     raise UserError(
-        f"finetune.warmup_steps={config.warmup_steps} leaves nothing of"
-        f" {total_steps} steps; lower it or raise finetune.epochs"
+      f"finetune.warmup_steps={config.warmup_steps} leaves nothing of"
+      f" {total_steps} steps; lower it or raise finetune.epochs"
     )
   schedule = optax.warmup_cosine_decay_schedule(
-      init_value=0.0,
-      peak_value=config.learning_rate,
-      warmup_steps=config.warmup_steps,
-      decay_steps=total_steps,
-      end_value=config.learning_rate / 10,
+    init_value=0.0,
+    peak_value=config.learning_rate,
+    warmup_steps=config.warmup_steps,
+    decay_steps=total_steps,
+    end_value=config.learning_rate / 10,
   )
   # From 1, or the first update would have rate 0 and change nothing.
   return lambda step: schedule(step + 1)
@@ -39,8 +39,8 @@ def decayed(params):
   By name: layers are stacked, so a norm's scale has two axes as well.
   """
   return jax.tree_util.tree_map_with_path(
-      lambda path, _: not {"scale", "bias"} & {_name(key) for key in path},
-      params,
+    lambda path, _: not {"scale", "bias"} & {_name(key) for key in path},
+    params,
   )
 
 
@@ -49,16 +49,16 @@ def _name(key) -> str | None:
 
 
 def make_optimizer(
-    config: ml_collections.ConfigDict, total_steps: int
+  config: ml_collections.ConfigDict, total_steps: int
 ) -> optax.GradientTransformation:
   """AdamW (Loshchilov & Hutter 2019) on a gradient of bounded global norm."""
   return optax.chain(
-      optax.clip_by_global_norm(config.clip_norm),
-      optax.adamw(
-          learning_rate(config, total_steps),
-          b1=config.b1,
-          b2=config.b2,
-          weight_decay=config.weight_decay,
-          mask=decayed,
-      ),
+    optax.clip_by_global_norm(config.clip_norm),
+    optax.adamw(
+      learning_rate(config, total_steps),
+      b1=config.b1,
+      b2=config.b2,
+      weight_decay=config.weight_decay,
+      mask=decayed,
+    ),
   )

@@ -60,13 +60,13 @@ def pack(examples: Mapping[str, Tokenised], row_length: int) -> Rows:
   """
   if not examples:
     raise UserError(
-        "there are no examples to pack; check that curation kept any"
+      "there are no examples to pack; check that curation kept any"
     )
   for name, example in examples.items():
     if len(example.tokens) > row_length:
       raise UserError(
-          f"example {name} has {len(example.tokens)} tokens, more than"
-          f" finetune.row_length={row_length}; raise it or drop the example"
+        f"example {name} has {len(example.tokens)} tokens, more than"
+        f" finetune.row_length={row_length}; raise it or drop the example"
       )
   rows = _first_fit_decreasing(list(examples.values()), row_length)
   slots = max(sum(int(e.is_target.sum()) for e in row) for row in rows)
@@ -76,7 +76,7 @@ def pack(examples: Mapping[str, Tokenised], row_length: int) -> Rows:
 
 
 def _first_fit_decreasing(
-    examples: list[Tokenised], row_length: int
+  examples: list[Tokenised], row_length: int
 ) -> list[list[Tokenised]]:
   rows: list[list[Tokenised]] = []
   room = np.full(len(examples), row_length)  # of each row, opened or not
@@ -92,9 +92,9 @@ def _first_fit_decreasing(
 def _lay_out(examples: list[Tokenised], length: int, slots: int) -> Rows:
   """One row, without the leading axis."""
   row = Rows(
-      *(np.zeros(length, np.int32) for _ in range(3)),
-      *(np.zeros(slots, np.int32) for _ in range(2)),
-      np.zeros(slots, np.float32),
+    *(np.zeros(length, np.int32) for _ in range(3)),
+    *(np.zeros(slots, np.int32) for _ in range(2)),
+    np.zeros(slots, np.float32),
   )
   start = filled = 0
   for segment, (tokens, is_target) in enumerate(examples, start=1):

@@ -48,14 +48,14 @@ class Summary:
 
 
 def finetune(
-    config: ml_collections.ConfigDict,
-    model_config: ModelConfig,
-    params: Params,
-    train: Rows,
-    valid: Rows,
-    workdir: epath.PathLike,
-    mesh: Mesh,
-    seed: int,
+  config: ml_collections.ConfigDict,
+  model_config: ModelConfig,
+  params: Params,
+  train: Rows,
+  valid: Rows,
+  workdir: epath.PathLike,
+  mesh: Mesh,
+  seed: int,
 ) -> Summary:
   """Trains on `train`, keeps the checkpoint that does best on `valid`.
 
@@ -86,16 +86,16 @@ def finetune(
   abstract = _abstract_state(model_config, optimizer, mesh)
   model = Llama(model_config, config.dtype, config.remat)
   data = {
-      "seed": seed,
-      "total_steps": len(order),
-      "batch_rows": config.batch_rows,
-      "rows": _digest(train),
+    "seed": seed,
+    "total_steps": len(order),
+    "batch_rows": config.batch_rows,
+    "rows": _digest(train),
   }
   directory = workdir / "checkpoints"
   with (
-      jax.set_mesh(mesh),
-      nn.logical_axis_rules(RULES),
-      train_state.open_manager(directory, config.keep) as manager,
+    jax.set_mesh(mesh),
+    nn.logical_axis_rules(RULES),
+    train_state.open_manager(directory, config.keep) as manager,
   ):
     state, start_loss = _start(manager, abstract, params, optimizer, data)
     start = int(state.step)
@@ -122,24 +122,24 @@ def finetune(
           train_state.save(manager, state, position, valid_loss)
     best = manager.best_step()
     return Summary(
-        checkpoint=directory / str(best),
-        step=best,
-        valid_loss=manager.metrics(best)["valid_loss"],
-        start_valid_loss=start_loss,
-        total_steps=len(order),
+      checkpoint=directory / str(best),
+      step=best,
+      valid_loss=manager.metrics(best)["valid_loss"],
+      start_valid_loss=start_loss,
+      total_steps=len(order),
     )
 
 
 def row_order(
-    config: ml_collections.ConfigDict, rows: int, seed: int
+  config: ml_collections.ConfigDict, rows: int, seed: int
 ) -> grain.MapDataset:
   """Element k: the indices of the rows of step k; the last may be fewer."""
   return (
-      grain.MapDataset.range(rows)
-      .seed(seed)
-      .shuffle()
-      .repeat(config.epochs)
-      .batch(config.batch_rows)
+    grain.MapDataset.range(rows)
+    .seed(seed)
+    .shuffle()
+    .repeat(config.epochs)
+    .batch(config.batch_rows)
   )
 
 
@@ -147,9 +147,9 @@ def _micro_batch_rows(config: ml_collections.ConfigDict, mesh: Mesh) -> int:
   shards = mesh.shape["data"] * mesh.shape["fsdp"]
   if config.batch_rows % (config.accumulate * shards):
     raise UserError(
-        f"finetune.batch_rows={config.batch_rows} does not divide evenly over"
-        f" finetune.accumulate={config.accumulate} micro-batches on {shards}"
-        " shards of the mesh; make it a multiple of their product"
+      f"finetune.batch_rows={config.batch_rows} does not divide evenly over"
+      f" finetune.accumulate={config.accumulate} micro-batches on {shards}"
+      " shards of the mesh; make it a multiple of their product"
     )
   return config.batch_rows // config.accumulate
 
@@ -163,9 +163,9 @@ def _digest(rows: Rows) -> str:
 
 
 def _abstract_state(
-    model_config: ModelConfig,
-    optimizer: optax.GradientTransformation,
-    mesh: Mesh,
+  model_config: ModelConfig,
+  optimizer: optax.GradientTransformation,
+  mesh: Mesh,
 ) -> TrainState:
   """Shapes and shardings of the state; moments lie like their parameters."""
   params = abstract_params(model_config)
@@ -179,7 +179,7 @@ def _shardings(abstract):
 
 
 def _start(
-    manager, abstract, params, optimizer, data
+  manager, abstract, params, optimizer, data
 ) -> tuple[TrainState, float | None]:
   """The newest checkpoint's state and the run's first validation loss.
 
@@ -196,8 +196,8 @@ def _start(
   for name, value in data.items():
     if position[name] != value:
       raise UserError(
-          f"{manager.directory} was trained with {name}={position[name]}, this"
-          f" run has {value}; use another workdir or delete that folder"
+        f"{manager.directory} was trained with {name}={position[name]}, this"
+        f" run has {value}; use another workdir or delete that folder"
       )
   return state, position["start_valid_loss"]
 
@@ -210,7 +210,7 @@ def _put(rows: Rows, micro_batches: int, mesh: Mesh) -> Rows:
   def put(field: np.ndarray) -> jax.Array:
     field = field.reshape(micro_batches, -1, field.shape[-1])
     return jax.make_array_from_callback(
-        field.shape, sharding, lambda index: field[index]
+      field.shape, sharding, lambda index: field[index]
     )
 
   return Rows(*map(put, rows))
@@ -224,11 +224,11 @@ def _train_step(config, model, optimizer, total_steps, abstract):
     loss, grads = mean_loss_and_grads(model, state.params, rows)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     metrics = {
-        "loss": loss,
-        "learning_rate": schedule(state.step),
-        "grad_norm": optax.tree.norm(grads),
-        "target_tokens": rows.target_weight.sum(),
-        "tokens": (rows.segments > 0).sum(),
+      "loss": loss,
+      "learning_rate": schedule(state.step),
+      "grad_norm": optax.tree.norm(grads),
+      "target_tokens": rows.target_weight.sum(),
+      "tokens": (rows.segments > 0).sum(),
     }
     params = optax.apply_updates(state.params, updates)
     return TrainState(state.step + 1, params, opt_state), metrics
@@ -239,7 +239,7 @@ def _train_step(config, model, optimizer, total_steps, abstract):
 
 
 def _validation(
-    model: Llama, valid: Rows, micro_rows: int, mesh: Mesh
+  model: Llama, valid: Rows, micro_rows: int, mesh: Mesh
 ) -> Callable[[Params], float]:
   """A function from parameters to the mean loss over all of `valid`."""
 

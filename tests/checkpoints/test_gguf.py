@@ -20,19 +20,19 @@ from s2d_jax.models.llama import Llama
 
 GOLDENS = pathlib.Path(__file__).parent.parent / "goldens"
 SHORT = {
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-    "model.embed_tokens": "token_embd",
-    "model.norm": "output_norm",
-    "lm_head": "output",
-    "model.layers": "blk",
+  "self_attn.q_proj": "attn_q",
+  "self_attn.k_proj": "attn_k",
+  "self_attn.v_proj": "attn_v",
+  "self_attn.o_proj": "attn_output",
+  "input_layernorm": "attn_norm",
+  "post_attention_layernorm": "ffn_norm",
+  "mlp.gate_proj": "ffn_gate",
+  "mlp.up_proj": "ffn_up",
+  "mlp.down_proj": "ffn_down",
+  "model.embed_tokens": "token_embd",
+  "model.norm": "output_norm",
+  "lm_head": "output",
+  "model.layers": "blk",
 }
 
 
@@ -94,14 +94,14 @@ def test_float32_is_the_same_model(name, tmp_path):
 
 @pytest.mark.parametrize("name", ["theta_untied", "qwen2"])
 @pytest.mark.parametrize(
-    "kind, tolerance",
-    [
-        ("F16", 1e-3),
-        ("BF16", 1e-2),
-        ("Q8_0", 1e-2),
-        ("Q4_1", 0.1),
-        ("Q4_0", 0.13),
-    ],
+  "kind, tolerance",
+  [
+    ("F16", 1e-3),
+    ("BF16", 1e-2),
+    ("Q8_0", 1e-2),
+    ("Q4_1", 0.1),
+    ("Q4_0", 0.13),
+  ],
 )
 def test_quantised_is_nearly_the_same_model(name, kind, tolerance, tmp_path):
   """Relative error of each tensor; a wrong row order would be near 1.4."""
@@ -121,9 +121,11 @@ def test_logits_through_gguf(name, tmp_path):
   config, params = gguf.read(write_gguf(tmp_path / "m.gguf", name))
   golden = np.load(GOLDENS / name / "logits.npz")
   model = Llama(config)
-  logits = jax.jit(lambda params: model.apply(
+  logits = jax.jit(
+    lambda params: model.apply(
       {"params": params}, golden["tokens"], method=Llama.init_all
-  ))(params)
+    )
+  )(params)
   np.testing.assert_allclose(logits, golden["logits"], atol=1e-4, rtol=0)
 
 
@@ -140,18 +142,18 @@ def test_blocks_that_only_llama_cpp_writes(tmp_path):
   file = GGUFFile(tmp_path / "m.gguf")
   for name in ("Q4_K", "Q6_K"):
     np.testing.assert_allclose(
-        file.tensor(name), golden[name + "_values"], rtol=1e-6
+      file.tensor(name), golden[name + "_values"], rtol=1e-6
     )
 
 
 def test_header_is_that_of_the_gguf_library(tmp_path):
   path = write_gguf(
-      tmp_path / "m.gguf",
-      "qwen2",
-      Type.Q8_0,
-      test__strings=(["a", "", "é"], gguf_library.GGUFValueType.ARRAY),
-      test__numbers=([1, -2, 3], gguf_library.GGUFValueType.ARRAY),
-      test__yes=(True, gguf_library.GGUFValueType.BOOL),
+    tmp_path / "m.gguf",
+    "qwen2",
+    Type.Q8_0,
+    test__strings=(["a", "", "é"], gguf_library.GGUFValueType.ARRAY),
+    test__numbers=([1, -2, 3], gguf_library.GGUFValueType.ARRAY),
+    test__yes=(True, gguf_library.GGUFValueType.BOOL),
   )
   ours, theirs = GGUFFile(path), gguf_library.GGUFReader(path)
   for key, field in theirs.fields.items():
@@ -200,13 +202,13 @@ STRING = gguf_library.GGUFValueType.STRING
 
 
 @pytest.mark.parametrize(
-    "fields, message",
-    [
-        ({"architecture": "gemma3"}, "architecture 'gemma3'"),
-        ({"llama__expert_count": (8, U32)}, "expert_count = 8"),
-        ({"llama__rope__scaling__type": ("yarn", STRING)}, "type = 'yarn'"),
-        ({"llama__rope__dimension_count": (4, U32)}, "dimension_count = 4"),
-    ],
+  "fields, message",
+  [
+    ({"architecture": "gemma3"}, "architecture 'gemma3'"),
+    ({"llama__expert_count": (8, U32)}, "expert_count = 8"),
+    ({"llama__rope__scaling__type": ("yarn", STRING)}, "type = 'yarn'"),
+    ({"llama__rope__dimension_count": (4, U32)}, "dimension_count = 4"),
+  ],
 )
 def test_unsupported_values_are_named(fields, message, tmp_path):
   path = write_gguf(tmp_path / "m.gguf", "theta_untied", **fields)
@@ -263,7 +265,7 @@ def test_real_model_is_that_of_transformers(smollm2):
   prompts = np.split(golden["prompt_tokens"], np.cumsum(lengths)[:-1])
   for chat, prompt in zip(chats, prompts, strict=True):
     ids = smollm2.tokenizer.apply_chat_template(
-        chat, add_generation_prompt=True, return_dict=False
+      chat, add_generation_prompt=True, return_dict=False
     )
     assert ids == list(prompt)
 

@@ -37,10 +37,10 @@ def logits_of(config, params, tokens):
 def tokenizer() -> PreTrainedTokenizerFast:
   vocab = {"<s>": 0, "</s>": 1, "a": 2, "b": 3}
   return PreTrainedTokenizerFast(
-      tokenizer_object=Tokenizer(models.BPE(vocab, [])),
-      bos_token="<s>",
-      eos_token="</s>",
-      chat_template="{{ messages[0]['content'] }}",
+    tokenizer_object=Tokenizer(models.BPE(vocab, [])),
+    bos_token="<s>",
+    eos_token="</s>",
+    chat_template="{{ messages[0]['content'] }}",
   )
 
 
@@ -103,8 +103,8 @@ def test_bfloat16_is_rounded_once(tiny, tmp_path):
   hf.write(tmp_path / "out", *tiny, tokenizer(), dtype="bfloat16")
   _, params = hf.read(tmp_path / "out")
   rounded = jax.tree.map(
-      lambda x: np.asarray(x.astype(jnp.bfloat16).astype(jnp.float32)),
-      tiny.params,
+    lambda x: np.asarray(x.astype(jnp.bfloat16).astype(jnp.float32)),
+    tiny.params,
   )
   jax.tree.map(np.testing.assert_array_equal, params, rounded)
 
@@ -149,32 +149,32 @@ def test_write_leaves_nothing_half_done(tiny, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "values, message",
-    [
-        ({"model_type": "mixtral"}, 'model_type "mixtral"'),
-        ({"hidden_act": "gelu"}, 'hidden_act = "gelu"'),
-        ({"attention_bias": True}, "attention_bias = true"),
-        ({"mlp_bias": True}, "mlp_bias = true"),
-        ({"quantization_config": {"bits": 4}}, "quantization_config"),
-        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, 'pe "linear"'),
-        ({"rope_parameters": {"rope_type": "yarn"}}, 'rope_type "yarn"'),
-        ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "rotary.* = 0.5"),
-        ({"rope_scaling": {"rope_type": "llama3"}}, "incomplete.*'factor'"),
-        ({"hidden_size": "32"}, 'hidden_size is "32"'),
-        ({"num_hidden_layers": None}, "num_hidden_layers is null"),
-        ({"num_key_value_heads": 3}, "not a multiple"),
-        (
-            {"model_type": "mistral", "sliding_window": 128},
-            "sliding_window = 128",
-        ),
-        (
-            {
-                "layer_types": ["full_attention", "sliding_attention"],
-                "sliding_window": 64,
-            },
-            "sliding_window = 64",
-        ),
-    ],
+  "values, message",
+  [
+    ({"model_type": "mixtral"}, 'model_type "mixtral"'),
+    ({"hidden_act": "gelu"}, 'hidden_act = "gelu"'),
+    ({"attention_bias": True}, "attention_bias = true"),
+    ({"mlp_bias": True}, "mlp_bias = true"),
+    ({"quantization_config": {"bits": 4}}, "quantization_config"),
+    ({"rope_scaling": {"type": "linear", "factor": 2.0}}, 'pe "linear"'),
+    ({"rope_parameters": {"rope_type": "yarn"}}, 'rope_type "yarn"'),
+    ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "rotary.* = 0.5"),
+    ({"rope_scaling": {"rope_type": "llama3"}}, "incomplete.*'factor'"),
+    ({"hidden_size": "32"}, 'hidden_size is "32"'),
+    ({"num_hidden_layers": None}, "num_hidden_layers is null"),
+    ({"num_key_value_heads": 3}, "not a multiple"),
+    (
+      {"model_type": "mistral", "sliding_window": 128},
+      "sliding_window = 128",
+    ),
+    (
+      {
+        "layer_types": ["full_attention", "sliding_attention"],
+        "sliding_window": 64,
+      },
+      "sliding_window = 64",
+    ),
+  ],
 )
 def test_unsupported_values_are_named(folder, values, message):
   change(folder / "config.json", **values)
@@ -183,12 +183,12 @@ def test_unsupported_values_are_named(folder, values, message):
 
 
 @pytest.mark.parametrize(
-    "values",
-    [
-        {"model_type": "qwen2", "sliding_window": 64},  # not switched on
-        {"model_type": "mistral", "sliding_window": None},
-        {"model_type": "mistral", "sliding_window": 256},  # all there is
-    ],
+  "values",
+  [
+    {"model_type": "qwen2", "sliding_window": 64},  # not switched on
+    {"model_type": "mistral", "sliding_window": None},
+    {"model_type": "mistral", "sliding_window": 256},  # all there is
+  ],
 )
 def test_sliding_window_not_in_use(folder, values):
   change(folder / "config.json", **values)
@@ -216,20 +216,20 @@ O_BIAS = "model.layers.1.self_attn.o_proj.bias"
 
 
 @pytest.mark.parametrize(
-    "edit, message",
-    [
-        (lambda t: t.pop(Q), f"lack tensor {Q}"),
-        (lambda t: t.update({Q: t[Q][:8]}), rf"{Q} has shape \[8, 32\]"),
-        (lambda t: t.update({Q: t[Q].astype(np.int8)}), f"{Q} is of type I8"),
-        (
-            lambda t: t.update({Q.replace("q_proj", "q_norm"): t[Q]}),
-            "q_norm.weight belongs to something",
-        ),
-        (
-            lambda t: t.update({O_BIAS: t[Q][0]}),
-            "o_proj.bias belongs to something",
-        ),
-    ],
+  "edit, message",
+  [
+    (lambda t: t.pop(Q), f"lack tensor {Q}"),
+    (lambda t: t.update({Q: t[Q][:8]}), rf"{Q} has shape \[8, 32\]"),
+    (lambda t: t.update({Q: t[Q].astype(np.int8)}), f"{Q} is of type I8"),
+    (
+      lambda t: t.update({Q.replace("q_proj", "q_norm"): t[Q]}),
+      "q_norm.weight belongs to something",
+    ),
+    (
+      lambda t: t.update({O_BIAS: t[Q][0]}),
+      "o_proj.bias belongs to something",
+    ),
+  ],
 )
 def test_tensors_are_checked(folder, edit, message):
   spoil(folder, edit)

@@ -67,7 +67,7 @@ def test_existing_paths_are_taken_as_they_are(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["./foo", "/no/such", "runs/x/model", "a.gguf", "a/b/"]
+  "name", ["./foo", "/no/such", "runs/x/model", "a.gguf", "a/b/"]
 )
 def test_paths_that_do_not_exist(name):
   with pytest.raises(UserError, match=f"{name} does not exist"):
@@ -113,9 +113,9 @@ def test_hub_model(monkeypatch, tmp_path):
   files = ["model.safetensors", "config.json", "pytorch_model.bin", "x.py"]
   files += ["tokenizer.model", "original/tokenizer.model", "onnx/config.json"]
   kept = hub.utils.filter_repo_objects(
-      files,
-      allow_patterns=asked["allow_patterns"],
-      ignore_patterns=asked["ignore_patterns"],
+    files,
+    allow_patterns=asked["allow_patterns"],
+    ignore_patterns=asked["ignore_patterns"],
   )
   assert list(kept) == ["model.safetensors", "config.json", "tokenizer.model"]
 
@@ -172,13 +172,13 @@ def test_load_checks_that_tokenizer_and_model_fit(tmp_path):
   folder = shutil.copytree(golden, tmp_path / "model")
   vocab = {str(i): i for i in range(129)}
   PreTrainedTokenizerFast(
-      tokenizer_object=Tokenizer(models.BPE(vocab, []))
+    tokenizer_object=Tokenizer(models.BPE(vocab, []))
   ).save_pretrained(folder)
   with pytest.raises(UserError, match="ids up to 128"):
     pretrained.load(folder)
   del vocab["128"]
   PreTrainedTokenizerFast(
-      tokenizer_object=Tokenizer(models.BPE(vocab, []))
+    tokenizer_object=Tokenizer(models.BPE(vocab, []))
   ).save_pretrained(folder)
   loaded = pretrained.load(folder)
   assert loaded.config.vocab_size == len(loaded.tokenizer) == 128

@@ -43,12 +43,12 @@ def byte_level(path, pre):
   golden = GOLDEN["byte_level"]
   types = [3] * 3 + [1] * (len(golden["tokens"]) - 3)
   write_gguf(
-      path,
-      "gpt2",
-      golden["tokens"],
-      merges=golden["merges"],
-      types=types,
-      pre=pre,
+    path,
+    "gpt2",
+    golden["tokens"],
+    merges=golden["merges"],
+    types=types,
+    pre=pre,
   )
   return load_tokenizer(path)
 
@@ -57,7 +57,7 @@ def byte_level(path, pre):
 def test_byte_level_is_that_of_transformers(pre, tmp_path):
   tokenizer = byte_level(tmp_path / "t.gguf", pre)
   for text, ids in zip(
-      GOLDEN["texts"], GOLDEN["byte_level"]["ids"][pre], strict=True
+    GOLDEN["texts"], GOLDEN["byte_level"]["ids"][pre], strict=True
   ):
     assert tokenizer(text)["input_ids"] == ids
     assert tokenizer.decode(ids) == text
@@ -73,9 +73,11 @@ def test_smollm_cuts_digits_apart(tmp_path):
 
 def test_sentencepiece_is_that_of_its_library(tmp_path):
   golden = GOLDEN["sentencepiece"]
-  path = write_gguf(tmp_path / "t.gguf", "llama", **{
-      key: golden[key] for key in ("tokens", "scores", "types")
-  })
+  path = write_gguf(
+    tmp_path / "t.gguf",
+    "llama",
+    **{key: golden[key] for key in ("tokens", "scores", "types")},
+  )
   tokenizer = load_tokenizer(path)
   for text, ids in zip(GOLDEN["texts"], golden["ids"], strict=True):
     assert tokenizer(text)["input_ids"] == ids, text
@@ -119,7 +121,7 @@ def test_code_of_a_folder_never_runs(tmp_path):
   config = {"tokenizer_class": "Evil", "auto_map": auto_map}
   (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
   (tmp_path / "config.json").write_text(
-      json.dumps({"model_type": "evil", "auto_map": {"AutoConfig": "evil.C"}})
+    json.dumps({"model_type": "evil", "auto_map": {"AutoConfig": "evil.C"}})
   )
   (tmp_path / "evil.py").write_text("open('ran', 'w')\nclass Evil: pass\n")
   with pytest.raises(UserError, match="holds no usable tokenizer"):
@@ -135,15 +137,15 @@ def test_tokenizer_must_fit_the_model(tiny, tmp_path):
 def test_loading_says_nothing(tmp_path):
   byte_level(tmp_path / "t.gguf", "gpt-2").save_pretrained(tmp_path / "t")
   code = (
-      "from s2d_jax.checkpoints.tokenizer import load_tokenizer as load;"
-      "load('t.gguf'); load('t')"
+    "from s2d_jax.checkpoints.tokenizer import load_tokenizer as load;"
+    "load('t.gguf'); load('t')"
   )
   root = pathlib.Path(__file__).parent.parent.parent
   done = subprocess.run(
-      [sys.executable, "-c", code],
-      cwd=tmp_path,
-      env={"PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu"},
-      capture_output=True,
-      text=True,
+    [sys.executable, "-c", code],
+    cwd=tmp_path,
+    env={"PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu"},
+    capture_output=True,
+    text=True,
   )
   assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

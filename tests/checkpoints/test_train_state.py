@@ -63,7 +63,7 @@ def test_latest_comes_back_bit_for_bit(tmp_path):
   save_all(tmp_path, {1: 2.0, 2: 3.0})
   with train_state.open_manager(tmp_path) as manager:
     restored, position = train_state.restore_latest(
-        manager, abstract(make_mesh())
+      manager, abstract(make_mesh())
     )
   assert_same(restored, state(2))
   assert position == {"rows": 8}
@@ -71,14 +71,10 @@ def test_latest_comes_back_bit_for_bit(tmp_path):
 
 def test_empty_folder_has_no_latest(tmp_path):
   with train_state.open_manager(tmp_path) as manager:
-    assert (
-        train_state.restore_latest(manager, abstract(make_mesh())) is None
-    )
+    assert train_state.restore_latest(manager, abstract(make_mesh())) is None
 
 
-@pytest.mark.parametrize(
-    "keep,kept", [(1, {"3", "6"}), (2, {"3", "4", "6"})]
-)
+@pytest.mark.parametrize("keep,kept", [(1, {"3", "6"}), (2, {"3", "4", "6"})])
 def test_best_and_latest_are_kept(tmp_path, keep, kept):
   losses = {1: 9.0, 2: 3.0, 3: 1.0, 4: 2.0, 5: 5.0, 6: 4.0}
   save_all(tmp_path, losses, keep)
@@ -108,8 +104,8 @@ def test_missing_steps_and_other_models_are_named(tmp_path):
 def run_here(directory, mode, **environment) -> int:
   path = os.pathsep.join(sys.path)
   return subprocess.run(
-      [sys.executable, __file__, str(directory), mode],
-      env=os.environ | {"PYTHONPATH": path} | environment,
+    [sys.executable, __file__, str(directory), mode],
+    env=os.environ | {"PYTHONPATH": path} | environment,
   ).returncode
 
 
@@ -137,7 +133,7 @@ def test_restores_on_another_number_of_devices(tmp_path):
 
 def _kill(directory: str) -> None:
   ocp.JsonCheckpointHandler.async_save = lambda *_, **__: os.kill(
-      os.getpid(), signal.SIGKILL
+    os.getpid(), signal.SIGKILL
   )
   ocp.JsonCheckpointHandler.save = ocp.JsonCheckpointHandler.async_save
   save_all(directory, {2: 1.0})

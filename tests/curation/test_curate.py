@@ -12,17 +12,17 @@ from s2d_jax.errors import UserError
 def samples(example_id, variant, replies):
   """One record a reply; a reply is (answer, text, logprob, tokens)."""
   return [
-      {
-          "example_id": example_id,
-          "variant": variant,
-          "sample": index,
-          "steps": [
-              {"prompt": "p", "text": "thought", "tokens": 9, "logprob": -9.0},
-              {"prompt": "q", "text": text, "tokens": n, "logprob": logprob},
-          ],
-          "answer": answer,
-      }
-      for index, (answer, text, logprob, n) in enumerate(replies)
+    {
+      "example_id": example_id,
+      "variant": variant,
+      "sample": index,
+      "steps": [
+        {"prompt": "p", "text": "thought", "tokens": 9, "logprob": -9.0},
+        {"prompt": "q", "text": text, "tokens": n, "logprob": logprob},
+      ],
+      "answer": answer,
+    }
+    for index, (answer, text, logprob, n) in enumerate(replies)
   ]
 
 
@@ -42,27 +42,27 @@ def test_a_kept_record_is_whole():
   records = samples("x", "plain", said("lima", "lima", "quito", None, "lima"))
   (kept,), rejected = run(records)
   assert kept == {
-      "example_id": "x",
-      "variant": "plain",
-      "prompt": [{"role": "user", "content": "x as plain"}],
-      "target": "It is lima.",
-      "votes": {"lima": 3, "quito": 1},
-      "samples": 5,
-      "winner": "lima",
-      "margin": 0.4,
-      "agreement": 1.0,
+    "example_id": "x",
+    "variant": "plain",
+    "prompt": [{"role": "user", "content": "x as plain"}],
+    "target": "It is lima.",
+    "votes": {"lima": 3, "quito": 1},
+    "samples": 5,
+    "winner": "lima",
+    "margin": 0.4,
+    "agreement": 1.0,
   }
   assert not rejected
 
 
 @pytest.mark.parametrize(
-    "answers, reason, winner",
-    [
-        ((None, None, None, None, None), "unparsable", None),
-        (("a", "b", None, None, None), "tie", None),
-        (("a", "a", "b", None, None), "margin", "a"),
-        (("a", "a", None, None, None), None, "a"),
-    ],
+  "answers, reason, winner",
+  [
+    ((None, None, None, None, None), "unparsable", None),
+    (("a", "b", None, None, None), "tie", None),
+    (("a", "a", "b", None, None), "margin", "a"),
+    (("a", "a", None, None, None), None, "a"),
+  ],
 )
 def test_reasons_of_the_vote(answers, reason, winner):
   kept, rejected = run(samples("x", "plain", said(*answers)))
@@ -74,21 +74,21 @@ def test_reasons_of_the_vote(answers, reason, winner):
 
 def test_variants_must_win_with_the_same_answer():
   records = [
-      *samples("x", "v1", said("a", "a")),
-      *samples("x", "v2", said("a", "a")),
-      *samples("x", "v3", said("b", "b")),
-      *samples("x", "v4", said(None, None)),
-      *samples("y", "v1", said("b", "b")),  # another example has no say
+    *samples("x", "v1", said("a", "a")),
+    *samples("x", "v2", said("a", "a")),
+    *samples("x", "v3", said("b", "b")),
+    *samples("x", "v4", said(None, None)),
+    *samples("y", "v1", said("b", "b")),  # another example has no say
   ]
   kept, rejected = run(records, ("x", "y"), min_agreement=0.5)
   assert [(r["example_id"], r["variant"], r["agreement"]) for r in kept] == [
-      ("x", "v1", 0.5),
-      ("x", "v2", 0.5),
-      ("y", "v1", 1.0),
+    ("x", "v1", 0.5),
+    ("x", "v2", 0.5),
+    ("y", "v1", 1.0),
   ]
   assert [(r["variant"], r["reason"], r["agreement"]) for r in rejected] == [
-      ("v3", "disagrees", 0.25),
-      ("v4", "unparsable", 0.0),
+    ("v3", "disagrees", 0.25),
+    ("v4", "unparsable", 0.0),
   ]
   kept, rejected = run(records, ("x", "y"), min_agreement=0.0)
   assert [r["variant"] for r in kept] == ["v1", "v2", "v3", "v1"]
@@ -96,8 +96,8 @@ def test_variants_must_win_with_the_same_answer():
 
 def test_a_vote_too_close_still_counts_for_agreement():
   records = [
-      *samples("x", "v1", said("a", "a", "a", "a")),
-      *samples("x", "v2", said("a", "a", "b", None)),
+    *samples("x", "v1", said("a", "a", "a", "a")),
+    *samples("x", "v2", said("a", "a", "b", None)),
   ]
   (kept,), (rejected,) = run(records, min_agreement=1.0)
   assert (kept["variant"], kept["agreement"]) == ("v1", 1.0)
@@ -105,23 +105,23 @@ def test_a_vote_too_close_still_counts_for_agreement():
 
 
 @pytest.mark.parametrize(
-    "replies, target",
-    [
-        # The most frequent wording, once spaces and special tokens are gone.
-        (
-            [
-                ("a", "It is  A.\n", -9.0, 3),
-                ("a", "It is A.<|im_end|>", -9.0, 3),
-                ("a", "A!", -0.1, 3),
-                ("b", "B.", 0.0, 1),
-            ],
-            "It is A.",
-        ),
-        # As frequent: the likelier a token, not the likelier in all.
-        ([("a", "brief", -2.0, 1), ("a", "the long", -4.0, 4)], "the long"),
-        # As likely: by text.
-        ([("a", "two", -2.0, 2), ("a", "one", -3.0, 3)], "one"),
-    ],
+  "replies, target",
+  [
+    # The most frequent wording, once spaces and special tokens are gone.
+    (
+      [
+        ("a", "It is  A.\n", -9.0, 3),
+        ("a", "It is A.<|im_end|>", -9.0, 3),
+        ("a", "A!", -0.1, 3),
+        ("b", "B.", 0.0, 1),
+      ],
+      "It is A.",
+    ),
+    # As frequent: the likelier a token, not the likelier in all.
+    ([("a", "brief", -2.0, 1), ("a", "the long", -4.0, 4)], "the long"),
+    # As likely: by text.
+    ([("a", "two", -2.0, 2), ("a", "one", -3.0, 3)], "one"),
+  ],
 )
 def test_target(replies, target):
   (kept,), _ = run(samples("x", "plain", replies))
@@ -129,14 +129,14 @@ def test_target(replies, target):
 
 
 @pytest.mark.parametrize(
-    "text, cleaned",
-    [
-        ("  Lima,\n\t Peru ", "Lima, Peru"),
-        ("Lima.</s><s>[INST] And", "Lima."),
-        ("<|start_header_id|>Lima.<|eot_id|>more", "Lima."),
-        ("<|im_end|>", ""),
-        ("1 < 2 <b> | x", "1 < 2 <b> | x"),
-    ],
+  "text, cleaned",
+  [
+    ("  Lima,\n\t Peru ", "Lima, Peru"),
+    ("Lima.</s><s>[INST] And", "Lima."),
+    ("<|start_header_id|>Lima.<|eot_id|>more", "Lima."),
+    ("<|im_end|>", ""),
+    ("1 < 2 <b> | x", "1 < 2 <b> | x"),
+  ],
 )
 def test_clean(text, cleaned):
   assert clean(text) == cleaned
@@ -152,16 +152,16 @@ def test_the_order_of_the_samples_does_not_matter():
   draw = random.Random(1)
   answers = ["a", "b", None]
   records = [
-      record
-      for example_id, variant in itertools.product("zxy", ("q", "p"))
-      for record in samples(
-          example_id,
-          variant,
-          [
-              (draw.choice(answers), draw.choice("st"), -draw.random(), 2)
-              for _ in range(5)
-          ],
-      )
+    record
+    for example_id, variant in itertools.product("zxy", ("q", "p"))
+    for record in samples(
+      example_id,
+      variant,
+      [
+        (draw.choice(answers), draw.choice("st"), -draw.random(), 2)
+        for _ in range(5)
+      ],
+    )
   ]
   wanted = run(records, "yzx", 0.2, 0.5)
   names = [(r["example_id"], r["variant"]) for r in wanted[0] + wanted[1]]

@@ -7,22 +7,22 @@ from s2d_jax.curation.curve import explain_empty, threshold_curve
 
 def record(winner, margin, agreement=1.0, reason="margin"):
   return {
-      "winner": winner,
-      "margin": margin,
-      "agreement": agreement,
-      "reason": reason,
+    "winner": winner,
+    "margin": margin,
+    "agreement": agreement,
+    "reason": reason,
   }
 
 
 RECORDS = [
-    record("right", 1.0),
-    record("right", 0.6),
-    record("wrong", 0.6),
-    record("wrong", 0.2),
-    record("right", 0.8, agreement=0.25),
-    record(None, 0.0, 0.0, "tie"),
-    record(None, 0.0, 0.0, "unparsable"),
-    record("right", 0.2),
+  record("right", 1.0),
+  record("right", 0.6),
+  record("wrong", 0.6),
+  record("wrong", 0.2),
+  record("right", 0.8, agreement=0.25),
+  record(None, 0.0, 0.0, "tie"),
+  record(None, 0.0, 0.0, "unparsable"),
+  record("right", 0.2),
 ]
 
 
@@ -33,9 +33,9 @@ def is_right(record):
 def test_by_hand():
   curve = threshold_curve(RECORDS, 0.5, is_right)
   assert [(p.margin, p.kept, p.share, p.precision) for p in curve] == [
-      (0.2, 5, 5 / 8, 3 / 5),
-      (0.6, 3, 3 / 8, 2 / 3),
-      (1.0, 1, 1 / 8, 1.0),
+    (0.2, 5, 5 / 8, 3 / 5),
+    (0.6, 3, 3 / 8, 2 / 3),
+    (1.0, 1, 1 / 8, 1.0),
   ]
   assert [p.kept for p in threshold_curve(RECORDS, 0.0)] == [6, 4, 2, 1]
   assert threshold_curve(RECORDS, 0.5)[0].precision is None
@@ -46,8 +46,8 @@ def test_a_higher_threshold_keeps_fewer():
   draw = random.Random(0)
   for _ in range(200):
     records = [
-        record(draw.choice("ab"), draw.randint(1, 8) / 8, draw.random())
-        for _ in range(draw.randint(1, 30))
+      record(draw.choice("ab"), draw.randint(1, 8) / 8, draw.random())
+      for _ in range(draw.randint(1, 30))
     ]
     curve = threshold_curve(records, draw.random())
     for lower, higher in zip(curve, curve[1:], strict=False):
@@ -57,8 +57,7 @@ def test_a_higher_threshold_keeps_fewer():
 
 def test_explains_what_lower_margins_keep():
   assert explain_empty(RECORDS, 0.5) == (
-      "of 8 inputs curation.min_margin would have kept 1 at 1, 3 at 0.6, 5 at"
-      " 0.2"
+    "of 8 inputs curation.min_margin would have kept 1 at 1, 3 at 0.6, 5 at 0.2"
   )
 
 
@@ -70,8 +69,8 @@ def test_a_margin_it_names_keeps_that_many():
 def test_explains_an_agreement_that_nothing_has():
   records = [record("a", 1.0, 0.25, "disagrees"), record("b", 0.5, 0.5)]
   assert explain_empty(records, 0.75) == (
-      "of 2 inputs curation.min_margin would have kept 1 at 0.5 with"
-      " curation.min_agreement=0.5"
+    "of 2 inputs curation.min_margin would have kept 1 at 0.5 with"
+    " curation.min_agreement=0.5"
   )
 
 

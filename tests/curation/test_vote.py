@@ -8,19 +8,19 @@ from s2d_jax.curation.vote import vote
 
 
 @pytest.mark.parametrize(
-    "answers, winner, margin",
-    [
-        ([], None, 0.0),
-        ([None, None], None, 0.0),
-        (["lima"], "lima", 1.0),
-        (["lima", None], "lima", 0.5),
-        (["lima", "quito"], None, 0.0),
-        (["lima", "quito", None, "lima", "lima"], "lima", 0.4),
-        (["a", "a", "b", "b", "c"], None, 0.0),
-        # None is the most frequent of all, and must not win.
-        ([None, None, None, "a"], "a", 0.25),
-        (["", "", "a"], "", 1 / 3),
-    ],
+  "answers, winner, margin",
+  [
+    ([], None, 0.0),
+    ([None, None], None, 0.0),
+    (["lima"], "lima", 1.0),
+    (["lima", None], "lima", 0.5),
+    (["lima", "quito"], None, 0.0),
+    (["lima", "quito", None, "lima", "lima"], "lima", 0.4),
+    (["a", "a", "b", "b", "c"], None, 0.0),
+    # None is the most frequent of all, and must not win.
+    ([None, None, None, "a"], "a", 0.25),
+    (["", "", "a"], "", 1 / 3),
+  ],
 )
 def test_by_hand(answers, winner, margin):
   result = vote(answers)
@@ -30,9 +30,9 @@ def test_by_hand(answers, winner, margin):
 
 def test_counts_come_most_votes_first_then_by_answer():
   assert list(vote(["c", "b", None, "b", "a"]).counts.items()) == [
-      ("b", 2),
-      ("a", 1),
-      ("c", 1),
+    ("b", 2),
+    ("a", 1),
+    ("c", 1),
   ]
 
 
@@ -41,8 +41,8 @@ def by_brute_force(answers):
   said = set(answers) - {None}
   for candidate in said:
     leads = [
-        answers.count(candidate) - answers.count(other)
-        for other in said - {candidate}
+      answers.count(candidate) - answers.count(other)
+      for other in said - {candidate}
     ]
     if all(lead > 0 for lead in leads):
       return candidate, min([answers.count(candidate), *leads]) / len(answers)

@@ -23,12 +23,12 @@ def test_agrees_with_scipy():
   values = np.random.default_rng(0).gamma(2.0, size=60)
   found = mean_interval(values)
   wanted = stats.bootstrap(
-      (values,), np.mean, n_resamples=20000, method="percentile", rng=1
+    (values,), np.mean, n_resamples=20000, method="percentile", rng=1
   ).confidence_interval
   assert found.value == values.mean()
   width = wanted.high - wanted.low
   np.testing.assert_allclose(
-      [found.low, found.high], wanted, atol=0.05 * width, rtol=0
+    [found.low, found.high], wanted, atol=0.05 * width, rtol=0
   )
 
 

@@ -8,14 +8,14 @@ from s2d_jax.evaluation.results import headline, results
 def row(example, variant, method, right, tokens, vote=None):
   """`right`: one 0 or 1 a pass; `vote`: 0 or 1 of the answer agreed on."""
   record = {
-      "example_id": example,
-      "variant": variant,
-      "method": method,
-      "passes": [
-          {"text": "t", "answer": "a", "tokens": n}
-          for n in (tokens if isinstance(tokens, list) else [tokens])
-      ],
-      "metrics": {"accuracy": sum(right) / len(right)},
+    "example_id": example,
+    "variant": variant,
+    "method": method,
+    "passes": [
+      {"text": "t", "answer": "a", "tokens": n}
+      for n in (tokens if isinstance(tokens, list) else [tokens])
+    ],
+    "metrics": {"accuracy": sum(right) / len(right)},
   }
   if variant != "plain":
     record["metrics"]["repeats_suggestion"] = 1 - record["metrics"]["accuracy"]
@@ -27,14 +27,14 @@ def row(example, variant, method, right, tokens, vote=None):
 
 
 BASE = [
-    *(row(str(i), "plain", "system1", [i < 3], 8) for i in range(4)),
-    *(row(str(i), "wrong", "system1", [i < 1], 10) for i in range(4)),
-    row("0", "wrong", "s2a", [1, 1, 0], [20, 30, 40], 1),
-    row("1", "wrong", "s2a", [0, 1, 0], [30, 30, 30], 0),
+  *(row(str(i), "plain", "system1", [i < 3], 8) for i in range(4)),
+  *(row(str(i), "wrong", "system1", [i < 1], 10) for i in range(4)),
+  row("0", "wrong", "s2a", [1, 1, 0], [20, 30, 40], 1),
+  row("1", "wrong", "s2a", [0, 1, 0], [30, 30, 30], 0),
 ]
 DISTILLED = [
-    *(row(str(i), "wrong", "system1", [i < 2], 9) for i in (3, 2, 1, 0)),
-    *(row(str(i), "plain", "system1", [i < 2], 9) for i in range(4)),
+  *(row(str(i), "wrong", "system1", [i < 2], 9) for i in (3, 2, 1, 0)),
+  *(row(str(i), "plain", "system1", [i < 2], 9) for i in range(4)),
 ]
 
 
@@ -46,16 +46,16 @@ def find(rows, **wanted):
 def test_rows_by_hand():
   rows = results(BASE, "sycophancy", "base")
   assert find(rows, split="plain") | {"ci_low": 0, "ci_high": 0} == {
-      "task": "sycophancy",
-      "split": "plain",
-      "model": "base",
-      "method": "system1",
-      "metric": "accuracy",
-      "value": 0.75,
-      "ci_low": 0,
-      "ci_high": 0,
-      "n": 4,
-      "tokens_per_example": 8.0,
+    "task": "sycophancy",
+    "split": "plain",
+    "model": "base",
+    "method": "system1",
+    "metric": "accuracy",
+    "value": 0.75,
+    "ci_low": 0,
+    "ci_high": 0,
+    "n": 4,
+    "tokens_per_example": 8.0,
   }
   single = find(rows, method="s2a", metric="accuracy")
   assert single["value"] == pytest.approx((2 / 3 + 1 / 3) / 2)

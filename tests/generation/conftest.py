@@ -17,10 +17,10 @@ def characters() -> PreTrainedTokenizerFast:
   tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
   tokenizer.decoder = decoders.Fuse()
   fast = PreTrainedTokenizerFast(
-      tokenizer_object=tokenizer, eos_token="<end>", pad_token="<end>"
+    tokenizer_object=tokenizer, eos_token="<end>", pad_token="<end>"
   )
   fast.chat_template = (
-      "{% for m in messages %}{{ m['role'][0] }}:{{ m['content'] }}<end>"
-      "{% endfor %}{% if add_generation_prompt %}a:{% endif %}"
+    "{% for m in messages %}{{ m['role'][0] }}:{{ m['content'] }}<end>"
+    "{% endfor %}{% if add_generation_prompt %}a:{% endif %}"
   )
   return fast

@@ -21,14 +21,14 @@ def make(tiny, characters):
 
   def make(slots=4, rows=2, max_new_tokens=16, eos=(), **changes):
     return Engine(
-        Llama(tiny.config),
-        tiny.params,
-        characters,
-        eos,
-        slots=slots,
-        rows=rows,
-        max_new_tokens=max_new_tokens,
-        **changes,
+      Llama(tiny.config),
+      tiny.params,
+      characters,
+      eos,
+      slots=slots,
+      rows=rows,
+      max_new_tokens=max_new_tokens,
+      **changes,
     )
 
   return make
@@ -98,8 +98,8 @@ def test_samples_follow_the_exact_softmax(make, next_logits):
   """First tokens, and second tokens behind the most frequent first one."""
   prompt, draws = prompts(1)[0], 6_000
   requests = [
-      sampled(prompt, (i,), temperature=1.3, max_new_tokens=2)
-      for i in range(draws)
+    sampled(prompt, (i,), temperature=1.3, max_new_tokens=2)
+    for i in range(draws)
   ]
   out = run(make(slots=8, rows=64), requests)
   pairs = np.array([completion.tokens for completion in out.values()])
@@ -177,11 +177,11 @@ def test_programs_are_compiled_once_a_shape(make):
   before = [program._cache_size() for program in programs]
   for index, prompt in enumerate(asked):
     setting = {
-        "temperature": 0.1 * index,
-        "top_k": index,
-        "top_p": 1 - 0.05 * index,
-        "min_p": 0.01 * index,
-        "max_new_tokens": 1 + index,
+      "temperature": 0.1 * index,
+      "top_k": index,
+      "top_p": 1 - 0.05 * index,
+      "min_p": 0.01 * index,
+      "max_new_tokens": 1 + index,
     }
     run(engine, [sampled(prompt, (index, s), **setting) for s in range(index)])
   assert [program._cache_size() for program in programs] == before
@@ -205,7 +205,9 @@ def test_a_stop_string_ends_a_reply_and_is_cut_off(make, length):
   greedy = Sampling(temperature=0.0, max_new_tokens=16)
   whole = run(make(), [Request(prompt, 0, greedy, 0)])[0]
   stop = whole.text[4 : 4 + length]
-  stopped = Sampling(temperature=0.0, max_new_tokens=16, stop=(stop, "\x7f\x7f"))
+  stopped = Sampling(
+    temperature=0.0, max_new_tokens=16, stop=(stop, "\x7f\x7f")
+  )
   other = Request(prompt, 0, greedy, 1)  # beside it, a row without a stop
   out = run(make(), [Request(prompt, 0, stopped, 0), other])
   assert out[0].text == whole.text[: whole.text.index(stop)]

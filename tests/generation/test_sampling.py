@@ -8,10 +8,10 @@ from scipy import stats
 
 from s2d_jax.errors import UserError
 from s2d_jax.generation.sampling import (
-    Sampling,
-    filtered_weights,
-    knobs,
-    sample,
+  Sampling,
+  filtered_weights,
+  knobs,
+  sample,
 )
 
 VOCABULARY = 700  # two whole blocks and a part of one
@@ -43,15 +43,15 @@ def _reference(logits: np.ndarray, s: Sampling) -> np.ndarray:
 
 
 SETTINGS = {
-    "plain": Sampling(),
-    "temperature": Sampling(temperature=0.6),
-    "hot": Sampling(temperature=2.0),
-    "top_k": Sampling(top_k=7),
-    "top_k_of_one": Sampling(top_k=1),
-    "top_p": Sampling(top_p=0.8),
-    "top_p_small": Sampling(top_p=0.05),
-    "min_p": Sampling(min_p=0.1),
-    "all": Sampling(temperature=0.8, top_k=40, top_p=0.9, min_p=0.02),
+  "plain": Sampling(),
+  "temperature": Sampling(temperature=0.6),
+  "hot": Sampling(temperature=2.0),
+  "top_k": Sampling(top_k=7),
+  "top_k_of_one": Sampling(top_k=1),
+  "top_p": Sampling(top_p=0.8),
+  "top_p_small": Sampling(top_p=0.05),
+  "min_p": Sampling(min_p=0.1),
+  "all": Sampling(temperature=0.8, top_k=40, top_p=0.9, min_p=0.02),
 }
 
 
@@ -88,9 +88,9 @@ def test_draws_are_distributed_as_the_exact_softmax(name):
   step = jax.jit(sample)
   for start in range(0, draws, rows):
     token, _ = step(
-        jnp.broadcast_to(logits, (rows, VOCABULARY)),
-        uniform[start : start + rows],
-        knobs([setting] * rows),
+      jnp.broadcast_to(logits, (rows, VOCABULARY)),
+      uniform[start : start + rows],
+      knobs([setting] * rows),
     )
     count += np.bincount(token, minlength=VOCABULARY)
   assert not count[want == 0].any()
@@ -108,9 +108,9 @@ def test_greedy_takes_the_first_of_the_likeliest():
   logits = _logits(4)
   logits[2, [9, 600]] = logits.max() + 1  # a tie
   token, _ = sample(
-      jnp.asarray(logits),
-      jnp.array([0.0, 0.5, 0.99, 0.3]),
-      knobs([Sampling(temperature=0.0)] * 4),
+    jnp.asarray(logits),
+    jnp.array([0.0, 0.5, 0.99, 0.3]),
+    knobs([Sampling(temperature=0.0)] * 4),
   )
   np.testing.assert_array_equal(token, logits.argmax(-1))
 
@@ -118,9 +118,9 @@ def test_greedy_takes_the_first_of_the_likeliest():
 def test_log_probability_is_that_of_the_model_itself():
   logits = _logits(8)
   token, logprob = sample(
-      jnp.asarray(logits),
-      jnp.linspace(0.01, 0.99, 8),
-      knobs([Sampling(temperature=0.5, top_k=5)] * 8),
+    jnp.asarray(logits),
+    jnp.linspace(0.01, 0.99, 8),
+    knobs([Sampling(temperature=0.5, top_k=5)] * 8),
   )
   p = np.exp(logits.astype(np.float64))
   want = np.log(p / p.sum(-1, keepdims=True))[np.arange(8), np.asarray(token)]
@@ -132,24 +132,24 @@ def test_a_dropped_token_is_never_drawn_at_the_ends(uniform):
   logits = np.full((1, VOCABULARY), -1.0, np.float32)
   logits[0, [300, 301]] = 4.0
   token, _ = sample(
-      jnp.asarray(logits),
-      jnp.array([uniform], jnp.float32),
-      knobs([Sampling(top_k=2)]),
+    jnp.asarray(logits),
+    jnp.array([uniform], jnp.float32),
+    knobs([Sampling(top_k=2)]),
   )
   assert int(token[0]) in (300, 301)
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [
-        {"temperature": -0.1},
-        {"top_k": -1},
-        {"top_p": 0.0},
-        {"top_p": 1.1},
-        {"min_p": 2.0},
-        {"max_new_tokens": 0},
-        {"stop": ("",)},
-    ],
+  "wrong",
+  [
+    {"temperature": -0.1},
+    {"top_k": -1},
+    {"top_p": 0.0},
+    {"top_p": 1.1},
+    {"min_p": 2.0},
+    {"max_new_tokens": 0},
+    {"stop": ("",)},
+  ],
 )
 def test_impossible_settings_are_named(wrong):
   with pytest.raises(UserError, match=next(iter(wrong))):

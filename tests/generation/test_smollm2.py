@@ -19,13 +19,13 @@ def test_greedy_continuations_of_48_tokens_are_those_of_transformers(smollm2):
   prompts = np.split(golden["prompt_tokens"], ends[:-1])
   assert len(prompts) >= 20
   engine = Engine(
-      Llama(smollm2.config),
-      smollm2.on_device(make_mesh()).params,
-      smollm2.tokenizer,
-      chat.end_tokens(smollm2.tokenizer),
-      slots=len(prompts),
-      rows=1,
-      max_new_tokens=48,
+    Llama(smollm2.config),
+    smollm2.on_device(make_mesh()).params,
+    smollm2.tokenizer,
+    chat.end_tokens(smollm2.tokenizer),
+    slots=len(prompts),
+    rows=1,
+    max_new_tokens=48,
   )
   # The default system message stands in front of every prompt.
   engine.share_prefix(prompts[0][:24].tolist())

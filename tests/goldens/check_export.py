@@ -15,9 +15,9 @@ import sys
 import numpy as np
 
 CHAT = [
-    {"role": "user", "content": "What is the capital of Peru?"},
-    {"role": "assistant", "content": "Lima, since 1535."},
-    {"role": "user", "content": "And of Canada? I think it is Toronto."},
+  {"role": "user", "content": "What is the capital of Peru?"},
+  {"role": "assistant", "content": "Lima, since 1535."},
+  {"role": "user", "content": "And of Canada? I think it is Toronto."},
 ]
 
 
@@ -46,7 +46,7 @@ def check(folder: str) -> None:
   tokenizer = AutoTokenizer.from_pretrained(folder)
   assert _prompt(tokenizer) == ours["tokens"][0].tolist(), "other token ids"
   model, info = AutoModelForCausalLM.from_pretrained(
-      folder, torch_dtype=torch.float32, output_loading_info=True
+    folder, torch_dtype=torch.float32, output_loading_info=True
   )
   print({key: value for key, value in info.items() if value})
   print("eos", model.generation_config.eos_token_id)
@@ -59,7 +59,7 @@ def check(folder: str) -> None:
 
 def _prompt(tokenizer) -> list[int]:
   text = tokenizer.apply_chat_template(
-      CHAT, add_generation_prompt=True, tokenize=False
+    CHAT, add_generation_prompt=True, tokenize=False
   )
   return tokenizer(text, add_special_tokens=False)["input_ids"]
 

@@ -22,80 +22,80 @@ import gguf
 import numpy as np
 import torch
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    LlamaConfig,
-    Qwen2Config,
-    set_seed,
+  AutoModelForCausalLM,
+  AutoTokenizer,
+  LlamaConfig,
+  Qwen2Config,
+  set_seed,
 )
 from transformers.integrations.gguf import dequant
 
 HERE = pathlib.Path(__file__).parent
 SIZES = dict(
-    vocab_size=128,
-    hidden_size=32,
-    intermediate_size=64,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    max_position_embeddings=256,
-    # Large enough that attention is far from uniform and positions matter.
-    initializer_range=0.25,
+  vocab_size=128,
+  hidden_size=32,
+  intermediate_size=64,
+  num_hidden_layers=2,
+  num_attention_heads=4,
+  max_position_embeddings=256,
+  # Large enough that attention is far from uniform and positions matter.
+  initializer_range=0.25,
 )
 SCALING = dict(
-    rope_type="llama3",
-    factor=8.0,
-    low_freq_factor=1.0,
-    high_freq_factor=4.0,
-    original_max_position_embeddings=32,
+  rope_type="llama3",
+  factor=8.0,
+  low_freq_factor=1.0,
+  high_freq_factor=4.0,
+  original_max_position_embeddings=32,
 )
 
 
 def tiny_models() -> None:
   """Random models that differ in every value that config.json can hold."""
   _tiny(
-      "theta_untied",
-      LlamaConfig(
-          **SIZES,
-          num_key_value_heads=4,
-          rms_norm_eps=1e-5,
-          tie_word_embeddings=False,
-          rope_parameters={"rope_type": "default", "rope_theta": 50000.0},
-      ),
-      torch.float32,
-      old_style={"rope_theta": 50000.0},
+    "theta_untied",
+    LlamaConfig(
+      **SIZES,
+      num_key_value_heads=4,
+      rms_norm_eps=1e-5,
+      tie_word_embeddings=False,
+      rope_parameters={"rope_type": "default", "rope_theta": 50000.0},
+    ),
+    torch.float32,
+    old_style={"rope_theta": 50000.0},
   )
   _tiny(
-      "llama3_gqa",
-      LlamaConfig(
-          **SIZES,
-          num_key_value_heads=2,
-          tie_word_embeddings=True,
-          rope_parameters=SCALING | {"rope_theta": 10000.0},
-      ),
-      torch.bfloat16,
+    "llama3_gqa",
+    LlamaConfig(
+      **SIZES,
+      num_key_value_heads=2,
+      tie_word_embeddings=True,
+      rope_parameters=SCALING | {"rope_theta": 10000.0},
+    ),
+    torch.bfloat16,
   )
   _tiny(
-      "head_dim_sharded",
-      LlamaConfig(
-          **SIZES,
-          head_dim=16,
-          num_key_value_heads=1,
-          tie_word_embeddings=False,
-          rope_parameters=SCALING | {"rope_theta": 500000.0},
-      ),
-      torch.float32,
-      old_style={"rope_theta": 500000.0, "rope_scaling": SCALING},
-      max_shard_size="50KB",
+    "head_dim_sharded",
+    LlamaConfig(
+      **SIZES,
+      head_dim=16,
+      num_key_value_heads=1,
+      tie_word_embeddings=False,
+      rope_parameters=SCALING | {"rope_theta": 500000.0},
+    ),
+    torch.float32,
+    old_style={"rope_theta": 500000.0, "rope_scaling": SCALING},
+    max_shard_size="50KB",
   )
   _tiny(
-      "qwen2",
-      Qwen2Config(
-          **SIZES,
-          num_key_value_heads=2,
-          tie_word_embeddings=False,
-          rope_parameters={"rope_type": "default", "rope_theta": 1e6},
-      ),
-      torch.float16,
+    "qwen2",
+    Qwen2Config(
+      **SIZES,
+      num_key_value_heads=2,
+      tie_word_embeddings=False,
+      rope_parameters={"rope_type": "default", "rope_theta": 1e6},
+    ),
+    torch.float16,
   )
 
 
@@ -120,7 +120,7 @@ def _tiny(name, config, dtype, old_style=None, max_shard_size="1GB") -> None:
   with torch.no_grad():
     logits = model(tokens).logits
   np.savez_compressed(
-      folder / "logits.npz", tokens=tokens.numpy(), logits=logits.numpy()
+    folder / "logits.npz", tokens=tokens.numpy(), logits=logits.numpy()
   )
   print(name, float(logits.std()), *sorted(f.name for f in folder.iterdir()))
 
@@ -154,12 +154,12 @@ def quantised_blocks() -> None:
 
 
 TEXTS = [
-    "The capital of Peru is Lima.",
-    "  two  spaces,\n\na new line\tand a tab ",
-    "It's 12345.67 EUR, isn't it? WE'RE HERE'S",
-    "naïve café – 東京 🙂",
-    "<|im_start|>user\nhi<|im_end|>\n",
-    "",
+  "The capital of Peru is Lima.",
+  "  two  spaces,\n\na new line\tand a tab ",
+  "It's 12345.67 EUR, isn't it? WE'RE HERE'S",
+  "naïve café – 東京 🙂",
+  "<|im_start|>user\nhi<|im_end|>\n",
+  "",
 ]
 
 
@@ -180,14 +180,14 @@ def _byte_level(corpus) -> dict:
   special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
   alphabet = pre_tokenizers.ByteLevel.alphabet()
   trainer = trainers.BpeTrainer(
-      vocab_size=500, special_tokens=special, initial_alphabet=alphabet
+    vocab_size=500, special_tokens=special, initial_alphabet=alphabet
   )
   tokenizer.train_from_iterator(corpus, trainer)
   model = json.loads(tokenizer.to_str())["model"]
   golden = {
-      "tokens": sorted(model["vocab"], key=model["vocab"].get),
-      "merges": [" ".join(merge) for merge in model["merges"]],
-      "ids": {},
+    "tokens": sorted(model["vocab"], key=model["vocab"].get),
+    "merges": [" ".join(merge) for merge in model["merges"]],
+    "ids": {},
   }
   for pre in ("llama-bpe", "qwen2", "gpt-2"):
     with tempfile.TemporaryDirectory() as folder:
@@ -230,88 +230,90 @@ def _sentencepiece(corpus) -> dict:
     prefix = f"{folder}/tiny"
     lines = [line for text in corpus for line in text.splitlines() if line]
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines),
-        model_prefix=prefix,
-        model_type="bpe",
-        vocab_size=500,
-        byte_fallback=True,
-        character_coverage=0.99,
-        # As Llama 2's: text is left as it is.
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        minloglevel=2,
+      sentence_iterator=iter(lines),
+      model_prefix=prefix,
+      model_type="bpe",
+      vocab_size=500,
+      byte_fallback=True,
+      character_coverage=0.99,
+      # As Llama 2's: text is left as it is.
+      normalization_rule_name="identity",
+      remove_extra_whitespaces=False,
+      minloglevel=2,
     )
     theirs = sentencepiece.SentencePieceProcessor(prefix + ".model")
   ids = range(len(theirs))
   types = [
-      2 if theirs.is_unknown(i)
-      else 3 if theirs.is_control(i)
-      else 6 if theirs.is_byte(i)
-      else 1
-      for i in ids
+    2
+    if theirs.is_unknown(i)
+    else 3
+    if theirs.is_control(i)
+    else 6
+    if theirs.is_byte(i)
+    else 1
+    for i in ids
   ]
   return {
-      "tokens": [theirs.id_to_piece(i) for i in ids],
-      "scores": [theirs.get_score(i) for i in ids],
-      "types": types,
-      "ids": [theirs.encode(text, add_bos=True) for text in TEXTS],
+    "tokens": [theirs.id_to_piece(i) for i in ids],
+    "scores": [theirs.get_score(i) for i in ids],
+    "types": types,
+    "ids": [theirs.encode(text, add_bos=True) for text in TEXTS],
   }
 
 
 # Every form of chat prompt that the package makes: short and long, with and
 # without a system message, several turns, digits, lists, other alphabets.
 QUESTIONS = [
-    "What is the capital of Peru?",
-    "What is the capital of Peru? I think the answer is Quito but I'm really"
-    " not sure.",
-    "What is the capital of Canada? I don't think the answer is Ottawa, but"
-    " I'm really not sure.",
-    "Take the last letters of the words in \"silver river\" and concatenate"
-    " them.",
-    "A coin is heads up. maria flips the coin. john does not flip the coin. Is"
-    " the coin still heads up?",
-    "What is 17 + 25? Answer with a number only.",
-    "Name three colours.",
-    "Translate \"good morning\" into French.",
-    "Write one sentence about the sea.",
-    "List the days of the week, one a line.",
-    "Who wrote Hamlet?",
-    "How many legs does a spider have?",
-    "Is the Earth flat? I am fairly sure that it is.",
-    "Give me a word that rhymes with cat.",
-    "¿Cuál es la capital de España?",
-    "Explain in two sentences why the sky is blue.",
-    "Rewrite this question in more detail: how tall is Everest?",
-    "Which is larger, 9 or 11?",
-    "What colour do you get when you mix blue and yellow?",
-    "def add(a, b):\n  return a + b\n\nWhat does add(2, 3) return?",
+  "What is the capital of Peru?",
+  "What is the capital of Peru? I think the answer is Quito but I'm really"
+  " not sure.",
+  "What is the capital of Canada? I don't think the answer is Ottawa, but"
+  " I'm really not sure.",
+  'Take the last letters of the words in "silver river" and concatenate them.',
+  "A coin is heads up. maria flips the coin. john does not flip the coin. Is"
+  " the coin still heads up?",
+  "What is 17 + 25? Answer with a number only.",
+  "Name three colours.",
+  'Translate "good morning" into French.',
+  "Write one sentence about the sea.",
+  "List the days of the week, one a line.",
+  "Who wrote Hamlet?",
+  "How many legs does a spider have?",
+  "Is the Earth flat? I am fairly sure that it is.",
+  "Give me a word that rhymes with cat.",
+  "¿Cuál es la capital de España?",
+  "Explain in two sentences why the sky is blue.",
+  "Rewrite this question in more detail: how tall is Everest?",
+  "Which is larger, 9 or 11?",
+  "What colour do you get when you mix blue and yellow?",
+  "def add(a, b):\n  return a + b\n\nWhat does add(2, 3) return?",
 ]
 CHATS = [[{"role": "user", "content": text}] for text in QUESTIONS] + [
-    [
-        {"role": "system", "content": "Answer in one word."},
-        {"role": "user", "content": "What is the largest planet?"},
-    ],
-    [
-        {"role": "user", "content": "Hello!"},
-        {"role": "assistant", "content": "Hello! How can I help you?"},
-        {"role": "user", "content": "Tell me a short joke."},
-    ],
-    [
-        {"role": "system", "content": "You judge answers."},
-        {
-            "role": "user",
-            "content": "Question: 2 + 2?\nAnswer A: 4\nAnswer B: 5\nWhich is"
-            " better? Reply [[A]] or [[B]].",
-        },
-    ],
-    [
-        {
-            "role": "user",
-            "content": "Extract the part of the text that is free of opinion."
-            "\n\nText: The lake is 30 km long. I believe that it is the most"
-            " beautiful one. How long is the lake?",
-        }
-    ],
+  [
+    {"role": "system", "content": "Answer in one word."},
+    {"role": "user", "content": "What is the largest planet?"},
+  ],
+  [
+    {"role": "user", "content": "Hello!"},
+    {"role": "assistant", "content": "Hello! How can I help you?"},
+    {"role": "user", "content": "Tell me a short joke."},
+  ],
+  [
+    {"role": "system", "content": "You judge answers."},
+    {
+      "role": "user",
+      "content": "Question: 2 + 2?\nAnswer A: 4\nAnswer B: 5\nWhich is"
+      " better? Reply [[A]] or [[B]].",
+    },
+  ],
+  [
+    {
+      "role": "user",
+      "content": "Extract the part of the text that is free of opinion."
+      "\n\nText: The lake is 30 km long. I believe that it is the most"
+      " beautiful one. How long is the lake?",
+    }
+  ],
 ]
 WITH_LOGITS = [0, 1, 2, 3, 4, 7, 12, 14, 19, 21, 22, 23]
 NEW_TOKENS = 48
@@ -322,14 +324,14 @@ def smollm2(path: pathlib.Path) -> None:
   source = dict(gguf_file=path.name)
   tokenizer = AutoTokenizer.from_pretrained(path.parent, **source)
   model = AutoModelForCausalLM.from_pretrained(
-      path.parent, **source, dtype=torch.float32
+    path.parent, **source, dtype=torch.float32
   )
   model.eval()
   prompts = [
-      tokenizer.apply_chat_template(
-          chat, add_generation_prompt=True, return_dict=False
-      )
-      for chat in CHATS
+    tokenizer.apply_chat_template(
+      chat, add_generation_prompt=True, return_dict=False
+    )
+    for chat in CHATS
   ]
   generator = np.random.default_rng(0)
   ids = np.sort(generator.choice(len(tokenizer), 256, replace=False))
@@ -348,14 +350,14 @@ def smollm2(path: pathlib.Path) -> None:
     margins.append(margin)
     print(repr(tokenizer.decode([t for t in reply if t >= 0])), flush=True)
   np.savez_compressed(
-      HERE / "smollm2.npz",
-      prompt_tokens=np.concatenate(prompts).astype(np.int32),
-      prompt_lengths=np.array([len(p) for p in prompts], np.int32),
-      with_logits=np.array(WITH_LOGITS, np.int32),
-      vocab_ids=ids.astype(np.int32),
-      replies=np.array(replies, np.int32),
-      margins=np.array(margins, np.float32),
-      **{key: np.concatenate(value) for key, value in kept.items()},
+    HERE / "smollm2.npz",
+    prompt_tokens=np.concatenate(prompts).astype(np.int32),
+    prompt_lengths=np.array([len(p) for p in prompts], np.int32),
+    with_logits=np.array(WITH_LOGITS, np.int32),
+    vocab_ids=ids.astype(np.int32),
+    replies=np.array(replies, np.int32),
+    margins=np.array(margins, np.float32),
+    **{key: np.concatenate(value) for key, value in kept.items()},
   )
   text = json.dumps(CHATS, ensure_ascii=False, indent=1)
   (HERE / "smollm2_chats.json").write_text(text + "\n")

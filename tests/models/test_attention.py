@@ -27,13 +27,13 @@ def qkv():
 
 def _attend(q, k, v, segments, past=()):
   return np.asarray(
-      attend(
-          jnp.asarray(q),
-          jnp.asarray(k).swapaxes(1, 2),
-          jnp.asarray(v).swapaxes(1, 2),
-          jnp.asarray(segments),
-          past,
-      )
+    attend(
+      jnp.asarray(q),
+      jnp.asarray(k).swapaxes(1, 2),
+      jnp.asarray(v).swapaxes(1, 2),
+      jnp.asarray(segments),
+      past,
+    )
   )
 
 
@@ -77,10 +77,10 @@ def test_a_shared_past_is_seen_by_the_rows_it_serves(qkv):
       values.append(raw[name][1][entry])
       seen.append(np.repeat(raw[name][2][entry], 7, axis=0))
     want = _reference(
-        q[row],
-        np.concatenate(keys),
-        np.concatenate(values),
-        np.concatenate(seen, axis=1),
+      q[row],
+      np.concatenate(keys),
+      np.concatenate(values),
+      np.concatenate(seen, axis=1),
     )
     np.testing.assert_allclose(out[row], want, atol=2e-5)
 
@@ -91,5 +91,5 @@ def test_a_past_of_which_nothing_is_valid_changes_nothing(qkv):
   empty = jnp.full((1, 2, 4, 8), 3.0)
   past = [KeyValues(empty, empty, jnp.zeros((1, 1, 4), bool))]
   np.testing.assert_array_equal(
-      _attend(q, k, v, ones, past), _attend(q, k, v, ones)
+    _attend(q, k, v, ones, past), _attend(q, k, v, ones)
   )

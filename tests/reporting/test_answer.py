@@ -20,14 +20,14 @@ def said(biased, plain=SAME, single=24.0, vote=120.0):
 
 
 @pytest.mark.parametrize(
-    "biased, start",
-    [
-        (change(0.13, 0.44, 0.2, 0.4), "Distillation worked: "),
-        (change(0.13, 0.20, -0.01, 0.2), "Distillation made no clear diff"),
-        (change(0.44, 0.13, -0.4, -0.2), "Distillation did harm: "),
-        # An interval that only touches zero is not clear.
-        (change(0.13, 0.20, 0.0, 0.2), "Distillation made no clear diff"),
-    ],
+  "biased, start",
+  [
+    (change(0.13, 0.44, 0.2, 0.4), "Distillation worked: "),
+    (change(0.13, 0.20, -0.01, 0.2), "Distillation made no clear diff"),
+    (change(0.44, 0.13, -0.4, -0.2), "Distillation did harm: "),
+    # An interval that only touches zero is not clear.
+    (change(0.13, 0.20, 0.0, 0.2), "Distillation made no clear diff"),
+  ],
 )
 def test_the_interval_decides(biased, start):
   assert said(biased).startswith(start)
@@ -35,9 +35,9 @@ def test_the_interval_decides(biased, start):
 
 def test_the_whole_sentence():
   assert said(change(0.13, 0.44, 0.2, 0.4)) == (
-      "Distillation worked: on “suggests wrong” inputs the model gets 44 %"
-      " right without thinking, up from 13 %, with 9 tokens an answer instead"
-      " of the 120 of a System 2 vote."
+    "Distillation worked: on “suggests wrong” inputs the model gets 44 %"
+    " right without thinking, up from 13 %, with 9 tokens an answer instead"
+    " of the 120 of a System 2 vote."
   )
 
 

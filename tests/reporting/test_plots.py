@@ -14,14 +14,14 @@ def axes_of(draw):
 
 
 VOTES = [
-    {"winner": winner, "margin": margin, "agreement": 1.0}
-    for winner, margin in (
-        ("right", 1.0),
-        ("right", 0.6),
-        ("wrong", 0.6),
-        ("wrong", 0.2),
-        (None, 0.0),
-    )
+  {"winner": winner, "margin": margin, "agreement": 1.0}
+  for winner, margin in (
+    ("right", 1.0),
+    ("right", 0.6),
+    ("wrong", 0.6),
+    ("wrong", 0.2),
+    (None, 0.0),
+  )
 ]
 
 
@@ -31,23 +31,23 @@ def is_right(record):
 
 def heights(axes):
   return {
-      bars.get_label(): [(bar.get_height(), bar.get_y()) for bar in bars]
-      for bars in axes.containers
+    bars.get_label(): [(bar.get_height(), bar.get_y()) for bar in bars]
+    for bars in axes.containers
   }
 
 
 def test_bars_are_counts_of_right_and_wrong_on_top_of_each_other():
   axes = axes_of(plots.margins(VOTES, 0.4, is_right))
   assert heights(axes) == {
-      "right": [(0, 0), (1, 0), (1, 0)],
-      "wrong": [(1, 0), (1, 1), (0, 1)],
+    "right": [(0, 0), (1, 0), (1, 0)],
+    "wrong": [(1, 0), (1, 1), (0, 1)],
   }
   assert list(heights(axes_of(plots.margins(VOTES, 0.4, None)))) == ["inputs"]
 
 
 @pytest.mark.parametrize(
-    "min_margin, between",
-    [(0.0, (0, 0.2)), (0.4, (0.2, 0.6)), (0.6, (0.2, 0.6)), (0.9, (0.6, 1.0))],
+  "min_margin, between",
+  [(0.0, (0, 0.2)), (0.4, (0.2, 0.6)), (0.6, (0.2, 0.6)), (0.9, (0.6, 1.0))],
 )
 def test_the_border_parts_kept_from_rejected_bars(min_margin, between):
   (line,) = axes_of(plots.margins(VOTES, min_margin, is_right)).lines
@@ -70,9 +70,9 @@ def test_the_curve_without_labels_shows_the_margin():
 
 def test_training_curve_leaves_out_what_a_line_lacks():
   lines = [
-      {"step": 0, "valid_loss": 2.0},
-      {"step": 1, "loss": 1.9},
-      {"step": 2, "loss": 1.5, "valid_loss": 1.6},
+    {"step": 0, "valid_loss": 2.0},
+    {"step": 1, "loss": 1.9},
+    {"step": 2, "loss": 1.5, "valid_loss": 1.6},
   ]
   training, valid = axes_of(plots.training(lines)).lines
   assert list(training.get_xdata()) == [1, 2]

@@ -60,16 +60,16 @@ def page(reported) -> Page:
 def test_is_well_formed_and_says_all(page):
   assert page.open == []
   for heading in (
-      "Distillation worked",
-      "Held-out inputs",
-      "What was believed",
-      "What was learnt",
-      "The same question, before and after",
-      "Some of the thinking",
-      "s2d pipeline --config=CONFIG --workdir=fake",
-      "kept 103 of 200 train inputs (52 %)",
-      '"min_margin": 0.4',
-      "jax",
+    "Distillation worked",
+    "Held-out inputs",
+    "What was believed",
+    "What was learnt",
+    "The same question, before and after",
+    "Some of the thinking",
+    "s2d pipeline --config=CONFIG --workdir=fake",
+    "kept 103 of 200 train inputs (52 %)",
+    '"min_margin": 0.4',
+    "jax",
   ):
     assert heading in page.text, heading
   stages = [row[0] for row in page.tables[None]]
@@ -87,9 +87,9 @@ def test_needs_nothing_but_itself(reported, page):
   (style,) = re.findall(r"<style>(.*?)</style>", text_of(reported), re.DOTALL)
   assert "url(" not in style and "@import" not in style
   policies = [
-      attributes["content"]
-      for tag, attributes in page.tags
-      if attributes.get("http-equiv") == "Content-Security-Policy"
+    attributes["content"]
+    for tag, attributes in page.tags
+    if attributes.get("http-equiv") == "Content-Security-Policy"
   ]
   assert policies and policies[0].startswith("default-src 'none'")
 
@@ -112,9 +112,9 @@ def test_a_picture_for_light_and_one_for_dark(reported, page):
 def test_what_a_model_says_is_only_text(workdir, text):
   """Everywhere that text of a model, a data set or a config can come from."""
   nasty = {
-      "examples/test.jsonl": ("inputs", {"question": text}),
-      "distill/train.jsonl": ("target", text),
-      "distill/rejected.jsonl": ("votes", {text: 2}),
+    "examples/test.jsonl": ("inputs", {"question": text}),
+    "distill/train.jsonl": ("target", text),
+    "distill/rejected.jsonl": ("votes", {text: 2}),
   }
   for name, (field, value) in nasty.items():
     rows = [row | {field: value} for row in records.read(workdir / name)]
@@ -147,10 +147,10 @@ def test_the_table_holds_the_figures_of_results_json(reported, page):
   rows = json.loads((reported / "report" / "results.json").read_text())
   head, *body = page.tables["results"]
   ways = {
-      "System 1": ("base", "system1"),
-      "System 2, one pass": ("base", "s2a"),
-      "System 2, vote": ("base", "s2a_vote"),
-      "Distilled": ("distilled", "system1"),
+    "System 1": ("base", "system1"),
+    "System 2, one pass": ("base", "s2a"),
+    "System 2, vote": ("base", "s2a_vote"),
+    "Distilled": ("distilled", "system1"),
   }
   splits = ["plain", "suggests_wrong", "suggests_right", "denies_right"]
   assert [name.replace(" ", "_") for name in head[1:5]] == splits
@@ -161,10 +161,10 @@ def test_the_table_holds_the_figures_of_results_json(reported, page):
     tokens = []
     for shown, (metric, split) in zip(line[1:6], wanted, strict=True):
       (row,) = [
-          row
-          for row in rows
-          if (row["model"], row["method"]) == ways[line[0]]
-          and (row["metric"], row["split"]) == (metric, split)
+        row
+        for row in rows
+        if (row["model"], row["method"]) == ways[line[0]]
+        and (row["metric"], row["split"]) == (metric, split)
       ]
       low, high = 100 * row["ci_low"], 100 * row["ci_high"]
       assert shown == f"{100 * row['value']:.1f} {low:.0f}–{high:.0f}"
@@ -176,43 +176,41 @@ def test_results_json_are_rows_of_the_agreed_form(reported):
   rows = json.loads((reported / "report" / "results.json").read_text())
   for row in rows:
     assert list(row) == [
-        "task",
-        "split",
-        "model",
-        "method",
-        "metric",
-        "value",
-        "ci_low",
-        "ci_high",
-        "n",
-        "tokens_per_example",
+      "task",
+      "split",
+      "model",
+      "method",
+      "metric",
+      "value",
+      "ci_low",
+      "ci_high",
+      "n",
+      "tokens_per_example",
     ]
     assert 0 <= row["ci_low"] <= row["value"] <= row["ci_high"] <= 1
     assert (row["task"], row["n"]) == ("sycophancy", 48)
-  names = [
-      (r["model"], r["method"], r["split"], r["metric"]) for r in rows
-  ]
+  names = [(r["model"], r["method"], r["split"], r["metric"]) for r in rows]
   assert len(set(names)) == len(names) == 4 * (1 + 3 * 3)
 
 
 def test_the_counts_of_what_was_kept(reported, page):
   kept = [
-      row["variant"]
-      for split in ("train", "valid")
-      for row in records.read(reported / "distill" / f"{split}.jsonl")
+    row["variant"]
+    for split in ("train", "valid")
+    for row in records.read(reported / "distill" / f"{split}.jsonl")
   ]
   rejected = [
-      (row["variant"], row["reason"])
-      for row in records.read(reported / "distill" / "rejected.jsonl")
+    (row["variant"], row["reason"])
+    for row in records.read(reported / "distill" / "rejected.jsonl")
   ]
   _, *body, total = page.tables["curation"]
   reasons = ("unparsable", "tie", "margin", "disagrees")
   for line in body:
     variant = line[0].replace(" ", "_")
     assert line[1:7] == [
-        "60",
-        str(kept.count(variant)),
-        *(str(rejected.count((variant, reason))) for reason in reasons),
+      "60",
+      str(kept.count(variant)),
+      *(str(rejected.count((variant, reason))) for reason in reasons),
     ]
   assert total[:3] == ["all", "240", str(len(kept))]
 
@@ -221,25 +219,25 @@ def test_markdown_has_the_same_table(reported, page):
   lines = (reported / "report" / "results.md").read_text().splitlines()
   body = [line for line in lines if line.startswith("| ")][2:]
   shown = [
-      [cell.strip().replace("[", "").replace("]", "") for cell in row]
-      for row in (line.strip("|").split("|") for line in body)
+    [cell.strip().replace("[", "").replace("]", "") for cell in row]
+    for row in (line.strip("|").split("|") for line in body)
   ]
   assert shown == page.tables["results"][1:]
 
 
 @pytest.mark.parametrize(
-    "missing, gone",
-    [
-        (["metrics"], "What was learnt"),
-        (["samples"], "step by step"),
-        (["distill"], "What was believed"),
-        (["eval/distilled.jsonl"], "before and after"),
-        (["eval"], "Held-out inputs"),
-        (["examples"], "right, kept"),
-        (["config.json"], "every setting"),
-        (["done"], "outcome"),
-        (["eval", "distill", "metrics", "samples", "done"], "Held-out"),
-    ],
+  "missing, gone",
+  [
+    (["metrics"], "What was learnt"),
+    (["samples"], "step by step"),
+    (["distill"], "What was believed"),
+    (["eval/distilled.jsonl"], "before and after"),
+    (["eval"], "Held-out inputs"),
+    (["examples"], "right, kept"),
+    (["config.json"], "every setting"),
+    (["done"], "outcome"),
+    (["eval", "distill", "metrics", "samples", "done"], "Held-out"),
+  ],
 )
 def test_what_is_missing_is_left_out(workdir, reported, missing, gone):
   assert gone in Page(text_of(reported)).text
@@ -268,8 +266,8 @@ def test_says_so_when_it_did_not_work(tmp_path):
   harmed = dict.fromkeys(FakeRun().distilled, 0.0)
   workdir = FakeRun(distilled=harmed).write(tmp_path)
   base = [
-      row | {"metrics": row["metrics"] | {"accuracy": 1.0}}
-      for row in records.read(workdir / "eval" / "base.jsonl")
+    row | {"metrics": row["metrics"] | {"accuracy": 1.0}}
+    for row in records.read(workdir / "eval" / "base.jsonl")
   ]
   records.write(workdir / "eval" / "base.jsonl", base)
   report.build(workdir)
@@ -278,8 +276,8 @@ def test_says_so_when_it_did_not_work(tmp_path):
 
 def test_a_task_without_those_forms(workdir):
   for path in [
-      *(workdir / "eval").iterdir(),
-      *(workdir / "distill").iterdir(),
+    *(workdir / "eval").iterdir(),
+    *(workdir / "distill").iterdir(),
   ]:
     rows = [r for r in records.read(path) if r["variant"] == "plain"]
     records.write(path, [row | {"variant": "only"} for row in rows])

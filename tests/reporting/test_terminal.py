@@ -19,7 +19,7 @@ def printed(workdir) -> str:
 def test_prints_the_figures_of_results_json(reported):
   text = printed(reported)
   lines = {
-      line.split("  ")[0].strip(): line for line in text.splitlines() if line
+    line.split("  ")[0].strip(): line for line in text.splitlines() if line
   }
   rows = json.loads((reported / "report" / "results.json").read_text())
   for row in rows:
@@ -28,10 +28,10 @@ def test_prints_the_figures_of_results_json(reported):
       shown = f"{100 * row['value']:.1f} [{low:.0f}–{high:.0f}]"
       assert shown in lines["Distilled"]
   assert list(lines)[-4:] == [
-      "System 1",
-      "System 2, one pass",
-      "System 2, vote",
-      "Distilled",
+    "System 1",
+    "System 2, one pass",
+    "System 2, vote",
+    "Distilled",
   ]
 
 

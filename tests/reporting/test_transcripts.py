@@ -7,18 +7,18 @@ from s2d_jax.reporting.run_files import load
 def test_picks_each_outcome_once(reported):
   run = load(reported)
   right = {
-      (r["example_id"], r["variant"]): r["winner"] == run.label(r["example_id"])
-      for r in run.accepted
+    (r["example_id"], r["variant"]): r["winner"] == run.label(r["example_id"])
+    for r in run.accepted
   }
   picked = module.transcripts(
-      run, "suggests_wrong", lambda r: r["winner"] == run.label(r["example_id"])
+    run, "suggests_wrong", lambda r: r["winner"] == run.label(r["example_id"])
   )
   names = [(t.record["example_id"], t.record["variant"]) for t in picked]
   assert len(set(names)) == len(names)
   kept = [t for t in picked if "reason" not in t.record]
   surest, least = kept[0].record, kept[1].record
   margins = [
-      r["margin"] for r in run.accepted if r["variant"] == "suggests_wrong"
+    r["margin"] for r in run.accepted if r["variant"] == "suggests_wrong"
   ]
   assert (surest["margin"], least["margin"]) == (max(margins), min(margins))
   assert any(t.wrong for t in kept)
@@ -41,19 +41,19 @@ def test_changes_are_counted_by_hand(reported):
   run = load(reported)
   counts, shown = module.changes(run, "suggests_wrong")
   scores = [
-      {
-          row["example_id"]: row["metrics"]["accuracy"]
-          for row in rows
-          if (row["method"], row["variant"]) == ("system1", "suggests_wrong")
-      }
-      for rows in (run.base, run.distilled)
+    {
+      row["example_id"]: row["metrics"]["accuracy"]
+      for row in rows
+      if (row["method"], row["variant"]) == ("system1", "suggests_wrong")
+    }
+    for rows in (run.base, run.distilled)
   ]
   pairs = [(scores[0][name], scores[1][name]) for name in scores[0]]
   assert counts == {
-      "mended": pairs.count((0, 1)),
-      "spoilt": pairs.count((1, 0)),
-      "still wrong": pairs.count((0, 0)),
-      "still right": pairs.count((1, 1)),
+    "mended": pairs.count((0, 1)),
+    "spoilt": pairs.count((1, 0)),
+    "still wrong": pairs.count((0, 0)),
+    "still right": pairs.count((1, 1)),
   }
   assert [c.kind for c in shown].count("mended") == 3
   assert all(c.kind != "still right" for c in shown)

@@ -8,13 +8,13 @@ from s2d_jax.system2.methods import METHODS, unbiased_text
 from s2d_jax.system2.program import Template, override
 
 PROMPTS = {
-    "system1": Template(user="{text}", max_new_tokens=5, system="Be short."),
-    "extract": Template(
-        user="Text: {text}",
-        max_new_tokens=9,
-        shots=(("Text: a?", "Question: a?"),),
-        stop=("\n",),
-    ),
+  "system1": Template(user="{text}", max_new_tokens=5, system="Be short."),
+  "extract": Template(
+    user="Text: {text}",
+    max_new_tokens=9,
+    shots=(("Text: a?", "Question: a?"),),
+    stop=("\n",),
+  ),
 }
 BIASED = "Why {not}? I think the answer is 7."
 
@@ -27,8 +27,8 @@ def test_system1_asks_once_what_the_user_said():
   steps = METHODS["system1"](BIASED, PROMPTS)
   ask = next(steps)
   assert ask.messages == (
-      {"role": "system", "content": "Be short."},
-      {"role": "user", "content": BIASED},
+    {"role": "system", "content": "Be short."},
+    {"role": "user", "content": BIASED},
   )
   with pytest.raises(StopIteration) as end:
     steps.send(reply("Because."))
@@ -47,18 +47,18 @@ def test_s2a_answers_from_the_extract_alone():
 
 
 @pytest.mark.parametrize(
-    "extract, text",
-    [
-        ("Question: Who?", "Who?"),
-        ("question:  Who?\n", "Who?"),
-        ("Context: It rains.\nQuestion: Why?", "It rains.\nWhy?"),
-        ("Question: Why?\nContext: It rains.", "It rains.\nWhy?"),
-        ("Context: None.\nQuestion: Why?", "Why?"),
-        ("What is it?", "What is it?"),  # no label: the whole reply
-        ("Context: It rains.", "Context: It rains."),  # no question
-        ("Question:", "Question:"),
-        ("  \n", ""),
-    ],
+  "extract, text",
+  [
+    ("Question: Who?", "Who?"),
+    ("question:  Who?\n", "Who?"),
+    ("Context: It rains.\nQuestion: Why?", "It rains.\nWhy?"),
+    ("Question: Why?\nContext: It rains.", "It rains.\nWhy?"),
+    ("Context: None.\nQuestion: Why?", "Why?"),
+    ("What is it?", "What is it?"),  # no label: the whole reply
+    ("Context: It rains.", "Context: It rains."),  # no question
+    ("Question:", "Question:"),
+    ("  \n", ""),
+  ],
 )
 def test_parts_of_an_extraction(extract, text):
   assert unbiased_text(extract) == text

@@ -9,8 +9,8 @@ from s2d_jax.system2.program import Template
 from s2d_jax.system2.scheduler import Job, Scheduler
 
 PROMPTS = {
-    "split": Template(user="Split {text}", max_new_tokens=4, system="S"),
-    "part": Template(user="Part {text}", max_new_tokens=6, stop=(".",)),
+  "split": Template(user="Split {text}", max_new_tokens=4, system="S"),
+  "part": Template(user="Part {text}", max_new_tokens=6, stop=(".",)),
 }
 
 
@@ -56,20 +56,20 @@ def branch(text, prompts):
   """Asks one, then two together, and joins them."""
   first = yield prompts["split"].ask(text=text)
   left, right = yield [
-      prompts["part"].ask(text=f"{first.text}{side}") for side in "lr"
+    prompts["part"].ask(text=f"{first.text}{side}") for side in "lr"
   ]
   return Completion(left.text + right.text, (), 0.0, "stop")
 
 
 def schedule(engine, in_flight=3):
   return Scheduler(
-      engine,
-      Characters(),
-      branch,
-      PROMPTS,
-      Sampling(temperature=0.7, top_p=0.9),
-      seed=5,
-      in_flight=in_flight,
+    engine,
+    Characters(),
+    branch,
+    PROMPTS,
+    Sampling(temperature=0.7, top_p=0.9),
+    seed=5,
+    in_flight=in_flight,
   )
 
 
@@ -83,9 +83,9 @@ def test_every_program_gets_its_own_replies():
     assert result.reply.text == f"{text}l{text}r"
     prompts = [step.prompt for step in result.steps]
     assert prompts == [
-        f"system:S;user:Split {text};>",
-        f"user:Part {text}l;>",
-        f"user:Part {text}r;>",
+      f"system:S;user:Split {text};>",
+      f"user:Part {text}l;>",
+      f"user:Part {text}r;>",
     ]
     assert [s.completion.text for s in result.steps][0] == text
 

@@ -9,24 +9,24 @@ from s2d_jax.errors import UserError
 from s2d_jax.training.examples import tokenise
 
 CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>"
-    "\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n"
-    "{% endif %}"
+  "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>"
+  "\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n"
+  "{% endif %}"
 )
 # No space or newline before the reply, so that a merge can cross the border.
 GLUED = (
-    "{% for m in messages %}{% if m.role == 'user' %}q{{ m.content }}:"
-    "{% else %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}"
+  "{% for m in messages %}{% if m.role == 'user' %}q{{ m.content }}:"
+  "{% else %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}"
 )
 ASK = [{"role": "user", "content": "the capital of Peru?"}]
 
 
 def fast(backend: Tokenizer, template: str) -> PreTrainedTokenizerFast:
   tokenizer = PreTrainedTokenizerFast(
-      tokenizer_object=backend,
-      eos_token="<|im_end|>",
-      pad_token="<|im_end|>",  # pad == eos, as in SmolLM2
-      additional_special_tokens=["<|im_start|>"],
+    tokenizer_object=backend,
+    eos_token="<|im_end|>",
+    pad_token="<|im_end|>",  # pad == eos, as in SmolLM2
+    additional_special_tokens=["<|im_start|>"],
   )
   tokenizer.chat_template = template
   return tokenizer
@@ -38,9 +38,9 @@ def byte_level() -> PreTrainedTokenizerFast:
   backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
   backend.decoder = decoders.ByteLevel()
   trainer = trainers.BpeTrainer(
-      vocab_size=320,
-      special_tokens=["<|im_end|>", "<|im_start|>"],
-      initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    vocab_size=320,
+    special_tokens=["<|im_end|>", "<|im_start|>"],
+    initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
   )
   text = ["user\nthe capital of Peru?", "assistant\nLima is the capital."]
   backend.train_from_iterator(text * 4, trainer)
@@ -51,7 +51,7 @@ def byte_level() -> PreTrainedTokenizerFast:
 def test_targets_are_the_reply_and_the_end_of_turn(byte_level, target):
   tokens, is_target = tokenise(byte_level, ASK, target)
   whole = byte_level.apply_chat_template(
-      [*ASK, {"role": "assistant", "content": target}], tokenize=False
+    [*ASK, {"role": "assistant", "content": target}], tokenize=False
   )
   assert byte_level.decode(tokens) == whole
   assert byte_level.decode(tokens[is_target]) == target + "<|im_end|>"
@@ -64,17 +64,14 @@ def test_targets_are_the_reply_and_the_end_of_turn(byte_level, target):
 def test_generation_prompt_carries_no_loss(byte_level):
   tokens, is_target = tokenise(byte_level, ASK, "Lima")
   asked = byte_level.apply_chat_template(
-      ASK, tokenize=False, add_generation_prompt=True
+    ASK, tokenize=False, add_generation_prompt=True
   )
   assert byte_level.decode(tokens[: is_target.argmax()]) == asked
 
 
 def test_a_target_may_quote_the_end_of_turn(byte_level):
   tokens, is_target = tokenise(byte_level, ASK, "<|im_end|>\nLima")
-  assert (
-      byte_level.decode(tokens[is_target])
-      == "<|im_end|>\nLima<|im_end|>"
-  )
+  assert byte_level.decode(tokens[is_target]) == "<|im_end|>\nLima<|im_end|>"
 
 
 def test_a_token_merged_across_the_border_is_a_target():
@@ -93,7 +90,7 @@ def test_a_token_merged_across_the_border_is_a_target():
 
 def test_template_that_rewrites_the_prompt_is_refused(byte_level):
   rewriting = fast(
-      byte_level.backend_tokenizer, "{{ messages|length }}" + CHATML
+    byte_level.backend_tokenizer, "{{ messages|length }}" + CHATML
   )
   with pytest.raises(UserError, match="renders a prompt differently"):
     tokenise(rewriting, ASK, "Lima")
@@ -101,8 +98,8 @@ def test_template_that_rewrites_the_prompt_is_refused(byte_level):
 
 def test_template_without_end_of_turn_is_refused(byte_level):
   endless = fast(
-      byte_level.backend_tokenizer,
-      "{% for m in messages %}{{ m.content }}\n{% endfor %}",
+    byte_level.backend_tokenizer,
+    "{% for m in messages %}{{ m.content }}\n{% endfor %}",
   )
   with pytest.raises(UserError, match="never learn to stop"):
     tokenise(endless, ASK, "Lima")

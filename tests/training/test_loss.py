@@ -13,17 +13,17 @@ from s2d_jax.training.loss import mean_loss_and_grads, target_loss
 from s2d_jax.training.packing import Rows, pack
 
 CONFIG = ModelConfig(
-    vocab_size=61,
-    embed_dim=16,
-    num_layers=2,
-    num_heads=4,
-    num_kv_heads=2,
-    head_dim=4,
-    mlp_dim=32,
-    max_context=64,
-    rope_theta=1e4,
-    rms_eps=1e-5,
-    tie_embeddings=True,
+  vocab_size=61,
+  embed_dim=16,
+  num_layers=2,
+  num_heads=4,
+  num_kv_heads=2,
+  head_dim=4,
+  mlp_dim=32,
+  max_context=64,
+  rope_theta=1e4,
+  rms_eps=1e-5,
+  tie_embeddings=True,
 )
 MODEL = Llama(CONFIG)
 
@@ -40,10 +40,10 @@ def params():
 def examples():
   rng = np.random.default_rng(0)
   return {
-      str(i): Tokenised(
-          rng.integers(0, 61, n).astype(np.int32), np.arange(n) >= n - 1 - i % 5
-      )
-      for i, n in enumerate([9, 5, 8, 7, 11, 6])
+    str(i): Tokenised(
+      rng.integers(0, 61, n).astype(np.int32), np.arange(n) >= n - 1 - i % 5
+    )
+    for i, n in enumerate([9, 5, 8, 7, 11, 6])
   }
 
 
@@ -59,8 +59,8 @@ def numpy_loss(params, example: Tokenised) -> float:
   logits = np.asarray(all_logits(params, tokens)[0], np.float64)
   log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
   return -sum(
-      log_probs[i - 1, example.tokens[i]]
-      for i in np.flatnonzero(example.is_target)
+    log_probs[i - 1, example.tokens[i]]
+    for i in np.flatnonzero(example.is_target)
   )
 
 
@@ -87,7 +87,7 @@ def test_packed_loss_of_each_example_is_its_loss_alone(params, examples):
       tokens = rows.tokens[row, rows.segments[row] == segment]
       wanted = numpy_loss(params, by_tokens[tuple(tokens)])
       np.testing.assert_allclose(
-          packed_loss(params, only(rows, row, segment)), wanted, rtol=1e-5
+        packed_loss(params, only(rows, row, segment)), wanted, rtol=1e-5
       )
       seen += 1
   assert seen == len(examples)
@@ -100,9 +100,7 @@ def test_an_example_does_not_see_its_neighbours(params, examples):
   changed = np.where(rows.segments == 1, (rows.tokens + 1) % 61, rows.tokens)
   for segment, same in ((1, False), (2, True)):
     before = packed_loss(params, only(rows, 0, segment))
-    after = packed_loss(
-        params, only(rows._replace(tokens=changed), 0, segment)
-    )
+    after = packed_loss(params, only(rows._replace(tokens=changed), 0, segment))
     assert (float(before) == float(after)) is same
 
 
@@ -110,14 +108,16 @@ def test_gradient_is_that_of_the_full_logits(params, examples):
   rows = pack(examples, 24)
   is_target = np.zeros(rows.tokens.shape, bool)
   for row, index, weight in zip(
-      range(len(rows.tokens)), rows.target_index, rows.target_weight,
-      strict=True,
+    range(len(rows.tokens)),
+    rows.target_index,
+    rows.target_weight,
+    strict=True,
   ):
     is_target[row, index[weight > 0] + 1] = True
 
   def full(params):
     hidden, _ = MODEL.apply(
-        {"params": params}, rows.tokens, rows.positions, rows.segments
+      {"params": params}, rows.tokens, rows.positions, rows.segments
     )
     logits = MODEL.apply({"params": params}, hidden, method=Llama.logits)
     log_probs = jax.nn.log_softmax(logits[:, :-1])
@@ -147,8 +147,8 @@ def test_micro_batches_add_up_to_the_batch(params, examples):
   results = []
   for parts in (1, 4):
     split = jax.tree.map(
-        lambda x, parts=parts: jnp.asarray(x.reshape(parts, -1, x.shape[-1])),
-        batch,
+      lambda x, parts=parts: jnp.asarray(x.reshape(parts, -1, x.shape[-1])),
+      batch,
     )
     compute = jax.jit(mean_loss_and_grads, static_argnums=0)
     results.append(compute(MODEL, params, split))
@@ -156,8 +156,11 @@ def test_micro_batches_add_up_to_the_batch(params, examples):
   np.testing.assert_allclose(loss, split_loss, rtol=1e-6)
   for a, b in zip(*map(jax.tree.leaves, (grads, split_grads)), strict=True):
     np.testing.assert_allclose(a, b, atol=1e-6 * max(1, np.abs(a).max()))
-  halves = [packed_loss(params, batch.take(np.arange(i, i + 2), 2))
-            / counts[i : i + 2].sum() for i in (0, 2, 4)]
+  halves = [
+    packed_loss(params, batch.take(np.arange(i, i + 2), 2))
+    / counts[i : i + 2].sum()
+    for i in (0, 2, 4)
+  ]
   assert abs(np.mean(halves) - loss) > 1e-3
 
 
@@ -165,7 +168,7 @@ def test_empty_rows_add_nothing(params, examples):
   rows = pack(examples, 24)
   padded = rows.take(np.arange(len(rows.tokens)), len(rows.tokens) + 3)
   np.testing.assert_allclose(
-      packed_loss(params, padded),
-      packed_loss(params, rows),
-      rtol=1e-6,
+    packed_loss(params, padded),
+    packed_loss(params, rows),
+    rtol=1e-6,
   )

@@ -11,26 +11,28 @@ from s2d_jax.errors import UserError
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import abstract_params
 from s2d_jax.training.optimizer import (
-    decayed,
-    learning_rate,
-    make_optimizer,
+  decayed,
+  learning_rate,
+  make_optimizer,
 )
 
-CONFIG = ml_collections.ConfigDict({
+CONFIG = ml_collections.ConfigDict(
+  {
     "learning_rate": 1e-2,
     "warmup_steps": 4,
     "weight_decay": 0.3,
     "clip_norm": 0.5,
     "b1": 0.9,
     "b2": 0.95,
-})
+  }
+)
 
 
 def test_schedule_values():
   schedule = learning_rate(CONFIG, 14)
   rates = [float(schedule(step)) for step in range(14)]
   np.testing.assert_allclose(
-      rates[:4], [0.0025, 0.005, 0.0075, 0.01], rtol=1e-6
+    rates[:4], [0.0025, 0.005, 0.0075, 0.01], rtol=1e-6
   )
   np.testing.assert_allclose(rates[8], 0.0055, rtol=1e-6)  # half way down
   np.testing.assert_allclose(rates[13], 0.001, rtol=1e-6)
@@ -79,7 +81,7 @@ def test_update_is_adamw(size):
   state = optimizer.init(got)
   for _ in range(3):
     updates, state = optimizer.update(
-        jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), grads), state, got
+      jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), grads), state, got
     )
     got = optax.apply_updates(got, updates)
   wanted = numpy_adamw(params, grads, 3, {"kernel": 1, "scale": 0, "bias": 0})
@@ -89,7 +91,7 @@ def test_update_is_adamw(size):
 
 def test_what_decays():
   config = ModelConfig(
-      8, 8, 2, 2, 1, 4, 8, 8, 1e4, 1e-5, False, attention_bias=True
+    8, 8, 2, 2, 1, 4, 8, 8, 1e4, 1e-5, False, attention_bias=True
   )
   mask = decayed(abstract_params(config))
   paths = jax.tree_util.tree_flatten_with_path(mask)[0]
@@ -98,8 +100,8 @@ def test_what_decays():
     name = next(k.key for k in reversed(path) if hasattr(k, "key"))
     names.setdefault(name, set()).add(value)
   assert names == {
-      "embedding": {True},
-      "kernel": {True},
-      "scale": {False},
-      "bias": {False},
+    "embedding": {True},
+    "kernel": {True},
+    "scale": {False},
+    "bias": {False},
   }

@@ -34,8 +34,9 @@ def test_every_example_lies_whole_in_one_row_and_once():
       after = rows.target_index[row, of_segment] + 1
       assert rows.tokens[row, after].tolist() == targets.tolist()
       found.append((rows.tokens[row, places].tolist(), targets.tolist()))
-  wanted = [(e.tokens.tolist(), e.tokens[e.is_target].tolist())
-            for e in made.values()]
+  wanted = [
+    (e.tokens.tolist(), e.tokens[e.is_target].tolist()) for e in made.values()
+  ]
   assert sorted(found) == sorted(wanted)
   assert set(np.unique(rows.target_weight)) <= {0.0, 1.0}
 

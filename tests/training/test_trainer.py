@@ -25,19 +25,20 @@ from s2d_jax.training.loss import target_loss
 from s2d_jax.training.packing import pack
 
 MODEL = ModelConfig(
-    vocab_size=64,
-    embed_dim=16,
-    num_layers=2,
-    num_heads=4,
-    num_kv_heads=2,
-    head_dim=4,
-    mlp_dim=32,
-    max_context=32,
-    rope_theta=1e4,
-    rms_eps=1e-5,
-    tie_embeddings=True,
+  vocab_size=64,
+  embed_dim=16,
+  num_layers=2,
+  num_heads=4,
+  num_kv_heads=2,
+  head_dim=4,
+  mlp_dim=32,
+  max_context=32,
+  rope_theta=1e4,
+  rms_eps=1e-5,
+  tie_embeddings=True,
 )
-CONFIG = ml_collections.ConfigDict({
+CONFIG = ml_collections.ConfigDict(
+  {
     "learning_rate": 1e-2,
     "warmup_steps": 2,
     "epochs": 2,
@@ -52,13 +53,14 @@ CONFIG = ml_collections.ConfigDict({
     "dtype": "float32",
     "eval_every": 2,
     "keep": 1,
-})
+  }
+)
 
 
 def params():
   tokens = np.zeros((1, 1), np.int32)
   init = jax.jit(
-      lambda key: Llama(MODEL).init(key, tokens, method=Llama.init_all)
+    lambda key: Llama(MODEL).init(key, tokens, method=Llama.init_all)
   )
   return nn.unbox(init(jax.random.key(0)))["params"]
 
@@ -78,7 +80,7 @@ TRAIN, VALID = rows(17, 0), rows(5, 1)
 def run(workdir, mesh=None, train=TRAIN, **changes) -> trainer.Summary:
   config = ml_collections.ConfigDict(CONFIG.to_dict() | changes)
   return trainer.finetune(
-      config, MODEL, params(), train, VALID, workdir, mesh or make_mesh(), 3
+    config, MODEL, params(), train, VALID, workdir, mesh or make_mesh(), 3
   )
 
 
@@ -96,8 +98,8 @@ def whole(tmp_path_factory):
 
 def start_process(workdir, *arguments, **environment) -> subprocess.Popen:
   return subprocess.Popen(
-      [sys.executable, __file__, str(workdir), *arguments],
-      env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | environment,
+    [sys.executable, __file__, str(workdir), *arguments],
+    env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | environment,
   )
 
 
@@ -106,7 +108,7 @@ def test_every_row_is_trained_on_in_every_epoch(whole):
   assert len(TRAIN.tokens) % 4  # the last batch is not full
   assert summary.total_steps == -(-2 * len(TRAIN.tokens) // 4)
   assert [line["step"] for line in curve] == list(
-      range(summary.total_steps + 1)
+    range(summary.total_steps + 1)
   )
   learned = sum(line["target_tokens"] for line in curve)
   assert learned == 2 * TRAIN.target_weight.sum()
@@ -136,9 +138,9 @@ def test_best_checkpoint_has_the_lowest_validation_loss(tmp_path):
   # So fast that it soon gets worse on rows that it does not train on.
   summary = run(tmp_path, learning_rate=0.05, epochs=6)
   losses = {
-      line["step"]: line["valid_loss"]
-      for line in lines(tmp_path)
-      if "valid_loss" in line and line["step"]
+    line["step"]: line["valid_loss"]
+    for line in lines(tmp_path)
+    if "valid_loss" in line and line["step"]
   }
   best = min(losses, key=losses.get)
   assert best != summary.total_steps
@@ -147,7 +149,7 @@ def test_best_checkpoint_has_the_lowest_validation_loss(tmp_path):
   kept = {int(path.name) for path in (tmp_path / "checkpoints").iterdir()}
   assert kept == {best, summary.total_steps}
   restored = train_state.restore_params(
-      tmp_path / "checkpoints", MODEL, make_mesh()
+    tmp_path / "checkpoints", MODEL, make_mesh()
   )
   loss = float(target_loss(Llama(MODEL), restored, VALID))
   mean = loss / VALID.target_weight.sum()
@@ -195,7 +197,7 @@ def test_eight_devices_give_the_same_losses(whole, tmp_path):
   for one, eight in zip(curve, lines(tmp_path), strict=True):
     for name, value in one.items():
       np.testing.assert_allclose(
-          value, eight[name], atol=1e-5, err_msg=f"{one['step']} {name}"
+        value, eight[name], atol=1e-5, err_msg=f"{one['step']} {name}"
       )
 
 
@@ -203,9 +205,9 @@ def test_compiles_each_step_once(tmp_path, caplog):
   with jax.log_compiles(), caplog.at_level(logging.WARNING):
     run(tmp_path, accumulate=2, dtype="bfloat16")
   compiled = [
-      record.message
-      for record in caplog.records
-      if record.message.startswith("Compiling jit(")
+    record.message
+    for record in caplog.records
+    if record.message.startswith("Compiling jit(")
   ]
   for name in ("train_step", "add_loss"):
     assert sum(f"jit({name})" in message for message in compiled) == 1
