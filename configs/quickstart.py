@@ -9,7 +9,7 @@ def get_config():
   with config.unlocked():
     config.task.kinds = ("capital", "continent")
     config.task.min_population = 2_000_000
-    config.task.train = 36  # countries
+    config.task.train = 32  # countries
     config.task.valid = 4  # countries
     config.task.test = 24  # countries
   config.sampling.n = 5

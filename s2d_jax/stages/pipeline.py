@@ -29,7 +29,8 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     evaluate.run_base,
     finetune.run,
     evaluate.run_distilled,
-    report.run,
+    report.build,
+    report.show,
   )
   for stage in stages:
     stage(config, workdir)

@@ -193,7 +193,7 @@ def stage(name: str) -> Callable[[Callable[..., str]], Stage]:
 
   def decorate(function: Callable[..., str]) -> Stage:
     def run(config: ConfigDict, workdir: epath.Path) -> None:
-      mark = epath.Path(workdir) / "done" / f"{name}.json"
+      mark = _mark(workdir, name)
       if mark.exists():
         summary = json.loads(mark.read_text())["summary"]
         print(f"{name}: done already: {summary}", flush=True)
@@ -210,3 +210,12 @@ def stage(name: str) -> Callable[[Callable[..., str]], Stage]:
     return run
 
   return decorate
+
+
+def forget(workdir: epath.Path, name: str) -> None:
+  """Has a stage done again although it is complete."""
+  _mark(workdir, name).unlink(missing_ok=True)
+
+
+def _mark(workdir: epath.Path, name: str) -> epath.Path:
+  return epath.Path(workdir) / "done" / f"{name.replace(' ', '_')}.json"

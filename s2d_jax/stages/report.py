@@ -9,12 +9,23 @@ from s2d_jax.reporting import report, terminal
 from s2d_jax.stages import program, setup
 
 
-def run(config: ConfigDict, workdir: epath.Path) -> None:
-  """Builds the report from the files of the run and prints its table."""
+@program.stage("report")
+def build(config: ConfigDict, workdir: epath.Path) -> str:
+  """Builds the report from the files of the run."""
   task = setup.task_of(config)
-  page = report.build(workdir, task.plain, task.biased)
-  terminal.print_results(workdir, task.biased)
-  print(f"report: {page}", flush=True)
+  return str(report.build(workdir, task.plain, task.biased))
+
+
+def show(config: ConfigDict, workdir: epath.Path) -> None:
+  """Prints the table of results."""
+  terminal.print_results(workdir, setup.task_of(config).biased)
+
+
+def run(config: ConfigDict, workdir: epath.Path) -> None:
+  """Builds the report, anew if it is there already, and prints its table."""
+  program.forget(workdir, "report")
+  build(config, workdir)
+  show(config, workdir)
 
 
 def main() -> None:
