@@ -96,6 +96,11 @@ class Appender:
     if time.monotonic() - self._written > self._interval:
       self._rewrite()
 
+  def flush(self) -> None:
+    """When this returns, every record is where a kill cannot reach it."""
+    if self._file is None:
+      self._rewrite()
+
   def _rewrite(self) -> None:
     write_text(self._path, "".join(self._lines))
     self._written = time.monotonic()

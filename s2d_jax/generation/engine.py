@@ -273,8 +273,8 @@ class Engine:
 
   def _describe(self) -> device.Rows:
     """The running requests as arrays, one entry a row."""
-    idle = Request((), 0, Sampling())
-    rows = [request or idle for request in self._running]
+    some = next(request for request in self._running if request is not None)
+    rows = [request or some for request in self._running]  # idle: not active
     keys = np.array([row.key for row in rows], np.uint64)
     stops = [self._stops.number(row.sampling.stop) for row in rows]
     return device.Rows(

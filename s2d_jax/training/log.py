@@ -69,6 +69,11 @@ class TrainingLog:
     rate = self._tokens / (time.monotonic() - self._began)
     self._progress.advance(1, f"loss {loss:.4f}  {rate:,.0f} tokens/s")
 
+  def flush(self) -> None:
+    """Before a checkpoint: its lines must outlive what it outlives."""
+    if self._file:
+      self._file.flush()
+
   def _append(self, line: records.Record) -> None:
     now = time.monotonic()
     if self._file:

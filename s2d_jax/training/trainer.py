@@ -118,6 +118,7 @@ def finetune(
           valid_loss = validate(state.params)
           log.step_line(*pending, valid_loss)
           pending = None
+          log.flush()
           position = {**data, "start_valid_loss": start_loss}
           train_state.save(manager, state, position, valid_loss)
     best = manager.best_step()
