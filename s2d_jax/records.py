@@ -30,13 +30,13 @@ def read(path: epath.PathLike) -> Iterator[Record]:
   path = epath.Path(path)
   if not path.exists():
     raise UserError(f"{path} does not exist")
-  with path.open("r") as lines:
+  with path.open("rb") as lines:
     for number, line in enumerate(lines, start=1):
       if not line.strip():
         continue
       try:
-        record = json.loads(line)
-      except ValueError as error:
+        record = json.loads(line.decode())
+      except ValueError as error:  # not UTF-8 is one, too
         raise UserError(
           f"{path}, line {number} is not valid JSON ({error}); mend or delete"
           " that line"
@@ -75,10 +75,10 @@ class Appender:
     self._written = time.monotonic()
     self._path.parent.mkdir(parents=True, exist_ok=True)
     if self._path.exists():
-      text = self._path.read_text()
-      whole, newline, half = text.rpartition("\n")
+      # Bytes: a kill may have cut a character in two.
+      whole, newline, half = self._path.read_bytes().rpartition(b"\n")
       if half:
-        write_text(self._path, whole + newline)
+        write_text(self._path, (whole + newline).decode())
       self.recovered = list(read(self._path))
     else:
       self.recovered = []

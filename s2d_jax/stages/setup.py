@@ -15,7 +15,7 @@ from s2d_jax.errors import UserError
 from s2d_jax.generation import chat
 from s2d_jax.generation.engine import Engine
 from s2d_jax.generation.sampling import Sampling
-from s2d_jax.models.llama import Llama
+from s2d_jax.models.llama import REMAT_POLICIES, Llama
 from s2d_jax.parallel import mesh as meshes
 from s2d_jax.system2 import program
 from s2d_jax.system2.methods import METHODS
@@ -38,14 +38,31 @@ def check(config: ConfigDict) -> None:
   prompts_of(config, task_of(config))
   method_of(config)
   sampling_of(config)
-  for name, value in (
-    ("sampling.n", config.sampling.n),
-    ("sampling.batch_rows", config.sampling.batch_rows),
-    ("evaluation.n", config.evaluation.n),
-    ("finetune.epochs", config.finetune.epochs),
+  finetune = config.finetune
+  at_least = {
+    "sampling.n": (config.sampling.n, 1),
+    "sampling.batch_rows": (config.sampling.batch_rows, 1),
+    "evaluation.n": (config.evaluation.n, 1),
+    "curation.min_margin": (config.curation.min_margin, 0),
+    "curation.min_agreement": (config.curation.min_agreement, 0),
+    "finetune.learning_rate": (finetune.learning_rate, 0),
+    "finetune.warmup_steps": (finetune.warmup_steps, 0),
+  }
+  for name in (
+    "epochs", "batch_rows", "row_length", "accumulate", "eval_every", "keep",
+  ):  # fmt: skip
+    at_least[f"finetune.{name}"] = finetune[name], 1
+  for name, (value, least) in at_least.items():
+    if not value >= least:  # not a number is not enough, either
+      raise UserError(f"{name}={value} must be {least} or more")
+  dtypes = ("float32", "bfloat16")
+  for name, value, known in (
+    ("model.dtype", config.model.dtype, dtypes),
+    ("finetune.dtype", finetune.dtype, dtypes),
+    ("finetune.remat", finetune.remat, tuple(REMAT_POLICIES)),
   ):
-    if value < 1:
-      raise UserError(f"{name}={value} must be 1 or more")
+    if value not in known:
+      raise UserError(f"{name}={value!r} must be one of {', '.join(known)}")
 
 
 def task_of(config: ConfigDict) -> Task:

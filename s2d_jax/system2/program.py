@@ -101,5 +101,16 @@ def override(defaults: Prompts, changes: Mapping[str, Mapping]) -> Prompts:
           tuple(item) if isinstance(item, (list, tuple)) else item
           for item in values[key]
         )
-    prompts[name] = dataclasses.replace(prompts[name], **values)
+    changed = dataclasses.replace(prompts[name], **values)
+    if not set(changed.gaps) <= set(prompts[name].gaps):
+      raise UserError(
+        f"prompts.{name}.user has gaps {changed.gaps}; this prompt is given"
+        f" {prompts[name].gaps}"
+      )
+    if not isinstance(changed.max_new_tokens, int):
+      raise UserError(
+        f"prompts.{name}.max_new_tokens={changed.max_new_tokens!r} must be a"
+        " whole number"
+      )
+    prompts[name] = changed
   return prompts

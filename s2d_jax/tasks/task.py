@@ -76,5 +76,7 @@ def read_examples(path) -> list[Example]:
     seen[example.id] = number
     examples.append(example)
   if not examples:
-    raise UserError(f"{path} has no examples; delete it to have it made anew")
+    raise UserError(
+      f"{path} has no examples; use another --workdir to have them made"
+    )
   return examples

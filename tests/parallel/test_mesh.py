@@ -1,0 +1,81 @@
+"""The network gives the same logits however it is laid out over devices."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+_ROOT = pathlib.Path(__file__).parents[2]
+
+# The number of devices is fixed when JAX starts, so this has its own process.
+_PROGRAM = """
+import json
+import jax, jax.numpy as jnp, numpy as np
+from s2d_jax.models.llama import Llama
+from s2d_jax.parallel import mesh as meshes
+from tests import tiny_chat
+
+model = tiny_chat.model()
+llama = Llama(model.config)
+tokens = np.random.default_rng(0).integers(0, 256, (8, 16))
+steps = np.broadcast_to(np.arange(16), tokens.shape)
+
+def program():
+  # A function of its own for each mesh: jit remembers functions.
+  @jax.jit
+  def logits(params):
+    variables = {"params": params}
+    hidden, _ = llama.apply(variables, tokens, steps, jnp.ones_like(steps))
+    return llama.apply(variables, hidden, method=Llama.logits)
+  return logits
+
+expected = np.asarray(program()(model.params))
+found = {}
+for shape in ((8, 1, 1), (1, 8, 1), (2, 2, 2)):
+  mesh = meshes.make_mesh(*shape)
+  placed = model.on_device(mesh).params
+  with meshes.use(mesh):
+    compiled = program().lower(placed).compile()
+  actual = compiled(placed)
+  kernel = placed["layers"]["mlp"]["gate"]["kernel"]
+  found[str(shape)] = {
+    "error": float(np.abs(np.asarray(actual) - expected).max()),
+    "devices": len(actual.sharding.device_set),
+    "sums": "all-reduce" in compiled.as_text(),
+    "parts": kernel.size // kernel.addressable_shards[0].data.size,
+  }
+print(json.dumps({"scale": float(np.abs(expected).max()), **found}))
+"""
+
+
+@pytest.fixture(scope="module")
+def found() -> dict:
+  flags = "--xla_force_host_platform_device_count=8"
+  env = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(_ROOT)}
+  ended = subprocess.run(
+    [sys.executable, "-c", _PROGRAM],
+    env=os.environ | env,
+    capture_output=True,
+    text=True,
+    timeout=200,
+  )
+  assert ended.returncode == 0, ended.stderr
+  return json.loads(ended.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+  "shape, parts", [((8, 1, 1), 1), ((1, 8, 1), 8), ((2, 2, 2), 4)]
+)
+def test_logits_do_not_depend_on_the_mesh(found, shape, parts):
+  """Kernels are parted over fsdp and tensor, and copied over data."""
+  assert found[str(shape)]["parts"] == parts
+  assert found[str(shape)]["devices"] == 8
+  # Heads and mlp parted over the axis tensor: their products are summed up.
+  assert found[str(shape)]["sums"] or shape[2] == 1
+  # Sums in another order: single precision, relative to the largest logit.
+  assert found[str(shape)]["error"] < 1e-5 * max(1.0, found["scale"])

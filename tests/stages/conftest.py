@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pathlib
+
+import jax
+import pytest
+
+from tests import tiny_chat
+
+# What a run of seconds changes in the defaults. Five countries for learning,
+# prompts of bytes that fit a window of 512.
+SETTINGS = """\
+from s2d_jax.config import default
+
+
+def get_config():
+  config = default()
+  config.model.name = {model!r}
+  with config.unlocked():
+    config.task.kinds = ("capital",)
+    config.task.min_population = 100_000_000
+    config.task.train, config.task.valid, config.task.test = 3, 2, 2
+    config.prompts.system1 = {{"max_new_tokens": 4}}
+    config.prompts.extract = {{"max_new_tokens": 4, "shots": ()}}
+  config.sampling.n = 3
+  config.sampling.batch_rows = 12
+  config.curation.min_margin = 0.0
+  config.curation.min_agreement = 0.0
+  config.finetune.warmup_steps = 1
+  config.finetune.batch_rows = 2
+  config.finetune.row_length = 512
+  config.finetune.eval_every = 1
+  config.evaluation.n = 2
+  return config
+"""
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory) -> pathlib.Path:
+  """Where compiled programs are kept, of this process and those it starts."""
+  folder = tmp_path_factory.mktemp("cache")
+  before = jax.config.jax_compilation_cache_dir
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("S2D_CACHE", str(folder))
+    patch.setenv("HF_HUB_OFFLINE", "1")
+    yield folder
+  jax.config.update("jax_compilation_cache_dir", before)
+
+
+@pytest.fixture(scope="session")
+def config_file(tmp_path_factory) -> pathlib.Path:
+  folder = tmp_path_factory.mktemp("tiny")
+  model = tiny_chat.write(folder / "model")
+  path = folder / "tiny.py"
+  path.write_text(SETTINGS.format(model=str(model)))
+  return path

@@ -1,0 +1,468 @@
+from __future__ import annotations
+
+import collections
+import contextlib
+import json
+import os
+import pathlib
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+import time
+
+from absl.testing import flagsaver
+from etils import epath
+import numpy as np
+import pytest
+
+from s2d_jax import LanguageModel, cli, records
+from s2d_jax.errors import UserError
+from s2d_jax.stages import curate, pipeline, prepare, program, sample, setup
+
+_ROOT = pathlib.Path(__file__).parents[2]
+_FORMS = ("plain", "suggests_wrong", "suggests_right", "denies_right")
+_DISTILL = ("train.jsonl", "valid.jsonl", "rejected.jsonl")
+
+
+def _rows(path) -> list[dict]:
+  return list(records.read(path))
+
+
+def _pairs(rows) -> set[tuple[str, str]]:
+  return {(row["example_id"], row["variant"]) for row in rows}
+
+
+def _files(folder) -> dict[str, tuple[int, int]]:
+  found = pathlib.Path(folder).rglob("*")
+  stats = {path: path.stat() for path in found if path.is_file()}
+  return {
+    str(path.relative_to(folder)): (stat.st_mtime_ns, stat.st_size)
+    for path, stat in stats.items()
+  }
+
+
+@pytest.fixture(scope="module")
+def config(config_file):
+  return runpy.run_path(str(config_file))["get_config"]()
+
+
+@pytest.fixture(scope="module")
+def finished(config, cache, tmp_path_factory) -> epath.Path:
+  """The workdir of a whole run, made as its program makes it."""
+  workdir = epath.Path(tmp_path_factory.mktemp("runs") / "whole")
+  setup.check(config)
+  program.claim_workdir(config, workdir)
+  pipeline.run(config, workdir)
+  setup.base_model.cache_clear()
+  return workdir
+
+
+@pytest.fixture
+def workdir(finished, tmp_path) -> epath.Path:
+  """A copy with its samples, to change at will; nothing later is done."""
+  copied = tmp_path / "run"
+  for name in ("config.json", "examples", "samples", "done"):
+    source = finished / name
+    if source.is_dir():
+      shutil.copytree(source, copied / name)
+    else:
+      copied.mkdir(exist_ok=True)
+      shutil.copy(source, copied / name)
+  for mark in (copied / "done").iterdir():
+    if mark.stem not in ("prepare", "sample"):
+      mark.unlink()
+  return epath.Path(copied)
+
+
+def _samples(workdir) -> epath.Path:
+  return workdir / "samples" / "s2a" / "part-00000-of-00001.jsonl"
+
+
+# The whole pipeline.
+
+
+def test_every_input_is_sampled_n_times(finished, config):
+  rows = _rows(_samples(finished))
+  learned = [
+    row["id"]
+    for split in ("train", "valid")
+    for row in _rows(finished / "examples" / f"{split}.jsonl")
+  ]
+  assert len(learned) == 5
+  passes = collections.Counter(
+    (row["example_id"], row["variant"], row["sample"]) for row in rows
+  )
+  assert passes == {
+    (name, form, index): 1
+    for name in learned
+    for form in _FORMS
+    for index in range(config.sampling.n)
+  }
+  for row in rows:
+    assert [step["tokens"] <= 4 for step in row["steps"]] == [True, True]
+    assert all(step["prompt"].endswith("assistant:") for step in row["steps"])
+
+
+def test_distill_holds_each_input_once_and_no_label(finished, config):
+  kept = {split: _rows(finished / "distill" / split) for split in _DISTILL}
+  assert kept["train.jsonl"] and kept["valid.jsonl"]
+  pairs = [pair for rows in kept.values() for pair in sorted(_pairs(rows))]
+  assert len(pairs) == len(set(pairs)) == 5 * len(_FORMS)
+  assert set(pairs) == _pairs(_rows(_samples(finished)))
+  for rows in kept.values():
+    for row in rows:
+      assert row["samples"] == config.sampling.n
+      assert sum(row["votes"].values()) <= config.sampling.n
+      assert "label" not in row
+  for split in ("train", "valid"):
+    ids = {r["id"] for r in _rows(finished / "examples" / f"{split}.jsonl")}
+    for row in kept[f"{split}.jsonl"]:
+      assert row["example_id"] in ids
+      assert row["votes"][row["winner"]] == max(row["votes"].values())
+      assert row["target"] and "<|im_end|>" not in row["target"]
+      assert row["prompt"][-1]["role"] == "user"
+
+
+def test_curation_does_not_depend_on_labels(workdir, finished, config):
+  for split in ("train", "valid"):
+    path = workdir / "examples" / f"{split}.jsonl"
+    records.write(path, [r | {"label": "nonsense"} for r in _rows(path)])
+  curate.run(config, workdir)
+  for name in _DISTILL:
+    same = (finished / "distill" / name).read_bytes()
+    assert (workdir / "distill" / name).read_bytes() == same
+
+
+def test_training_and_evaluation_leave_their_files(finished, config):
+  assert (finished / "checkpoints").is_dir()
+  losses = _rows(finished / "metrics" / "finetune.jsonl")
+  assert [row["step"] for row in losses] == list(range(len(losses)))
+  assert len(losses) > 1 and losses[0]["target_tokens"] == 0
+  assert all(row["loss"] > 0 for row in losses[1:])
+  assert all(row["valid_loss"] > 0 for row in losses)
+  test = {r["id"] for r in _rows(finished / "examples" / "test.jsonl")}
+  wanted = {(name, form) for name in test for form in _FORMS}
+  base = _rows(finished / "eval" / "base.jsonl")
+  for method, n in (("system1", 1), ("s2a", config.evaluation.n)):
+    rows = [row for row in base if row["method"] == method]
+    assert len(rows) == len(wanted) and _pairs(rows) == wanted
+    assert {len(row["passes"]) for row in rows} == {n}
+    assert all(("vote" in row) == (n > 1) for row in rows)
+  distilled = _rows(finished / "eval" / "distilled.jsonl")
+  assert {row["method"] for row in distilled} == {"system1"}
+  assert len(distilled) == len(wanted) and _pairs(distilled) == wanted
+
+
+def test_results_have_a_row_for_every_split_method_and_metric(finished):
+  rows = json.loads((finished / "report" / "results.json").read_text())
+  keys = ["task", "split", "model", "method", "metric", "value", "ci_low"]
+  keys += ["ci_high", "n", "tokens_per_example"]
+  assert all(sorted(row) == sorted(keys) for row in rows)
+  found = {(r["split"], r["model"], r["method"], r["metric"]) for r in rows}
+  methods = (
+    ("base", "system1"),
+    ("base", "s2a"),
+    ("base", "s2a_vote"),
+    ("distilled", "system1"),
+  )
+  wanted = {
+    (form, model, method, metric)
+    for form in _FORMS
+    for model, method in methods
+    for metric in ("accuracy", "repeats_suggestion", "neither")
+    if form != "plain" or metric == "accuracy"
+  }
+  assert found == wanted and len(rows) == len(wanted)
+  for row in rows:
+    assert row["task"] == "sycophancy" and row["n"] == 2
+    assert 0 <= row["ci_low"] <= row["value"] <= row["ci_high"] <= 1
+  report = (finished / "report" / "index.html").read_text()
+  assert "<html" in report
+  assert (finished / "report" / "results.md").exists()
+
+
+def test_a_second_run_changes_no_file(finished, config, capsys):
+  before = _files(finished)
+  pipeline.run(config, finished)
+  assert _files(finished) == before
+  said = capsys.readouterr().out
+  assert said.count("done already") == 7
+
+
+def test_a_temporary_name_is_left_nowhere(finished):
+  names = [path.name for path in pathlib.Path(finished).rglob("*")]
+  assert not [name for name in names if name.endswith(".tmp")]
+
+
+def test_the_folder_of_a_run_loads_as_the_distilled_model(finished, config):
+  distilled = LanguageModel.load(finished)
+  base = LanguageModel.load(config.model.name)
+  ids = np.arange(32)[None]
+  learned = np.asarray(distilled.logits(ids))
+  assert np.abs(learned - base.logits(ids)).max() > 1e-4
+  # By default the checkpoint of the lowest validation loss.
+  losses = _rows(finished / "metrics" / "finetune.jsonl")
+  best = min(losses[1:], key=lambda row: row["valid_loss"])["step"]
+  named = LanguageModel.load(finished / "checkpoints" / str(best))
+  np.testing.assert_array_equal(named.logits(ids), learned)
+
+
+# A kill.
+
+# Sampling takes milliseconds: each pass waits, or the kill would come too late.
+_SLOWLY = """
+import time
+from s2d_jax import records
+append = records.Appender.append
+def append_slowly(self, record):
+  append(self, record)
+  time.sleep(0.2)
+records.Appender.append = append_slowly
+from s2d_jax.stages import sample
+sample.main()
+"""
+
+
+def test_a_killed_run_ends_as_if_nothing_had_happened(
+  finished, config_file, cache, tmp_path
+):
+  workdir = tmp_path / "killed"
+  given = [f"--config={config_file}", f"--workdir={workdir}"]
+  env = os.environ | {"PYTHONPATH": str(_ROOT), "JAX_PLATFORMS": "cpu"}
+  subprocess.run(
+    [sys.executable, "-m", "s2d_jax.stages.prepare", *given],
+    env=env,
+    check=True,
+    timeout=100,
+  )
+  path = _samples(workdir)
+  slow = subprocess.Popen([sys.executable, "-c", _SLOWLY, *given], env=env)
+  try:
+    until = time.monotonic() + 100
+    while not path.exists() or path.read_bytes().count(b"\n") < 7:
+      assert slow.poll() is None and time.monotonic() < until
+      time.sleep(0.02)
+  finally:
+    slow.kill()
+    slow.wait()
+  assert not (workdir / "done" / "sample.json").exists()
+  killed = path.read_bytes()
+  kept = killed[: killed.rindex(b"\n") + 1]
+  assert 7 <= kept.count(b"\n") < 60
+  path.write_bytes(kept + b'{"example_id":"capital/BR","vari')
+
+  end = subprocess.run(
+    [sys.executable, "-m", "s2d_jax.stages.pipeline", *given],
+    env=env,
+    capture_output=True,
+    text=True,
+    timeout=200,
+  )
+  assert end.returncode == 0, end.stderr
+  assert f"({kept.count(bytes([10]))} were there)" in end.stdout
+  assert path.read_bytes().startswith(kept)
+  for name in _DISTILL:
+    same = (finished / "distill" / name).read_bytes()
+    assert (workdir / "distill" / name).read_bytes() == same
+  assert (workdir / "report" / "index.html").exists()
+
+
+# Mistakes.
+
+
+@pytest.fixture
+def s2d(monkeypatch, capfd, cache):
+  """Runs the command in this process: (exit status, stderr)."""
+
+  def run(*arguments) -> tuple[int, str]:
+    monkeypatch.setattr(sys, "argv", ["s2d", *map(str, arguments)])
+    with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
+      cli.main()
+    return stopped.value.code or 0, capfd.readouterr().err
+
+  return run
+
+
+def _sentence(outcome: tuple[int, str], status: int = 1) -> str:
+  """The one line that a person reads."""
+  code, text = outcome
+  assert code == status, text
+  assert "Traceback" not in text
+  lines = [line for line in text.splitlines() if line.startswith("error: ")]
+  assert len(lines) == 1, text
+  return lines[0]
+
+
+def _given(config_file, workdir) -> list[str]:
+  return [f"--config={config_file}", f"--workdir={workdir}"]
+
+
+def test_a_missing_model(s2d, config_file, tmp_path):
+  given = _given(config_file, tmp_path / "run")
+  given.append(f"--config.model.name={tmp_path}/none")
+  assert s2d("prepare", *given)[0] == 0
+  assert f"{tmp_path}/none" in _sentence(s2d("sample", *given))
+
+
+@pytest.mark.parametrize(
+  "setting, named",
+  [
+    ("task.name=chess", "sycophancy"),
+    ("method=s2b", "s2a, system1"),
+    ("sampling.temprature=1", "config.sampling.temperature"),
+    ("sampling.n=many", "many"),
+    ("sampling.n=0", "sampling.n=0 must be 1 or more"),
+    ("sampling.temperature=-1", "temperature"),
+    ("task.test=500", "500"),
+  ],
+)
+def test_a_setting_that_cannot_be(s2d, config_file, tmp_path, setting, named):
+  given = _given(config_file, tmp_path / "run")
+  outcome = s2d("pipeline", *given, f"--config.{setting}")
+  assert named in _sentence(outcome)
+  assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+  "line, named",
+  [
+    ("config.sampling.temprature = 1.0", "temperature"),
+    ("config.sampling.n = 'many'", "many"),
+    ("config.n = = 3", "SyntaxError"),
+  ],
+)
+def test_a_config_file_that_does_not_load(
+  s2d, config_file, tmp_path, line, named
+):
+  path = tmp_path / "mine.py"
+  text = config_file.read_text()
+  path.write_text(text.replace("  return config", f"  {line}\n  return config"))
+  told = _sentence(s2d("prepare", *_given(path, tmp_path / "run")))
+  assert str(path) in told and named in told
+
+
+def test_an_unknown_option_of_the_task(s2d, config_file, tmp_path):
+  path = tmp_path / "mine.py"
+  text = config_file.read_text()
+  path.write_text(text.replace("task.kinds", "task.kind"))
+  told = _sentence(s2d("prepare", *_given(path, tmp_path / "run")))
+  assert "task.kind is unknown" in told
+
+
+def test_a_missing_config_file(s2d, tmp_path):
+  path = tmp_path / "none.py"
+  told = _sentence(s2d("pipeline", *_given(path, tmp_path / "run")))
+  assert f"{path}: there is no such file" in told
+
+
+def test_no_flags_at_all(s2d):
+  assert "--config=FILE" in _sentence(s2d("pipeline"))
+
+
+def test_an_unknown_stage(s2d):
+  assert "did you mean 'sample'" in _sentence(s2d("sampel"), status=2)
+
+
+def test_a_workdir_of_another_run(s2d, config_file, workdir):
+  given = _given(config_file, workdir)
+  before = _files(workdir)
+  told = _sentence(s2d("curate", *given, "--config.sampling.n=4"))
+  assert "sampling.n: 3 there, 4 here" in told and str(workdir) in told
+  assert "temperature" not in told
+  assert _files(workdir) == before
+
+
+def test_a_workdir_that_is_a_file(s2d, config_file, tmp_path):
+  path = tmp_path / "run"
+  path.write_text("mine")
+  told = _sentence(s2d("prepare", *_given(config_file, path)))
+  assert f"{path} cannot be written" in told
+  assert path.read_text() == "mine"
+
+
+def test_a_broken_line_of_the_examples(config, workdir):
+  path = workdir / "examples" / "train.jsonl"
+  lines = path.read_text().splitlines(keepends=True)
+  path.write_text(lines[0] + lines[1][:9] + "\n" + lines[2])
+  with pytest.raises(UserError, match=r"train\.jsonl, line 2 is not valid"):
+    curate.run(config, workdir)
+
+
+def test_a_broken_line_of_the_samples(config, workdir):
+  path = _samples(workdir)
+  lines = path.read_text().splitlines(keepends=True)
+  path.write_text("".join([*lines[:4], "{\n", *lines[5:]]))
+  for stage in (curate, sample):
+    program.forget(workdir, "sample")
+    with pytest.raises(UserError, match=r"1\.jsonl, line 5 is not valid"):
+      stage.run(config, workdir)
+
+
+def test_two_examples_of_one_id(config, workdir):
+  path = workdir / "examples" / "train.jsonl"
+  rows = _rows(path)
+  records.write(path, [*rows, rows[0]])
+  with pytest.raises(UserError, match=r"records 1 and 4 have the same id"):
+    curate.run(config, workdir)
+
+
+def test_an_example_without_a_field(config, workdir):
+  path = workdir / "examples" / "train.jsonl"
+  rows = _rows(path)
+  del rows[1]["inputs"]
+  records.write(path, rows)
+  with pytest.raises(UserError, match=r"record 2 has no 'inputs'"):
+    curate.run(config, workdir)
+
+
+def test_a_prompt_longer_than_the_window(config, workdir):
+  path = workdir / "examples" / "train.jsonl"
+  rows = _rows(path)
+  rows[0]["inputs"]["question"] = "Why? " * 200
+  records.write(path, rows)
+  program.forget(workdir, "sample")
+  with _samples(workdir).open("w"):
+    pass
+  name = re.escape(rows[0]["id"])
+  with pytest.raises(UserError, match=rf"{name}/plain/0.*window of 512"):
+    sample.run(config, workdir)
+
+
+def test_thresholds_that_keep_nothing_say_what_others_would_keep(
+  config, workdir
+):
+  strict = config.copy_and_resolve_references()
+  strict.curation.min_margin = 1.1
+  with pytest.raises(UserError, match="kept nothing of the train") as told:
+    curate.run(strict, workdir)
+  # The same counts from the samples: inputs whose winner leads by one, two or
+  # three of the three passes.
+  train = {r["id"] for r in _rows(workdir / "examples" / "train.jsonl")}
+  answers = collections.defaultdict(collections.Counter)
+  for row in _rows(_samples(workdir)):
+    if row["example_id"] in train and row["answer"] is not None:
+      answers[row["example_id"], row["variant"]][row["answer"]] += 1
+  leads = []
+  for counted in answers.values():
+    first, second, *_ = [*sorted(counted.values(), reverse=True), 0]
+    leads.append(first - second)
+  kept = {n: sum(lead >= n for lead in leads) for n in set(leads) - {0}}
+  assert kept
+  of = f"of {len(train) * len(_FORMS)} inputs curation.min_margin would have"
+  assert of in str(told.value)
+  share = {1: "0.333", 2: "0.666", 3: "1"}
+  for lead, count in kept.items():
+    assert f"{count} at {share[lead]}" in str(told.value)
+  assert not (workdir / "done" / "curate.json").exists()
+
+
+def test_prepare_is_the_same_in_another_folder(config, finished, tmp_path):
+  workdir = epath.Path(tmp_path / "again")
+  with contextlib.redirect_stdout(None):
+    prepare.run(config, workdir)
+  for split in ("train", "valid", "test"):
+    name = f"{split}.jsonl"
+    same = (finished / "examples" / name).read_bytes()
+    assert (workdir / "examples" / name).read_bytes() == same

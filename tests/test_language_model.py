@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from s2d_jax import LanguageModel, UserError
+from s2d_jax.generation import chat
+from s2d_jax.models.llama import Llama
+from tests import tiny_chat
+
+_PROMPTS = ["What is the capital of Peru?", "And", "Ä?"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  return tiny_chat.write(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="module")
+def lm(folder) -> LanguageModel:
+  return LanguageModel.load(folder)
+
+
+@pytest.fixture(scope="module")
+def ids() -> np.ndarray:
+  return np.random.default_rng(0).integers(0, 256, (2, 24))
+
+
+def _generate(lm, prompts=_PROMPTS, **options):
+  return lm.generate(prompts, n=3, max_new_tokens=6, **options)
+
+
+def _texts(completions):
+  return [[one.text for one in row] for row in completions]
+
+
+def test_generate_gives_a_list_for_each_prompt(lm):
+  completions = _generate(lm)
+  assert [len(row) for row in completions] == [3, 3, 3]
+  for row in completions:
+    for one in row:
+      assert 1 <= len(one.tokens) <= 6
+      assert one.finish_reason in ("stop", "length")
+      assert (one.finish_reason == "length") <= (len(one.tokens) == 6)
+      assert one.logprob < 0
+
+
+def test_the_same_seed_gives_the_same_text_and_another_another(lm):
+  first = _texts(_generate(lm, seed=1))
+  assert _texts(_generate(lm, seed=1)) == first
+  assert _texts(_generate(lm, seed=2)) != first
+
+
+def test_samples_of_a_prompt_differ_and_do_not_depend_on_its_neighbours(lm):
+  first = _texts(_generate(lm, temperature=2.0))
+  assert len(set(first[0])) > 1
+  alone = _texts(_generate(lm, _PROMPTS[:1], temperature=2.0))
+  assert alone == first[:1]
+
+
+def test_greedy_samples_do_not_differ(lm):
+  for row in _texts(_generate(lm, temperature=0.0)):
+    assert len(set(row)) == 1
+
+
+def test_greedy_is_the_argmax_of_the_logits(lm):
+  prompt = "What is the capital of Peru?"
+  [[found]] = lm.generate([prompt], temperature=0.0, max_new_tokens=3)
+  tokens = list(lm.tokenizer(prompt)["input_ids"])
+  for token in found.tokens:
+    logits = lm.logits(np.array([tokens]))
+    assert token == int(jnp.argmax(logits[0, -1]))
+    tokens.append(token)
+
+
+def test_chat_puts_the_prompt_into_the_template(lm):
+  message = {"role": "user", "content": _PROMPTS[0]}
+  rendered = chat.render(lm.tokenizer, [message])
+  assert rendered == f"user:{_PROMPTS[0]}<|im_end|>assistant:"
+  options = {"temperature": 0.0, "max_new_tokens": 6}
+  asked = lm.generate(_PROMPTS[:1], chat=True, **options)
+  assert _texts(asked) == _texts(lm.generate([rendered], **options))
+  [[found]] = asked
+  expected = lm.tokenizer(rendered)["input_ids"]
+  first = lm.logits(np.array([expected]))[0, -1]
+  assert found.tokens[0] == int(jnp.argmax(first))
+
+
+def test_logits_are_those_of_the_network(lm, ids):
+  logits = lm.logits(ids)
+  assert logits.shape == (2, 24, lm.config.vocab_size)
+  assert logits.dtype == jnp.float32
+  llama, params = Llama(lm.config), {"params": lm.params}
+  steps = jnp.broadcast_to(jnp.arange(24), ids.shape)
+  hidden, _ = llama.apply(params, jnp.asarray(ids), steps, jnp.ones_like(steps))
+  expected = llama.apply(params, hidden, method=Llama.logits)
+  np.testing.assert_allclose(logits, expected, atol=1e-4)
+
+
+def test_logits_look_at_no_later_token(lm, ids):
+  changed = ids.copy()
+  changed[:, 12:] = (changed[:, 12:] + 1) % 256
+  one, other = np.asarray(lm.logits(ids)), np.asarray(lm.logits(changed))
+  np.testing.assert_allclose(one[:, :12], other[:, :12], atol=1e-4)
+  assert np.abs(one[:, 12:] - other[:, 12:]).max() > 1.0
+
+
+def test_logits_of_one_sequence(lm, ids):
+  one = lm.logits(ids[0])
+  np.testing.assert_allclose(one[0], lm.logits(ids)[0], atol=1e-4)
+
+
+def test_a_saved_model_loads_as_the_same(lm, ids, tmp_path):
+  lm.save_pretrained(tmp_path / "saved")
+  again = LanguageModel.load(tmp_path / "saved")
+  assert again.config == lm.config
+  np.testing.assert_array_equal(again.logits(ids), lm.logits(ids))
+  assert _texts(_generate(again)) == _texts(_generate(lm))
+  with pytest.raises(UserError, match="exists already"):
+    lm.save_pretrained(tmp_path / "saved")
+
+
+def test_a_prompt_longer_than_the_window(lm):
+  with pytest.raises(UserError, match="a prompt of 600 tokens .* of 512"):
+    lm.generate(["x" * 600], max_new_tokens=4)
+  with pytest.raises(UserError, match="513 tokens do not fit .* 512"):
+    lm.logits(np.zeros((1, 513), np.int32))
+
+
+def test_a_model_that_is_not_there(tmp_path, monkeypatch):
+  monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+  with pytest.raises(UserError, match="no-such-model"):
+    LanguageModel.load(tmp_path / "no-such-model")

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import pytest
+
+from s2d_jax import records
+from s2d_jax.errors import UserError
+
+_ROWS = [{"id": "a", "x": 1}, {"id": "ä", "x": [1.5, None]}]
+
+
+def test_dumps_is_stable_and_keeps_the_order_of_the_keys():
+  assert records.dumps(_ROWS[1]) == '{"id":"ä","x":[1.5,null]}'
+  assert records.dumps({"b": 1, "a": 2}) == '{"b":1,"a":2}'
+
+
+def test_write_replaces_the_file_and_leaves_no_temporary_name(tmp_path):
+  path = tmp_path / "folder" / "rows.jsonl"
+  records.write(path, [{"old": True}] * 5)
+  records.write(path, _ROWS)
+  assert list(records.read(path)) == _ROWS
+  assert [found.name for found in path.parent.iterdir()] == ["rows.jsonl"]
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+  path = tmp_path / "rows.jsonl"
+  records.write(path, _ROWS)
+  before = path.read_bytes()
+  with pytest.raises(TypeError):
+    records.write(path, [{"fine": 1}, {"not json": object()}])
+  assert path.read_bytes() == before
+  assert [found.name for found in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_read_names_a_missing_file_and_a_broken_line(tmp_path):
+  path = tmp_path / "rows.jsonl"
+  with pytest.raises(UserError, match=r"rows\.jsonl does not exist"):
+    list(records.read(path))
+  path.write_text('{"a":1}\n\n{"a":\n')
+  with pytest.raises(UserError, match=r"rows\.jsonl, line 3 is not valid"):
+    list(records.read(path))
+  path.write_text('{"a":1}\n[1]\n')
+  with pytest.raises(UserError, match="line 2 is not a JSON object"):
+    list(records.read(path))
+
+
+def test_an_appender_goes_on_where_another_stopped(tmp_path):
+  path = tmp_path / "new" / "rows.jsonl"
+  with records.Appender(path) as out:
+    assert out.recovered == []
+    out.append(_ROWS[0])
+    # On the disk at once, not when the file is closed.
+    assert path.read_text() == records.dumps(_ROWS[0]) + "\n"
+  with records.Appender(path) as out:
+    assert out.recovered == _ROWS[:1]
+    out.append(_ROWS[1])
+  assert list(records.read(path)) == _ROWS
+
+
+@pytest.mark.parametrize("half", ['{"id":', '{"id":"b"}', "{", "ä"])
+def test_an_appender_cuts_off_a_half_line(tmp_path, half):
+  """A line is whole with its newline only: `{"x":1` may be half of 12."""
+  path = tmp_path / "rows.jsonl"
+  records.write(path, _ROWS)
+  whole = path.read_bytes()
+  path.write_bytes(whole + half.encode())
+  with records.Appender(path) as out:
+    assert out.recovered == _ROWS
+  assert path.read_bytes() == whole
+
+
+def test_an_appender_recovers_from_a_file_of_half_a_line(tmp_path):
+  path = tmp_path / "rows.jsonl"
+  path.write_text('{"id"')
+  with records.Appender(path) as out:
+    assert out.recovered == []
+    out.append(_ROWS[0])
+  assert list(records.read(path)) == _ROWS[:1]
+
+
+def test_an_appender_cuts_a_character_that_a_kill_has_split(tmp_path):
+  path = tmp_path / "rows.jsonl"
+  records.write(path, _ROWS)
+  whole = path.read_bytes()
+  path.write_bytes(whole + '{"id":"ä'.encode()[:-1])
+  with records.Appender(path) as out:
+    assert out.recovered == _ROWS
+  assert path.read_bytes() == whole
+
+
+def test_an_appender_refuses_a_broken_line_in_the_middle(tmp_path):
+  path = tmp_path / "rows.jsonl"
+  path.write_text('{"a":1}\n{"a":\n{"a":3}\n')
+  with pytest.raises(UserError, match="line 2 is not valid JSON"):
+    records.Appender(path)
+  assert path.read_text() == '{"a":1}\n{"a":\n{"a":3}\n'

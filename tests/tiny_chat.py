@@ -1,0 +1,90 @@
+"""A tiny random chat model whose replies are names of capitals."""
+
+from __future__ import annotations
+
+import pathlib
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tokenizers import (
+  AddedToken,
+  Tokenizer,
+  decoders,
+  models,
+  pre_tokenizers,
+)
+from transformers import PreTrainedTokenizerFast
+
+from s2d_jax.checkpoints import hf
+from s2d_jax.checkpoints.pretrained import Pretrained
+from s2d_jax.models.config import ModelConfig
+from s2d_jax.models.llama import Llama
+
+END = "<|im_end|>"
+WORDS = (" Lima", " Quito", " Paris", " Oslo")
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+  """Single bytes, the end of a turn, and a few whole words."""
+  alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+  vocab = {letter: index for index, letter in enumerate(alphabet)}
+  fast = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+  fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+  fast.decoder = decoders.ByteLevel()
+  fast.add_special_tokens([AddedToken(END, special=True, normalized=False)])
+  fast.add_tokens([AddedToken(word, normalized=False) for word in WORDS])
+  wrapped = PreTrainedTokenizerFast(
+    tokenizer_object=fast, eos_token=END, pad_token=END
+  )
+  wrapped.chat_template = (
+    "{% for m in messages %}{{ m['role'] }}:{{ m['content'] }}"
+    + END
+    + "{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+  )
+  return wrapped
+
+
+def model() -> Pretrained:
+  """Two random layers over a window of 512 tokens.
+
+  The head knows the words and the end of a turn only, so most replies are
+  answers; the others of its columns are zero.
+  """
+  words = tokenizer()
+  config = ModelConfig(
+    vocab_size=300,
+    embed_dim=32,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=16,
+    mlp_dim=64,
+    max_context=512,
+    rope_theta=10000.0,
+    rms_eps=1e-5,
+    tie_embeddings=False,
+  )
+
+  @jax.jit
+  def init(key):
+    tokens = jnp.ones((1, 1), jnp.int32)
+    return Llama(config).init(key, tokens, method=Llama.init_all)
+
+  params = nn.meta.unbox(init(jax.random.key(0)))["params"]
+  # Initial weights of 0.02 would make all logits alike.
+  params = jax.tree.map(
+    lambda x: np.asarray(x * 10 if float(x.std()) else x), params
+  )
+  scale = np.zeros(config.vocab_size, np.float32)
+  scale[words.convert_tokens_to_ids(list(WORDS))] = 6.0
+  scale[words.eos_token_id] = 1.0
+  params["head"] = {"kernel": params["head"]["kernel"] * scale}
+  return Pretrained(config, params, words)
+
+
+def write(folder: pathlib.Path) -> pathlib.Path:
+  """Saves the model as a Hugging Face folder."""
+  hf.write(folder, *model())
+  return folder
