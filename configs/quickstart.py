@@ -19,5 +19,5 @@ def get_config():
   config.finetune.epochs = 2
   config.finetune.batch_rows = 3
   config.finetune.eval_every = 10
-  config.evaluation.n = 4
+  config.evaluation.n = 5
   return config
