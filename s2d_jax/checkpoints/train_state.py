@@ -7,6 +7,7 @@ kill while it is written leaves the earlier ones as they were.
 from __future__ import annotations
 
 import functools
+import os
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -71,6 +72,9 @@ def _manager(directory, options) -> ocp.CheckpointManager:
     registry.add(item, ocp.args.PyTreeRestore, arrays)
   registry.add("position", ocp.args.JsonSave)
   registry.add("position", ocp.args.JsonRestore)
+  directory = os.fspath(directory)
+  if "://" not in directory:
+    directory = os.path.abspath(directory)  # Orbax takes no relative path
   return ocp.CheckpointManager(
     epath.Path(directory), options=options, handler_registry=registry
   )

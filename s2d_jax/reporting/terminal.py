@@ -35,7 +35,9 @@ def print_results(
     return
   table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
   for index, name in enumerate(head):
-    table.add_column(Text(name), justify="right" if index else "left")
+    table.add_column(
+      Text(name), justify="right" if index else "left", overflow="fold"
+    )
   for row, cells in zip(found.rows, body, strict=True):
     style = "bold" if row.kind == "distilled" else None
     # As Text, so that square brackets are not read as markup.

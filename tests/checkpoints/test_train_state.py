@@ -69,6 +69,14 @@ def test_latest_comes_back_bit_for_bit(tmp_path):
   assert position == {"rows": 8}
 
 
+def test_a_relative_folder_will_do(tmp_path, monkeypatch):
+  """As in --workdir=runs/quickstart."""
+  monkeypatch.chdir(tmp_path)
+  save_all("runs/checkpoints", {1: 2.0})
+  params = train_state.restore_params("runs/checkpoints", CONFIG, make_mesh())
+  assert_same(params, state(1).params)
+
+
 def test_empty_folder_has_no_latest(tmp_path):
   with train_state.open_manager(tmp_path) as manager:
     assert train_state.restore_latest(manager, abstract(make_mesh())) is None
