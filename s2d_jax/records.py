@@ -29,7 +29,7 @@ def read(path: epath.PathLike) -> Iterator[Record]:
   """Yields the records of a finished file; names the line that is broken."""
   path = epath.Path(path)
   if not path.exists():
-    raise UserError(f"{path} does not exist")
+    raise UserError(f"{path} does not exist; run the stage that writes it")
   with path.open("rb") as lines:
     for number, line in enumerate(lines, start=1):
       if not line.strip():
