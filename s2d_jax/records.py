@@ -46,13 +46,18 @@ def read(path: epath.PathLike) -> Iterator[Record]:
       yield record
 
 
-def write_text(path: epath.PathLike, text: str) -> None:
-  """Writes a whole text file under a temporary name, then renames it."""
+def write_bytes(path: epath.PathLike, content: bytes) -> None:
+  """Writes a whole file under a temporary name, then renames it."""
   path = epath.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.parent / (path.name + ".tmp")
-  temporary.write_text(text)
+  temporary.write_bytes(content)
   temporary.replace(path)
+
+
+def write_text(path: epath.PathLike, text: str) -> None:
+  """Writes a whole text file, as UTF-8; complete or not at all."""
+  write_bytes(path, text.encode())
 
 
 def write(path: epath.PathLike, records: Iterable[Record]) -> None:
@@ -78,7 +83,7 @@ class Appender:
       # Bytes: a kill may have cut a character in two.
       whole, newline, half = self._path.read_bytes().rpartition(b"\n")
       if half:
-        write_text(self._path, (whole + newline).decode())
+        write_bytes(self._path, whole + newline)
       self.recovered = list(read(self._path))
     else:
       self.recovered = []

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from flax import linen as nn
-import jax
-import jax.numpy as jnp
 import pytest
 
 from s2d_jax.checkpoints import names, pretrained
 from s2d_jax.errors import UserError
 from s2d_jax.models.config import ModelConfig
-from s2d_jax.models.llama import Llama
+from tests.random_model import random_params
 
 
 class Tiny(NamedTuple):
@@ -22,11 +19,7 @@ class Tiny(NamedTuple):
 
 @pytest.fixture(scope="session")
 def tiny() -> Tiny:
-  """Two random layers: grouped heads, an untied head, a head size of its own.
-
-  Initial weights of 0.02 would make attention uniform and all logits alike, so
-  they are enlarged.
-  """
+  """Two random layers: grouped heads, an untied head, its own head size."""
   config = ModelConfig(
     vocab_size=128,
     embed_dim=32,
@@ -40,16 +33,7 @@ def tiny() -> Tiny:
     rms_eps=1e-5,
     tie_embeddings=False,
   )
-
-  @jax.jit
-  def init(key):
-    tokens = jnp.ones((1, 1), jnp.int32)
-    return Llama(config).init(key, tokens, method=Llama.init_all)
-
-  params = nn.meta.unbox(init(jax.random.key(0)))["params"]
-  return Tiny(
-    config, jax.tree.map(lambda x: x * 10 if float(x.std()) else x, params)
-  )
+  return Tiny(config, random_params(config))
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pathlib
 
-from flax import linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from tokenizers import (
   AddedToken,
@@ -20,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from s2d_jax.checkpoints import hf
 from s2d_jax.checkpoints.pretrained import Pretrained
 from s2d_jax.models.config import ModelConfig
-from s2d_jax.models.llama import Llama
+from tests.random_model import random_params
 
 END = "<|im_end|>"
 WORDS = (" Lima", " Quito", " Paris", " Oslo")
@@ -67,16 +65,7 @@ def model() -> Pretrained:
     tie_embeddings=False,
   )
 
-  @jax.jit
-  def init(key):
-    tokens = jnp.ones((1, 1), jnp.int32)
-    return Llama(config).init(key, tokens, method=Llama.init_all)
-
-  params = nn.meta.unbox(init(jax.random.key(0)))["params"]
-  # Initial weights of 0.02 would make all logits alike.
-  params = jax.tree.map(
-    lambda x: np.asarray(x * 10 if float(x.std()) else x), params
-  )
+  params = jax.tree.map(np.asarray, random_params(config))
   scale = np.zeros(config.vocab_size, np.float32)
   scale[words.convert_tokens_to_ids(list(WORDS))] = 6.0
   scale[words.eos_token_id] = 1.0

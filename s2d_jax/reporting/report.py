@@ -95,8 +95,8 @@ def build(
   found = _findings(run, rows, plain, biased)
   folder = run.workdir / "report"
   for picture in found.pictures.values():
-    _write_bytes(folder / f"{picture.name}.png", picture.light)
-    _write_bytes(folder / f"{picture.name}-dark.png", picture.dark)
+    records.write_bytes(folder / f"{picture.name}.png", picture.light)
+    records.write_bytes(folder / f"{picture.name}-dark.png", picture.dark)
   lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
   records.write_text(folder / "results.json", f"[\n{lines}\n]\n")
   records.write_text(folder / "results.md", _markdown(found))
@@ -282,10 +282,3 @@ def _cut(text: str) -> str:
   if len(text) <= _LONGEST:
     return text
   return f"{text[:_LONGEST]} … ({len(text) - _LONGEST} more characters)"
-
-
-def _write_bytes(path: epath.Path, content: bytes) -> None:
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.parent / (path.name + ".tmp")
-  temporary.write_bytes(content)
-  temporary.replace(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from s2d_jax.system2.program import Method, Prompts, Steps, Template
+from s2d_jax.system2.program import Method, Prompts, Steps
 
 
 def system1(text: str, prompts: Prompts) -> Steps:
@@ -46,6 +46,3 @@ def unbiased_text(extract: str) -> str:
 
 
 METHODS: dict[str, Method] = {"system1": system1, "s2a": s2a}
-
-# Wording for tasks that bring none of their own.
-PROMPTS: dict[str, Template] = {}
