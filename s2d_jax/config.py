@@ -15,8 +15,12 @@ def default() -> ConfigDict:
   config.model.name = "smollm2-135m-instruct"
   config.model.dtype = "float32"  # of the products; weights are float32
 
-  config.mesh = ConfigDict()  # devices of the fine-tune, along each axis
-  config.mesh.data, config.mesh.fsdp, config.mesh.tensor = 1, 1, 1
+  # Devices of the fine-tune along each axis; 0: chosen for the model and the
+  # devices there are. dcn: slices, data: copies, fsdp: weights are spread,
+  # tensor: heads and features are spread.
+  config.mesh = ConfigDict()
+  config.mesh.dcn, config.mesh.data = 0, 0
+  config.mesh.fsdp, config.mesh.tensor = 0, 0
 
   # The name of a task and its own options.
   config.task = ConfigDict({"name": "sycophancy"})
@@ -39,6 +43,14 @@ def default() -> ConfigDict:
   config.sampling.top_p = 1.0  # 1: off
   config.sampling.min_p = 0.0  # 0: off
   config.sampling.batch_rows = 128  # samples decoded at once
+  # "host": each host samples its share on its own devices; "global": all hosts
+  # together, for a model that does not fit one.
+  config.sampling.scope = "host"
+  # "float": weights in model.dtype; "int8": a byte each, a scale a channel.
+  config.sampling.weights = "float"
+  # Devices of the sampler along each axis; 0: chosen, as many copies of the
+  # model as there is room for. data: copies, tensor: weights are spread.
+  config.sampling.mesh = ConfigDict({"data": 0, "tensor": 0})
 
   config.curation = ConfigDict()
   # Whose answer is believed: "vote", the one with most votes; "usc", the reply
@@ -67,9 +79,18 @@ def default() -> ConfigDict:
   config.finetune.clip_norm = 1.0
   config.finetune.b1, config.finetune.b2 = 0.9, 0.95
   config.finetune.remat = "full"  # what backward recomputes: none, dots, full
+  config.finetune.optimizer = "adamw"  # or adafactor: hardly any state
+  # Rank of the adapters that are trained in place of the weights; 0: all
+  # weights are. Of which projections: q, k, v, o, gate, up, down.
+  config.finetune.lora = ConfigDict(
+    {"rank": 0, "alpha": 16.0, "targets": ("q", "k", "v", "o")}
+  )
   config.finetune.dtype = "float32"  # of the products
   config.finetune.eval_every = 8  # steps
   config.finetune.keep = 1  # best checkpoints kept, besides the latest
+  # Checkpoints are written while training goes on, from a copy in the host's
+  # memory.
+  config.finetune.async_save = True
 
   config.evaluation = ConfigDict()
   config.evaluation.n = 5  # passes of the method an input, for mean and vote

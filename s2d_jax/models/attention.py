@@ -1,5 +1,8 @@
 """Grouped-query attention over a shared past and the tokens at hand.
 
+`attend` is plain XLA and runs everywhere. Without a past, which is training, a
+fused kernel that never holds the scores can take its place.
+
 Axis letters: B query rows, T query length, S key length, N query heads,
 K key-value heads, G = N // K, H head size. A past has P entries, each of which
 serves R = B // P query rows.
@@ -10,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -48,13 +52,17 @@ def attend(
   v: Float[Array, "B K T H"],
   segments: Int[Array, "B T"],
   past: Sequence[KeyValues] = (),
+  kernel: str = "xla",
 ) -> Float[Array, "B T N H"]:
   """One softmax over every valid key of `past` and the causal part of `k`.
 
   A token sees earlier tokens of its own segment (0 is padding). Scores and
   sums are float32. The parts are merged by their maxima and sums, as in flash
-  attention (Dao et al. 2022), so splitting the keys changes nothing.
+  attention (Dao et al. 2022), so splitting the keys changes nothing. Where
+  there is no past, `kernel` names what computes it (`KERNELS`).
   """
+  if not past and kernel != "xla":
+    return KERNELS[kernel](q, k, v, segments)
   batch, length, heads, size = q.shape
   kv_heads = k.shape[1]
   q = q * jnp.asarray(size**-0.5, q.dtype)
@@ -108,3 +116,63 @@ def _partial(
     return x.reshape(batch, *x.shape[2:])
 
   return _Partial(by_row(out), by_row(total), by_row(peak))
+
+
+def _splash(q, k, v, segments):
+  """The block-sparse flash attention of TPUs, on each device's own heads."""
+  # Imported where it is used: Pallas takes a second.
+  from jax.experimental.pallas.ops.tpu import splash_attention as splash
+
+  length, size = q.shape[1], q.shape[3]
+  block = min(512, length)
+  blocks = splash.BlockSizes(
+    block_q=block,
+    block_kv=block,
+    block_q_dkv=block,
+    block_kv_dkv=block,
+    use_fused_bwd_kernel=True,
+  )
+
+  def local(q, k, v, segments):
+    mask = splash.CausalMask((length, length))
+    heads = splash.MultiHeadMask([mask] * q.shape[1])
+    kernel = splash.make_splash_mha_single_device(heads, block_sizes=blocks)
+    ids = splash.SegmentIds(segments, segments)
+    return jax.vmap(kernel)(q, k, v, ids)
+
+  rows = nn.logical_to_mesh_axes(("batch", "length"))
+  queries = nn.logical_to_mesh_axes(("batch", "heads", "length", "head_dim"))
+  keys = nn.logical_to_mesh_axes(("batch", "kv_heads", "length", "head_dim"))
+  over_devices = jax.shard_map(
+    local,
+    in_specs=(queries, keys, keys, rows),
+    out_specs=queries,
+    check_vma=False,  # the kernel does not say over what its results vary
+  )
+  q = (q * jnp.asarray(size**-0.5, q.dtype)).swapaxes(1, 2)
+  return over_devices(q, k, v, segments).swapaxes(1, 2)
+
+
+def _cudnn(q, k, v, segments):
+  """The fused attention of cuDNN, for half precision on GPUs."""
+  same = segments[:, None, :, None] == segments[:, None, None, :]
+  return jax.nn.dot_product_attention(
+    q,
+    k.swapaxes(1, 2),
+    v.swapaxes(1, 2),
+    mask=same,
+    is_causal=True,
+    implementation="cudnn",
+  )
+
+
+KERNELS = {"splash": _splash, "cudnn": _cudnn}
+
+
+def choose_kernel(platform: str, dtype, length: int) -> str:
+  """What computes attention without a past on devices of this kind."""
+  if platform == "tpu" and length % 128 == 0:
+    return "splash"
+  if platform in ("gpu", "cuda") and jnp.dtype(dtype).itemsize == 2:
+    return "cudnn"
+  return "xla"

@@ -12,6 +12,7 @@ code with another past.
 from __future__ import annotations
 
 from collections.abc import Sequence
+import dataclasses
 from typing import Any
 
 from flax import linen as nn
@@ -19,7 +20,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, Int
 
-from s2d_jax.models.attention import KeyValues, attend
+from s2d_jax.models import attention
+from s2d_jax.models.attention import KeyValues
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.rope import apply_rope, rope_angles
 
@@ -33,6 +35,39 @@ REMAT_POLICIES = {
 }
 
 
+zeros, ones = nn.initializers.zeros, nn.initializers.ones
+normal = nn.initializers.normal(0.02)
+
+
+@dataclasses.dataclass(frozen=True)
+class Lora:
+  """Adapters of low rank beside some kernels (Hu et al. 2021).
+
+  Attributes:
+    rank: of the adapters.
+    alpha: their product is scaled by alpha / rank.
+    targets: names of the projections that have them.
+  """
+
+  rank: int
+  alpha: float
+  targets: tuple[str, ...]
+
+  @property
+  def scale(self) -> float:
+    return self.alpha / self.rank
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+  """How the network is computed: see `Llama`."""
+
+  dtype: DTypeLike
+  weights: str
+  lora: Lora | None
+  attention: str
+
+
 class RMSNorm(nn.Module):
   """x / rms(x) * scale, computed in float32 (Zhang & Sennrich 2019)."""
 
@@ -40,8 +75,8 @@ class RMSNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-    ones = nn.with_logical_partitioning(nn.initializers.ones, ("features",))
-    scale = self.param("scale", ones, x.shape[-1:], jnp.float32)
+    init = nn.with_logical_partitioning(ones, ("features",))
+    scale = self.param("scale", init, x.shape[-1:], jnp.float32)
     x32 = x.astype(jnp.float32)
     mean_square = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)
     normed = x32 * jax.lax.rsqrt(mean_square + self.eps)
@@ -51,43 +86,104 @@ class RMSNorm(nn.Module):
 class Projection(nn.Module):
   """A matrix product whose kernel keeps its named axes, and maybe a bias.
 
+  With int8 weights the kernel is integers and each output channel has a scale.
+  With LoRA (Hu et al. 2021) the product of two narrow kernels is added to it.
+
   Attributes:
     shape: of the kernel, the contracted axes first.
     axes: logical names of the kernel's axes.
-    dtype: of the product.
+    form: how it is computed.
     contracted: how many last axes of the input the kernel contracts.
     use_bias: whether there is a bias, over the kernel's other axes.
   """
 
   shape: tuple[int, ...]
   axes: tuple[str, ...]
-  dtype: DTypeLike
+  form: Form
   contracted: int = 1
   use_bias: bool = False
 
   @nn.compact
   def __call__(self, x: Float[Array, "*B I"]) -> Float[Array, "*B O"]:
-    init = nn.with_logical_partitioning(nn.initializers.normal(0.02), self.axes)
-    kernel = self.param("kernel", init, self.shape, jnp.float32)
-    lead, inputs = x.shape[: -self.contracted], x.shape[-self.contracted :]
+    dtype, n = self.form.dtype, self.contracted
+    lead, inputs = x.shape[:-n], x.shape[-n:]
     # One leading axis: with two, the gradient of the kernel contracts both,
     # and XLA on the CPU copies the activations transposed for that.
-    x = x.reshape(-1, *inputs).astype(self.dtype)
-    out = jnp.tensordot(x, kernel.astype(self.dtype), axes=self.contracted)
+    x = x.reshape(-1, *inputs).astype(dtype)
+    if self.form.weights == "int8":
+      kernel = self._param("kernel", zeros, self.shape, self.axes, jnp.int8)
+      scale = self._param("scale", ones, self.shape[n:], self.axes[n:])
+      out = (_product(x, kernel.astype(dtype), n) * scale).astype(dtype)
+    else:
+      kernel = self._param("kernel", normal, self.shape, self.axes)
+      # Parted as it is kept: what devices send each other is rounded already.
+      kernel = nn.with_logical_constraint(kernel.astype(dtype), self.axes)
+      out = jnp.tensordot(x, kernel, axes=n)
+    lora = self.form.lora
+    if lora is not None and self.name in lora.targets:
+      out = out + self._adapt(x, lora)
     out = out.reshape(*lead, *out.shape[1:])
     if self.use_bias:
-      init = nn.with_logical_partitioning(
-        nn.initializers.zeros, self.axes[self.contracted :]
-      )
-      shape = self.shape[self.contracted :]
-      bias = self.param("bias", init, shape, jnp.float32)
-      out = out + bias.astype(self.dtype)
+      bias = self._param("bias", zeros, self.shape[n:], self.axes[n:])
+      out = out + bias.astype(dtype)
     return out
+
+  def _param(self, name, init, shape, axes, dtype=jnp.float32):
+    init = nn.with_logical_partitioning(init, axes)
+    return self.param(name, init, shape, dtype)
+
+  def _adapt(self, x, lora: Lora):
+    n, dtype = self.contracted, self.form.dtype
+    down_shape = (*self.shape[:n], lora.rank)
+    up_shape = (lora.rank, *self.shape[n:])
+    down_axes, up_axes = (*self.axes[:n], "rank"), ("rank", *self.axes[n:])
+    # The product begins at zero: the model begins as it was.
+    down = self._param("lora_down", normal, down_shape, down_axes)
+    up = self._param("lora_up", zeros, up_shape, up_axes)
+    narrow = jnp.tensordot(x, down.astype(dtype), axes=n) * lora.scale
+    return jnp.tensordot(narrow.astype(dtype), up.astype(dtype), axes=1)
+
+
+def _product(x, kernel, contracted: int):
+  """`jnp.tensordot` with a float32 result."""
+  return jnp.tensordot(
+    x, kernel, axes=contracted, preferred_element_type=jnp.float32
+  )
+
+
+class Embedding(nn.Module):
+  """A row a token, and the products of a vector with all rows."""
+
+  vocab_size: int
+  embed_dim: int
+  form: Form
+
+  def setup(self):
+    shape, axes = (self.vocab_size, self.embed_dim), ("vocab", "embed")
+    dtype = jnp.int8 if self.form.weights == "int8" else jnp.float32
+    init = nn.with_logical_partitioning(normal, axes)
+    self.embedding = self.param("embedding", init, shape, dtype)
+    if self.form.weights == "int8":
+      init = nn.with_logical_partitioning(ones, axes[:1])
+      self.scale = self.param("scale", init, shape[:1], jnp.float32)
+
+  def __call__(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
+    dtype = self.form.dtype
+    if self.form.weights == "int8":
+      rows = self.embedding[tokens] * self.scale[tokens][..., None]
+      return rows.astype(dtype)
+    return self.embedding.astype(dtype)[tokens]
+
+  def attend(self, x: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
+    table = self.embedding.astype(self.form.dtype)
+    if self.form.weights == "int8":
+      return _product(x, table.T, 1) * self.scale
+    return x @ table.T
 
 
 class Attention(nn.Module):
   config: ModelConfig
-  dtype: DTypeLike
+  form: Form
 
   @nn.compact
   def __call__(self, x: Float[Array, "B T D"], rope, segments, past):
@@ -97,7 +193,7 @@ class Attention(nn.Module):
       return Projection(
         (c.embed_dim, heads, c.head_dim),
         ("embed", axis, "head_dim"),
-        self.dtype,
+        self.form,
         use_bias=c.attention_bias,
         name=name,
       )(x)
@@ -108,13 +204,14 @@ class Attention(nn.Module):
     q = nn.with_logical_constraint(q, ("batch", "length", "heads", "head_dim"))
     # Heads before length: each head's keys lie together for its product.
     k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
+    attended = attention.attend(q, k, v, segments, past, self.form.attention)
     out = Projection(
       (c.num_heads, c.head_dim, c.embed_dim),
       ("heads", "head_dim", "embed"),
-      self.dtype,
+      self.form,
       contracted=2,
       name="o",
-    )(attend(q, k, v, segments, past))
+    )(attended)
     return out, (k, v)
 
 
@@ -122,7 +219,7 @@ class SwiGLU(nn.Module):
   """down(silu(gate(x)) * up(x)) (Shazeer 2020)."""
 
   config: ModelConfig
-  dtype: DTypeLike
+  form: Form
 
   @nn.compact
   def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
@@ -130,7 +227,7 @@ class SwiGLU(nn.Module):
 
     def project(name: str, *axes: str):
       shape = tuple(sizes[axis] for axis in axes)
-      return Projection(shape, axes, self.dtype, name=name)
+      return Projection(shape, axes, self.form, name=name)
 
     gate = project("gate", "embed", "mlp")(x)
     up = project("up", "embed", "mlp")(x)
@@ -144,7 +241,7 @@ class Block(nn.Module):
   """One layer, in the form `nn.scan` wants: carry, scanned, broadcast."""
 
   config: ModelConfig
-  dtype: DTypeLike
+  form: Form
 
   @nn.compact
   def __call__(self, x, past_keys_values, past_valid, rope, segments):
@@ -153,38 +250,44 @@ class Block(nn.Module):
       for (k, v), valid in zip(past_keys_values, past_valid, strict=True)
     ]
     eps = self.config.rms_eps
-    attended, keys_values = Attention(
-      self.config, self.dtype, name="attention"
-    )(RMSNorm(eps, name="attention_norm")(x), rope, segments, past)
+    attended, keys_values = Attention(self.config, self.form, name="attention")(
+      RMSNorm(eps, name="attention_norm")(x), rope, segments, past
+    )
     x = x + attended
-    x = x + SwiGLU(self.config, self.dtype, name="mlp")(
+    x = x + SwiGLU(self.config, self.form, name="mlp")(
       RMSNorm(eps, name="mlp_norm")(x)
     )
-    x = nn.with_logical_constraint(x, ("batch", "length", "features"))
-    return x, keys_values
+    return _kept(x), keys_values
+
+
+def _kept(x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+  """Lays out what the backward pass keeps of a layer."""
+  return nn.with_logical_constraint(x, ("batch", "kept_length", "features"))
 
 
 class Llama(nn.Module):
   """Decoder-only transformer of the Llama family.
 
-  Parameters are float32; `dtype` is what products are computed in. `remat`
-  names what the backward pass keeps (`REMAT_POLICIES`).
+  Attributes:
+    config: sizes and constants.
+    dtype: of products and activations; norms, softmax and logits are float32.
+    remat: what the backward pass keeps, by name (`REMAT_POLICIES`).
+    weights: "float" or "int8" (`models.quantize`).
+    lora: adapters beside the weights, if any.
+    attention: what computes it where there is no past (`choose_kernel`).
   """
 
   config: ModelConfig
   dtype: DTypeLike = jnp.float32
   remat: str = "none"
+  weights: str = "float"
+  lora: Lora | None = None
+  attention: str = "xla"
 
   def setup(self):
     c = self.config
-    self.embed = nn.Embed(
-      c.vocab_size,
-      c.embed_dim,
-      dtype=self.dtype,
-      embedding_init=nn.with_logical_partitioning(
-        nn.initializers.normal(0.02), ("vocab", "embed")
-      ),
-    )
+    form = Form(self.dtype, self.weights, self.lora, self.attention)
+    self.embed = Embedding(c.vocab_size, c.embed_dim, form)
     block = Block
     if REMAT_POLICIES[self.remat] is not None:
       block = nn.remat(
@@ -197,13 +300,13 @@ class Llama(nn.Module):
       in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
       length=c.num_layers,
       metadata_params={nn.PARTITION_NAME: "layers"},
-    )(c, self.dtype)
+    )(c, form)
     self.final_norm = RMSNorm(c.rms_eps)
     if not c.tie_embeddings:
       self.head = Projection(
         (c.embed_dim, c.vocab_size),
         ("embed", "vocab"),
-        self.dtype,
+        form,
       )
 
   def __call__(
@@ -218,8 +321,7 @@ class Llama(nn.Module):
     `positions` count from 0 at the start of each sequence; `segments` number
     the sequences packed into a row, 0 marks padding.
     """
-    x = self.embed(tokens)
-    x = nn.with_logical_constraint(x, ("batch", "length", "features"))
+    x = _kept(self.embed(tokens))
     x, (keys, values) = self.layers(
       x,
       [(part.keys, part.values) for part in past],
@@ -249,10 +351,25 @@ class Llama(nn.Module):
     return self.logits(hidden)
 
 
-def abstract_params(config: ModelConfig) -> Params:
-  """Shapes and logical axis names of every parameter, nothing allocated."""
+def abstract_params(
+  config: ModelConfig,
+  dtype: DTypeLike = jnp.float32,
+  weights: str = "float",
+  lora: Lora | None = None,
+) -> Params:
+  """Shapes and logical axis names of every parameter, nothing allocated.
+
+  Floating-point leaves are of `dtype`, but for the scales of int8 weights.
+  """
   tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
-  init = lambda key, tokens: Llama(config).init(
-    key, tokens, method=Llama.init_all
-  )
-  return jax.eval_shape(init, jax.random.key(0), tokens)["params"]
+  model = Llama(config, weights=weights, lora=lora)
+  init = lambda key, tokens: model.init(key, tokens, method=Llama.init_all)
+  params = jax.eval_shape(init, jax.random.key(0), tokens)["params"]
+
+  def cast(path, leaf):
+    is_scale = weights == "int8" and "scale" in jax.tree_util.keystr(path)
+    if leaf.dtype == jnp.int8 or is_scale:
+      return leaf
+    return jax.ShapeDtypeStruct(leaf.shape, dtype)
+
+  return jax.tree_util.tree_map_with_path(cast, params)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import contextlib
 
 from flax import linen as nn
 import jax
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
-AXES = ("data", "fsdp", "tensor")
+# dcn: copies on slices that are joined by the data-centre network; data:
+# copies within a slice; fsdp: weights spread over devices that read different
+# rows; tensor: heads and features spread over devices that share their rows.
+AXES = ("dcn", "data", "fsdp", "tensor")
 
 # Logical axis → mesh axis. Parameters name "embed" and the axis they project
 # to; activations name "batch" and their own last axes. Nothing else in the
 # package mentions a mesh axis.
 RULES = (
-  ("batch", ("data", "fsdp")),
+  ("batch", ("dcn", "data", "fsdp")),
   ("embed", "fsdp"),
   ("vocab", "tensor"),
   ("heads", "tensor"),
@@ -25,19 +29,53 @@ RULES = (
   ("layers", None),
   ("length", None),
   ("features", None),
+  ("rank", None),
 )
+
+# While training, what is kept of each layer for the backward pass is spread
+# over the devices of a row as well, along its length (Korthikanti et al. 2022).
+_TRAINING = (("kept_length", "tensor"),)
+_SAMPLING = (("kept_length", None),)
 
 
 def make_mesh(
-  data: int = 1, fsdp: int = 1, tensor: int = 1, devices=None
+  data: int = 1,
+  fsdp: int = 1,
+  tensor: int = 1,
+  dcn: int = 1,
+  devices: Sequence[jax.Device] | None = None,
 ) -> Mesh:
-  """A `data` × `fsdp` × `tensor` mesh; one device is a mesh of 1 × 1 × 1."""
-  shape = (data, fsdp, tensor)
+  """A `dcn` × `data` × `fsdp` × `tensor` mesh; one device is 1 × 1 × 1 × 1.
+
+  Neighbours along `tensor` are neighbours in the machine; slices lie along
+  `dcn` alone.
+  """
+  shape = (dcn, data, fsdp, tensor)
   count = int(np.prod(shape))
   devices = list(devices if devices is not None else jax.devices())[:count]
-  return jax.make_mesh(
-    shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
-  )
+  types = (AxisType.Auto,) * len(AXES)
+  if dcn > 1 and getattr(devices[0], "slice_index", None) is not None:
+    return Mesh(_across_slices(shape, devices), AXES, axis_types=types)
+  return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
+
+
+def _across_slices(
+  shape: tuple[int, ...], devices: list[jax.Device]
+) -> np.ndarray:
+  """Slices along the first axis, each laid out as a mesh of its own."""
+  slices: dict[int, list[jax.Device]] = {}
+  for device in devices:
+    slices.setdefault(device.slice_index, []).append(device)
+  within = [
+    jax.make_mesh(shape[1:], AXES[1:], devices=slices[index]).devices
+    for index in sorted(slices)
+  ]
+  return np.stack(within)
+
+
+def sharding(mesh: Mesh, *axes: str | None) -> NamedSharding:
+  """Of an array with these logical axes; None is an axis that is not parted."""
+  return nn.logical_to_mesh_sharding(PartitionSpec(*axes), mesh, RULES)
 
 
 def param_shardings(abstract_params, mesh: Mesh):
@@ -47,11 +85,17 @@ def param_shardings(abstract_params, mesh: Mesh):
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-  return NamedSharding(mesh, jax.sharding.PartitionSpec())
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_shards(mesh: Mesh) -> int:
+  """Into how many parts the mesh divides a batch."""
+  return mesh.shape["dcn"] * mesh.shape["data"] * mesh.shape["fsdp"]
 
 
 @contextlib.contextmanager
-def use(mesh: Mesh):
+def use(mesh: Mesh, training: bool = False):
   """Inside, logical axis names mean the axes of `mesh`."""
-  with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
+  rules = RULES + (_TRAINING if training else _SAMPLING)
+  with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
     yield

@@ -33,7 +33,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
     rows["train"],
     rows["valid"],
     workdir,
-    setup.mesh_of(config),
+    setup.mesh_of(config, model.config),
     config.seed,
   )
   return (

@@ -19,7 +19,6 @@ from s2d_jax.stages import (
   retention,
   sample,
   select,
-  setup,
 )
 
 
@@ -39,7 +38,6 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     report.build,
     report.show,
   )
-  setup.mesh_of(config)  # before hours of sampling, not behind them
   for stage in stages:
     stage(config, workdir)
 

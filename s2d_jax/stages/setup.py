@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
 from typing import get_args
 
@@ -20,6 +19,8 @@ from s2d_jax.errors import UserError
 from s2d_jax.generation import chat
 from s2d_jax.generation.engine import Engine
 from s2d_jax.generation.sampling import Sampling
+from s2d_jax.models import placement
+from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import REMAT_POLICIES, Llama
 from s2d_jax.parallel import mesh as meshes
 from s2d_jax.system2 import program
@@ -28,6 +29,7 @@ from s2d_jax.system2.program import Method, Prompts
 from s2d_jax.system2.scheduler import Scheduler
 from s2d_jax.tasks.registry import make_task
 from s2d_jax.tasks.task import Task
+from s2d_jax.training.optimizer import OPTIMIZERS
 
 
 def enable_compilation_cache() -> None:
@@ -60,12 +62,13 @@ def check(config: ConfigDict) -> None:
     "curation.min_margin": (curation.min_margin, 0),
     "curation.min_agreement": (curation.min_agreement, 0),
     "retention.n": (config.retention.n, 0),
-    "mesh.data": (config.mesh.data, 1),
-    "mesh.fsdp": (config.mesh.fsdp, 1),
-    "mesh.tensor": (config.mesh.tensor, 1),
     "finetune.learning_rate": (finetune.learning_rate, 0),
     "finetune.warmup_steps": (finetune.warmup_steps, 0),
   }
+  for axis, size in config.mesh.items():
+    at_least[f"mesh.{axis}"] = size, 0
+  for axis, size in config.sampling.mesh.items():
+    at_least[f"sampling.mesh.{axis}"] = size, 0
   for name in (
     "epochs", "batch_rows", "row_length", "accumulate", "eval_every", "keep",
   ):  # fmt: skip
@@ -77,7 +80,10 @@ def check(config: ConfigDict) -> None:
   for name, value, known in (
     ("curation.select", curation.select, get_args(Select)),
     ("model.dtype", config.model.dtype, dtypes),
+    ("sampling.scope", config.sampling.scope, ("host", "global")),
+    ("sampling.weights", config.sampling.weights, ("float", "int8")),
     ("finetune.dtype", finetune.dtype, dtypes),
+    ("finetune.optimizer", finetune.optimizer, tuple(OPTIMIZERS)),
     ("finetune.remat", finetune.remat, tuple(REMAT_POLICIES)),
   ):
     if value not in known:
@@ -174,16 +180,16 @@ def sampling_of(config: ConfigDict) -> Sampling:
   return Sampling(**{name: config.sampling[name] for name in names})
 
 
-def mesh_of(config: ConfigDict) -> Mesh:
+def mesh_of(config: ConfigDict, model: ModelConfig) -> Mesh:
   """The devices that the fine-tune is spread over."""
-  shape = config.mesh.to_dict()
-  wanted, there = math.prod(shape.values()), jax.device_count()
-  if wanted > there:
-    raise UserError(
-      f"config.mesh={shape} wants {wanted} devices and there are {there}; set"
-      " --config.mesh.data, --config.mesh.fsdp and --config.mesh.tensor"
-    )
-  return meshes.make_mesh(**shape)
+  finetune = config.finetune
+  return placement.training_mesh(
+    model,
+    config.mesh.to_dict(),
+    finetune.batch_rows // finetune.accumulate,
+    finetune.row_length,
+    jax.devices(),
+  )
 
 
 def examples_path(workdir: epath.Path, split: str) -> epath.Path:

@@ -1,4 +1,4 @@
-"""AdamW with a warm-up, a cosine decay and a clipped gradient."""
+"""Optimisers with a warm-up, a cosine decay and a clipped gradient."""
 
 from __future__ import annotations
 
@@ -51,14 +51,36 @@ def _name(key) -> str | None:
 def make_optimizer(
   config: ml_collections.ConfigDict, total_steps: int
 ) -> optax.GradientTransformation:
-  """AdamW (Loshchilov & Hutter 2019) on a gradient of bounded global norm."""
+  """`config.optimizer` on a gradient of bounded global norm."""
   return optax.chain(
     optax.clip_by_global_norm(config.clip_norm),
-    optax.adamw(
-      learning_rate(config, total_steps),
-      b1=config.b1,
-      b2=config.b2,
-      weight_decay=config.weight_decay,
-      mask=decayed,
-    ),
+    OPTIMIZERS[config.optimizer](config, learning_rate(config, total_steps)),
   )
+
+
+def _adamw(config, schedule) -> optax.GradientTransformation:
+  """AdamW (Loshchilov & Hutter 2019)."""
+  return optax.adamw(
+    schedule,
+    b1=config.b1,
+    b2=config.b2,
+    weight_decay=config.weight_decay,
+    mask=decayed,
+  )
+
+
+def _adafactor(config, schedule) -> optax.GradientTransformation:
+  """Adafactor (Shazeer & Stern 2018): second moments by row and column.
+
+  Without first moments, and with the rate as it stands: not scaled by the size
+  of the parameters, so that a rate means much the same as with AdamW.
+  """
+  return optax.adafactor(
+    schedule,
+    multiply_by_parameter_scale=False,
+    weight_decay_rate=lambda step: schedule(step) * config.weight_decay,
+    weight_decay_mask=decayed,
+  )
+
+
+OPTIMIZERS = {"adamw": _adamw, "adafactor": _adafactor}

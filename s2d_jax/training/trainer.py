@@ -1,8 +1,5 @@
 """The fine-tune: one loop from start parameters to the best checkpoint.
 
-Axis letters: A micro-batches a step, B rows a micro-batch, T tokens a row,
-M target slots a row.
-
 What a restart goes on from: step k of a run reads batch k of an order that
 depends on the seed alone, so the step of the newest complete checkpoint is the
 position in the data; lines of metrics after that step are dropped, and written
@@ -16,23 +13,22 @@ import dataclasses
 import hashlib
 
 from etils import epath
-from flax import linen as nn
 import grain
 import jax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 import ml_collections
 import numpy as np
-import optax
 
 from s2d_jax.checkpoints import train_state
 from s2d_jax.checkpoints.train_state import TrainState
 from s2d_jax.errors import UserError
 from s2d_jax.models.config import ModelConfig
-from s2d_jax.models.llama import Llama, Params, abstract_params
-from s2d_jax.parallel.mesh import RULES, param_shardings, replicated
+from s2d_jax.models.llama import Llama, Params
+from s2d_jax.parallel import mesh as meshes
+from s2d_jax.training import step as steps
 from s2d_jax.training.log import TrainingLog
-from s2d_jax.training.loss import mean_loss_and_grads, target_loss
-from s2d_jax.training.optimizer import learning_rate, make_optimizer
+from s2d_jax.training.loss import target_loss
+from s2d_jax.training.optimizer import make_optimizer
 from s2d_jax.training.packing import Rows
 
 
@@ -82,9 +78,9 @@ def finetune(
   workdir = epath.Path(workdir)
   order = row_order(config, len(train.tokens), seed)
   micro_rows = _micro_batch_rows(config, mesh)
+  model = steps.make_model(config, model_config, mesh)
+  abstract = steps.abstract_state(config, model_config, mesh, len(order))
   optimizer = make_optimizer(config, len(order))
-  abstract = _abstract_state(model_config, optimizer, mesh)
-  model = Llama(model_config, config.dtype, config.remat)
   data = {
     "seed": seed,
     "total_steps": len(order),
@@ -93,13 +89,12 @@ def finetune(
   }
   directory = workdir / "checkpoints"
   with (
-    jax.set_mesh(mesh),
-    nn.logical_axis_rules(RULES),
+    meshes.use(mesh, training=True),
     train_state.open_manager(directory, config.keep) as manager,
   ):
     state, start_loss = _start(manager, abstract, params, optimizer, data)
     start = int(state.step)
-    train_step = _train_step(config, model, optimizer, len(order), abstract)
+    train_step = steps.make_train_step(config, model, abstract, len(order))
     validate = _validation(model, valid, micro_rows, mesh)
     path = workdir / "metrics" / "finetune.jsonl"
     with TrainingLog(path, start, len(order)) as log:
@@ -109,7 +104,8 @@ def finetune(
       pending = None
       for step in range(start + 1, len(order) + 1):
         rows = train.take(order[step - 1], config.batch_rows)
-        state, metrics = train_step(state, _put(rows, config.accumulate, mesh))
+        batch = steps.put_rows(rows, config.accumulate, mesh)
+        state, metrics = train_step(state, batch)
         # The device is busy with this step while the last one is written.
         if pending:
           log.step_line(*pending)
@@ -145,7 +141,7 @@ def row_order(
 
 
 def _micro_batch_rows(config: ml_collections.ConfigDict, mesh: Mesh) -> int:
-  shards = mesh.shape["data"] * mesh.shape["fsdp"]
+  shards = meshes.batch_shards(mesh)
   if config.batch_rows % (config.accumulate * shards):
     raise UserError(
       f"finetune.batch_rows={config.batch_rows} does not divide evenly over"
@@ -161,18 +157,6 @@ def _digest(rows: Rows) -> str:
     digest.update(str(field.shape).encode())
     digest.update(np.ascontiguousarray(field))
   return digest.hexdigest()
-
-
-def _abstract_state(
-  model_config: ModelConfig,
-  optimizer: optax.GradientTransformation,
-  mesh: Mesh,
-) -> TrainState:
-  """Shapes and shardings of the state; moments lie like their parameters."""
-  params = abstract_params(model_config)
-  step = jax.ShapeDtypeStruct((), np.int32)
-  boxed = TrainState(step, params, jax.eval_shape(optimizer.init, params))
-  return train_state.with_shardings(boxed, param_shardings(boxed, mesh))
 
 
 def _shardings(abstract):
@@ -203,42 +187,6 @@ def _start(
   return state, position["start_valid_loss"]
 
 
-def _put(rows: Rows, micro_batches: int, mesh: Mesh) -> Rows:
-  """Rows on the devices as [A, B, …], each holding its part of B."""
-  spec = PartitionSpec(None, "batch", None)
-  sharding = nn.logical_to_mesh_sharding(spec, mesh, RULES)
-
-  def put(field: np.ndarray) -> jax.Array:
-    field = field.reshape(micro_batches, -1, field.shape[-1])
-    return jax.make_array_from_callback(
-      field.shape, sharding, lambda index: field[index]
-    )
-
-  return Rows(*map(put, rows))
-
-
-def _train_step(config, model, optimizer, total_steps, abstract):
-  """The jitted `(state, rows [A, B, …]) → (state, metrics)`, in place."""
-  schedule = learning_rate(config, total_steps)
-
-  def train_step(state: TrainState, rows: Rows):
-    loss, grads = mean_loss_and_grads(model, state.params, rows)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    metrics = {
-      "loss": loss,
-      "learning_rate": schedule(state.step),
-      "grad_norm": optax.tree.norm(grads),
-      "target_tokens": rows.target_weight.sum(),
-      "tokens": (rows.segments > 0).sum(),
-    }
-    params = optax.apply_updates(state.params, updates)
-    return TrainState(state.step + 1, params, opt_state), metrics
-
-  shardings = _shardings(abstract)
-  out_shardings = (shardings, shardings.step)
-  return jax.jit(train_step, out_shardings=out_shardings, donate_argnums=0)
-
-
 def _validation(
   model: Llama, valid: Rows, micro_rows: int, mesh: Mesh
 ) -> Callable[[Params], float]:
@@ -250,15 +198,15 @@ def _validation(
     rows = jax.tree.map(lambda field: field[0], rows)
     return total + target_loss(model, params, rows)
 
-  add_loss = jax.jit(add_loss, out_shardings=replicated(mesh))
+  add_loss = jax.jit(add_loss, out_shardings=meshes.replicated(mesh))
   count = len(valid.tokens)
   targets = float(valid.target_weight.sum())
 
   def validate(params: Params) -> float:
-    total = jax.device_put(np.float32(0), replicated(mesh))
+    total = jax.device_put(np.float32(0), meshes.replicated(mesh))
     for first in range(0, count, micro_rows):
       indices = np.arange(first, min(first + micro_rows, count))
-      batch = _put(valid.take(indices, micro_rows), 1, mesh)
+      batch = steps.put_rows(valid.take(indices, micro_rows), 1, mesh)
       total = add_loss(total, params, batch)
     return float(total) / targets
 

@@ -21,6 +21,7 @@ CONFIG = ml_collections.ConfigDict(
     "learning_rate": 1e-2,
     "warmup_steps": 4,
     "weight_decay": 0.3,
+    "optimizer": "adamw",
     "clip_norm": 0.5,
     "b1": 0.9,
     "b2": 0.95,

@@ -50,6 +50,8 @@ CONFIG = ml_collections.ConfigDict(
     "b1": 0.9,
     "b2": 0.95,
     "remat": "none",
+    "optimizer": "adamw",
+    "async_save": False,
     "dtype": "float32",
     "eval_every": 2,
     "keep": 1,

@@ -1,0 +1,126 @@
+"""One update of the fine-tune as a compiled program, and what it works on.
+
+Everything here is made from shapes alone, so that the same program can be run
+here or compiled ahead of time for devices that are elsewhere.
+
+Axis letters: A micro-batches a step, B rows a micro-batch, T tokens a row,
+M target slots a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+from jax.sharding import Mesh
+import ml_collections
+import numpy as np
+import optax
+
+from s2d_jax.checkpoints import train_state
+from s2d_jax.checkpoints.train_state import TrainState
+from s2d_jax.models.attention import choose_kernel
+from s2d_jax.models.config import ModelConfig
+from s2d_jax.models.llama import Llama, abstract_params
+from s2d_jax.parallel import mesh as meshes
+from s2d_jax.training.loss import mean_loss_and_grads
+from s2d_jax.training.optimizer import learning_rate, make_optimizer
+from s2d_jax.training.packing import Rows
+
+
+def make_model(
+  config: ml_collections.ConfigDict, model_config: ModelConfig, mesh: Mesh
+) -> Llama:
+  """The network as the fine-tune computes it on these devices."""
+  platform = mesh.devices.flat[0].platform
+  kernel = choose_kernel(platform, config.dtype, config.row_length)
+  return Llama(model_config, config.dtype, config.remat, attention=kernel)
+
+
+def abstract_state(
+  config: ml_collections.ConfigDict,
+  model_config: ModelConfig,
+  mesh: Mesh,
+  total_steps: int,
+) -> TrainState:
+  """Shapes and shardings of the state; moments lie like their parameters."""
+  optimizer = make_optimizer(config, total_steps)
+  params = abstract_params(model_config)
+  step = jax.ShapeDtypeStruct((), np.int32)
+  boxed = TrainState(step, params, jax.eval_shape(optimizer.init, params))
+  return train_state.with_shardings(boxed, meshes.param_shardings(boxed, mesh))
+
+
+def abstract_rows(
+  config: ml_collections.ConfigDict, mesh: Mesh, targets: int
+) -> Rows:
+  """Shapes and shardings of a step's rows with `targets` slots each."""
+  lead = config.accumulate, config.batch_rows // config.accumulate
+  row = (lambda length, dtype: jax.ShapeDtypeStruct(
+    (*lead, length), dtype, sharding=rows_sharding(mesh)
+  ))  # fmt: skip
+  tokens, slots = config.row_length, targets
+  return Rows(
+    tokens=row(tokens, np.int32),
+    positions=row(tokens, np.int32),
+    segments=row(tokens, np.int32),
+    target_index=row(slots, np.int32),
+    target_token=row(slots, np.int32),
+    target_weight=row(slots, np.float32),
+  )
+
+
+def rows_sharding(mesh: Mesh) -> jax.sharding.NamedSharding:
+  """Of the fields of a step's rows: [A, B, …], each device its part of B."""
+  return meshes.sharding(mesh, None, "batch", None)
+
+
+def put_rows(rows: Rows, micro_batches: int, mesh: Mesh) -> Rows:
+  """Rows on the devices as [A, B, …].
+
+  Each process holds all rows and hands over those of its own devices.
+  """
+
+  def put(field: np.ndarray) -> jax.Array:
+    field = field.reshape(micro_batches, -1, field.shape[-1])
+    return jax.make_array_from_callback(
+      field.shape, rows_sharding(mesh), lambda index: field[index]
+    )
+
+  return Rows(*map(put, rows))
+
+
+def make_train_step(
+  config: ml_collections.ConfigDict,
+  model: Llama,
+  state: TrainState,
+  total_steps: int,
+) -> Callable:
+  """The jitted `(state, rows [A, B, …]) → (state, metrics)`, in place.
+
+  Args:
+    config: the `finetune` section.
+    model: the network.
+    state: abstract, for its shardings.
+    total_steps: of the run, for the learning rate.
+  """
+  schedule = learning_rate(config, total_steps)
+  optimizer = make_optimizer(config, total_steps)
+
+  def train_step(state: TrainState, rows: Rows):
+    loss, grads = mean_loss_and_grads(model, state.params, rows)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    metrics = {
+      "loss": loss,
+      "learning_rate": schedule(state.step),
+      "grad_norm": optax.tree.norm(grads),
+      "target_tokens": rows.target_weight.sum(),
+      "tokens": (rows.segments > 0).sum(),
+    }
+    params = optax.apply_updates(state.params, updates)
+    return TrainState(state.step + 1, params, opt_state), metrics
+
+  shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+  return jax.jit(
+    train_step, out_shardings=(shardings, shardings.step), donate_argnums=0
+  )
