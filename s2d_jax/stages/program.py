@@ -9,6 +9,8 @@ import os
 import runpy
 import sys
 import time
+import traceback
+from typing import Literal, NoReturn
 
 from absl import app, flags, logging
 from etils import epath
@@ -17,6 +19,8 @@ from ml_collections import ConfigDict, config_flags
 from s2d_jax import records
 from s2d_jax.config import default
 from s2d_jax.errors import UserError
+from s2d_jax.parallel import hosts
+from s2d_jax.progress import Progress
 from s2d_jax.stages import setup
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -27,8 +31,29 @@ _CONFIG = config_flags.DEFINE_config_file(
   " --config.sampling.n=8",
 )
 _WORKDIR = flags.DEFINE_string(
-  "workdir", None, "Folder of the run, local or gs://; made if missing."
+  "workdir",
+  None,
+  "Folder of the run, local or gs://; made if missing. Several hosts share it.",
 )
+_COORDINATOR = flags.DEFINE_string(
+  "coordinator",
+  None,
+  "host:port of process 0, where a run has several processes. Slurm, Open MPI,"
+  " GKE and multi-slice TPUs tell by themselves.",
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+  "num_processes", None, "How many, with --coordinator."
+)
+_PROCESS_ID = flags.DEFINE_integer(
+  "process_id", None, "Which of them this is, with --coordinator."
+)
+_MULTIHOST = flags.DEFINE_boolean(
+  "multihost",
+  None,
+  "Has JAX find the other hosts: for TPU VMs, where only the metadata server"
+  " tells of them. --nomultihost: this process is a run of its own.",
+)
+_HOSTS = ("coordinator", "num_processes", "process_id", "multihost")
 
 Stage = Callable[[ConfigDict, epath.Path], None]
 
@@ -50,11 +75,20 @@ def main(run: Stage, description: str) -> None:
         " --config=configs/quickstart.py --workdir=runs/quickstart"
       )
     setup.check(config)
+    hosts.initialize(
+      _COORDINATOR.value,
+      _NUM_PROCESSES.value,
+      _PROCESS_ID.value,
+      _MULTIHOST.value,
+    )
+    if not hosts.is_lead():
+      sys.stdout = open(os.devnull, "w")  # noqa: SIM115  to the end
     workdir = epath.Path(_WORKDIR.value)
     claim_workdir(config, workdir)
     run(config, workdir)
+    hosts.barrier("end")
 
-  run_program(start, description, ("config", "workdir"))
+  run_program(start, description, ("config", "workdir", *_HOSTS))
 
 
 def run_program(
@@ -64,7 +98,8 @@ def run_program(
 ) -> None:
   """`app.run` for people: a full --help, and mistakes as one line.
 
-  A user's mistake ends the process with status 1, Ctrl-C with 130.
+  A user's mistake ends the process with status 1, Ctrl-C with 130; the other
+  processes of the run end with it.
   """
 
   def quiet_start(argv: Sequence[str]) -> None:
@@ -82,11 +117,19 @@ def run_program(
   try:
     app.run(quiet_start, flags_parser=parse)
   except UserError as error:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(1)
+    print(f"error: {hosts.prefix()}{error}", file=sys.stderr)
+    _end(str(error), 1)
   except KeyboardInterrupt:
     print("\nstopped; run the same command again to go on", file=sys.stderr)
-    sys.exit(130)
+    _end("stopped", 130)
+  except Exception as error:
+    traceback.print_exc()
+    _end(f"{type(error).__name__}: {error}", 1)
+
+
+def _end(sentence: str, status: int) -> NoReturn:
+  hosts.fail(sentence, status)
+  sys.exit(status)
 
 
 def _help(description: str, flag_names: Sequence[str]) -> str:
@@ -169,6 +212,31 @@ _USED_BY = {
 
 def claim_workdir(config: ConfigDict, workdir: epath.Path) -> None:
   """Writes config.json, or checks that the folder is of the same run."""
+  if hosts.is_lead():
+    _claim(config, workdir)
+  hosts.barrier("config.json")
+  if not hosts.is_lead():
+    _check_claim(config, workdir)
+
+
+def _check_claim(config: ConfigDict, workdir: epath.Path) -> None:
+  """Whether another host sees the folder of the lead, and was told the same."""
+  path = workdir / "config.json"
+  if not path.exists():
+    raise UserError(
+      f"{path}, which process 0 has written, is not there: --workdir must be a"
+      " folder that all hosts share"
+    )
+  found = json.loads(path.read_text())
+  changed = _difference(found, json.loads(config.to_json()))
+  if changed:
+    raise UserError(
+      "process 0 was started with other settings"
+      f" ({'; '.join(changed.values())}); start all with the same"
+    )
+
+
+def _claim(config: ConfigDict, workdir: epath.Path) -> None:
   path = workdir / "config.json"
   wanted = json.loads(config.to_json())
   if path.exists():
@@ -222,11 +290,14 @@ def _may_change(workdir: epath.Path, name: str) -> bool:
   return not any(path.is_dir() or path.stat().length for path in grown)
 
 
-def stage(name: str) -> Callable[[Callable[..., str]], Stage]:
+def stage(
+  name: str, on: Literal["lead", "all"] = "lead"
+) -> Callable[[Callable[..., str]], Stage]:
   """Makes `(config, workdir) -> summary` a stage that is done once.
 
-  The summary is printed, and kept in done/<name>.json, which marks the stage
-  as complete: started again, it says so and returns.
+  It runs on the first host alone or on all; no host goes on before it is
+  complete. The first one's summary is printed, and kept in done/<name>.json,
+  which marks the stage as complete: started again, it says so and returns.
   """
 
   def decorate(function: Callable[..., str]) -> Stage:
@@ -237,12 +308,15 @@ def stage(name: str) -> Callable[[Callable[..., str]], Stage]:
         print(f"{name}: done already: {summary}", flush=True)
         return
       began = time.monotonic()
-      summary = function(config, epath.Path(workdir))
-      seconds = round(time.monotonic() - began, 1)
-      records.write_text(
-        mark, json.dumps({"summary": summary, "seconds": seconds}) + "\n"
-      )
-      print(f"{name}: {summary} ({seconds} s)", flush=True)
+      if on == "all" or hosts.is_lead():
+        summary = function(config, epath.Path(workdir))
+      hosts.barrier(name)  # all have looked for the mark, and are through
+      if hosts.is_lead():
+        seconds = round(time.monotonic() - began, 1)
+        records.write_text(
+          mark, json.dumps({"summary": summary, "seconds": seconds}) + "\n"
+        )
+        print(f"{name}: {summary} ({seconds} s)", flush=True)
 
     run.__doc__ = function.__doc__
     return run
@@ -250,9 +324,16 @@ def stage(name: str) -> Callable[[Callable[..., str]], Stage]:
   return decorate
 
 
+def progress(label: str, total: int, unit: str) -> Progress:
+  """Of this host's share; only the first one shows it."""
+  return Progress(label, total, unit, quiet=not hosts.is_lead())
+
+
 def forget(workdir: epath.Path, name: str) -> None:
   """Has a stage done again although it is complete."""
-  _mark(workdir, name).unlink(missing_ok=True)
+  if hosts.is_lead():
+    _mark(workdir, name).unlink(missing_ok=True)
+  hosts.barrier(f"forget {name}")
 
 
 def _mark(workdir: epath.Path, name: str) -> epath.Path:

@@ -1,0 +1,127 @@
+"""Rows that several hosts make together, each in a file of its own.
+
+    with Parts(folder, place, scope) as parts:
+      for example in parts.share(examples):
+        if … not in parts.recovered:
+          parts.append(row)
+
+Host i of n takes every n-th example, from the i-th on, and appends its rows to
+part-0000i-of-0000n.jsonl. At the start each host reads all the parts that lie
+there, so a run that was killed goes on with what none of them has, also with
+another number of hosts. In the end the rows are put in order: whatever happened
+on the way, the same files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from etils import epath
+
+from s2d_jax import records
+from s2d_jax.errors import UserError
+from s2d_jax.parallel import hosts
+from s2d_jax.records import Record
+
+T = TypeVar("T")
+
+# From a row to what orders the rows; no two rows have the same.
+Place = Callable[[Record], tuple[Any, ...]]
+
+
+class Parts:
+  """The rows of one stage.
+
+  Args:
+    folder: of the parts.
+    place: of a row among all.
+    scope: "host", where hosts work for themselves; "global", where all make
+      the same rows together: the lead writes them.
+    into: file that all rows are moved to in the end; default: they stay.
+  """
+
+  def __init__(
+    self,
+    folder: epath.Path,
+    place: Place,
+    scope: str,
+    into: epath.Path | None = None,
+  ):
+    self._folder, self._place, self._into = folder, place, into
+    self._alone = scope == "host"
+    self._file: records.Appender | None = None
+    self.recovered: list[Record] = []
+
+  @classmethod
+  def into(cls, path: epath.Path, place: Place, scope: str) -> Parts:
+    """Parts that end as one file, and lie beside it until then."""
+    return cls(path.parent / path.stem, place, scope, into=path)
+
+  def share(self, items: Sequence[T]) -> list[T]:
+    """What this host is to make."""
+    return hosts.share(items) if self._alone else list(items)
+
+  def append(self, row: Record) -> None:
+    if self._file is not None:
+      self._file.append(row)
+
+  def __enter__(self) -> Parts:
+    for path in hosts.share(self._paths()):
+      records.mend(path)
+    hosts.barrier("parts are whole")
+    self.recovered = self._read()
+    hosts.barrier("parts are read")
+    if self._alone or hosts.is_lead():
+      index, count = (hosts.index(), hosts.count()) if self._alone else (0, 1)
+      self._file = records.Appender(
+        self._folder / f"part-{index:05d}-of-{count:05d}.jsonl"
+      )
+    return self
+
+  def __exit__(self, kind, *unused) -> None:
+    if self._file is not None:
+      self._file.close()
+    if kind is not None:
+      return
+    hosts.barrier("parts are made")
+    if self._into is None:
+      for path in hosts.share(self._paths()):
+        rows = list(records.read(path))
+        records.write(path, sorted(rows, key=self._place))
+    elif hosts.is_lead():
+      records.write(self._into, self._read())
+      self._folder.rmtree()
+    hosts.barrier("parts are in order")
+
+  def _paths(self) -> list[epath.Path]:
+    paths = sorted(self._folder.glob("part-*.jsonl"))
+    if self._into is not None and self._into.exists():
+      paths.append(self._into)
+    return paths
+
+  def _read(self) -> list[Record]:
+    return read(self._paths(), self._place)
+
+
+def read(paths: Sequence[epath.Path], place: Place) -> list[Record]:
+  """The rows of all parts, in order.
+
+  A row that lies in two parts, of a folder that was copied together, counts
+  once.
+
+  Raises:
+    UserError: the two are not the same.
+  """
+  found: dict[tuple[Any, ...], tuple[Record, epath.Path]] = {}
+  for path in paths:
+    for row in records.read(path):
+      where = place(row)
+      other, first = found.setdefault(where, (row, path))
+      if other != row:
+        name = "/".join(str(part) for part in where)
+        raise UserError(
+          f"{first} and {path} have different rows for {name}; delete the one"
+          " that is not of this run"
+        )
+  return [found[where][0] for where in sorted(found)]
