@@ -217,6 +217,7 @@ def claim_workdir(config: ConfigDict, workdir: epath.Path) -> None:
   hosts.barrier("config.json")
   if not hosts.is_lead():
     _check_claim(config, workdir)
+  hosts.barrier("same settings")
 
 
 def _check_claim(config: ConfigDict, workdir: epath.Path) -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import pathlib
+import runpy
 
+from etils import epath
 import jax
 import pytest
 
+from s2d_jax.stages import pipeline, program, setup
 from tests import tiny_chat
 
 # What a run of seconds changes in the defaults. Five countries for learning,
@@ -57,3 +60,19 @@ def config_file(tmp_path_factory) -> pathlib.Path:
   path = folder / "tiny.py"
   path.write_text(SETTINGS.format(model=str(model)))
   return path
+
+
+@pytest.fixture(scope="session")
+def config(config_file):
+  return runpy.run_path(str(config_file))["get_config"]()
+
+
+@pytest.fixture(scope="session")
+def finished(config, cache, tmp_path_factory) -> epath.Path:
+  """The workdir of a whole run, made as its program makes it."""
+  workdir = epath.Path(tmp_path_factory.mktemp("runs") / "whole")
+  setup.check(config)
+  program.claim_workdir(config, workdir)
+  pipeline.run(config, workdir)
+  setup.release()
+  return workdir

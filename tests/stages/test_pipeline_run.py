@@ -6,7 +6,6 @@ import json
 import os
 import pathlib
 import re
-import runpy
 import shutil
 import subprocess
 import sys
@@ -26,7 +25,6 @@ from s2d_jax.stages import (
   program,
   sample,
   select,
-  setup,
 )
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -49,22 +47,6 @@ def _files(folder) -> dict[str, tuple[int, int]]:
     str(path.relative_to(folder)): (stat.st_mtime_ns, stat.st_size)
     for path, stat in stats.items()
   }
-
-
-@pytest.fixture(scope="module")
-def config(config_file):
-  return runpy.run_path(str(config_file))["get_config"]()
-
-
-@pytest.fixture(scope="module")
-def finished(config, cache, tmp_path_factory) -> epath.Path:
-  """The workdir of a whole run, made as its program makes it."""
-  workdir = epath.Path(tmp_path_factory.mktemp("runs") / "whole")
-  setup.check(config)
-  program.claim_workdir(config, workdir)
-  pipeline.run(config, workdir)
-  setup.release()
-  return workdir
 
 
 @pytest.fixture
