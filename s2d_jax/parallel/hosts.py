@@ -64,6 +64,7 @@ def initialize(
     by_hand or (announced(os.environ) if multihost is None else multihost)
   ):
     return
+  print("joining the other processes of this run", file=sys.stderr)
   try:
     jax.distributed.initialize(
       *given,
@@ -169,7 +170,7 @@ def check_alone() -> None:
 
 
 def fail(sentence: str, status: int) -> None:
-  """Ends all processes: the others say why, and end with status 1.
+  """Ends all processes with this status; the others say why.
 
   Returns where this process is the only one.
   """
@@ -177,7 +178,8 @@ def fail(sentence: str, status: int) -> None:
     return
   _ended.set()
   try:
-    _client().key_value_set(_FAILURE, f"[process {index()}] {sentence}")
+    told = f"{status} [process {index()}] {sentence}"
+    _client().key_value_set(_FAILURE, told)
   except jax.errors.JaxRuntimeError:
     pass  # another was first, or is gone
   _leave(status)
@@ -206,11 +208,12 @@ def _watch() -> None:
   def look() -> None:
     while not _ended.wait(_LOOK_SECONDS):
       try:
-        sentence = _client().key_value_try_get(_FAILURE)
+        told = _client().key_value_try_get(_FAILURE)
       except jax.errors.JaxRuntimeError:
         continue  # nobody has failed
+      status, _, sentence = told.partition(" ")
       print(f"error: {sentence}", file=sys.stderr)
-      _leave(1)
+      _leave(int(status))
 
   thread = threading.Thread(target=look, daemon=True, name="failures")
   thread.start()

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict, config_flags
 
 from s2d_jax import records
 from s2d_jax.config import default
-from s2d_jax.errors import UserError
+from s2d_jax.errors import Preempted, UserError
 from s2d_jax.parallel import hosts
 from s2d_jax.progress import Progress
 from s2d_jax.stages import setup
@@ -98,8 +98,8 @@ def run_program(
 ) -> None:
   """`app.run` for people: a full --help, and mistakes as one line.
 
-  A user's mistake ends the process with status 1, Ctrl-C with 130; the other
-  processes of the run end with it.
+  A user's mistake ends the process with status 1, Ctrl-C with 130, SIGTERM
+  where it is awaited with 143; the other processes of the run end with it.
   """
 
   def quiet_start(argv: Sequence[str]) -> None:
@@ -119,6 +119,10 @@ def run_program(
   except UserError as error:
     print(f"error: {hosts.prefix()}{error}", file=sys.stderr)
     _end(str(error), 1)
+  except Preempted as error:
+    print(f"{hosts.prefix()}{error}", file=sys.stderr)
+    hosts.barrier("preempted")  # what each is saving is whole
+    _end(str(error), 143)
   except KeyboardInterrupt:
     print("\nstopped; run the same command again to go on", file=sys.stderr)
     _end("stopped", 130)
@@ -194,9 +198,12 @@ def _flatten(config: ConfigDict, prefix: str = "") -> dict[str, object]:
   return flat
 
 
-# Settings may change until a stage has made something of them: who is told to
+# On which devices something is computed may change at any time.
+_FREE = ("mesh.", "sampling.mesh.", "sampling.scope")
+
+# Others may change until a stage has made something of them: who is told to
 # mend a path or to lower a threshold shall not have to begin anew. By section:
-# the stage, and what it grows. All others are used by prepare.
+# the stage, and what it grows. All the rest is used by prepare.
 _USED_BY = {
   "model": ("sample", "samples/*/part-*"),
   "method": ("sample", "samples/*/part-*"),
@@ -205,7 +212,6 @@ _USED_BY = {
   "curation": ("curate", None),
   "evaluation": ("evaluate base", None),
   "finetune": ("finetune", "checkpoints/*"),
-  "mesh": ("finetune", "checkpoints/*"),
   "retention": ("retention base", None),
 }
 
@@ -284,6 +290,8 @@ def _difference(found: dict, wanted: dict) -> dict[str, str]:
 
 
 def _may_change(workdir: epath.Path, name: str) -> bool:
+  if name.startswith(_FREE):
+    return True
   stage, growth = _USED_BY.get(name.partition(".")[0], ("prepare", None))
   if _mark(workdir, stage).exists():
     return False

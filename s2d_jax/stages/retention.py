@@ -17,6 +17,7 @@ from s2d_jax import records
 from s2d_jax.checkpoints.pretrained import Pretrained
 from s2d_jax.errors import UserError
 from s2d_jax.evaluation.perplexity import perplexity
+from s2d_jax.parallel import mesh as meshes
 from s2d_jax.records import Record
 from s2d_jax.stages import evaluate, program, setup
 from s2d_jax.stages.parts import Parts, Place
@@ -145,7 +146,8 @@ def _direct(config: ConfigDict) -> ConfigDict:
 def _perplexity(config: ConfigDict, model: Pretrained, text: str) -> Record:
   setup.enable_compilation_cache()
   network = setup.network(config, model)
-  found = perplexity(network, model.params, model.tokenizer, text)
+  with meshes.use(setup.sampling_mesh(config, model.config)):
+    found = perplexity(network, model.params, model.tokenizer, text)
   return {"task": TEXT, "perplexity": found.value, "tokens": found.tokens}
 
 

@@ -152,7 +152,9 @@ def model_to_train(config: ConfigDict) -> Pretrained:
   """
   name = config.model.name
   mesh = mesh_of(config, pretrained.read_config(name))
-  model = _load(name, mesh, "float32")
+  # What is frozen under adapters need not be wider than its products.
+  dtype = config.finetune.dtype if config.finetune.lora.rank else "float32"
+  model = _load(name, mesh, dtype)
   release()
   return model
 

@@ -43,14 +43,20 @@ def get_config():
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory) -> pathlib.Path:
-  """Where compiled programs are kept, of this process and those it starts."""
+  """Where compiled programs are kept, of this process and those it starts.
+
+  They are compiled quickly rather than well.
+  """
   folder = tmp_path_factory.mktemp("cache")
   before = jax.config.jax_compilation_cache_dir
+  jax.config.update("jax_disable_most_optimizations", True)
   with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     patch.setenv("S2D_CACHE", str(folder))
     patch.setenv("HF_HUB_OFFLINE", "1")
     yield folder
   jax.config.update("jax_compilation_cache_dir", before)
+  jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")

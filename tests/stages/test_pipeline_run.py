@@ -526,6 +526,17 @@ def test_what_is_not_used_yet_may_change(s2d, config_file, workdir):
   assert "curation.min_margin: 0.0 there, 1.1 here" in told
 
 
+def test_devices_may_change_at_any_time(s2d, config_file, finished, tmp_path):
+  workdir = shutil.copytree(finished, tmp_path / "run")
+  given = _given(config_file, workdir)
+  other = ("--config.mesh.fsdp=1", "--config.sampling.mesh.tensor=1")
+  assert s2d("finetune", *given, *other)[0] == 0
+  kept = json.loads((workdir / "config.json").read_text())
+  assert kept["mesh"]["fsdp"] == kept["sampling"]["mesh"]["tensor"] == 1
+  told = _sentence(s2d("sample", *given, "--config.sampling.weights=int8"))
+  assert "sampling.weights: float there, int8 here" in told
+
+
 def test_a_mistake_is_mended_in_the_same_workdir(s2d, config_file, tmp_path):
   given = _given(config_file, tmp_path / "run")
   assert s2d("prepare", *given)[0] == 0
