@@ -33,6 +33,7 @@ _FAILURE = "s2d/failure"
 
 _barriers = itertools.count()
 _ended = threading.Event()
+_leaving = threading.Lock()
 
 
 def initialize(
@@ -191,6 +192,7 @@ def _client():
 
 def _leave(status: int) -> None:
   """Ends this process once all know that they must."""
+  _leaving.acquire()  # for good: one thread sees to it
   try:
     _client().wait_at_barrier(f"{_FAILURE}/known", _LEAVE_SECONDS * 1000)
   except jax.errors.JaxRuntimeError:
@@ -211,6 +213,8 @@ def _watch() -> None:
         told = _client().key_value_try_get(_FAILURE)
       except jax.errors.JaxRuntimeError:
         continue  # nobody has failed
+      if _ended.is_set():
+        return  # by this very process
       status, _, sentence = told.partition(" ")
       print(f"error: {sentence}", file=sys.stderr)
       _leave(int(status))
