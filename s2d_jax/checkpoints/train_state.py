@@ -213,4 +213,9 @@ def with_shardings(boxed, shardings):
       sharding = replicated(sharding.mesh)
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
-  return jax.tree.map(place, nn.unbox(boxed), shardings)
+  # Not nn.unbox, which inside a mesh lays out what it takes out of its box.
+  is_box = lambda leaf: isinstance(leaf, nn.Partitioned)
+  plain = jax.tree.map(
+    lambda leaf: leaf.value if is_box(leaf) else leaf, boxed, is_leaf=is_box
+  )
+  return jax.tree.map(place, plain, shardings)
