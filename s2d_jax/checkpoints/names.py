@@ -47,11 +47,9 @@ def resolve(name: epath.PathLike) -> epath.Path:
     UserError: there is no such model, or it cannot be had.
   """
   if "://" in os.fspath(name):
-    folder = os.fspath(name).rstrip("/").rpartition("/")[2]
     raise UserError(
-      f"model {name}: weights are read from a local disk; copy the folder there"
-      f" on every host (gcloud storage cp -r {name} . brings it to ./{folder})"
-      f" and name that, --config.model.name={folder}"
+      f"model {name}: copy it to a local disk, and name that; on a pod every"
+      f" host needs it in one place: gcloud storage cp -r {name} ~/models/"
     )
   path = epath.Path(name).expanduser()
   if path.is_dir() or (path.suffix == ".gguf" and path.exists()):

@@ -51,11 +51,14 @@ def load(config: ModelConfig, mesh: Mesh, dtype: str, place: Place) -> Params:
   shardings = _flat(param_shardings(abstract, mesh))
   params = {}
   for leaf in layout.leaves(config):
+    wanted = kept[leaf.path].dtype
     target = jax.ShapeDtypeStruct(
-      leaf.shape, as_read, sharding=shardings[leaf.path]
+      leaf.shape,
+      as_read if wanted == jnp.int8 else wanted,
+      sharding=shardings[leaf.path],
     )
     array = place(leaf, target)
-    if kept[leaf.path].dtype == jnp.int8:
+    if wanted == jnp.int8:
       params |= _quantized(leaf.path, array, shardings)
     else:
       params[leaf.path] = array

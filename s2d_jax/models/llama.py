@@ -161,7 +161,8 @@ class Embedding(nn.Module):
   def setup(self):
     shape, axes = (self.vocab_size, self.embed_dim), ("vocab", "embed")
     dtype = jnp.int8 if self.form.weights == "int8" else jnp.float32
-    init = nn.with_logical_partitioning(normal, axes)
+    init = zeros if dtype == jnp.int8 else normal
+    init = nn.with_logical_partitioning(init, axes)
     self.embedding = self.param("embedding", init, shape, dtype)
     if self.form.weights == "int8":
       init = nn.with_logical_partitioning(ones, axes[:1])
