@@ -77,7 +77,8 @@ def read_params(
   def fill(leaf: Leaf, index: Sequence[slice], shard: np.ndarray) -> None:
     shard[...] = read_leaf(leaf, shard.dtype)[index]
 
-  return stream.load(config, mesh, dtype, fill)
+  place = functools.partial(stream.place_shards, fill=fill)
+  return stream.load(config, mesh, dtype, place)
 
 
 def _read_tensor(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+import functools
 import json
 import shutil
 from typing import TYPE_CHECKING
@@ -54,7 +55,8 @@ def read_params(
     for part in layout.parts(leaf, index, shard):
       _copy(files[part.tensor.name], part)
 
-  return stream.load(config, mesh, dtype, fill)
+  place = functools.partial(stream.place_shards, fill=fill)
+  return stream.load(config, mesh, dtype, place)
 
 
 def _copy(file: epath.Path, part: layout.Part) -> None:
@@ -143,8 +145,7 @@ def _write_tensors(folder, config, params, dtype, max_shard_bytes) -> None:
     if len(shards) > 1:
       name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
     arrays = {
-      tensor.name: layout.extract(params, tensor).astype(dtype, order="C")
-      for tensor in shard
+      tensor.name: layout.extract(params, tensor, dtype) for tensor in shard
     }
     save_file(arrays, folder / name, metadata={"format": "pt"})
     # safetensors makes files that only their owner may read.

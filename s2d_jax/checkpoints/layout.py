@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from etils import epath
 from flax import linen as nn, traverse_util
+from jaxtyping import DTypeLike
 import numpy as np
 
 from s2d_jax.errors import UserError
@@ -125,16 +126,16 @@ def parts(
     yield Part(leaf.tensors[layer], window, view)
 
 
-def extract(params: Params, tensor: Tensor) -> np.ndarray:
-  """One tensor out of the tree, in the file's layout.
+def extract(params: Params, tensor: Tensor, dtype: DTypeLike) -> np.ndarray:
+  """One tensor out of the tree as a file stores it.
 
-  Of a leaf on devices only the layer asked for is fetched.
+  A leaf on devices is turned there, and only the layer asked for is fetched.
   """
   leaf = params
   for key in tensor.path.split("/"):
     leaf = leaf[key]
   leaf = leaf if tensor.layer is None else leaf[tensor.layer]
-  return _file_view(tensor.path, np.asarray(leaf))
+  return np.ascontiguousarray(_file_view(tensor.path, leaf).astype(dtype))
 
 
 def check_shape(

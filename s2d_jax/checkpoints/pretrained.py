@@ -35,7 +35,8 @@ def load(
   Args:
     name: of the model.
     mesh: the devices over which its weights are laid out.
-    dtype: of the weights, "float32" or "bfloat16".
+    dtype: of the weights: "float32", "bfloat16", or "int8" for kernels of a
+      byte a weight.
 
   Raises:
     UserError: it cannot be had, is damaged, or is no Llama-shaped model.
@@ -48,7 +49,9 @@ def load(
   if run is None:
     params = _reader(path).read_params(path, config, mesh, dtype)
   else:
-    params = train_state.restore_params(run / "checkpoints", config, mesh, step)
+    params = train_state.restore_params(
+      run / "checkpoints", config, mesh, step, dtype
+    )
   return Pretrained(config, params, tokenizer)
 
 

@@ -11,7 +11,7 @@ import os
 from typing import Any, NamedTuple
 
 from etils import epath
-from flax import linen as nn
+from flax import linen as nn, traverse_util
 import jax
 from jax.sharding import Mesh
 from jaxtyping import Array, Int
@@ -19,10 +19,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from s2d_jax.checkpoints import stream
+from s2d_jax.checkpoints.layout import Leaf
 from s2d_jax.errors import UserError
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import Params, abstract_params
-from s2d_jax.parallel.mesh import param_shardings, replicated
+from s2d_jax.parallel.mesh import replicated
 
 Position = dict[str, Any]  # JSON: where in which data the run stands
 
@@ -69,7 +71,10 @@ def open_manager(
 def _manager(directory, options) -> ocp.CheckpointManager:
   # Float32 weights hardly compress, and what compresses them holds a copy of
   # all of them; uncompressed, they are written from where they lie.
-  arrays = ocp.PyTreeCheckpointHandler(use_compression=False)
+  arrays = ocp.PyTreeCheckpointHandler(
+    use_compression=False,
+    multiprocessing_options=options.multiprocessing_options,
+  )
   registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
   for item in ("params", "opt_state"):
     registry.add(item, ocp.args.PyTreeSave, arrays)
@@ -151,20 +156,34 @@ def restore_params(
   config: ModelConfig,
   mesh: Mesh,
   step: int | None = None,
+  dtype: str = "float32",
 ) -> Params:
-  """Parameters of one step, or of the best, sharded over `mesh`.
+  """Parameters of one step, or of the best, laid out over `mesh`.
 
   The optimiser's state is not read, and the mesh may have another number of
-  devices than the one that trained.
+  devices than the one that trained. Each process reads by itself, whatever the
+  others do.
+
+  Args:
+    directory: of the checkpoints.
+    config: the architecture.
+    mesh: of this process's devices or of all.
+    step: which; default: the one of lowest validation loss.
+    dtype: "float32", "bfloat16" or "int8".
 
   Raises:
     UserError: there is no such checkpoint, or it is of another model.
   """
+  me = jax.process_index()
   options = ocp.CheckpointManagerOptions(
-    best_fn=_valid_loss, best_mode="min", read_only=True
+    best_fn=_valid_loss,
+    best_mode="min",
+    read_only=True,
+    multiprocessing_options=ocp.options.MultiprocessingOptions(
+      primary_host=me, active_processes={me}, barrier_sync_key_prefix=str(me)
+    ),
   )
-  abstract = abstract_params(config)
-  abstract = with_shardings(abstract, param_shardings(abstract, mesh))
+  abstract = nn.unbox(abstract_params(config))
   directory = epath.Path(directory)
   if not directory.exists():
     raise UserError(f"{directory} does not exist; run the finetune stage first")
@@ -176,8 +195,16 @@ def restore_params(
         f"{directory} holds no {which}; it has {manager.all_steps()}"
       )
     _check_model(manager, found, abstract)
-    item = ocp.args.Composite(params=_restore(abstract))
-    return manager.restore(found, args=item).params
+
+    def place(leaf: Leaf, target: jax.ShapeDtypeStruct) -> jax.Array:
+      flat = traverse_util.flatten_dict(abstract, sep="/")
+      only = dict.fromkeys(flat, ocp.PLACEHOLDER) | {leaf.path: target}
+      tree = traverse_util.unflatten_dict(only, sep="/")
+      item = ocp.args.Composite(params=_restore(tree))
+      restored = manager.restore(found, args=item).params
+      return traverse_util.flatten_dict(restored, sep="/")[leaf.path]
+
+    return stream.load(config, mesh, dtype, place)
 
 
 def _check_model(manager, step: int, abstract: Params) -> None:
@@ -213,4 +240,9 @@ def with_shardings(boxed, shardings):
       sharding = replicated(sharding.mesh)
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
-  return jax.tree.map(place, nn.unbox(boxed), shardings)
+  # Not nn.unbox, which inside a mesh lays out what it takes out of its box.
+  is_box = lambda leaf: isinstance(leaf, nn.Partitioned)
+  plain = jax.tree.map(
+    lambda leaf: leaf.value if is_box(leaf) else leaf, boxed, is_leaf=is_box
+  )
+  return jax.tree.map(place, plain, shardings)

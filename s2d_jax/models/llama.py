@@ -189,7 +189,8 @@ class Embedding(nn.Module):
   def setup(self):
     shape, axes = (self.vocab_size, self.embed_dim), ("vocab", "embed")
     dtype = jnp.int8 if self.form.weights == "int8" else jnp.float32
-    self.embedding = _named(self, "embedding", normal, shape, axes, dtype)
+    init = zeros if dtype == jnp.int8 else normal
+    self.embedding = _named(self, "embedding", init, shape, axes, dtype)
     if self.form.weights == "int8":
       self.scale = _named(self, "scale", ones, shape[:1], axes[:1])
 

@@ -5,6 +5,8 @@ s2d convert --model=runs/quickstart --out=distilled
 
 from __future__ import annotations
 
+import math
+
 from absl import flags
 import jax
 
@@ -27,10 +29,12 @@ def convert(argv) -> None:
   del argv
   if not _MODEL.value or not _OUT.value:
     raise UserError("give --model=NAME and --out=FOLDER")
+  # One copy over all devices, in the dtype that is written.
   devices = jax.local_devices()
-  model = pretrained.load(
-    _MODEL.value, make_mesh(fsdp=len(devices), devices=devices), _DTYPE.value
-  )
+  embed_dim = pretrained.read_config(_MODEL.value).embed_dim
+  parts = math.gcd(embed_dim, len(devices))
+  mesh = make_mesh(fsdp=parts, devices=devices)
+  model = pretrained.load(_MODEL.value, mesh, _DTYPE.value)
   hf.write(
     _OUT.value,
     model.config,

@@ -8,6 +8,7 @@ import pathlib
 import gguf as gguf_library
 from gguf import GGMLQuantizationType as Type
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -114,6 +115,15 @@ def test_quantised_is_nearly_the_same_model(name, kind, tolerance, tmp_path):
     assert error < tolerance
 
   jax.tree.map(check, params, wanted)
+
+
+@pytest.mark.parametrize("name", ["theta_untied", "qwen2"])
+def test_bfloat16_is_rounded_once(name, tmp_path):
+  path = write_gguf(tmp_path / "m.gguf", name)
+  _, params = read(gguf, path, "bfloat16")
+  _, wanted = read(hf, GOLDENS / name)
+  rounded = jax.tree.map(lambda x: x.astype(jnp.bfloat16), wanted)
+  jax.tree.map(np.testing.assert_array_equal, params, rounded)
 
 
 @pytest.mark.parametrize("name", ["theta_untied", "qwen2"])

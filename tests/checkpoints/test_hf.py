@@ -121,6 +121,15 @@ def test_tokenizer_and_special_ids_are_written(tiny, tmp_path):
   assert again.chat_template == "{{ messages[0]['content'] }}"
 
 
+@pytest.mark.parametrize(
+  "ends, written", [((), 1), ((3,), 3), ((1, 3), [1, 3])]
+)
+def test_all_ends_of_a_reply_are_written(tiny, tmp_path, ends, written):
+  hf.write(tmp_path / "out", *tiny, tokenizer(), end_tokens=ends)
+  generation = json.loads((tmp_path / "out/generation_config.json").read_text())
+  assert generation["eos_token_id"] == written
+
+
 def test_both_styles_of_rope_are_written(tmp_path):
   config, params = read(hf, GOLDENS / "llama3_gqa")
   hf.write(tmp_path / "out", config, params, tokenizer())

@@ -76,7 +76,7 @@ def test_paths_that_do_not_exist(name):
 
 
 def test_remote_path():
-  with pytest.raises(UserError, match="gs://b/c: copy it to a local disk"):
+  with pytest.raises(UserError, match="local disk.* cp -r gs://b/c "):
     names.resolve("gs://b/c")
 
 
