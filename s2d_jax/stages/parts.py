@@ -15,6 +15,8 @@ on the way, the same files.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+import sys
+import time
 from typing import Any, TypeVar
 
 from etils import epath
@@ -28,6 +30,9 @@ T = TypeVar("T")
 
 # From a row to what orders the rows; no two rows have the same.
 Place = Callable[[Record], tuple[Any, ...]]
+
+# After that, what another host has written is not there to be seen.
+_SHOWN_SECONDS = 120
 
 
 class Parts:
@@ -49,7 +54,10 @@ class Parts:
     into: epath.Path | None = None,
   ):
     self._folder, self._place, self._into = folder, place, into
-    self._alone = scope == "host"
+    self._deals = scope == "host"
+    index, count = (hosts.index(), hosts.count()) if self._deals else (0, 1)
+    self._names = [f"part-{i:05d}-of-{count:05d}.jsonl" for i in range(count)]
+    self._own = folder / self._names[index]
     self._file: records.Appender | None = None
     self.recovered: list[Record] = []
 
@@ -60,7 +68,7 @@ class Parts:
 
   def share(self, items: Sequence[T]) -> list[T]:
     """What this host is to make."""
-    return hosts.share(items) if self._alone else list(items)
+    return hosts.share(items) if self._deals else list(items)
 
   def append(self, row: Record) -> None:
     if self._file is not None:
@@ -72,11 +80,8 @@ class Parts:
     hosts.barrier("parts are whole")
     self.recovered = self._read()
     hosts.barrier("parts are read")
-    if self._alone or hosts.is_lead():
-      index, count = (hosts.index(), hosts.count()) if self._alone else (0, 1)
-      self._file = records.Appender(
-        self._folder / f"part-{index:05d}-of-{count:05d}.jsonl"
-      )
+    if self._deals or hosts.is_lead():
+      self._file = records.Appender(self._own)
     return self
 
   def __exit__(self, kind, *unused) -> None:
@@ -84,15 +89,21 @@ class Parts:
       self._file.close()
     if kind is not None:
       return
+    if hosts.count() > 1 and hosts.is_lead():
+      print("waiting for the other hosts", file=sys.stderr)
     hosts.barrier("parts are made")
     if self._into is None:
+      self._await_parts()
       for path in hosts.share(self._paths()):
         rows = list(records.read(path))
         records.write(path, sorted(rows, key=self._place))
     elif hosts.is_lead():
+      self._await_parts()
       records.write(self._into, self._read())
       self._folder.rmtree()
     hosts.barrier("parts are in order")
+    if self._into is not None:
+      _await(self._into.exists, self._into)
 
   def _paths(self) -> list[epath.Path]:
     paths = sorted(self._folder.glob("part-*.jsonl"))
@@ -100,8 +111,24 @@ class Parts:
       paths.append(self._into)
     return paths
 
+  def _await_parts(self) -> None:
+    names = set(self._names)
+    _await(lambda: names <= {p.name for p in self._paths()}, self._folder)
+
   def _read(self) -> list[Record]:
     return read(self._paths(), self._place)
+
+
+def _await(is_shown: Callable[[], bool], path: epath.Path) -> None:
+  """A network file system may show late what another host has written."""
+  until = time.monotonic() + _SHOWN_SECONDS
+  while not is_shown():
+    if time.monotonic() > until:
+      raise UserError(
+        f"{path} lacks what other hosts have written there; --workdir must be"
+        " a folder that all hosts share"
+      )
+    time.sleep(1)
 
 
 def read(paths: Sequence[epath.Path], place: Place) -> list[Record]:

@@ -293,7 +293,7 @@ def _may_change(workdir: epath.Path, name: str) -> bool:
   if name.startswith(_FREE):
     return True
   stage, growth = _USED_BY.get(name.partition(".")[0], ("prepare", None))
-  if _mark(workdir, stage).exists():
+  if is_done(workdir, stage):
     return False
   grown = workdir.glob(growth) if growth else ()
   return not any(path.is_dir() or path.stat().length for path in grown)
@@ -312,7 +312,7 @@ def stage(
   def decorate(function: Callable[..., str]) -> Stage:
     def run(config: ConfigDict, workdir: epath.Path) -> None:
       mark = _mark(workdir, name)
-      if mark.exists():
+      if is_done(workdir, name):
         summary = json.loads(mark.read_text())["summary"]
         print(f"{name}: done already: {summary}", flush=True)
         return
@@ -336,6 +336,11 @@ def stage(
 def progress(label: str, total: int, unit: str) -> Progress:
   """Of this host's share; only the first one shows it."""
   return Progress(label, total, unit, quiet=not hosts.is_lead())
+
+
+def is_done(workdir: epath.Path, name: str) -> bool:
+  """Whether a stage is complete."""
+  return _mark(workdir, name).exists()
 
 
 def forget(workdir: epath.Path, name: str) -> None:

@@ -79,7 +79,7 @@ def _measure(
         _ask(config, model, task, examples, missing, parts)
     if parts.share([TEXT]) and (TEXT, None) not in done:
       parts.append(_perplexity(config, model, text))
-  *_, read = records.read(path)
+  *_, read = (row for row in records.read(path) if row["task"] == TEXT)
   return (
     f"{len(tasks)} other tasks, perplexity {read['perplexity']:.2f} over"
     f" {read['tokens']} tokens"
@@ -88,15 +88,14 @@ def _measure(
 
 def _place(asked: Mapping[str, Mapping[str, Example]]) -> Place:
   """Rows in the order of tasks and examples; the text behind them."""
-  order = {
-    (task, example_id): number
-    for number, (task, example_id) in enumerate(
-      (task, example_id) for task in asked for example_id in asked[task]
-    )
-  }
-  return lambda row: (
-    order.get((row["task"], row.get("example_id")), len(order)),
-  )
+  names = [(task, name) for task in asked for name in asked[task]]
+  order = {name: number for number, name in enumerate(names)}
+
+  def place(row: Record) -> tuple[int, str, str]:
+    name = row["task"], row.get("example_id", "")
+    return order.get(name, len(order)), *name
+
+  return place
 
 
 def _read_text(name: str) -> str:

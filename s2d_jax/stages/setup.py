@@ -249,5 +249,12 @@ def mesh_of(config: ConfigDict, model: ModelConfig) -> Mesh:
   )
 
 
+def check_devices(config: ConfigDict) -> None:
+  """Raises UserError if the model cannot be spread over these devices."""
+  model = pretrained.read_config(config.model.name)
+  sampling_mesh(config, model)
+  mesh_of(config, model)
+
+
 def examples_path(workdir: epath.Path, split: str) -> epath.Path:
   return workdir / "examples" / f"{split}.jsonl"

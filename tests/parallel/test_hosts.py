@@ -100,6 +100,26 @@ def test_one_process_needs_none_of_it(given):
   assert ended.stdout == ended.stderr == ""
 
 
+def test_processes_that_jax_cannot_join():
+  """Started by an MPI that tells too little."""
+  program = """
+from s2d_jax.errors import UserError
+from s2d_jax.parallel import hosts
+try:
+  hosts.initialize()
+except UserError as error:
+  print(error)
+"""
+  ended = subprocess.run(
+    [sys.executable, "-c", program],
+    env=os.environ | {"PMI_SIZE": "2", "PYTHONPATH": os.getcwd()},
+    capture_output=True,
+    text=True,
+    timeout=100,
+  )
+  assert "give --coordinator=HOST:PORT --num_processes=N" in ended.stdout
+
+
 # What each process runs: `act` with its index; then all wait for each other.
 _TOGETHER = """
 import logging, os, sys, time

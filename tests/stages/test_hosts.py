@@ -204,6 +204,20 @@ def test_a_pass_that_is_there_twice(finished, config, tmp_path):
     sample.read_samples(config, workdir)
 
 
+def test_a_part_that_cannot_be_seen(monkeypatch, tmp_path):
+  """Hosts that do not share a folder after all."""
+  monkeypatch.setattr(parts.hosts, "count", lambda: 2)
+  monkeypatch.setattr(parts.hosts, "barrier", lambda name: None)
+  monkeypatch.setattr(parts, "_SHOWN_SECONDS", 0)
+  rows = parts.Parts.into(
+    tmp_path / "rows.jsonl", lambda row: row["id"], "host"
+  )
+  with pytest.raises(UserError, match="must be a folder that all hosts share"):
+    with rows:
+      rows.append({"id": 0})
+  assert list(records.read(tmp_path / "rows" / "part-00000-of-00002.jsonl"))
+
+
 def test_processes_with_other_settings_end(config_file, cache, tmp_path):
   ended = _start(
     2, _PIPELINE, config_file, tmp_path / "run", {1: ["--config.seed=7"]}

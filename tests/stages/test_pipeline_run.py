@@ -454,7 +454,7 @@ def test_a_setting_that_cannot_be(s2d, config_file, tmp_path, setting, named):
 def test_more_devices_than_there_are(s2d, config_file, tmp_path):
   given = _given(config_file, tmp_path / "run")
   told = _sentence(s2d("pipeline", *given, "--config.mesh.fsdp=64"))
-  assert "wants 64 devices and there are" in told
+  assert "fsdp=64) does not suit the model and 1 devices" in told
   assert not (tmp_path / "run" / "examples").exists()  # said before the work
   assert s2d("prepare", *given, "--config.mesh.fsdp=64")[0] == 0
 
