@@ -54,7 +54,11 @@ def read_config(path: epath.PathLike) -> ModelConfig:
 
 
 def read_params(
-  path: epath.PathLike, config: ModelConfig, mesh: Mesh, dtype: str
+  path: epath.PathLike,
+  config: ModelConfig,
+  mesh: Mesh,
+  dtype: str,
+  change: stream.Change | None = None,
 ) -> Params:
   """Reads the tensors of a GGUF file into arrays laid out over `mesh`.
 
@@ -78,7 +82,7 @@ def read_params(
     shard[...] = read_leaf(leaf, shard.dtype)[index]
 
   place = functools.partial(stream.place_shards, fill=fill)
-  return stream.load(config, mesh, dtype, place)
+  return stream.load(config, mesh, dtype, place, change)
 
 
 def _read_tensor(

@@ -35,7 +35,11 @@ _ROWS = 256  # of a file's matrix, read at once
 
 
 def read_params(
-  folder: epath.PathLike, config: ModelConfig, mesh: Mesh, dtype: str
+  folder: epath.PathLike,
+  config: ModelConfig,
+  mesh: Mesh,
+  dtype: str,
+  change: stream.Change | None = None,
 ) -> Params:
   """Reads the safetensors of `folder` into arrays laid out over `mesh`.
 
@@ -56,7 +60,7 @@ def read_params(
       _copy(files[part.tensor.name], part)
 
   place = functools.partial(stream.place_shards, fill=fill)
-  return stream.load(config, mesh, dtype, place)
+  return stream.load(config, mesh, dtype, place, change)
 
 
 def _copy(file: epath.Path, part: layout.Part) -> None:

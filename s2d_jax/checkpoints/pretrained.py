@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from etils import epath
+import jax
 from jax.sharding import Mesh
 
 from s2d_jax.checkpoints import gguf, hf, names, train_state
 from s2d_jax.checkpoints.tokenizer import check_fits, load_tokenizer
 from s2d_jax.errors import UserError
+from s2d_jax.models import lora
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import Params
+from s2d_jax.models.lora import Lora
 
 if TYPE_CHECKING:  # importing transformers takes seconds
   from transformers import PreTrainedTokenizerBase
@@ -46,13 +50,33 @@ def load(
   tokenizer = load_tokenizer(path)
   check_fits(tokenizer, config)
   run, step = _run_and_step(name)
+  adapters = None if run is None else _adapters(run)
   if run is None:
     params = _reader(path).read_params(path, config, mesh, dtype)
-  else:
+  elif adapters is None:
     params = train_state.restore_params(
       run / "checkpoints", config, mesh, step, dtype
     )
+  else:
+    trained = train_state.restore_adapters(
+      run / "checkpoints", config, adapters, mesh, step
+    )
+
+    def merged(path: str, leaf: jax.Array) -> jax.Array:
+      merge = functools.partial(lora.merge_leaf, path, lora=adapters)
+      return jax.jit(merge, out_shardings=leaf.sharding)(leaf, trained)
+
+    params = _reader(path).read_params(path, config, mesh, dtype, merged)
   return Pretrained(config, params, tokenizer)
+
+
+def _adapters(run: epath.Path) -> Lora | None:
+  """What a run trains in place of the weights, by its settings."""
+  settings = json.loads((run / "config.json").read_text())
+  found = settings.get("finetune", {}).get("lora", {"rank": 0})
+  if not found["rank"]:
+    return None
+  return Lora(found["rank"], found["alpha"], tuple(found["targets"]))
 
 
 def read_config(name: epath.PathLike) -> ModelConfig:

@@ -6,6 +6,8 @@ kill while it is written leaves the earlier ones as they were.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+import contextlib
 import functools
 import os
 from typing import Any, NamedTuple
@@ -22,9 +24,11 @@ from orbax.checkpoint import checkpoint_managers
 from s2d_jax.checkpoints import stream
 from s2d_jax.checkpoints.layout import Leaf
 from s2d_jax.errors import UserError
+from s2d_jax.models import lora
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import Params, abstract_params
-from s2d_jax.parallel.mesh import replicated
+from s2d_jax.models.lora import Lora
+from s2d_jax.parallel.mesh import param_shardings, replicated
 
 Position = dict[str, Any]  # JSON: where in which data the run stands
 
@@ -174,26 +178,8 @@ def restore_params(
   Raises:
     UserError: there is no such checkpoint, or it is of another model.
   """
-  me = jax.process_index()
-  options = ocp.CheckpointManagerOptions(
-    best_fn=_valid_loss,
-    best_mode="min",
-    read_only=True,
-    multiprocessing_options=ocp.options.MultiprocessingOptions(
-      primary_host=me, active_processes={me}, barrier_sync_key_prefix=str(me)
-    ),
-  )
   abstract = nn.unbox(abstract_params(config))
-  directory = epath.Path(directory)
-  if not directory.exists():
-    raise UserError(f"{directory} does not exist; run the finetune stage first")
-  with _manager(directory, options) as manager:
-    found = manager.best_step() if step is None else step
-    if found not in manager.all_steps():
-      which = "checkpoint" if step is None else f"checkpoint of step {step}"
-      raise UserError(
-        f"{directory} holds no {which}; it has {manager.all_steps()}"
-      )
+  with _finished(directory, step) as (manager, found):
     _check_model(manager, found, abstract)
 
     def place(leaf: Leaf, target: jax.ShapeDtypeStruct) -> jax.Array:
@@ -205,6 +191,53 @@ def restore_params(
       return traverse_util.flatten_dict(restored, sep="/")[leaf.path]
 
     return stream.load(config, mesh, dtype, place)
+
+
+def restore_adapters(
+  directory: epath.PathLike,
+  config: ModelConfig,
+  adapters: Lora,
+  mesh: Mesh,
+  step: int | None = None,
+) -> Params:
+  """The adapters that a run has trained, as `restore_params` does the weights.
+
+  Raises:
+    UserError: there is no such checkpoint, or it is of another model.
+  """
+  boxed, _ = lora.split(abstract_params(config, lora=adapters))
+  abstract = with_shardings(boxed, param_shardings(boxed, mesh))
+  with _finished(directory, step) as (manager, found):
+    _check_model(manager, found, abstract)
+    item = ocp.args.Composite(params=_restore(abstract))
+    return manager.restore(found, args=item).params
+
+
+@contextlib.contextmanager
+def _finished(
+  directory: epath.PathLike, step: int | None
+) -> Iterator[tuple[ocp.CheckpointManager, int]]:
+  """Opens what a run has saved; the step asked for, or the best."""
+  me = jax.process_index()
+  options = ocp.CheckpointManagerOptions(
+    best_fn=_valid_loss,
+    best_mode="min",
+    read_only=True,
+    multiprocessing_options=ocp.options.MultiprocessingOptions(
+      primary_host=me, active_processes={me}, barrier_sync_key_prefix=str(me)
+    ),
+  )
+  directory = epath.Path(directory)
+  if not directory.exists():
+    raise UserError(f"{directory} does not exist; run the finetune stage first")
+  with _manager(directory, options) as manager:
+    found = manager.best_step() if step is None else step
+    if found not in manager.all_steps():
+      which = "checkpoint" if step is None else f"checkpoint of step {step}"
+      raise UserError(
+        f"{directory} holds no {which}; it has {manager.all_steps()}"
+      )
+    yield manager, found
 
 
 def _check_model(manager, step: int, abstract: Params) -> None:
