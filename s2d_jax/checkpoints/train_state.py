@@ -6,6 +6,8 @@ kill while it is written leaves the earlier ones as they were.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+import contextlib
 import functools
 import os
 from typing import Any, NamedTuple
@@ -20,7 +22,6 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from s2d_jax.checkpoints import stream
-from s2d_jax.checkpoints.layout import Leaf
 from s2d_jax.errors import UserError
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import Params, abstract_params
@@ -160,16 +161,39 @@ def restore_params(
 ) -> Params:
   """Parameters of one step, or of the best, laid out over `mesh`.
 
-  The optimiser's state is not read, and the mesh may have another number of
-  devices than the one that trained. Each process reads by itself, whatever the
-  others do.
-
   Args:
     directory: of the checkpoints.
     config: the architecture.
-    mesh: of this process's devices or of all.
+    mesh: may have another number of devices than the one that trained.
     step: which; default: the one of lowest validation loss.
     dtype: "float32", "bfloat16" or "int8".
+
+  Raises:
+    UserError: there is no such checkpoint, or it is of another model.
+  """
+  abstract = nn.unbox(abstract_params(config))
+  with open_params(directory, abstract, step) as restore:
+    return stream.load(
+      config, mesh, dtype, lambda leaf, target: restore(leaf.path, target)
+    )
+
+
+@contextlib.contextmanager
+def open_params(
+  directory: epath.PathLike, abstract: Params, step: int | None = None
+) -> Iterator[Callable[[str, jax.ShapeDtypeStruct], jax.Array]]:
+  """Opens the parameters of one step, or of the best, to read leaf by leaf.
+
+  The optimiser's state is not read. Each process reads by itself, whatever the
+  others do, onto a mesh of its own devices or of all.
+
+  Args:
+    directory: of the checkpoints.
+    abstract: the shapes that the parameters should have.
+    step: which; default: the one of lowest validation loss.
+
+  Yields:
+    A function of a leaf's path and of the dtype and sharding it should have.
 
   Raises:
     UserError: there is no such checkpoint, or it is of another model.
@@ -183,10 +207,10 @@ def restore_params(
       primary_host=me, active_processes={me}, barrier_sync_key_prefix=str(me)
     ),
   )
-  abstract = nn.unbox(abstract_params(config))
   directory = epath.Path(directory)
   if not directory.exists():
     raise UserError(f"{directory} does not exist; run the finetune stage first")
+  paths = traverse_util.flatten_dict(abstract, sep="/")
   with _manager(directory, options) as manager:
     found = manager.best_step() if step is None else step
     if found not in manager.all_steps():
@@ -196,15 +220,14 @@ def restore_params(
       )
     _check_model(manager, found, abstract)
 
-    def place(leaf: Leaf, target: jax.ShapeDtypeStruct) -> jax.Array:
-      flat = traverse_util.flatten_dict(abstract, sep="/")
-      only = dict.fromkeys(flat, ocp.PLACEHOLDER) | {leaf.path: target}
+    def restore(path: str, target: jax.ShapeDtypeStruct) -> jax.Array:
+      only = dict.fromkeys(paths, ocp.PLACEHOLDER) | {path: target}
       tree = traverse_util.unflatten_dict(only, sep="/")
       item = ocp.args.Composite(params=_restore(tree))
       restored = manager.restore(found, args=item).params
-      return traverse_util.flatten_dict(restored, sep="/")[leaf.path]
+      return traverse_util.flatten_dict(restored, sep="/")[path]
 
-    return stream.load(config, mesh, dtype, place)
+    yield restore
 
 
 def _check_model(manager, step: int, abstract: Params) -> None:
