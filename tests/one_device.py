@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from s2d_jax.checkpoints import stream
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import Params
 from s2d_jax.parallel.mesh import make_mesh
 
 
-def read(module, path, dtype: str = "float32") -> tuple[ModelConfig, Params]:
-  """The model at `path`; `module` is `hf` or `gguf`."""
-  config = module.read_config(path)
-  place = module.reader(path, config)
-  return config, stream.load(config, make_mesh(), dtype, place)
+def read(reader, path, dtype: str = "float32") -> tuple[ModelConfig, Params]:
+  """The model at `path`; `reader` is `hf` or `gguf`."""
+  config = reader.read_config(path)
+  return config, reader.read_params(path, config, make_mesh(), dtype)

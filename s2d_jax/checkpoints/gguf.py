@@ -15,14 +15,15 @@ import re
 from typing import Any
 
 from etils import epath
+from jax.sharding import Mesh
 import numpy as np
 
 from s2d_jax.checkpoints import layout, stream
 from s2d_jax.checkpoints.gguf_file import GGUFFile
 from s2d_jax.checkpoints.layout import Leaf
-from s2d_jax.checkpoints.stream import Place
 from s2d_jax.errors import UserError
 from s2d_jax.models.config import Llama3Scaling, ModelConfig
+from s2d_jax.models.llama import Params
 from s2d_jax.models.rope import rope_frequencies
 
 _NAMES = {
@@ -52,10 +53,16 @@ def read_config(path: epath.PathLike) -> ModelConfig:
   return _read_config(GGUFFile(path))
 
 
-def reader(path: epath.PathLike, config: ModelConfig) -> Place:
-  """Gives the leaves in a GGUF file for `stream.load`.
+def read_params(
+  path: epath.PathLike,
+  config: ModelConfig,
+  mesh: Mesh,
+  dtype: str,
+  change: stream.Change | None = None,
+) -> Params:
+  """Reads the tensors of a GGUF file into arrays laid out over `mesh`.
 
-  Beside the arrays a host holds one leaf, because tensors are decoded whole.
+  Beside them a host holds one leaf, because tensors are decoded whole.
 
   Raises:
     UserError: a tensor is missing, truncated, of the wrong shape or type, or
@@ -74,7 +81,8 @@ def reader(path: epath.PathLike, config: ModelConfig) -> Place:
   def fill(leaf: Leaf, index: Sequence[slice], shard: np.ndarray) -> None:
     shard[...] = read_leaf(leaf, shard.dtype)[index]
 
-  return functools.partial(stream.place_shards, fill=fill)
+  place = functools.partial(stream.place_shards, fill=fill)
+  return stream.load(config, mesh, dtype, place, change)
 
 
 def _read_tensor(

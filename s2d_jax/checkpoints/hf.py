@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from etils import epath
 import jax.numpy as jnp
+from jax.sharding import Mesh
 import numpy as np
 import safetensors
 from safetensors.numpy import save_file
@@ -22,7 +23,6 @@ from s2d_jax.checkpoints.hf_config import (
   read_json,
 )
 from s2d_jax.checkpoints.layout import Leaf
-from s2d_jax.checkpoints.stream import Place
 from s2d_jax.errors import UserError
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import Params
@@ -34,11 +34,17 @@ _FLOATS = ("F64", "F32", "F16", "BF16")
 _ROWS = 256  # of a file's matrix, read at once
 
 
-def reader(folder: epath.PathLike, config: ModelConfig) -> Place:
-  """Gives the leaves in the safetensors of `folder` for `stream.load`.
+def read_params(
+  folder: epath.PathLike,
+  config: ModelConfig,
+  mesh: Mesh,
+  dtype: str,
+  change: stream.Change | None = None,
+) -> Params:
+  """Reads the safetensors of `folder` into arrays laid out over `mesh`.
 
-  Beside the arrays a host holds one shard of one leaf, and of the files only
-  what the devices of this process keep is read.
+  Beside them a host holds one shard of one leaf, and of the files only what
+  the devices of this process keep is read.
 
   Raises:
     UserError: a file or tensor is missing, damaged, of the wrong shape, not of
@@ -53,7 +59,8 @@ def reader(folder: epath.PathLike, config: ModelConfig) -> Place:
     for part in layout.parts(leaf, index, shard):
       _copy(files[part.tensor.name], part)
 
-  return functools.partial(stream.place_shards, fill=fill)
+  place = functools.partial(stream.place_shards, fill=fill)
+  return stream.load(config, mesh, dtype, place, change)
 
 
 def _copy(file: epath.Path, part: layout.Part) -> None:

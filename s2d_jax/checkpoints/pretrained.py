@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from etils import epath
-from flax import linen as nn, traverse_util
 import jax
 from jax.sharding import Mesh
 
 from s2d_jax.checkpoints import gguf, hf, names, stream, train_state
-from s2d_jax.checkpoints.stream import Place
 from s2d_jax.checkpoints.tokenizer import check_fits, load_tokenizer
 from s2d_jax.errors import UserError
 from s2d_jax.models import lora
 from s2d_jax.models.config import ModelConfig
-from s2d_jax.models.llama import Params, abstract_params
+from s2d_jax.models.llama import Params
 from s2d_jax.models.lora import Lora
-from s2d_jax.parallel.mesh import param_shardings
 
 if TYPE_CHECKING:  # importing transformers takes seconds
   from transformers import PreTrainedTokenizerBase
@@ -38,8 +34,7 @@ def load(
   """Loads a folder, a .gguf file, a short name or a Hub id (`names.resolve`).
 
   The folder of a run, or one of its checkpoints, gives the model it trained:
-  by default the checkpoint of the lowest validation loss. Adapters are merged
-  into the weights they were trained beside.
+  by default the checkpoint of the lowest validation loss.
 
   Args:
     name: of the model.
@@ -51,19 +46,54 @@ def load(
     UserError: it cannot be had, is damaged, or is no Llama-shaped model.
   """
   path = _path(name)
-  config = _format(path).read_config(path)
+  config = _reader(path).read_config(path)
   tokenizer = load_tokenizer(path)
   check_fits(tokenizer, config)
-  with contextlib.ExitStack() as stack:
-    place = _reader(name, config, mesh, stack)
-    params = stream.load(config, mesh, dtype, place)
+  params = _params(name, config, mesh, dtype)
   return Pretrained(config, params, tokenizer)
+
+
+def _params(
+  name: epath.PathLike,
+  config: ModelConfig,
+  mesh: Mesh,
+  dtype: str,
+  change: stream.Change | None = None,
+) -> Params:
+  run, step = _run_and_step(name)
+  if run is None:
+    path = names.resolve(name)
+    return _reader(path).read_params(path, config, mesh, dtype, change)
+  checkpoints, adapters = run / "checkpoints", _adapters(run)
+  if adapters is None:
+    return train_state.restore_params(
+      checkpoints, config, mesh, step, dtype, change
+    )
+  trained = train_state.restore_adapters(
+    checkpoints, config, adapters, mesh, step
+  )
+
+  def merged(path: str, leaf: jax.Array) -> jax.Array:
+    merge = functools.partial(lora.merge_leaf, path, lora=adapters)
+    leaf = jax.jit(merge, out_shardings=leaf.sharding)(leaf, trained)
+    return leaf if change is None else change(path, leaf)
+
+  # Beside which they were trained: a model, or what another run has learnt.
+  return _params(_base_name(run), config, mesh, dtype, merged)
+
+
+def _adapters(run: epath.Path) -> Lora | None:
+  """What a run trains in place of the weights, by its settings."""
+  found = _settings(run).get("finetune", {}).get("lora", {"rank": 0})
+  if not found["rank"]:
+    return None
+  return Lora(found["rank"], found["alpha"], tuple(found["targets"]))
 
 
 def read_config(name: epath.PathLike) -> ModelConfig:
   """The architecture of the model `load` would load, without its weights."""
   path = _path(name)
-  return _format(path).read_config(path)
+  return _reader(path).read_config(path)
 
 
 def _path(name: epath.PathLike) -> epath.Path:
@@ -71,57 +101,11 @@ def _path(name: epath.PathLike) -> epath.Path:
   run, _ = _run_and_step(name)
   if run is None:
     return names.resolve(name)
-  return _path(_settings(run)["model"]["name"])
+  return _path(_base_name(run))
 
 
-def _format(path: epath.Path):
-  return gguf if path.suffix == ".gguf" else hf
-
-
-def _reader(name, config: ModelConfig, mesh: Mesh, stack) -> Place:
-  """Where the leaves come from; what is opened is closed with `stack`."""
-  run, step = _run_and_step(name)
-  if run is None:
-    path = names.resolve(name)
-    return _format(path).reader(path, config)
-  settings = _settings(run)
-  adapters = settings.get("finetune", {}).get("lora", {})
-  checkpoints = run / "checkpoints"
-  if not adapters.get("rank"):
-    abstract = nn.unbox(abstract_params(config))
-    restore = stack.enter_context(
-      train_state.open_params(checkpoints, abstract, step)
-    )
-    return lambda leaf, target: restore(leaf.path, target)
-  base = _reader(settings["model"]["name"], config, mesh, stack)
-  form = Lora(**(adapters | {"targets": tuple(adapters["targets"])}))
-  boxed, _ = lora.split(abstract_params(config, lora=form))
-  abstract = train_state.with_shardings(boxed, param_shardings(boxed, mesh))
-  restore = stack.enter_context(
-    train_state.open_params(checkpoints, abstract, step)
-  )
-  return functools.partial(_adapted, base, restore, abstract, form)
-
-
-def _adapted(base, restore, abstract, form: Lora, leaf, target) -> jax.Array:
-  """A leaf of the base model with its adapters, if it has any, added to it."""
-  array = base(leaf, target)
-  parent, _, name = leaf.path.rpartition("/")
-  pair = {
-    path: restore(path, adapter)
-    for path, adapter in traverse_util.flatten_dict(abstract, sep="/").items()
-    if name == "kernel" and path.rpartition("/")[0] == parent
-  }
-  if not pair:
-    return array
-  unflatten = functools.partial(traverse_util.unflatten_dict, sep="/")
-  merge = jax.jit(
-    functools.partial(lora.merge, lora=form),
-    out_shardings=target.sharding,
-    donate_argnums=0,
-  )
-  merged = merge(unflatten({leaf.path: array}), unflatten(pair))
-  return traverse_util.flatten_dict(merged, sep="/")[leaf.path]
+def _base_name(run: epath.Path) -> str:
+  return _settings(run)["model"]["name"]
 
 
 def _settings(run: epath.Path) -> dict[str, Any]:
@@ -131,6 +115,10 @@ def _settings(run: epath.Path) -> dict[str, Any]:
       f"{run} has checkpoints but no config.json that names their base model"
     )
   return json.loads(path.read_text())
+
+
+def _reader(path: epath.Path):
+  return gguf if path.suffix == ".gguf" else hf
 
 
 def _run_and_step(

@@ -28,11 +28,19 @@ from s2d_jax.parallel.mesh import param_shardings
 Index = tuple[slice, ...]
 # Gives a leaf as an array of the dtype and sharding of an abstract one.
 Place = Callable[[Leaf, jax.ShapeDtypeStruct], jax.Array]
+# Gives another array of the same shape, dtype and sharding for a leaf's path.
+Change = Callable[[str, jax.Array], jax.Array]
 # Fills an array with leaf[index], whatever float type it is of.
 Fill = Callable[[Leaf, Index, np.ndarray], None]
 
 
-def load(config: ModelConfig, mesh: Mesh, dtype: str, place: Place) -> Params:
+def load(
+  config: ModelConfig,
+  mesh: Mesh,
+  dtype: str,
+  place: Place,
+  change: Change | None = None,
+) -> Params:
   """Lays the parameters out over `mesh`, a leaf at a time.
 
   Args:
@@ -41,6 +49,7 @@ def load(config: ModelConfig, mesh: Mesh, dtype: str, place: Place) -> Params:
     dtype: "float32", "bfloat16", or "int8": each kernel is read as bfloat16 and
       becomes int8 on the devices, before the next one is read.
     place: where the leaves come from.
+    change: what is made of a leaf once it is on the devices, if anything.
   """
   if dtype not in ("float32", "bfloat16", "int8"):
     raise UserError(f"dtype {dtype!r} is none of float32, bfloat16 and int8")
@@ -58,6 +67,8 @@ def load(config: ModelConfig, mesh: Mesh, dtype: str, place: Place) -> Params:
       sharding=shardings[leaf.path],
     )
     array = place(leaf, target)
+    if change is not None:
+      array = change(leaf.path, array)
     if wanted == jnp.int8:
       params |= _quantized(leaf.path, array, shardings)
     else:

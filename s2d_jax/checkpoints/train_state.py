@@ -6,7 +6,7 @@ kill while it is written leaves the earlier ones as they were.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 import contextlib
 import functools
 import os
@@ -22,10 +22,13 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from s2d_jax.checkpoints import stream
+from s2d_jax.checkpoints.layout import Leaf
 from s2d_jax.errors import UserError
+from s2d_jax.models import lora
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import Params, abstract_params
-from s2d_jax.parallel.mesh import replicated
+from s2d_jax.models.lora import Lora
+from s2d_jax.parallel.mesh import param_shardings, replicated
 
 Position = dict[str, Any]  # JSON: where in which data the run stands
 
@@ -158,46 +161,65 @@ def restore_params(
   mesh: Mesh,
   step: int | None = None,
   dtype: str = "float32",
+  change: stream.Change | None = None,
 ) -> Params:
   """Parameters of one step, or of the best, laid out over `mesh`.
+
+  The optimiser's state is not read, and the mesh may have another number of
+  devices than the one that trained. Each process reads by itself, whatever the
+  others do.
 
   Args:
     directory: of the checkpoints.
     config: the architecture.
-    mesh: may have another number of devices than the one that trained.
+    mesh: of this process's devices or of all.
     step: which; default: the one of lowest validation loss.
     dtype: "float32", "bfloat16" or "int8".
+    change: what is made of a leaf once it is on the devices, if anything.
 
   Raises:
     UserError: there is no such checkpoint, or it is of another model.
   """
   abstract = nn.unbox(abstract_params(config))
-  with open_params(directory, abstract, step) as restore:
-    return stream.load(
-      config, mesh, dtype, lambda leaf, target: restore(leaf.path, target)
-    )
+  with _finished(directory, step) as (manager, found):
+    _check_model(manager, found, abstract)
+
+    def place(leaf: Leaf, target: jax.ShapeDtypeStruct) -> jax.Array:
+      flat = traverse_util.flatten_dict(abstract, sep="/")
+      only = dict.fromkeys(flat, ocp.PLACEHOLDER) | {leaf.path: target}
+      tree = traverse_util.unflatten_dict(only, sep="/")
+      item = ocp.args.Composite(params=_restore(tree))
+      restored = manager.restore(found, args=item).params
+      return traverse_util.flatten_dict(restored, sep="/")[leaf.path]
+
+    return stream.load(config, mesh, dtype, place, change)
 
 
-@contextlib.contextmanager
-def open_params(
-  directory: epath.PathLike, abstract: Params, step: int | None = None
-) -> Iterator[Callable[[str, jax.ShapeDtypeStruct], jax.Array]]:
-  """Opens the parameters of one step, or of the best, to read leaf by leaf.
-
-  The optimiser's state is not read. Each process reads by itself, whatever the
-  others do, onto a mesh of its own devices or of all.
-
-  Args:
-    directory: of the checkpoints.
-    abstract: the shapes that the parameters should have.
-    step: which; default: the one of lowest validation loss.
-
-  Yields:
-    A function of a leaf's path and of the dtype and sharding it should have.
+def restore_adapters(
+  directory: epath.PathLike,
+  config: ModelConfig,
+  adapters: Lora,
+  mesh: Mesh,
+  step: int | None = None,
+) -> Params:
+  """The adapters that a run has trained, as `restore_params` does the weights.
 
   Raises:
     UserError: there is no such checkpoint, or it is of another model.
   """
+  boxed, _ = lora.split(abstract_params(config, lora=adapters))
+  abstract = with_shardings(boxed, param_shardings(boxed, mesh))
+  with _finished(directory, step) as (manager, found):
+    _check_model(manager, found, abstract)
+    item = ocp.args.Composite(params=_restore(abstract))
+    return manager.restore(found, args=item).params
+
+
+@contextlib.contextmanager
+def _finished(
+  directory: epath.PathLike, step: int | None
+) -> Iterator[tuple[ocp.CheckpointManager, int]]:
+  """Opens what a run has saved; the step asked for, or the best."""
   me = jax.process_index()
   options = ocp.CheckpointManagerOptions(
     best_fn=_valid_loss,
@@ -210,7 +232,6 @@ def open_params(
   directory = epath.Path(directory)
   if not directory.exists():
     raise UserError(f"{directory} does not exist; run the finetune stage first")
-  paths = traverse_util.flatten_dict(abstract, sep="/")
   with _manager(directory, options) as manager:
     found = manager.best_step() if step is None else step
     if found not in manager.all_steps():
@@ -218,16 +239,7 @@ def open_params(
       raise UserError(
         f"{directory} holds no {which}; it has {manager.all_steps()}"
       )
-    _check_model(manager, found, abstract)
-
-    def restore(path: str, target: jax.ShapeDtypeStruct) -> jax.Array:
-      only = dict.fromkeys(paths, ocp.PLACEHOLDER) | {path: target}
-      tree = traverse_util.unflatten_dict(only, sep="/")
-      item = ocp.args.Composite(params=_restore(tree))
-      restored = manager.restore(found, args=item).params
-      return traverse_util.flatten_dict(restored, sep="/")[path]
-
-    yield restore
+    yield manager, found
 
 
 def _check_model(manager, step: int, abstract: Params) -> None:

@@ -23,7 +23,7 @@ import pytest
 import safetensors
 from safetensors.numpy import load_file
 
-from s2d_jax.checkpoints import hf, layout, stream, train_state
+from s2d_jax.checkpoints import hf, layout, train_state
 from s2d_jax.errors import UserError
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import abstract_params
@@ -163,9 +163,7 @@ def _check_export(name: str, config: ModelConfig, mesh: Mesh) -> None:
   """Written from where it lies, a model gives the file it was read from."""
   with tempfile.TemporaryDirectory() as out:
     out = pathlib.Path(out) / "model"
-    whole = stream.load(
-      config, mesh, "float32", hf.reader(_GOLDENS / name, config)
-    )
+    whole = hf.read_params(_GOLDENS / name, config, mesh, "float32")
     hf.write(out, config, whole, tiny_chat.tokenizer(), "float32")
     written, tensors = load_file(out / "model.safetensors"), _tensors(name)
     assert written.keys() == tensors.keys()
@@ -174,7 +172,7 @@ def _check_export(name: str, config: ModelConfig, mesh: Mesh) -> None:
 
 
 def _check_int8(name: str, config: ModelConfig, mesh: Mesh, bfloat16) -> None:
-  int8 = stream.load(config, mesh, "int8", hf.reader(_GOLDENS / name, config))
+  int8 = hf.read_params(_GOLDENS / name, config, mesh, "int8")
   abstract = abstract_params(config, jnp.bfloat16, "int8")
   assert jax.tree.map(lambda x: x.sharding, int8) == param_shardings(
     abstract, mesh
@@ -202,7 +200,7 @@ def cases() -> dict:
     config, leaves = hf.read_config(folder), _reference(name)
     for dtype in ("float32", "bfloat16"):
       _Counting.counts = {}
-      params = stream.load(config, mesh, dtype, hf.reader(folder, config))
+      params = hf.read_params(folder, config, mesh, dtype)
       _assert_shards(params, leaves)
       shardings = param_shardings(abstract_params(config), mesh)
       assert jax.tree.map(lambda x: x.sharding, params) == shardings
@@ -227,9 +225,7 @@ def pod(process: str, port: str, directory: str) -> dict:
   safetensors.safe_open = _Counting
   config, leaves = hf.read_config(_GOLDENS / name), _reference(name)
   everywhere = make_mesh(fsdp=2, tensor=2)
-  params = stream.load(
-    config, everywhere, "float32", hf.reader(_GOLDENS / name, config)
-  )
+  params = hf.read_params(_GOLDENS / name, config, everywhere, "float32")
   _assert_shards(params, leaves)
   counts = _Counting.counts
   assert max(count.max() for count in counts.values()) == 1
@@ -288,7 +284,7 @@ def memory(folder: str, layers: str, dtype: str) -> dict:
 
   mesh = make_mesh(fsdp=2, tensor=4)
   before = _status("VmRSS")
-  params = stream.load(config, mesh, dtype, hf.reader(folder, config))
+  params = hf.read_params(folder, config, mesh, dtype)
   shards = [
     shard.data.nbytes
     for leaf in jax.tree.leaves(params)
