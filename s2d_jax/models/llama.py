@@ -188,10 +188,11 @@ class Embedding(nn.Module):
 
   def setup(self):
     shape, axes = (self.vocab_size, self.embed_dim), ("vocab", "embed")
-    dtype = jnp.int8 if self.form.weights == "int8" else jnp.float32
-    self.embedding = _named(self, "embedding", normal, shape, axes, dtype)
     if self.form.weights == "int8":
+      self.embedding = _named(self, "embedding", zeros, shape, axes, jnp.int8)
       self.scale = _named(self, "scale", ones, shape[:1], axes[:1])
+    else:
+      self.embedding = _named(self, "embedding", normal, shape, axes)
 
   def __call__(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
     dtype = self.form.dtype
@@ -406,8 +407,9 @@ def abstract_params(
   params = jax.eval_shape(init, jax.random.key(0), tokens)["params"]
 
   def cast(path, leaf):
-    is_scale = weights == "int8" and "scale" in jax.tree_util.keystr(path)
-    if leaf.dtype == jnp.int8 or is_scale:
+    keys = jax.tree_util.keystr(path)
+    of_int8 = weights == "int8" and "scale" in keys and "norm" not in keys
+    if leaf.dtype == jnp.int8 or of_int8:
       return leaf
     return jax.ShapeDtypeStruct(leaf.shape, dtype)
 
