@@ -31,7 +31,7 @@ class LanguageModel:
   def __init__(self, model: Pretrained, dtype: DTypeLike = jnp.float32):
     self.config = model.config
     self.tokenizer = model.tokenizer
-    self.params = model.on_device(make_mesh()).params
+    self.params = model.params
     self._llama = Llama(model.config, dtype)
 
   @classmethod
@@ -45,7 +45,7 @@ class LanguageModel:
         "model.gguf", "runs/quickstart" or "runs/quickstart/checkpoints/20".
       dtype: of the products; the weights are float32.
     """
-    return cls(pretrained.load(name), dtype)
+    return cls(pretrained.load(name, make_mesh()), dtype)
 
   def generate(
     self,
@@ -121,7 +121,10 @@ class LanguageModel:
     self, folder: epath.PathLike, dtype: str = "float32"
   ) -> None:
     """Writes a Hugging Face folder that transformers loads."""
-    hf.write(folder, self.config, self.params, self.tokenizer, dtype)
+    ends = chats.end_tokens(self.tokenizer)
+    hf.write(
+      folder, self.config, self.params, self.tokenizer, dtype, end_tokens=ends
+    )
 
   def _encode(self, prompt: str, chat: bool) -> tuple[int, ...]:
     if not chat:

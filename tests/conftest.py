@@ -9,6 +9,7 @@ import pytest
 from s2d_jax.checkpoints import names, pretrained
 from s2d_jax.errors import UserError
 from s2d_jax.models.config import ModelConfig
+from s2d_jax.parallel.mesh import make_mesh
 from tests.random_model import random_params
 
 
@@ -47,4 +48,4 @@ def smollm2() -> pretrained.Pretrained:
     path = names.smollm2_gguf()
   except UserError as error:
     pytest.skip(f"the real model cannot be had: {error}")
-  return pretrained.load(path)
+  return pretrained.load(path, make_mesh())

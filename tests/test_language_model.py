@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -119,6 +121,17 @@ def test_a_saved_model_loads_as_the_same(lm, ids, tmp_path):
   assert _texts(_generate(again)) == _texts(_generate(lm))
   with pytest.raises(UserError, match="exists already"):
     lm.save_pretrained(tmp_path / "saved")
+
+
+def test_a_saved_model_names_all_ends_of_a_reply(folder, tmp_path):
+  """As a chat model's whose text ends with another token than its turns."""
+  lm = LanguageModel.load(folder)
+  turn = lm.tokenizer.eos_token_id
+  lm.tokenizer.eos_token = "~"
+  lm.save_pretrained(tmp_path / "saved")
+  text = (tmp_path / "saved" / "generation_config.json").read_text()
+  both = {lm.tokenizer.convert_tokens_to_ids("~"), turn}
+  assert set(json.loads(text)["eos_token_id"]) == both
 
 
 def test_a_prompt_longer_than_the_window(lm):

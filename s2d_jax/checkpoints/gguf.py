@@ -8,15 +8,19 @@ i + H/2, and therefore stores the rows of q and k reordered, in llama only.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import dataclasses
+import functools
 import re
 from typing import Any
 
 from etils import epath
+from jax.sharding import Mesh
 import numpy as np
 
-from s2d_jax.checkpoints import layout
+from s2d_jax.checkpoints import layout, stream
 from s2d_jax.checkpoints.gguf_file import GGUFFile
+from s2d_jax.checkpoints.layout import Leaf
 from s2d_jax.errors import UserError
 from s2d_jax.models.config import Llama3Scaling, ModelConfig
 from s2d_jax.models.llama import Params
@@ -39,27 +43,58 @@ _NAMES = {
 _ROPE_FACTORS = "rope_freqs.weight"
 
 
-def read(path: epath.PathLike) -> tuple[ModelConfig, Params]:
-  """Reads a GGUF file into a config and a float32 numpy tree.
+def read_config(path: epath.PathLike) -> ModelConfig:
+  """The architecture that a GGUF file describes.
 
   Raises:
     UserError: not a GGUF file, truncated, of another architecture, or with a
-      value or tensor that this package does not compute; it is named.
+      value that this package does not compute; it is named.
+  """
+  return _read_config(GGUFFile(path))
+
+
+def read_params(
+  path: epath.PathLike,
+  config: ModelConfig,
+  mesh: Mesh,
+  dtype: str,
+  change: stream.Change | None = None,
+) -> Params:
+  """Reads the tensors of a GGUF file into arrays laid out over `mesh`.
+
+  Beside them a host holds one leaf, because tensors are decoded whole.
+
+  Raises:
+    UserError: a tensor is missing, truncated, of the wrong shape or type, or
+      belongs to something that this package does not compute; it is named.
   """
   file = GGUFFile(path)
-  config = _read_config(file)
   _check_names(file, config)
+
+  @functools.lru_cache(maxsize=1)  # the shards of a leaf follow one another
+  def read_leaf(leaf: Leaf, dtype: np.dtype) -> np.ndarray:
+    whole = np.empty(leaf.shape, dtype)
+    for part in layout.parts(leaf, [slice(None)] * whole.ndim, whole):
+      part.view[...] = _read_tensor(file, part.tensor, config)
+    return whole
+
+  def fill(leaf: Leaf, index: Sequence[slice], shard: np.ndarray) -> None:
+    shard[...] = read_leaf(leaf, shard.dtype)[index]
+
+  place = functools.partial(stream.place_shards, fill=fill)
+  return stream.load(config, mesh, dtype, place, change)
+
+
+def _read_tensor(
+  file: GGUFFile, tensor: layout.Tensor, config: ModelConfig
+) -> np.ndarray:
+  name = _gguf_name(tensor.name)
+  layout.check_shape(file.path, name, file.tensors[name].shape, tensor.shape)
+  decoded = file.tensor(name)
   permuted = file.fields["general.architecture"] == "llama"
-
-  def read_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    ours = _gguf_name(name)
-    layout.check_shape(file.path, ours, file.tensors[ours].shape, shape)
-    tensor = file.tensor(ours)
-    if permuted and re.search(r"\.attn_[qk]\.", ours):
-      tensor = _half_split(tensor, config.head_dim)
-    return tensor
-
-  return config, layout.assemble(config, read_tensor)
+  if permuted and re.search(r"\.attn_[qk]\.", name):
+    decoded = _half_split(decoded, config.head_dim)
+  return decoded
 
 
 def _gguf_name(name: str) -> str:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
+from collections.abc import Sequence
+import functools
 import json
 import shutil
 from typing import TYPE_CHECKING
 
 from etils import epath
 import jax.numpy as jnp
+from jax.sharding import Mesh
 import numpy as np
 import safetensors
 from safetensors.numpy import save_file
 
 from s2d_jax import records
-from s2d_jax.checkpoints import layout
-from s2d_jax.checkpoints.hf_config import config_values, read_config, read_json
+from s2d_jax.checkpoints import layout, stream
+from s2d_jax.checkpoints.hf_config import (
+  config_values,
+  read_config as read_config,
+  read_json,
+)
+from s2d_jax.checkpoints.layout import Leaf
 from s2d_jax.errors import UserError
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import Params
@@ -24,15 +31,20 @@ if TYPE_CHECKING:  # importing transformers takes seconds
   from transformers import PreTrainedTokenizerBase
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
+_ROWS = 256  # of a file's matrix, read at once
 
 
-def read(folder: epath.PathLike) -> tuple[ModelConfig, Params]:
-  config = read_config(folder)
-  return config, read_params(folder, config)
+def read_params(
+  folder: epath.PathLike,
+  config: ModelConfig,
+  mesh: Mesh,
+  dtype: str,
+  change: stream.Change | None = None,
+) -> Params:
+  """Reads the safetensors of `folder` into arrays laid out over `mesh`.
 
-
-def read_params(folder: epath.PathLike, config: ModelConfig) -> Params:
-  """Reads the safetensors of `folder` into a float32 numpy tree.
+  Beside them a host holds one shard of one leaf, and of the files only what
+  the devices of this process keep is read.
 
   Raises:
     UserError: a file or tensor is missing, damaged, of the wrong shape, not of
@@ -41,26 +53,35 @@ def read_params(folder: epath.PathLike, config: ModelConfig) -> Params:
   folder = epath.Path(folder)
   files = _tensor_files(folder)
   _check_names(folder, files, config)
-  with contextlib.ExitStack() as stack:
-    opened = {
-      file: stack.enter_context(_open(file)) for file in set(files.values())
-    }
+  _check_tensors(files, config)
 
-    def read_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
-      file = files[name]
-      try:
-        header = opened[file].get_slice(name)
-        layout.check_shape(file, name, header.get_shape(), shape)
-        if header.get_dtype() not in _FLOATS:
-          raise UserError(
-            f"{file}: tensor {name} is of type {header.get_dtype()}; only"
-            f" {', '.join(_FLOATS)} are read, so take the unquantised model"
-          )
-        return opened[file].get_tensor(name)
-      except safetensors.SafetensorError as error:
-        raise _damaged(file, error) from None
+  def fill(leaf: Leaf, index: Sequence[slice], shard: np.ndarray) -> None:
+    for part in layout.parts(leaf, index, shard):
+      _copy(files[part.tensor.name], part)
 
-    return layout.assemble(config, read_tensor)
+  place = functools.partial(stream.place_shards, fill=fill)
+  return stream.load(config, mesh, dtype, place, change)
+
+
+def _copy(file: epath.Path, part: layout.Part) -> None:
+  """Fills the view from the file, some rows at a time.
+
+  Few rows, because they are transposed on the way, which is ten times slower
+  where they do not fit the processor's cache. The file is opened anew for each,
+  because it is mapped into memory, and pages once read count as ours until it
+  is closed.
+  """
+  rows, *columns = part.window
+  for start in range(rows.start, rows.stop, _ROWS):
+    stop = min(start + _ROWS, rows.stop)
+    try:
+      with _open(file) as tensors:
+        tensor = tensors.get_slice(part.tensor.name)
+        block = tensor[(slice(start, stop), *columns)]
+    except safetensors.SafetensorError as error:
+      raise _damaged(file, error) from None
+    to = slice(start - rows.start, stop - rows.start)
+    part.view[to] = block.astype(part.view.dtype)
 
 
 def write(
@@ -70,6 +91,7 @@ def write(
   tokenizer: PreTrainedTokenizerBase,
   dtype: str = "float32",
   max_shard_bytes: float = 5e9,
+  end_tokens: Sequence[int] = (),
 ) -> None:
   """Writes a model that transformers loads, complete or not at all.
 
@@ -80,6 +102,7 @@ def write(
     tokenizer: saved along with its chat template.
     dtype: "float32" or "bfloat16".
     max_shard_bytes: weights larger than this are split over several files.
+    end_tokens: those that end a reply; by default the end of text.
   """
   folder = epath.Path(folder)
   if dtype not in ("float32", "bfloat16"):
@@ -100,7 +123,11 @@ def write(
   dtypes = {"dtype": dtype, "torch_dtype": dtype}
   values = config_values(config) | special | dtypes
   _write_json(temporary / "config.json", values)
-  _write_json(temporary / "generation_config.json", special)
+  generation = dict(special)
+  if end_tokens:
+    one = len(end_tokens) == 1
+    generation["eos_token_id"] = end_tokens[0] if one else list(end_tokens)
+  _write_json(temporary / "generation_config.json", generation)
   _write_tokenizer(temporary, tokenizer)
   _write_tensors(temporary, config, params, jnp.dtype(dtype), max_shard_bytes)
   temporary.rename(folder)
@@ -122,8 +149,7 @@ def _write_tensors(folder, config, params, dtype, max_shard_bytes) -> None:
     if len(shards) > 1:
       name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
     arrays = {
-      tensor.name: layout.extract(params, tensor).astype(dtype, order="C")
-      for tensor in shard
+      tensor.name: layout.extract(params, tensor, dtype) for tensor in shard
     }
     save_file(arrays, folder / name, metadata={"format": "pt"})
     # safetensors makes files that only their owner may read.
@@ -198,6 +224,27 @@ def _check_names(folder, files, config: ModelConfig) -> None:
       f"{files[name]}: tensor {name} belongs to something that this package"
       " does not compute, so the model would not be the same"
     )
+
+
+def _check_tensors(files, config: ModelConfig) -> None:
+  """Shapes and types, before the first byte of a large model is read."""
+  by_file = {}
+  for tensor in layout.tensors(config):
+    by_file.setdefault(files[tensor.name], []).append(tensor)
+  for file, tensors in by_file.items():
+    with _open(file) as opened:
+      for tensor in tensors:
+        try:
+          header = opened.get_slice(tensor.name)
+        except safetensors.SafetensorError as error:
+          raise _damaged(file, error) from None
+        layout.check_shape(file, tensor.name, header.get_shape(), tensor.shape)
+        if header.get_dtype() not in _FLOATS:
+          raise UserError(
+            f"{file}: tensor {tensor.name} is of type {header.get_dtype()};"
+            f" only {', '.join(_FLOATS)} are read, so take the unquantised"
+            " model"
+          )
 
 
 def _open(file: epath.Path):

@@ -2,18 +2,19 @@
 
 Files hold a tensor a layer and matrices as [out, in], under the names Hugging
 Face gave them; the tree stacks layers in front and holds [in, out] with heads
-as axes of their own. Reading and writing share the table and one view.
+as axes of their own. Reading and writing share the table and one view, which
+also tells what window of a file's tensor a part of a leaf is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 import math
 from typing import NamedTuple
 
 from etils import epath
 from flax import linen as nn, traverse_util
-import jax
+from jaxtyping import DTypeLike
 import numpy as np
 
 from s2d_jax.errors import UserError
@@ -50,54 +51,91 @@ class Tensor(NamedTuple):
   layer: int | None
 
 
-def tensors(config: ModelConfig) -> list[Tensor]:
-  """Every tensor of a model, layer by layer."""
-  shapes = _leaf_shapes(config)
+class Leaf(NamedTuple):
+  """One leaf of the parameter tree and the tensors it is made of."""
 
-  def tensor(path, name, layer=None):
-    leaf = jax.ShapeDtypeStruct(shapes[path], np.float32)
-    if layer is not None:
-      leaf = jax.ShapeDtypeStruct(leaf.shape[1:], np.float32)
-    # A view without memory: zero strides.
-    shape = _file_view(path, np.broadcast_to(np.float32(0), leaf.shape)).shape
-    return Tensor(name, shape, path, layer)
-
-  found = [tensor(path, _MODEL[path]) for path in _MODEL if path in shapes]
-  for layer in range(config.num_layers):
-    found += [
-      tensor(path, f"model.layers.{layer}.{name}", layer)
-      for path, name in _LAYER.items()
-      if path in shapes
-    ]
-  return found
+  path: str
+  shape: tuple[int, ...]
+  tensors: tuple[Tensor, ...]  # in the order of the layers
 
 
-def assemble(
-  config: ModelConfig, read: Callable[[str, tuple[int, ...]], np.ndarray]
-) -> Params:
-  """Fills a float32 tree from `read(name, shape)`, one tensor at a time.
+class Part(NamedTuple):
+  """What one tensor of a file contributes to a part of a leaf."""
 
-  `read` returns a float tensor of any precision in the file's layout. Peak
-  memory is the tree and one tensor.
+  tensor: Tensor
+  window: tuple[slice, ...]  # of the tensor in the file
+  view: np.ndarray  # of the leaf's part, in the file's layout: to be filled
+
+
+def leaves(config: ModelConfig) -> list[Leaf]:
+  """Every leaf of a model, the largest first.
+
+  That is the order in which to load: what a leaf needs beside itself while it
+  is read then comes on top of little.
   """
-  tree = {
-    path: np.empty(shape, np.float32)
-    for path, shape in _leaf_shapes(config).items()
+  tree = nn.meta.unbox(abstract_params(config))
+  shapes = {
+    path: leaf.shape
+    for path, leaf in traverse_util.flatten_dict(tree, sep="/").items()
   }
-  for tensor in tensors(config):
-    leaf = tree[tensor.path]
-    leaf = leaf if tensor.layer is None else leaf[tensor.layer]
-    _file_view(tensor.path, leaf)[...] = read(tensor.name, tensor.shape)
-  return traverse_util.unflatten_dict(tree, sep="/")
+
+  def tensor(path, name, layer=None) -> Tensor:
+    shape = shapes[path] if layer is None else shapes[path][1:]
+    # A view without memory: zero strides.
+    view = _file_view(path, np.broadcast_to(np.float32(0), shape))
+    return Tensor(name, view.shape, path, layer)
+
+  def leaf(path) -> Leaf:
+    if path in _MODEL:
+      found = [tensor(path, _MODEL[path])]
+    else:
+      found = [
+        tensor(path, f"model.layers.{layer}.{_LAYER[path]}", layer)
+        for layer in range(config.num_layers)
+      ]
+    return Leaf(path, shapes[path], tuple(found))
+
+  size = lambda leaf: math.prod(leaf.shape)
+  return sorted(map(leaf, shapes), key=size, reverse=True)
 
 
-def extract(params: Params, tensor: Tensor) -> np.ndarray:
-  """The opposite of `assemble` for one tensor: float32, the file's layout."""
+def tensors(config: ModelConfig) -> list[Tensor]:
+  """Every tensor of a model, layer by layer and in the order of the tables."""
+  order = [*_MODEL, *_LAYER]
+  found = [tensor for leaf in leaves(config) for tensor in leaf.tensors]
+  layer = lambda t: -1 if t.layer is None else t.layer
+  return sorted(found, key=lambda t: (layer(t), order.index(t.path)))
+
+
+def parts(
+  leaf: Leaf, index: Sequence[slice], shard: np.ndarray
+) -> Iterator[Part]:
+  """Goes through the tensors that fill `shard`, which is leaf[index].
+
+  Who copies each window of the file into its view has filled the shard.
+  """
+  ranges = [
+    range(*axis.indices(size))
+    for axis, size in zip(index, leaf.shape, strict=True)
+  ]
+  stacked = leaf.tensors[0].layer is not None
+  shape = leaf.shape[1:] if stacked else leaf.shape
+  window = _file_window(leaf.path, shape, ranges[1:] if stacked else ranges)
+  for row, layer in enumerate(ranges[0] if stacked else [0]):
+    view = _file_view(leaf.path, shard[row] if stacked else shard)
+    yield Part(leaf.tensors[layer], window, view)
+
+
+def extract(params: Params, tensor: Tensor, dtype: DTypeLike) -> np.ndarray:
+  """One tensor out of the tree as a file stores it.
+
+  A leaf on devices is turned there, and only the layer asked for is fetched.
+  """
   leaf = params
   for key in tensor.path.split("/"):
     leaf = leaf[key]
   leaf = leaf if tensor.layer is None else leaf[tensor.layer]
-  return _file_view(tensor.path, np.asarray(leaf))
+  return np.ascontiguousarray(_file_view(tensor.path, leaf).astype(dtype))
 
 
 def check_shape(
@@ -110,17 +148,33 @@ def check_shape(
     )
 
 
-def _leaf_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-  tree = nn.meta.unbox(abstract_params(config))
-  leaves = traverse_util.flatten_dict(tree, sep="/")
-  return {path: leaf.shape for path, leaf in leaves.items()}
-
-
 def _file_view(path: str, leaf: np.ndarray) -> np.ndarray:
   """One layer's leaf as the file lays it out; writing to it fills the leaf."""
   if path.endswith("/bias"):
     return leaf.reshape(-1)
   if path.endswith("/kernel"):
-    inputs = 2 if path.endswith("/o/kernel") else 1
-    return leaf.reshape(math.prod(leaf.shape[:inputs]), -1).T
+    return leaf.reshape(math.prod(leaf.shape[: _inputs(path)]), -1).T
   return leaf
+
+
+def _file_window(path: str, shape, ranges) -> tuple[slice, ...]:
+  """The same view of a part: which slice of each axis of the file it is."""
+
+  def merged(axes: slice) -> slice:
+    (first, *rest), (_, *sizes) = ranges[axes], shape[axes]
+    # Rows of the file lie together for whole heads only.
+    assert [len(axis) for axis in rest] == sizes, path
+    width = math.prod(sizes)
+    return slice(first.start * width, first.stop * width)
+
+  if path.endswith("/bias"):
+    return (merged(slice(None)),)
+  if path.endswith("/kernel"):
+    inputs = _inputs(path)
+    return merged(slice(inputs, None)), merged(slice(inputs))
+  return tuple(merged(slice(axis, axis + 1)) for axis in range(len(shape)))
+
+
+def _inputs(path: str) -> int:
+  """How many of a kernel's axes it contracts."""
+  return 2 if path.endswith("/o/kernel") else 1

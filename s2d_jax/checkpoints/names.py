@@ -47,7 +47,10 @@ def resolve(name: epath.PathLike) -> epath.Path:
     UserError: there is no such model, or it cannot be had.
   """
   if "://" in os.fspath(name):
-    raise UserError(f"model {name}: copy it to a local disk, and name that")
+    raise UserError(
+      f"model {name}: copy it to a local disk, and name that; on a pod every"
+      f" host needs it in one place: gcloud storage cp -r {name} ~/models/"
+    )
   path = epath.Path(name).expanduser()
   if path.is_dir() or (path.suffix == ".gguf" and path.exists()):
     return path

@@ -6,12 +6,14 @@ kill while it is written leaves the earlier ones as they were.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+import contextlib
 import functools
 import os
 from typing import Any, NamedTuple
 
 from etils import epath
-from flax import linen as nn
+from flax import linen as nn, traverse_util
 import jax
 from jax.sharding import Mesh
 from jaxtyping import Array, Int
@@ -19,9 +21,13 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from s2d_jax.checkpoints import stream
+from s2d_jax.checkpoints.layout import Leaf
 from s2d_jax.errors import UserError
+from s2d_jax.models import lora
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import Params, abstract_params
+from s2d_jax.models.lora import Lora
 from s2d_jax.parallel.mesh import param_shardings, replicated
 
 Position = dict[str, Any]  # JSON: where in which data the run stands
@@ -69,7 +75,10 @@ def open_manager(
 def _manager(directory, options) -> ocp.CheckpointManager:
   # Float32 weights hardly compress, and what compresses them holds a copy of
   # all of them; uncompressed, they are written from where they lie.
-  arrays = ocp.PyTreeCheckpointHandler(use_compression=False)
+  arrays = ocp.PyTreeCheckpointHandler(
+    use_compression=False,
+    multiprocessing_options=options.multiprocessing_options,
+  )
   registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
   for item in ("params", "opt_state"):
     registry.add(item, ocp.args.PyTreeSave, arrays)
@@ -151,20 +160,73 @@ def restore_params(
   config: ModelConfig,
   mesh: Mesh,
   step: int | None = None,
+  dtype: str = "float32",
 ) -> Params:
-  """Parameters of one step, or of the best, sharded over `mesh`.
+  """Parameters of one step, or of the best, laid out over `mesh`.
 
   The optimiser's state is not read, and the mesh may have another number of
-  devices than the one that trained.
+  devices than the one that trained. Each process reads by itself, whatever the
+  others do.
+
+  Args:
+    directory: of the checkpoints.
+    config: the architecture.
+    mesh: of this process's devices or of all.
+    step: which; default: the one of lowest validation loss.
+    dtype: "float32", "bfloat16" or "int8".
 
   Raises:
     UserError: there is no such checkpoint, or it is of another model.
   """
+  abstract = nn.unbox(abstract_params(config))
+  with _finished(directory, step) as (manager, found):
+    _check_model(manager, found, abstract)
+
+    def place(leaf: Leaf, target: jax.ShapeDtypeStruct) -> jax.Array:
+      flat = traverse_util.flatten_dict(abstract, sep="/")
+      only = dict.fromkeys(flat, ocp.PLACEHOLDER) | {leaf.path: target}
+      tree = traverse_util.unflatten_dict(only, sep="/")
+      item = ocp.args.Composite(params=_restore(tree))
+      restored = manager.restore(found, args=item).params
+      return traverse_util.flatten_dict(restored, sep="/")[leaf.path]
+
+    return stream.load(config, mesh, dtype, place)
+
+
+def restore_adapters(
+  directory: epath.PathLike,
+  config: ModelConfig,
+  adapters: Lora,
+  mesh: Mesh,
+  step: int | None = None,
+) -> Params:
+  """The adapters that a run has trained, as `restore_params` does the weights.
+
+  Raises:
+    UserError: there is no such checkpoint, or it is of another model.
+  """
+  boxed, _ = lora.split(abstract_params(config, lora=adapters))
+  abstract = with_shardings(boxed, param_shardings(boxed, mesh))
+  with _finished(directory, step) as (manager, found):
+    _check_model(manager, found, abstract)
+    item = ocp.args.Composite(params=_restore(abstract))
+    return manager.restore(found, args=item).params
+
+
+@contextlib.contextmanager
+def _finished(
+  directory: epath.PathLike, step: int | None
+) -> Iterator[tuple[ocp.CheckpointManager, int]]:
+  """Opens what a run has saved; the step asked for, or the best."""
+  me = jax.process_index()
   options = ocp.CheckpointManagerOptions(
-    best_fn=_valid_loss, best_mode="min", read_only=True
+    best_fn=_valid_loss,
+    best_mode="min",
+    read_only=True,
+    multiprocessing_options=ocp.options.MultiprocessingOptions(
+      primary_host=me, active_processes={me}, barrier_sync_key_prefix=str(me)
+    ),
   )
-  abstract = abstract_params(config)
-  abstract = with_shardings(abstract, param_shardings(abstract, mesh))
   directory = epath.Path(directory)
   if not directory.exists():
     raise UserError(f"{directory} does not exist; run the finetune stage first")
@@ -175,9 +237,7 @@ def restore_params(
       raise UserError(
         f"{directory} holds no {which}; it has {manager.all_steps()}"
       )
-    _check_model(manager, found, abstract)
-    item = ocp.args.Composite(params=_restore(abstract))
-    return manager.restore(found, args=item).params
+    yield manager, found
 
 
 def _check_model(manager, step: int, abstract: Params) -> None:
@@ -213,4 +273,9 @@ def with_shardings(boxed, shardings):
       sharding = replicated(sharding.mesh)
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
-  return jax.tree.map(place, nn.unbox(boxed), shardings)
+  # Not nn.unbox, which inside a mesh lays out what it takes out of its box.
+  is_box = lambda leaf: isinstance(leaf, nn.Partitioned)
+  plain = jax.tree.map(
+    lambda leaf: leaf.value if is_box(leaf) else leaf, boxed, is_leaf=is_box
+  )
+  return jax.tree.map(place, plain, shardings)

@@ -188,11 +188,11 @@ class Embedding(nn.Module):
 
   def setup(self):
     shape, axes = (self.vocab_size, self.embed_dim), ("vocab", "embed")
+    dtype = jnp.int8 if self.form.weights == "int8" else jnp.float32
+    init = zeros if dtype == jnp.int8 else normal
+    self.embedding = _named(self, "embedding", init, shape, axes, dtype)
     if self.form.weights == "int8":
-      self.embedding = _named(self, "embedding", zeros, shape, axes, jnp.int8)
       self.scale = _named(self, "scale", ones, shape[:1], axes[:1])
-    else:
-      self.embedding = _named(self, "embedding", normal, shape, axes)
 
   def __call__(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
     dtype = self.form.dtype

@@ -7,6 +7,7 @@ from typing import Any
 
 from flax import traverse_util
 import jax.numpy as jnp
+from jaxtyping import Array
 
 Params = dict[str, Any]
 
@@ -53,21 +54,23 @@ def merge(params: Params, adapters: Params, lora: Lora) -> Params:
   Returns:
     A tree like `params`, each sum rounded once to the kernel's dtype.
   """
-  flat = traverse_util.flatten_dict(params)
-  pairs = traverse_util.flatten_dict(adapters)
-  for *place, name in pairs:
-    if name == DOWN:
-      down = pairs[*place, DOWN].astype(jnp.float32)
-      up = pairs[*place, UP].astype(jnp.float32)
-      kernel = flat[*place, "kernel"]
-      flat[*place, "kernel"] = _sum(kernel, down, up, lora.scale)
-  return traverse_util.unflatten_dict(flat)
+  flat = traverse_util.flatten_dict(params, sep="/")
+  merged = {
+    path: merge_leaf(path, x, adapters, lora) for path, x in flat.items()
+  }
+  return traverse_util.unflatten_dict(merged, sep="/")
 
 
-def _sum(kernel, down, up, scale):
+def merge_leaf(path: str, leaf: Array, adapters: Params, lora: Lora) -> Array:
+  """`merge` for the leaf at `path`, with "/" between the keys."""
+  pairs = traverse_util.flatten_dict(adapters, sep="/")
+  parent, _, name = path.rpartition("/")
+  if name != "kernel" or f"{parent}/{DOWN}" not in pairs:
+    return leaf
+  down, up = pairs[f"{parent}/{DOWN}"], pairs[f"{parent}/{UP}"]
   layers, rank = up.shape[:2]
   change = jnp.matmul(
     down.reshape(layers, -1, rank), up.reshape(layers, rank, -1)
   )
-  total = kernel.astype(jnp.float32) + scale * change.reshape(kernel.shape)
-  return total.astype(kernel.dtype)
+  total = leaf.astype(jnp.float32) + lora.scale * change.reshape(leaf.shape)
+  return total.astype(leaf.dtype)

@@ -5,10 +5,15 @@ s2d convert --model=runs/quickstart --out=distilled
 
 from __future__ import annotations
 
+import math
+
 from absl import flags
+import jax
 
 from s2d_jax.checkpoints import hf, pretrained
 from s2d_jax.errors import UserError
+from s2d_jax.generation import chat
+from s2d_jax.parallel.mesh import make_mesh
 from s2d_jax.stages import program
 
 _MODEL = flags.DEFINE_string(
@@ -24,9 +29,19 @@ def convert(argv) -> None:
   del argv
   if not _MODEL.value or not _OUT.value:
     raise UserError("give --model=NAME and --out=FOLDER")
-  model = pretrained.load(_MODEL.value)
+  # One copy over all devices, in the dtype that is written.
+  devices = jax.local_devices()
+  embed_dim = pretrained.read_config(_MODEL.value).embed_dim
+  parts = math.gcd(embed_dim, len(devices))
+  mesh = make_mesh(fsdp=parts, devices=devices)
+  model = pretrained.load(_MODEL.value, mesh, _DTYPE.value)
   hf.write(
-    _OUT.value, model.config, model.params, model.tokenizer, _DTYPE.value
+    _OUT.value,
+    model.config,
+    model.params,
+    model.tokenizer,
+    _DTYPE.value,
+    end_tokens=chat.end_tokens(model.tokenizer),
   )
   print(f"wrote {_OUT.value}: {model.config.num_params:,} parameters")
 

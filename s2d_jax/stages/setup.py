@@ -137,14 +137,14 @@ def base_model(name: str) -> Pretrained:
   One copy is shared by the stages of a process. Who overwrites it in place
   calls `base_model.cache_clear()` first.
   """
-  return pretrained.load(name).on_device(meshes.make_mesh())
+  return pretrained.load(name, meshes.make_mesh())
 
 
 @functools.lru_cache(maxsize=1)
 def distilled_model(workdir: epath.Path) -> Pretrained:
   """What the run has learnt; the base model's weights are let go for it."""
   base_model.cache_clear()
-  return pretrained.load(workdir).on_device(meshes.make_mesh())
+  return pretrained.load(workdir, meshes.make_mesh())
 
 
 def scheduler(

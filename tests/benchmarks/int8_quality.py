@@ -20,6 +20,7 @@ from s2d_jax.checkpoints import pretrained
 from s2d_jax.checkpoints.pretrained import Pretrained
 from s2d_jax.models.llama import Llama
 from s2d_jax.models.quantize import quantize_params
+from s2d_jax.parallel.mesh import make_mesh
 
 TEXT = pathlib.Path(evaluation.__file__).parent / "retention_text.txt"
 
@@ -46,8 +47,7 @@ def measure(
     dtype: of the products, in both.
   """
   tokens = np.asarray(model.tokenizer(text)["input_ids"], np.int32)
-  params = jax.tree.map(jnp.asarray, model.params)
-  rounded = jax.jit(quantize_params)(params)
+  rounded = jax.jit(quantize_params)(model.params)
   log_probs = functools.partial(_log_probs, model.config, dtype)
   sums = np.zeros(4)
   predicted = 0
@@ -57,7 +57,7 @@ def measure(
     padded[: len(chunk)] = chunk
     there = np.arange(window) < len(chunk)
     sums += _compare(
-      log_probs("float", params, padded, there),
+      log_probs("float", model.params, padded, there),
       log_probs("int8", rounded, padded, there),
       padded,
       there,
@@ -99,7 +99,8 @@ def main() -> None:
   parser.add_argument("--dtype", default="float32", help="of the products")
   args = parser.parse_args()
   text = epath.Path(args.text).read_text()
-  found = measure(pretrained.load(args.model), text, args.window, args.dtype)
+  model = pretrained.load(args.model, make_mesh())
+  found = measure(model, text, args.window, args.dtype)
   print(
     f"{args.model}, {found.tokens} predicted tokens of {args.text}:\n"
     f"  same likeliest token  {found.agreement:.2%}\n"

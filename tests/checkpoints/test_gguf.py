@@ -17,6 +17,7 @@ from s2d_jax.checkpoints import gguf, hf
 from s2d_jax.checkpoints.gguf_file import GGUFFile
 from s2d_jax.errors import UserError
 from s2d_jax.models.llama import Llama
+from tests.one_device import read
 
 GOLDENS = pathlib.Path(__file__).parent.parent / "goldens"
 SHORT = {
@@ -86,8 +87,8 @@ def write_gguf(path, name, kind=Type.F32, extra=None, **fields):
 
 @pytest.mark.parametrize("name", ["theta_untied", "qwen2"])
 def test_float32_is_the_same_model(name, tmp_path):
-  config, params = gguf.read(write_gguf(tmp_path / "m.gguf", name))
-  wanted_config, wanted = hf.read(GOLDENS / name)
+  config, params = read(gguf, write_gguf(tmp_path / "m.gguf", name))
+  wanted_config, wanted = read(hf, GOLDENS / name)
   assert config == wanted_config
   jax.tree.map(np.testing.assert_array_equal, params, wanted)
 
@@ -106,8 +107,8 @@ def test_float32_is_the_same_model(name, tmp_path):
 def test_quantised_is_nearly_the_same_model(name, kind, tolerance, tmp_path):
   """Relative error of each tensor; a wrong row order would be near 1.4."""
   path = write_gguf(tmp_path / "m.gguf", name, Type[kind])
-  _, params = gguf.read(path)
-  _, wanted = hf.read(GOLDENS / name)
+  _, params = read(gguf, path)
+  _, wanted = read(hf, GOLDENS / name)
 
   def check(ours, theirs):
     error = np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
@@ -117,8 +118,17 @@ def test_quantised_is_nearly_the_same_model(name, kind, tolerance, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["theta_untied", "qwen2"])
+def test_bfloat16_is_rounded_once(name, tmp_path):
+  path = write_gguf(tmp_path / "m.gguf", name)
+  _, params = read(gguf, path, "bfloat16")
+  _, wanted = read(hf, GOLDENS / name)
+  rounded = jax.tree.map(lambda x: x.astype(jnp.bfloat16), wanted)
+  jax.tree.map(np.testing.assert_array_equal, params, rounded)
+
+
+@pytest.mark.parametrize("name", ["theta_untied", "qwen2"])
 def test_logits_through_gguf(name, tmp_path):
-  config, params = gguf.read(write_gguf(tmp_path / "m.gguf", name))
+  config, params = read(gguf, write_gguf(tmp_path / "m.gguf", name))
   golden = np.load(GOLDENS / name / "logits.npz")
   model = Llama(config)
   logits = jax.jit(
@@ -185,7 +195,7 @@ def factors(factor):
 def test_rope_factors_become_llama3_scaling(factor, tmp_path):
   extra = {"rope_freqs.weight": factors(factor)}
   path = write_gguf(tmp_path / "m.gguf", "theta_untied", extra=extra)
-  scaling = gguf.read(path)[0].rope_scaling
+  scaling = read(gguf, path)[0].rope_scaling
   assert scaling.factor == factor
   assert scaling.original_context == 8192
 
@@ -194,7 +204,7 @@ def test_other_rope_factors_are_refused(tmp_path):
   extra = {"rope_freqs.weight": np.array([1, 1, 2, 9], np.float32)}
   path = write_gguf(tmp_path / "m.gguf", "theta_untied", extra=extra)
   with pytest.raises(UserError, match=r"rope_freqs\.weight is not"):
-    gguf.read(path)
+    read(gguf, path)
 
 
 U32 = gguf_library.GGUFValueType.UINT32
@@ -213,14 +223,14 @@ STRING = gguf_library.GGUFValueType.STRING
 def test_unsupported_values_are_named(fields, message, tmp_path):
   path = write_gguf(tmp_path / "m.gguf", "theta_untied", **fields)
   with pytest.raises(UserError, match=message):
-    gguf.read(path)
+    read(gguf, path)
 
 
 def test_surplus_and_missing_tensors_are_named(tmp_path):
   norm = {"blk.0.attn_q_norm.weight": np.ones(8, np.float32)}
   path = write_gguf(tmp_path / "a.gguf", "theta_untied", extra=norm)
   with pytest.raises(UserError, match=r"blk\.0\.attn_q_norm\.weight belongs"):
-    gguf.read(path)
+    read(gguf, path)
   path = write_gguf(tmp_path / "b.gguf", "theta_untied")
   data = path.read_bytes()
   # One layer more than there is: the value follows its key and type.
@@ -228,7 +238,7 @@ def test_surplus_and_missing_tensors_are_named(tmp_path):
   at = data.index(key) + len(key)
   path.write_bytes(data[:at] + b"\3" + data[at + 1 :])
   with pytest.raises(UserError, match=r"tensor blk\.2\..* is missing"):
-    gguf.read(path)
+    read(gguf, path)
 
 
 @pytest.mark.parametrize("kept", [4, 30, 200, 1000])
@@ -236,7 +246,7 @@ def test_truncated_header(kept, tmp_path):
   path = write_gguf(tmp_path / "m.gguf", "theta_untied")
   path.write_bytes(path.read_bytes()[:kept])
   with pytest.raises(UserError, match=r"m\.gguf is truncated or damaged"):
-    gguf.read(path)
+    read(gguf, path)
 
 
 def test_truncated_data_names_the_tensor(tmp_path):
@@ -244,17 +254,17 @@ def test_truncated_data_names_the_tensor(tmp_path):
   last = list(GGUFFile(path).tensors)[-1]
   path.write_bytes(path.read_bytes()[:-40])
   with pytest.raises(UserError, match=f"truncated: tensor {last} ends"):
-    gguf.read(path)
+    read(gguf, path)
 
 
 def test_not_gguf(tmp_path):
   for content in (b"", b"PK\3\4 something else"):
     (tmp_path / "m.gguf").write_bytes(content)
     with pytest.raises(UserError, match="is not a GGUF file"):
-      gguf.read(tmp_path / "m.gguf")
+      read(gguf, tmp_path / "m.gguf")
   (tmp_path / "m.gguf").write_bytes(b"GGUF" + b"\1\0\0\0" + bytes(40))
   with pytest.raises(UserError, match="GGUF version 1"):
-    gguf.read(tmp_path / "m.gguf")
+    read(gguf, tmp_path / "m.gguf")
 
 
 def test_real_model_is_that_of_transformers(smollm2):
@@ -269,7 +279,7 @@ def test_real_model_is_that_of_transformers(smollm2):
     )
     assert ids == list(prompt)
 
-  config, params = smollm2.config, jax.tree.map(jnp.asarray, smollm2.params)
+  config, params = smollm2.config, smollm2.params
   chosen = [prompts[i] for i in golden["with_logits"]]
   tokens = np.zeros((len(chosen), max(map(len, chosen))), np.int32)
   segments = np.zeros_like(tokens)

@@ -19,6 +19,7 @@ from s2d_jax.checkpoints.hf_config import read_config
 from s2d_jax.errors import UserError
 from s2d_jax.models.config import Llama3Scaling
 from s2d_jax.models.llama import Llama
+from tests.one_device import read
 
 GOLDENS = pathlib.Path(__file__).parent.parent / "goldens"
 MODELS = ["theta_untied", "llama3_gqa", "head_dim_sharded", "qwen2"]
@@ -57,7 +58,7 @@ def change(path, **values):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_logits_are_those_of_transformers(name):
-  config, params = hf.read(GOLDENS / name)
+  config, params = read(hf, GOLDENS / name)
   golden = np.load(GOLDENS / name / "logits.npz")
   logits = logits_of(config, params, jnp.asarray(golden["tokens"]))
   assert np.abs(golden["logits"]).max() > 1
@@ -79,18 +80,18 @@ def test_config_values():
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("max_shard_bytes", [5e9, 40_000])
 def test_round_trip_is_exact(name, max_shard_bytes, tmp_path):
-  config, params = hf.read(GOLDENS / name)
+  config, params = read(hf, GOLDENS / name)
   out = tmp_path / "out"
   hf.write(out, config, params, tokenizer(), max_shard_bytes=max_shard_bytes)
   assert (out / "model.safetensors").exists() == (max_shard_bytes > 1e6)
-  read_config_, read_params = hf.read(out)
+  read_config_, read_params = read(hf, out)
   assert read_config_ == config
   jax.tree.map(np.testing.assert_array_equal, read_params, params)
 
 
 def test_the_files_are_those_of_transformers(tmp_path):
   """Names, shapes and values, of a folder that transformers wrote."""
-  config, params = hf.read(GOLDENS / "qwen2")
+  config, params = read(hf, GOLDENS / "qwen2")
   hf.write(tmp_path / "out", config, params, tokenizer())
   ours = load_file(tmp_path / "out" / "model.safetensors")
   theirs = load_file(GOLDENS / "qwen2" / "model.safetensors")
@@ -101,7 +102,7 @@ def test_the_files_are_those_of_transformers(tmp_path):
 
 def test_bfloat16_is_rounded_once(tiny, tmp_path):
   hf.write(tmp_path / "out", *tiny, tokenizer(), dtype="bfloat16")
-  _, params = hf.read(tmp_path / "out")
+  _, params = read(hf, tmp_path / "out")
   rounded = jax.tree.map(
     lambda x: np.asarray(x.astype(jnp.bfloat16).astype(jnp.float32)),
     tiny.params,
@@ -120,8 +121,17 @@ def test_tokenizer_and_special_ids_are_written(tiny, tmp_path):
   assert again.chat_template == "{{ messages[0]['content'] }}"
 
 
+@pytest.mark.parametrize(
+  "ends, written", [((), 1), ((3,), 3), ((1, 3), [1, 3])]
+)
+def test_all_ends_of_a_reply_are_written(tiny, tmp_path, ends, written):
+  hf.write(tmp_path / "out", *tiny, tokenizer(), end_tokens=ends)
+  generation = json.loads((tmp_path / "out/generation_config.json").read_text())
+  assert generation["eos_token_id"] == written
+
+
 def test_both_styles_of_rope_are_written(tmp_path):
-  config, params = hf.read(GOLDENS / "llama3_gqa")
+  config, params = read(hf, GOLDENS / "llama3_gqa")
   hf.write(tmp_path / "out", config, params, tokenizer())
   values = json.loads((tmp_path / "out/config.json").read_text())
   old = {"rope_theta": values["rope_theta"]} | values["rope_scaling"]
@@ -234,13 +244,13 @@ O_BIAS = "model.layers.1.self_attn.o_proj.bias"
 def test_tensors_are_checked(folder, edit, message):
   spoil(folder, edit)
   with pytest.raises(UserError, match=message):
-    hf.read(folder)
+    read(hf, folder)
 
 
 def test_tables_of_old_files_are_ignored(folder):
   old = "model.layers.0.self_attn.rotary_emb.inv_freq"
   spoil(folder, lambda t: t.update({old: np.ones(4, np.float32)}))
-  hf.read(folder)
+  read(hf, folder)
 
 
 @pytest.mark.parametrize("kept", [0, 5, 1000, -4])
@@ -248,7 +258,7 @@ def test_truncated_file_is_named(folder, kept):
   file = folder / "model.safetensors"
   file.write_bytes(file.read_bytes()[:kept])
   with pytest.raises(UserError, match=r"model\.safetensors is damaged"):
-    hf.read(folder)
+    read(hf, folder)
 
 
 def test_shards_are_checked(tmp_path):
@@ -259,18 +269,18 @@ def test_shards_are_checked(tmp_path):
   tensors = load_file(shard)
   save_file({"other": np.ones(1, np.float32)}, shard)
   with pytest.raises(UserError, match=r"00002-of-00003\.safetensors is dam"):
-    hf.read(folder)
+    read(hf, folder)
   save_file(tensors, shard)
   shard.rename(folder / "elsewhere")
   with pytest.raises(UserError, match=r"00002-of-00003\.safetensors does not"):
-    hf.read(folder)
+    read(hf, folder)
   (folder / "elsewhere").rename(shard)
   change(index, weight_map=weight_map | {Q: "../secret"})
   with pytest.raises(UserError, match=r"\.\./secret is not the name"):
-    hf.read(folder)
+    read(hf, folder)
   index.write_text("{}")
   with pytest.raises(UserError, match="no weight_map"):
-    hf.read(folder)
+    read(hf, folder)
   index.unlink()
   with pytest.raises(UserError, match="safetensors only"):
-    hf.read(folder)
+    read(hf, folder)

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from s2d_jax.checkpoints import names, pretrained
 from s2d_jax.errors import UserError
+from s2d_jax.parallel.mesh import make_mesh
 
 CONTENT = b"GGUF and then some"
 
@@ -75,7 +76,7 @@ def test_paths_that_do_not_exist(name):
 
 
 def test_remote_path():
-  with pytest.raises(UserError, match="gs://b/c: copy it to a local disk"):
+  with pytest.raises(UserError, match="local disk.* cp -r gs://b/c "):
     names.resolve("gs://b/c")
 
 
@@ -175,10 +176,10 @@ def test_load_checks_that_tokenizer_and_model_fit(tmp_path):
     tokenizer_object=Tokenizer(models.BPE(vocab, []))
   ).save_pretrained(folder)
   with pytest.raises(UserError, match="ids up to 128"):
-    pretrained.load(folder)
+    pretrained.load(folder, make_mesh())
   del vocab["128"]
   PreTrainedTokenizerFast(
     tokenizer_object=Tokenizer(models.BPE(vocab, []))
   ).save_pretrained(folder)
-  loaded = pretrained.load(folder)
+  loaded = pretrained.load(folder, make_mesh())
   assert loaded.config.vocab_size == len(loaded.tokenizer) == 128

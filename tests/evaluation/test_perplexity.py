@@ -11,13 +11,14 @@ from s2d_jax.checkpoints import hf
 from s2d_jax.errors import UserError
 from s2d_jax.evaluation.perplexity import perplexity
 from s2d_jax.models.llama import Llama
+from tests.one_device import read
 
 GOLDENS = pathlib.Path(__file__).parent.parent / "goldens"
 MODELS = ["theta_untied", "llama3_gqa", "head_dim_sharded", "qwen2"]
 
 
-def read(name):
-  config, params = hf.read(GOLDENS / name)
+def load(name):
+  config, params = read(hf, GOLDENS / name)
   golden = np.load(GOLDENS / name / "logits.npz")
   return Llama(config), params, golden["tokens"][0], golden["logits"][0]
 
@@ -29,7 +30,7 @@ def says(tokens):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_is_that_of_the_logits_of_transformers(name):
-  model, params, tokens, logits = read(name)
+  model, params, tokens, logits = load(name)
   scores = log_softmax(logits[:-1].astype(np.float64), axis=-1)
   wanted = np.exp(-scores[np.arange(len(tokens) - 1), tokens[1:]].mean())
   for window in (len(tokens), len(tokens) + 7):  # the rest is padding
@@ -39,7 +40,7 @@ def test_is_that_of_the_logits_of_transformers(name):
 
 
 def test_windows_do_not_see_each_other():
-  model, params, tokens, _ = read("llama3_gqa")
+  model, params, tokens, _ = load("llama3_gqa")
   tokens = np.concatenate([tokens, tokens[::-1], tokens[:3]])[:29]
   total, count = 0.0, 0
   for start in range(0, 29, 10):  # 10, 10 and 9 tokens
@@ -54,7 +55,7 @@ def test_windows_do_not_see_each_other():
 
 
 def test_the_window_is_at_most_the_context():
-  model, params, _, _ = read("theta_untied")
+  model, params, _, _ = load("theta_untied")
   tokens = np.random.default_rng(0).integers(0, 128, 300)
   short = perplexity(model, params, says(tokens), "", window=256)
   assert perplexity(model, params, says(tokens), "", window=4096) == short
@@ -62,6 +63,6 @@ def test_the_window_is_at_most_the_context():
 
 
 def test_a_text_of_one_token_is_refused():
-  model, params, _, _ = read("theta_untied")
+  model, params, _, _ = load("theta_untied")
   with pytest.raises(UserError, match="a text of 1 tokens has no perplexity"):
     perplexity(model, params, says([3]), "")

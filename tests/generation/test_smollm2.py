@@ -8,7 +8,6 @@ from s2d_jax.generation import chat
 from s2d_jax.generation.engine import Engine, Request
 from s2d_jax.generation.sampling import Sampling
 from s2d_jax.models.llama import Llama
-from s2d_jax.parallel.mesh import make_mesh
 
 GOLDEN = pathlib.Path(__file__).parent.parent / "goldens" / "smollm2.npz"
 
@@ -20,7 +19,7 @@ def test_greedy_continuations_of_48_tokens_are_those_of_transformers(smollm2):
   assert len(prompts) >= 20
   engine = Engine(
     Llama(smollm2.config),
-    smollm2.on_device(make_mesh()).params,
+    smollm2.params,
     smollm2.tokenizer,
     chat.end_tokens(smollm2.tokenizer),
     slots=len(prompts),

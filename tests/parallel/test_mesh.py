@@ -16,7 +16,7 @@ _ROOT = pathlib.Path(__file__).parents[2]
 _PROGRAM = """
 import json
 import jax, jax.numpy as jnp, numpy as np
-from s2d_jax.models.llama import Llama
+from s2d_jax.models.llama import Llama, abstract_params
 from s2d_jax.parallel import mesh as meshes
 from tests import tiny_chat
 
@@ -38,7 +38,8 @@ expected = np.asarray(program()(model.params))
 found = {}
 for shape in ((8, 1, 1), (1, 8, 1), (2, 2, 2)):
   mesh = meshes.make_mesh(*shape)
-  placed = model.on_device(mesh).params
+  shardings = meshes.param_shardings(abstract_params(model.config), mesh)
+  placed = jax.device_put(model.params, shardings)
   with meshes.use(mesh):
     compiled = program().lower(placed).compile()
   actual = compiled(placed)

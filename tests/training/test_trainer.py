@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 
-from flax import linen as nn
+from flax import linen as nn, traverse_util
 import jax
 import ml_collections
 import numpy as np
@@ -15,11 +15,12 @@ import pytest
 
 from s2d_jax import records
 from s2d_jax.checkpoints import train_state
-from s2d_jax.errors import UserError
+from s2d_jax.errors import Preempted, UserError
+from s2d_jax.models import lora
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import Llama
 from s2d_jax.parallel.mesh import make_mesh
-from s2d_jax.training import trainer
+from s2d_jax.training import step as steps, trainer
 from s2d_jax.training.examples import Tokenised
 from s2d_jax.training.loss import target_loss
 from s2d_jax.training.packing import pack
@@ -191,6 +192,79 @@ def test_finished_run_is_left_alone(whole):
 def test_other_data_is_refused(whole):
   with pytest.raises(UserError, match="trained with rows="):
     run(whole[0], train=TRAIN._replace(tokens=TRAIN.tokens + 1))
+
+
+def test_told_to_stop_it_saves_and_goes_on_along_the_same_curve(
+  whole, tmp_path, monkeypatch
+):
+  _, summary, curve = whole
+  put_rows, taken = trainer.steps.put_rows, []
+
+  def put_then_signal(rows, *rest):
+    taken.append(rows)
+    if sum(len(rows.tokens) == CONFIG.batch_rows for rows in taken) == 5:
+      os.kill(os.getpid(), signal.SIGTERM)
+    return put_rows(rows, *rest)
+
+  with monkeypatch.context() as patched:
+    patched.setattr(trainer.steps, "put_rows", put_then_signal)
+    with pytest.raises(Preempted, match=r"step \d+ is saved"):
+      run(tmp_path)
+  stopped = lines(tmp_path)[-1]["step"]
+  assert 0 < stopped < summary.total_steps
+  assert str(stopped) in {p.name for p in (tmp_path / "checkpoints").iterdir()}
+  resumed = run(tmp_path)
+  assert lines(tmp_path) == curve
+  assert resumed.step == summary.step
+  assert resumed.valid_loss == summary.valid_loss
+
+
+def test_saving_beside_training_changes_nothing(whole, tmp_path):
+  """Each step overwrites the state that is being written."""
+  _, summary, curve = whole
+  assert run(tmp_path, async_save=True, keep=3).step == summary.step
+  assert lines(tmp_path) == curve
+  losses = {
+    line["step"]: line["valid_loss"] for line in curve if "valid_loss" in line
+  }
+  folder = tmp_path / "checkpoints"
+  kept = [int(p.name) for p in folder.iterdir()]
+  assert len(kept) >= 3
+  for step in kept:
+    restored = train_state.restore_params(folder, MODEL, make_mesh(), step)
+    loss = float(target_loss(Llama(MODEL), {"params": restored}, VALID))
+    mean = loss / VALID.target_weight.sum()
+    np.testing.assert_allclose(mean, losses[step], rtol=1e-5)
+
+
+def test_adapters_are_trained_alone(tmp_path):
+  settings = {"rank": 4, "alpha": 32.0, "targets": ("q", "v", "down")}
+  summary = run(
+    tmp_path, lora=settings, epochs=10, eval_every=1000, learning_rate=0.1
+  )
+  curve = lines(tmp_path)
+  assert curve[-1]["valid_loss"] == summary.valid_loss
+  assert curve[-1]["loss"] < curve[1]["loss"] - 0.03
+  with train_state.open_manager(tmp_path / "checkpoints") as manager:
+    state = steps.abstract_state(
+      ml_collections.ConfigDict(CONFIG.to_dict() | {"lora": settings}),
+      MODEL,
+      make_mesh(),
+      summary.total_steps,
+    )
+    adapters = train_state.restore_latest(manager, state)[0].params
+  names = {path[-1] for path in traverse_util.flatten_dict(adapters)}
+  assert names == {"lora_down", "lora_up"}
+  merged = lora.merge(params(), adapters, lora.Lora(**settings))
+  loss = float(target_loss(Llama(MODEL), {"params": merged}, VALID))
+  mean = loss / VALID.target_weight.sum()
+  np.testing.assert_allclose(mean, summary.valid_loss, rtol=1e-5)
+
+
+def test_adafactor_learns(tmp_path):
+  run(tmp_path, optimizer="adafactor", epochs=10, eval_every=1000)
+  curve = lines(tmp_path)
+  assert curve[-1]["loss"] < curve[1]["loss"] - 0.3
 
 
 def test_eight_devices_give_the_same_losses(whole, tmp_path):

@@ -1,0 +1,115 @@
+"""Weights straight into their shards, so that no host holds a whole model.
+
+Leaves are loaded one after the other, the largest first, and a leaf of a file
+one shard at a time, each into a buffer of its own size that is gone when the
+device has it. A shard that several devices hold is read once. In a run of
+several processes each reads what its own devices hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import functools
+
+from flax import linen as nn, traverse_util
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+import numpy as np
+
+from s2d_jax.checkpoints import layout
+from s2d_jax.checkpoints.layout import Leaf
+from s2d_jax.errors import UserError
+from s2d_jax.models.config import ModelConfig
+from s2d_jax.models.llama import Params, abstract_params
+from s2d_jax.models.quantize import quantize
+from s2d_jax.parallel.mesh import param_shardings
+
+Index = tuple[slice, ...]
+# Gives a leaf as an array of the dtype and sharding of an abstract one.
+Place = Callable[[Leaf, jax.ShapeDtypeStruct], jax.Array]
+# Gives another array of the same shape, dtype and sharding for a leaf's path.
+Change = Callable[[str, jax.Array], jax.Array]
+# Fills an array with leaf[index], whatever float type it is of.
+Fill = Callable[[Leaf, Index, np.ndarray], None]
+
+
+def load(
+  config: ModelConfig,
+  mesh: Mesh,
+  dtype: str,
+  place: Place,
+  change: Change | None = None,
+) -> Params:
+  """Lays the parameters out over `mesh`, a leaf at a time.
+
+  Args:
+    config: the architecture.
+    mesh: of this process's devices or of all; only its own are filled.
+    dtype: "float32", "bfloat16", or "int8": each kernel is read as bfloat16 and
+      becomes int8 on the devices, before the next one is read.
+    place: where the leaves come from.
+    change: what is made of a leaf once it is on the devices, if anything.
+  """
+  if dtype not in ("float32", "bfloat16", "int8"):
+    raise UserError(f"dtype {dtype!r} is none of float32, bfloat16 and int8")
+  as_read = jnp.dtype("bfloat16" if dtype == "int8" else dtype)
+  weights = "int8" if dtype == "int8" else "float"
+  abstract = abstract_params(config, as_read, weights)
+  kept = _flat(nn.unbox(abstract))
+  shardings = _flat(param_shardings(abstract, mesh))
+  params = {}
+  for leaf in layout.leaves(config):
+    wanted = kept[leaf.path].dtype
+    target = jax.ShapeDtypeStruct(
+      leaf.shape,
+      as_read if wanted == jnp.int8 else wanted,
+      sharding=shardings[leaf.path],
+    )
+    array = place(leaf, target)
+    if change is not None:
+      array = change(leaf.path, array)
+    if wanted == jnp.int8:
+      params |= _quantized(leaf.path, array, shardings)
+    else:
+      params[leaf.path] = array
+  return traverse_util.unflatten_dict(params, sep="/")
+
+
+def place_shards(
+  leaf: Leaf, target: jax.ShapeDtypeStruct, fill: Fill
+) -> jax.Array:
+  """`jax.make_array_from_callback`, with one shard at a time on the host."""
+  shape, sharding = target.shape, target.sharding
+  copies = {}
+  for device, index in sharding.addressable_devices_indices_map(shape).items():
+    bounds = tuple(
+      axis.indices(size)[:2] for axis, size in zip(index, shape, strict=True)
+    )
+    copies.setdefault(bounds, []).append(device)
+  arrays = []
+  for bounds, devices in copies.items():
+    shard = np.empty([stop - start for start, stop in bounds], target.dtype)
+    fill(leaf, tuple(slice(*axis) for axis in bounds), shard)
+    arrays += jax.block_until_ready(
+      [jax.device_put(shard, device) for device in devices]
+    )
+  return jax.make_array_from_single_device_arrays(shape, sharding, arrays)
+
+
+def _quantized(path: str, array: jax.Array, shardings) -> dict[str, jax.Array]:
+  """The int8 form of a leaf, by the paths of its parts."""
+  parent = path.rpartition("/")[0]
+  names = jax.eval_shape(functools.partial(quantize, path), array)
+  paths = {name: f"{parent}/{name}" for name in names}
+  to_int8 = jax.jit(
+    functools.partial(quantize, path),
+    out_shardings={name: shardings[paths[name]] for name in names},
+  )
+  # The bfloat16 leaf is let go only when nothing reads it any more.
+  made = jax.block_until_ready(to_int8(array))
+  return {paths[name]: part for name, part in made.items()}
+
+
+def _flat(tree) -> dict:
+  return traverse_util.flatten_dict(tree, sep="/")

@@ -1,0 +1,82 @@
+"""Models by name: a folder, a run on it, a run on that run."""
+
+from __future__ import annotations
+
+import functools
+import json
+import pathlib
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from s2d_jax.checkpoints import pretrained, train_state
+from s2d_jax.checkpoints.train_state import TrainState
+from s2d_jax.errors import UserError
+from s2d_jax.models.llama import abstract_params
+from s2d_jax.parallel.mesh import make_mesh
+from tests import tiny_chat
+
+
+def _write_run(run: pathlib.Path, base: pathlib.Path, steps: dict[int, float]):
+  """A run on `base` whose weights at step s are s + 1 times the tiny ones."""
+  run.mkdir()
+  (run / "config.json").write_text(json.dumps({"model": {"name": str(base)}}))
+  with train_state.open_manager(run / "checkpoints", keep=2) as manager:
+    for step, valid_loss in steps.items():
+      params = jax.tree.map(jnp.asarray, _times(step + 1))
+      state = TrainState(jnp.int32(step), params, {"moment": jnp.zeros(1)})
+      train_state.save(manager, state, {}, valid_loss)
+
+
+@functools.cache
+def _times(factor: int):
+  params = _times(1) if factor > 1 else tiny_chat.model().params
+  return jax.tree.map(lambda x: np.float32(factor) * x, params)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> pathlib.Path:
+  """A folder, a run on it, and another on that run, which is returned."""
+  folder = tmp_path_factory.mktemp("models")
+  tiny_chat.write(folder / "model")
+  _write_run(folder / "first", folder / "model", {1: 2.0})
+  _write_run(folder / "second", folder / "first", {2: 1.0, 3: 2.0})
+  return folder / "second"
+
+
+@pytest.mark.parametrize("step, factor", [(None, 3), (3, 4)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_run_gives_what_it_has_learnt(run, step, factor, dtype):
+  name = run if step is None else run / "checkpoints" / str(step)
+  model = pretrained.load(name, make_mesh(), dtype)
+  expected = jax.tree.map(lambda x: x.astype(dtype), _times(factor))
+  jax.tree.map(np.testing.assert_array_equal, model.params, expected)
+  assert {x.dtype.name for x in jax.tree.leaves(model.params)} == {dtype}
+  assert model.config == pretrained.read_config(name)
+  assert model.tokenizer.eos_token == tiny_chat.END
+
+
+@pytest.mark.parametrize("name, factor", [("model", 1), ("second", 3)])
+def test_int8_of_a_folder_and_of_a_run(run, name, factor):
+  """Kernels are off by half a step of their channel at most."""
+  model = pretrained.load(run.parent / name, make_mesh(), "int8")
+  abstract = nn.unbox(abstract_params(model.config, jnp.bfloat16, "int8"))
+  assert jax.tree.structure(model.params) == jax.tree.structure(abstract)
+  for path in ("q", "k", "v"):
+    ours = model.params["layers"]["attention"][path]
+    whole = _times(factor)["layers"]["attention"][path]["kernel"]
+    assert ours["kernel"].dtype == jnp.int8
+    assert np.abs(np.float32(ours["kernel"])).max() == 127
+    step = np.asarray(ours["scale"])[:, None]
+    rounded = whole.astype(jnp.bfloat16).astype(np.float32)
+    off = np.abs(np.float32(ours["kernel"]) * step - rounded)
+    assert (off <= 0.501 * step).all()
+
+
+def test_a_run_without_its_config(run, tmp_path):
+  (tmp_path / "checkpoints").mkdir()
+  with pytest.raises(UserError, match=r"no config\.json that names their base"):
+    pretrained.load(tmp_path, make_mesh())
