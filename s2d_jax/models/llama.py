@@ -409,8 +409,9 @@ def abstract_params(
   params = jax.eval_shape(init, jax.random.key(0), tokens)["params"]
 
   def cast(path, leaf):
-    is_scale = weights == "int8" and "scale" in jax.tree_util.keystr(path)
-    if leaf.dtype == jnp.int8 or is_scale:
+    keys = jax.tree_util.keystr(path)
+    of_int8 = weights == "int8" and "scale" in keys and "norm" not in keys
+    if leaf.dtype == jnp.int8 or of_int8:
       return leaf
     return jax.ShapeDtypeStruct(leaf.shape, dtype)
 
