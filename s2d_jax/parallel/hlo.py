@@ -618,6 +618,8 @@ def _used_bytes(module, computation, user: Instruction, number: int) -> int:
 
 def _used_of(module: Module, computation: Computation, name: str) -> int:
   """Bytes that a fusion reads of its parameter `name`."""
+  if name == computation.root:
+    return sum(s.bytes for s in computation.instructions[name].shapes)
   total = 0
   for user in computation.instructions.values():
     for number, operand in enumerate(user.operands):
@@ -656,8 +658,8 @@ def _results(module: Module, run: Executed):
     computation = module.computations[_callees(instruction)[0]]
     root = computation.instructions[computation.root]
     makers = root.operands if root.opcode == "tuple" else [root.name]
-  elif len(shapes) > 1:
-    makers = makers * len(shapes)
+  if len(makers) < len(shapes):  # one instruction gives them all
+    makers = [*makers] * len(shapes)
   for shape, name in zip(shapes, makers, strict=True):
     maker = computation.instructions[name]
     while maker.opcode == "bitcast":
@@ -689,3 +691,38 @@ def copies(module: Module, dims: Sequence[int]) -> list[Executed]:
 
 def _sizes(dims: Sequence[int]) -> list[int]:
   return sorted(size for size in dims if size > 1)
+
+
+def built_in_loops(module: Module, trips: int) -> list[int]:
+  """Bytes that each loop of `trips` steps piles up, a slice in each step.
+
+  Of a model with a loop over its layers these are what the way forward keeps
+  for the way back, and the gradients.
+  """
+  found = []
+  entry = module.computations[module.entry]
+  for loop in entry.instructions.values():
+    if loop.opcode != "while" or trip_count(module, entry, loop) != trips:
+      continue
+    body = module.computations[loop.called("body")[0]]
+    results = body.instructions[body.root].operands
+    found.append(
+      sum(
+        shape.main_bytes
+        for index, (shape, name) in enumerate(
+          zip(loop.shapes, results, strict=True)
+        )
+        if shape.dims[:1] == (trips,) and not _is_given(body, name, index)
+      )
+    )
+  return found
+
+
+def _is_given(body: Computation, name: str, index: int) -> bool:
+  """Whether the loop hands its element `index` on as it was."""
+  result = body.instructions[name]
+  return (
+    result.opcode == "get-tuple-element"
+    and body.instructions[result.operands[0]].opcode == "parameter"
+    and int(result.attribute("index")) == index
+  )
