@@ -22,7 +22,7 @@ from orbax.checkpoint import checkpoint_managers
 from s2d_jax.errors import UserError
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import Params, abstract_params
-from s2d_jax.parallel.mesh import param_shardings
+from s2d_jax.parallel.mesh import param_shardings, replicated
 
 Position = dict[str, Any]  # JSON: where in which data the run stands
 
@@ -34,13 +34,17 @@ class TrainState(NamedTuple):
 
 
 def open_manager(
-  directory: epath.PathLike, keep: int = 1
+  directory: epath.PathLike, keep: int = 1, background: bool = False
 ) -> ocp.CheckpointManager:
-  """Opens a folder for `save`; use it in a `with`, in one process at a time.
+  """Opens a folder for `save`; use it in a `with`, in one run at a time.
 
   Kept are the `keep` checkpoints of lowest validation loss, and the latest.
-  Saving is synchronous: in the background it would need a second copy of the
-  state in memory, which the next step overwrites in place.
+
+  Args:
+    directory: local or gs://; made if missing.
+    keep: checkpoints of lowest loss.
+    background: copies the state to the host's memory and writes it from there
+      while training goes on; leaving the `with` waits for it.
   """
   best = checkpoint_managers.BestN(
     get_metric_fn=_valid_loss,
@@ -56,7 +60,7 @@ def open_manager(
     preservation_policy=checkpoint_managers.AnyPreservationPolicy(
       [best, latest]
     ),
-    enable_async_checkpointing=False,
+    enable_async_checkpointing=background,
     cleanup_tmp_directories=True,
   )
   return _manager(directory, options)
@@ -97,7 +101,10 @@ def save(
   position: Position,
   valid_loss: float,
 ) -> None:
-  """Writes `state`; when this returns, it is what a restart goes on from."""
+  """Writes `state`: what a restart goes on from.
+
+  It is complete when this returns, or a while later in the background.
+  """
   manager.save(
     int(state.step),
     args=ocp.args.Composite(
@@ -193,14 +200,17 @@ def _check_model(manager, step: int, abstract: Params) -> None:
 def with_shardings(boxed, shardings):
   """Plain shapes with their shardings: what to restore or to compile for.
 
+  Statistics of fewer axes than their parameter, as Adafactor has them, are
+  small and lie whole on every device.
+
   Args:
     boxed: shapes whose leaves may carry logical names (`nn.Partitioned`).
     shardings: the tree that `param_shardings` makes of `boxed`.
   """
-  return jax.tree.map(
-    lambda leaf, sharding: jax.ShapeDtypeStruct(
-      leaf.shape, leaf.dtype, sharding=sharding
-    ),
-    nn.unbox(boxed),
-    shardings,
-  )
+
+  def place(leaf, sharding):
+    if len(sharding.spec) > leaf.ndim:
+      sharding = replicated(sharding.mesh)
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+  return jax.tree.map(place, nn.unbox(boxed), shardings)

@@ -23,6 +23,7 @@ from jaxtyping import Array, DTypeLike, Float, Int
 from s2d_jax.models import attention
 from s2d_jax.models.attention import KeyValues
 from s2d_jax.models.config import ModelConfig
+from s2d_jax.models.lora import DOWN, UP, Lora
 from s2d_jax.models.rope import apply_rope, rope_angles
 
 Params = dict[str, Any]
@@ -34,28 +35,11 @@ REMAT_POLICIES = {
   "full": jax.checkpoint_policies.nothing_saveable,
 }
 
+# Collection of stand-ins that receive the gradients of rounded kernels.
+ROUNDED = "rounded"
 
 zeros, ones = nn.initializers.zeros, nn.initializers.ones
 normal = nn.initializers.normal(0.02)
-
-
-@dataclasses.dataclass(frozen=True)
-class Lora:
-  """Adapters of low rank beside some kernels (Hu et al. 2021).
-
-  Attributes:
-    rank: of the adapters.
-    alpha: their product is scaled by alpha / rank.
-    targets: names of the projections that have them.
-  """
-
-  rank: int
-  alpha: float
-  targets: tuple[str, ...]
-
-  @property
-  def scale(self) -> float:
-    return self.alpha / self.rank
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +52,13 @@ class Form:
   attention: str
 
 
+def _named(module, name, init, shape, axes, dtype=jnp.float32) -> Array:
+  """A parameter whose axes have logical names."""
+  return module.param(
+    name, nn.with_logical_partitioning(init, axes), shape, dtype
+  )
+
+
 class RMSNorm(nn.Module):
   """x / rms(x) * scale, computed in float32 (Zhang & Sennrich 2019)."""
 
@@ -75,8 +66,7 @@ class RMSNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-    init = nn.with_logical_partitioning(ones, ("features",))
-    scale = self.param("scale", init, x.shape[-1:], jnp.float32)
+    scale = _named(self, "scale", ones, x.shape[-1:], ("features",))
     x32 = x.astype(jnp.float32)
     mean_square = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)
     normed = x32 * jax.lax.rsqrt(mean_square + self.eps)
@@ -87,7 +77,7 @@ class Projection(nn.Module):
   """A matrix product whose kernel keeps its named axes, and maybe a bias.
 
   With int8 weights the kernel is integers and each output channel has a scale.
-  With LoRA (Hu et al. 2021) the product of two narrow kernels is added to it.
+  With LoRA the product of two narrow kernels is added to it.
 
   Attributes:
     shape: of the kernel, the contracted axes first.
@@ -111,26 +101,33 @@ class Projection(nn.Module):
     # and XLA on the CPU copies the activations transposed for that.
     x = x.reshape(-1, *inputs).astype(dtype)
     if self.form.weights == "int8":
-      kernel = self._param("kernel", zeros, self.shape, self.axes, jnp.int8)
-      scale = self._param("scale", ones, self.shape[n:], self.axes[n:])
+      kernel = _named(self, "kernel", zeros, self.shape, self.axes, jnp.int8)
+      scale = _named(self, "scale", ones, self.shape[n:], self.axes[n:])
       out = (_product(x, kernel.astype(dtype), n) * scale).astype(dtype)
     else:
-      kernel = self._param("kernel", normal, self.shape, self.axes)
-      # Parted as it is kept: what devices send each other is rounded already.
-      kernel = nn.with_logical_constraint(kernel.astype(dtype), self.axes)
-      out = jnp.tensordot(x, kernel, axes=n)
+      kernel = _named(self, "kernel", normal, self.shape, self.axes)
+      out = jnp.tensordot(x, self._rounded(kernel), axes=n)
     lora = self.form.lora
     if lora is not None and self.name in lora.targets:
       out = out + self._adapt(x, lora)
     out = out.reshape(*lead, *out.shape[1:])
     if self.use_bias:
-      bias = self._param("bias", zeros, self.shape[n:], self.axes[n:])
+      bias = _named(self, "bias", zeros, self.shape[n:], self.axes[n:])
       out = out + bias.astype(dtype)
     return out
 
-  def _param(self, name, init, shape, axes, dtype=jnp.float32):
-    init = nn.with_logical_partitioning(init, axes)
-    return self.param(name, init, shape, dtype)
+  def _rounded(self, kernel):
+    """The kernel in the dtype of the product, parted as it is kept."""
+    if kernel.dtype == self.form.dtype:
+      return kernel
+    # Rounded by an operation of its own: XLA for TPUs moves a mere cast out of
+    # the loop over layers, and keeps a copy of all kernels.
+    bits = jnp.finfo(self.form.dtype)
+    kernel = jax.lax.reduce_precision(kernel, bits.nexp, bits.nmant)
+    if self.has_variable(ROUNDED, "kernel"):
+      kernel = _round_to(kernel, self.get_variable(ROUNDED, "kernel"))
+    # What devices send each other is rounded already.
+    return nn.with_logical_constraint(kernel.astype(self.form.dtype), self.axes)
 
   def _adapt(self, x, lora: Lora):
     n, dtype = self.contracted, self.form.dtype
@@ -138,10 +135,41 @@ class Projection(nn.Module):
     up_shape = (lora.rank, *self.shape[n:])
     down_axes, up_axes = (*self.axes[:n], "rank"), ("rank", *self.axes[n:])
     # The product begins at zero: the model begins as it was.
-    down = self._param("lora_down", normal, down_shape, down_axes)
-    up = self._param("lora_up", zeros, up_shape, up_axes)
+    down = _named(self, DOWN, normal, down_shape, down_axes)
+    up = _named(self, UP, zeros, up_shape, up_axes)
     narrow = jnp.tensordot(x, down.astype(dtype), axes=n) * lora.scale
     return jnp.tensordot(narrow.astype(dtype), up.astype(dtype), axes=1)
+
+
+@jax.custom_vjp
+def _round_to(kernel, stand_in):
+  """`kernel` in the dtype of `stand_in`, which receives its gradient.
+
+  The gradient of a float32 kernel would have to be float32, although it is
+  computed in fewer bits: twice the memory for nothing.
+  """
+  return kernel.astype(stand_in.dtype)
+
+
+_round_to.defvjp(
+  lambda kernel, stand_in: (_round_to(kernel, stand_in), None),
+  lambda _, gradient: (None, gradient),
+)
+
+
+@jax.custom_vjp
+def _scores(x: Float[Array, "B D"], table: Float[Array, "D V"]):
+  """x @ table in float32, whose gradient is taken in the dtype of both."""
+  return _product(x, table, 1)
+
+
+def _scores_gradient(residuals, gradient):
+  x, table = residuals
+  gradient = gradient.astype(x.dtype)
+  return gradient @ table.T, x.T @ gradient
+
+
+_scores.defvjp(lambda *args: (_scores(*args), args), _scores_gradient)
 
 
 def _product(x, kernel, contracted: int):
@@ -161,11 +189,9 @@ class Embedding(nn.Module):
   def setup(self):
     shape, axes = (self.vocab_size, self.embed_dim), ("vocab", "embed")
     dtype = jnp.int8 if self.form.weights == "int8" else jnp.float32
-    init = nn.with_logical_partitioning(normal, axes)
-    self.embedding = self.param("embedding", init, shape, dtype)
+    self.embedding = _named(self, "embedding", normal, shape, axes, dtype)
     if self.form.weights == "int8":
-      init = nn.with_logical_partitioning(ones, axes[:1])
-      self.scale = self.param("scale", init, shape[:1], jnp.float32)
+      self.scale = _named(self, "scale", ones, shape[:1], axes[:1])
 
   def __call__(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
     dtype = self.form.dtype
@@ -174,11 +200,30 @@ class Embedding(nn.Module):
       return rows.astype(dtype)
     return self.embedding.astype(dtype)[tokens]
 
-  def attend(self, x: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
-    table = self.embedding.astype(self.form.dtype)
+  def attend(self, x: Float[Array, "B D"]) -> Float[Array, "B V"]:
+    table = self.embedding.astype(self.form.dtype).T
     if self.form.weights == "int8":
-      return _product(x, table.T, 1) * self.scale
-    return x @ table.T
+      return _product(x, table, 1) * self.scale
+    return _scores(x, table)
+
+
+class Head(nn.Module):
+  """The products of a vector with every token's column."""
+
+  embed_dim: int
+  vocab_size: int
+  form: Form
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "B D"]) -> Float[Array, "B V"]:
+    shape, axes = (self.embed_dim, self.vocab_size), ("embed", "vocab")
+    if self.form.weights == "int8":
+      kernel = _named(self, "kernel", zeros, shape, axes, jnp.int8)
+      scale = _named(self, "scale", ones, shape[1:], axes[1:])
+      return _product(x, kernel.astype(self.form.dtype), 1) * scale
+    kernel = _named(self, "kernel", normal, shape, axes)
+    kernel = nn.with_logical_constraint(kernel.astype(self.form.dtype), axes)
+    return _scores(x, kernel)
 
 
 class Attention(nn.Module):
@@ -295,7 +340,7 @@ class Llama(nn.Module):
       )
     self.layers = nn.scan(
       block,
-      variable_axes={"params": 0},
+      variable_axes={"params": 0, ROUNDED: 0},
       split_rngs={"params": True},
       in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
       length=c.num_layers,
@@ -303,11 +348,7 @@ class Llama(nn.Module):
     )(c, form)
     self.final_norm = RMSNorm(c.rms_eps)
     if not c.tie_embeddings:
-      self.head = Projection(
-        (c.embed_dim, c.vocab_size),
-        ("embed", "vocab"),
-        form,
-      )
+      self.head = Head(c.embed_dim, c.vocab_size, form)
 
   def __call__(
     self,
@@ -337,11 +378,9 @@ class Llama(nn.Module):
     Apart from `__call__`, so that a caller projects only the positions it
     reads: the last one in prefill, the targets in training.
     """
-    if self.config.tie_embeddings:
-      logits = self.embed.attend(hidden)
-    else:
-      logits = self.head(hidden)
-    return logits.astype(jnp.float32)
+    head = self.embed.attend if self.config.tie_embeddings else self.head
+    logits = head(hidden.reshape(-1, hidden.shape[-1]))
+    return logits.reshape(*hidden.shape[:-1], -1)
 
   def init_all(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T V"]:
     """Touches every parameter: what `init` and `eval_shape` run."""

@@ -34,9 +34,9 @@ def training_mesh(
 ) -> Mesh:
   """The mesh of the fine-tune, over all `devices` where sizes are left open.
 
-  Slices lie along dcn. Within a slice rows are spread as far as they go: over
-  data where a device holds the whole state of the model, else over fsdp. What
-  devices are left share rows along tensor.
+  Slices lie along dcn. Within a slice, the devices are split between tensor and
+  fsdp (or data, where a device holds the whole state of the model) such that a
+  device sends the least.
 
   Args:
     config: the architecture.
@@ -58,6 +58,8 @@ def training_mesh(
   }
 
   def problem(sizes: Shape) -> str | None:
+    if len(slices) > 1 and sizes["dcn"] != len(slices):
+      return f"there are {len(slices)} slices, and dcn is {sizes['dcn']}"
     parts = sizes["dcn"] * sizes["data"] * sizes["fsdp"]
     if rows % parts:
       return (
@@ -68,7 +70,24 @@ def training_mesh(
       return f"finetune.row_length={row_length} does not divide over tensor"
     return indivisible(config, sizes)
 
-  return _first("mesh", shape, open_sizes, problem, devices)
+  def sent(sizes: Shape) -> float:
+    return _bytes_sent(config, sizes, rows * row_length)
+
+  return _best("mesh", shape, open_sizes, problem, sent, devices)
+
+
+def _bytes_sent(config: ModelConfig, sizes: Shape, tokens: int) -> float:
+  """What a device sends in a training step, in bytes, roughly.
+
+  Weights of two bytes are gathered for the forward and the backward pass, and
+  their gradients summed up; along tensor, each of the two parts of a layer
+  gathers and sums its activations, forward, again and backward.
+  """
+  tensor = sizes["tensor"]
+  copies = sizes["dcn"] * sizes["data"] * sizes["fsdp"]
+  weights = 3 * 2 * config.num_params / tensor * (1 - 1 / copies)
+  activations = tokens / copies * config.embed_dim * config.num_layers * 2
+  return weights + 3 * 2 * 2 * activations * (1 - 1 / tensor)
 
 
 def sampling_mesh(
@@ -102,7 +121,9 @@ def sampling_mesh(
       )
     return indivisible(config, sizes)
 
-  return _first("sampling.mesh", shape, open_sizes, problem, devices)
+  # Copies of the model send each other nothing.
+  narrow = lambda sizes: sizes["tensor"]
+  return _best("sampling.mesh", shape, open_sizes, problem, narrow, devices)
 
 
 def indivisible(config: ModelConfig, sizes: Shape) -> str | None:
@@ -120,20 +141,19 @@ def indivisible(config: ModelConfig, sizes: Shape) -> str | None:
   return None
 
 
-def _first(setting, shape: Shape, open_sizes, problem, devices) -> Mesh:
-  """The first shape without a problem, the smallest `tensor` first."""
-  reason = None
-  for sizes in _shapes(shape, open_sizes, len(devices)):
-    found = problem(sizes)
-    if found is None:
-      return meshes.make_mesh(**sizes, devices=devices)
-    reason = reason or found
+def _best(setting, shape: Shape, open_sizes, problem, cost, devices) -> Mesh:
+  """The shape without a problem that costs least."""
+  shapes = list(_shapes(shape, open_sizes, len(devices)))
+  problems = [problem(sizes) for sizes in shapes]
+  if fine := [s for s, p in zip(shapes, problems, strict=True) if p is None]:
+    return meshes.make_mesh(**min(fine, key=cost), devices=devices)
+  count = len(devices)
+  reason = (*problems, f"its sizes do not multiply to {count} devices")[0]
   given = ", ".join(f"{axis}={size}" for axis, size in shape.items() if size)
   raise UserError(
     f"config.{setting} ({given or 'chosen'}) does not suit the model and"
-    f" {len(devices)} devices:"
-    f" {reason or f'its sizes do not multiply to {len(devices)} devices'}; set"
-    f" other sizes with --config.{setting}.tensor and the like"
+    f" {count} devices: {reason}; set other sizes with"
+    f" --config.{setting}.tensor and the like"
   )
 
 

@@ -7,6 +7,7 @@ import contextlib
 
 from flax import linen as nn
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
@@ -50,27 +51,26 @@ def make_mesh(
   Neighbours along `tensor` are neighbours in the machine; slices lie along
   `dcn` alone.
   """
-  shape = (dcn, data, fsdp, tensor)
-  count = int(np.prod(shape))
+  count = dcn * data * fsdp * tensor
   devices = list(devices if devices is not None else jax.devices())[:count]
-  types = (AxisType.Auto,) * len(AXES)
-  if dcn > 1 and getattr(devices[0], "slice_index", None) is not None:
-    return Mesh(_across_slices(shape, devices), AXES, axis_types=types)
-  return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
-
-
-def _across_slices(
-  shape: tuple[int, ...], devices: list[jax.Device]
-) -> np.ndarray:
-  """Slices along the first axis, each laid out as a mesh of its own."""
   slices: dict[int, list[jax.Device]] = {}
   for device in devices:
-    slices.setdefault(device.slice_index, []).append(device)
-  within = [
-    jax.make_mesh(shape[1:], AXES[1:], devices=slices[index]).devices
-    for index in sorted(slices)
-  ]
-  return np.stack(within)
+    slices.setdefault(getattr(device, "slice_index", None) or 0, []).append(
+      device
+    )
+  if len(slices) == 1:
+    grid = _grid((dcn, data, fsdp, tensor), devices)
+  else:
+    parts = [_grid((data, fsdp, tensor), slices[i]) for i in sorted(slices)]
+    grid = np.stack(parts)
+  return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def _grid(shape: tuple[int, ...], devices: list[jax.Device]) -> np.ndarray:
+  """Devices of one slice, laid out along its links."""
+  return mesh_utils.create_device_mesh(
+    shape, devices, allow_split_physical_axes=True
+  )
 
 
 def sharding(mesh: Mesh, *axes: str | None) -> NamedSharding:

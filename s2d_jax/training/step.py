@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 import ml_collections
 import numpy as np
@@ -21,7 +22,8 @@ from s2d_jax.checkpoints import train_state
 from s2d_jax.checkpoints.train_state import TrainState
 from s2d_jax.models.attention import choose_kernel
 from s2d_jax.models.config import ModelConfig
-from s2d_jax.models.llama import Llama, abstract_params
+from s2d_jax.models.llama import Llama, Params, abstract_params
+from s2d_jax.models.lora import Lora, split
 from s2d_jax.parallel import mesh as meshes
 from s2d_jax.training.loss import mean_loss_and_grads
 from s2d_jax.training.optimizer import learning_rate, make_optimizer
@@ -33,8 +35,20 @@ def make_model(
 ) -> Llama:
   """The network as the fine-tune computes it on these devices."""
   platform = mesh.devices.flat[0].platform
-  kernel = choose_kernel(platform, config.dtype, config.row_length)
-  return Llama(model_config, config.dtype, config.remat, attention=kernel)
+  return Llama(
+    model_config,
+    config.dtype,
+    config.remat,
+    lora=lora_of(config),
+    attention=choose_kernel(platform, config.dtype, config.row_length),
+  )
+
+
+def lora_of(config: ml_collections.ConfigDict) -> Lora | None:
+  """The adapters that are trained in place of the weights, if any."""
+  if not config.lora.rank:
+    return None
+  return Lora(config.lora.rank, config.lora.alpha, tuple(config.lora.targets))
 
 
 def abstract_state(
@@ -45,10 +59,29 @@ def abstract_state(
 ) -> TrainState:
   """Shapes and shardings of the state; moments lie like their parameters."""
   optimizer = make_optimizer(config, total_steps)
-  params = abstract_params(model_config)
+  params, _ = _trained_and_frozen(config, model_config)
   step = jax.ShapeDtypeStruct((), np.int32)
   boxed = TrainState(step, params, jax.eval_shape(optimizer.init, params))
   return train_state.with_shardings(boxed, meshes.param_shardings(boxed, mesh))
+
+
+def abstract_frozen(
+  config: ml_collections.ConfigDict, model_config: ModelConfig, mesh: Mesh
+) -> Params:
+  """Shapes and shardings of the parameters that are not trained, if any."""
+  _, frozen = _trained_and_frozen(config, model_config)
+  return train_state.with_shardings(
+    frozen, meshes.param_shardings(frozen, mesh)
+  )
+
+
+def _trained_and_frozen(config, model_config) -> tuple[Params, Params]:
+  """With logical names. What is frozen is kept in the dtype of the products."""
+  lora = lora_of(config)
+  if lora is None:
+    return abstract_params(model_config), {}
+  adapters, _ = split(abstract_params(model_config, lora=lora))
+  return adapters, abstract_params(model_config, config.dtype)
 
 
 def abstract_rows(
@@ -96,7 +129,7 @@ def make_train_step(
   state: TrainState,
   total_steps: int,
 ) -> Callable:
-  """The jitted `(state, rows [A, B, …]) → (state, metrics)`, in place.
+  """The jitted `(state, frozen, rows [A, B, …]) → (state, metrics)`, in place.
 
   Args:
     config: the `finetune` section.
@@ -107,8 +140,9 @@ def make_train_step(
   schedule = learning_rate(config, total_steps)
   optimizer = make_optimizer(config, total_steps)
 
-  def train_step(state: TrainState, rows: Rows):
-    loss, grads = mean_loss_and_grads(model, state.params, rows)
+  def train_step(state: TrainState, frozen: Params, rows: Rows):
+    loss, grads = mean_loss_and_grads(model, state.params, frozen, rows)
+    grads = optax.tree.cast(grads, jnp.float32)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     metrics = {
       "loss": loss,

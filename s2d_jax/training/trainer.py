@@ -11,25 +11,32 @@ from __future__ import annotations
 from collections.abc import Callable
 import dataclasses
 import hashlib
+import math
+from typing import NoReturn
 
 from etils import epath
+from flax import linen as nn
 import grain
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 import ml_collections
 import numpy as np
+import optax
 
 from s2d_jax.checkpoints import train_state
 from s2d_jax.checkpoints.train_state import TrainState
-from s2d_jax.errors import UserError
+from s2d_jax.errors import Preempted, UserError
+from s2d_jax.models import lora
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import Llama, Params
 from s2d_jax.parallel import mesh as meshes
 from s2d_jax.training import step as steps
 from s2d_jax.training.log import TrainingLog
-from s2d_jax.training.loss import target_loss
+from s2d_jax.training.loss import joined, target_loss
 from s2d_jax.training.optimizer import make_optimizer
 from s2d_jax.training.packing import Rows
+from s2d_jax.training.preemption import Preemption
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +70,9 @@ def finetune(
   Args:
     config: the `finetune` section.
     model_config: architecture.
-    params: float32 arrays to start from. They are given up: their memory holds
-      the trained parameters, or is freed where a checkpoint is gone on from.
+    params: arrays to start from, float32 where they are trained. They are
+      given up: their memory holds the trained parameters, or is freed where a
+      checkpoint is gone on from.
     train: packed rows to learn; every process holds all of them.
     valid: packed rows to choose the checkpoint by.
     workdir: folder of the run.
@@ -74,49 +82,64 @@ def finetune(
   Raises:
     UserError: sizes that do not fit together, a checkpoint of other data, or a
       loss that is no longer finite.
+    Preempted: SIGTERM came; the state is saved.
   """
-  workdir = epath.Path(workdir)
   order = row_order(config, len(train.tokens), seed)
   micro_rows = _micro_batch_rows(config, mesh)
   model = steps.make_model(config, model_config, mesh)
   abstract = steps.abstract_state(config, model_config, mesh, len(order))
-  optimizer = make_optimizer(config, len(order))
   data = {
     "seed": seed,
     "total_steps": len(order),
     "batch_rows": config.batch_rows,
     "rows": _digest(train),
   }
+  workdir = epath.Path(workdir)
   directory = workdir / "checkpoints"
   with (
     meshes.use(mesh, training=True),
-    train_state.open_manager(directory, config.keep) as manager,
+    train_state.open_manager(
+      directory, config.keep, config.async_save
+    ) as manager,
+    Preemption() as preemption,
   ):
-    state, start_loss = _start(manager, abstract, params, optimizer, data)
-    start = int(state.step)
     train_step = steps.make_train_step(config, model, abstract, len(order))
     validate = _validation(model, valid, micro_rows, mesh)
+    resumed = manager.latest_step() is not None
+    if resumed:
+      frozen = _keep_frozen(config, model_config, params, mesh)
+      if not frozen:  # what was trained stands in the checkpoint
+        jax.tree.map(lambda leaf: leaf.delete(), params)
+      state, start_loss = _restored(manager, abstract, data)
+    else:
+      optimizer = make_optimizer(config, len(order))
+      state, frozen = _new_state(
+        config, model, optimizer, abstract, params, mesh, seed
+      )
+      start_loss = validate(state.params, frozen)
     path = workdir / "metrics" / "finetune.jsonl"
-    with TrainingLog(path, start, len(order)) as log:
-      if start_loss is None:
-        start_loss = validate(state.params)
+    with TrainingLog(path, int(state.step), len(order)) as log:
+      if not resumed:
         log.start_line(start_loss)
+      position = {**data, "start_valid_loss": start_loss}
       pending = None
-      for step in range(start + 1, len(order) + 1):
+      for step in range(int(state.step) + 1, len(order) + 1):
         rows = train.take(order[step - 1], config.batch_rows)
         batch = steps.put_rows(rows, config.accumulate, mesh)
-        state, metrics = train_step(state, batch)
+        state, metrics = train_step(state, frozen, batch)
         # The device is busy with this step while the last one is written.
         if pending:
           log.step_line(*pending)
         pending = (step, metrics)
         if step % config.eval_every == 0 or step == len(order):
-          valid_loss = validate(state.params)
+          valid_loss = validate(state.params, frozen)
           log.step_line(*pending, valid_loss)
           pending = None
           log.flush()
-          position = {**data, "start_valid_loss": start_loss}
           train_state.save(manager, state, position, valid_loss)
+        if preemption.reached(step) and step < len(order):
+          _save_and_leave(manager, state, position, log, pending)
+    manager.wait_until_finished()
     best = manager.best_step()
     return Summary(
       checkpoint=directory / str(best),
@@ -125,6 +148,19 @@ def finetune(
       start_valid_loss=start_loss,
       total_steps=len(order),
     )
+
+
+def _save_and_leave(manager, state, position, log, pending) -> NoReturn:
+  """Saves where the run stands, whatever it is worth, and ends it."""
+  if pending:  # else this very step has just been saved
+    log.step_line(*pending)
+    log.flush()
+    train_state.save(manager, state, position, math.inf)
+  manager.wait_until_finished()
+  raise Preempted(
+    f"told to stop; finetune step {int(state.step)} is saved, and the same"
+    " command goes on from there"
+  )
 
 
 def row_order(
@@ -163,20 +199,48 @@ def _shardings(abstract):
   return jax.tree.map(lambda leaf: leaf.sharding, abstract)
 
 
-def _start(
-  manager, abstract, params, optimizer, data
-) -> tuple[TrainState, float | None]:
-  """The newest checkpoint's state and the run's first validation loss.
-
-  Without a checkpoint: a new state around `params`, and None.
-  """
-  if manager.latest_step() is None:
+def _new_state(
+  config: ml_collections.ConfigDict,
+  model: Llama,
+  optimizer: optax.GradientTransformation,
+  abstract: TrainState,
+  params: Params,
+  mesh: Mesh,
+  seed: int,
+) -> tuple[TrainState, Params]:
+  """The state before the first update, and what is not trained."""
+  frozen = _keep_frozen(config, model.config, params, mesh)
+  if model.lora is None:
     params = jax.device_put(params, _shardings(abstract.params), donate=True)
-    init = jax.jit(optimizer.init, out_shardings=_shardings(abstract.opt_state))
-    step = jax.device_put(np.int32(0), abstract.step.sharding)
-    return TrainState(step, params, init(params)), None
-  for leaf in jax.tree.leaves(params):
-    leaf.delete()
+  else:
+
+    def adapters(key):
+      tokens = jnp.zeros((1, 1), jnp.int32)
+      variables = model.init(key, tokens, method=Llama.init_all)
+      return lora.split(nn.unbox(variables)["params"])[0]
+
+    init = jax.jit(adapters, out_shardings=_shardings(abstract.params))
+    params = init(jax.random.key(seed))
+  init = jax.jit(optimizer.init, out_shardings=_shardings(abstract.opt_state))
+  step = jax.device_put(np.int32(0), abstract.step.sharding)
+  return TrainState(step, params, init(params)), frozen
+
+
+def _keep_frozen(config, model_config, params: Params, mesh: Mesh) -> Params:
+  """What is not trained, in the dtype of the products; else nothing."""
+  abstract = steps.abstract_frozen(config, model_config, mesh)
+  if not abstract:
+    return {}
+  cast = jax.jit(
+    lambda params: optax.tree.cast(params, config.dtype),
+    out_shardings=_shardings(abstract),
+    donate_argnums=0,
+  )
+  return cast(params)
+
+
+def _restored(manager, abstract, data) -> tuple[TrainState, float]:
+  """The newest checkpoint's state and the run's first validation loss."""
   state, position = train_state.restore_latest(manager, abstract)
   for name, value in data.items():
     if position[name] != value:
@@ -189,25 +253,26 @@ def _start(
 
 def _validation(
   model: Llama, valid: Rows, micro_rows: int, mesh: Mesh
-) -> Callable[[Params], float]:
-  """A function from parameters to the mean loss over all of `valid`."""
+) -> Callable[[Params, Params], float]:
+  """From what is trained and what is not to the mean loss over `valid`."""
 
   # The running sum makes each batch wait for the one before: their activations
   # are never in memory at once.
-  def add_loss(total, params, rows: Rows):
+  def add_loss(total, params, frozen, rows: Rows):
     rows = jax.tree.map(lambda field: field[0], rows)
-    return total + target_loss(model, params, rows)
+    variables = {"params": joined(params, frozen)}
+    return total + target_loss(model, variables, rows)
 
   add_loss = jax.jit(add_loss, out_shardings=meshes.replicated(mesh))
   count = len(valid.tokens)
   targets = float(valid.target_weight.sum())
 
-  def validate(params: Params) -> float:
+  def validate(params: Params, frozen: Params) -> float:
     total = jax.device_put(np.float32(0), meshes.replicated(mesh))
     for first in range(0, count, micro_rows):
       indices = np.arange(first, min(first + micro_rows, count))
       batch = steps.put_rows(valid.take(indices, micro_rows), 1, mesh)
-      total = add_loss(total, params, batch)
+      total = add_loss(total, params, frozen, batch)
     return float(total) / targets
 
   return validate

@@ -66,7 +66,7 @@ def numpy_loss(params, example: Tokenised) -> float:
 
 @jax.jit
 def packed_loss(params, rows: Rows):
-  return target_loss(MODEL, params, rows)
+  return target_loss(MODEL, {"params": params}, rows)
 
 
 def only(rows: Rows, row: int, segment: int) -> Rows:
@@ -132,7 +132,7 @@ def test_gradient_is_that_of_the_full_logits(params, examples):
 
 def test_only_target_slots_are_projected(params, examples):
   rows = pack(examples, 24)
-  text = str(jax.make_jaxpr(lambda p: target_loss(MODEL, p, rows))(params))
+  text = str(jax.make_jaxpr(lambda p: packed_loss(p, rows))(params))
   batch, slots = rows.target_index.shape
   assert f"f32[{batch},{slots},61]" in text
   assert f"f32[{batch},24,61]" not in text
@@ -151,7 +151,7 @@ def test_micro_batches_add_up_to_the_batch(params, examples):
       batch,
     )
     compute = jax.jit(mean_loss_and_grads, static_argnums=0)
-    results.append(compute(MODEL, params, split))
+    results.append(compute(MODEL, params, {}, split))
   (loss, grads), (split_loss, split_grads) = results
   np.testing.assert_allclose(loss, split_loss, rtol=1e-6)
   for a, b in zip(*map(jax.tree.leaves, (grads, split_grads)), strict=True):

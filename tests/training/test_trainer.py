@@ -52,6 +52,7 @@ CONFIG = ml_collections.ConfigDict(
     "remat": "none",
     "optimizer": "adamw",
     "async_save": False,
+    "lora": {"rank": 0, "alpha": 8.0, "targets": ("q", "v", "down")},
     "dtype": "float32",
     "eval_every": 2,
     "keep": 1,
@@ -128,10 +129,10 @@ def test_first_line_is_the_loss_of_the_start_parameters(whole):
   _, _, curve = whole
   order = trainer.row_order(CONFIG, len(TRAIN.tokens), 3)
   batch = TRAIN.take(order[0], 4)
-  loss = target_loss(Llama(MODEL), params(), batch)
+  loss = target_loss(Llama(MODEL), {"params": params()}, batch)
   mean = float(loss) / batch.target_weight.sum()
   np.testing.assert_allclose(curve[1]["loss"], mean, rtol=1e-5)
-  loss = float(target_loss(Llama(MODEL), params(), VALID))
+  loss = float(target_loss(Llama(MODEL), {"params": params()}, VALID))
   mean = loss / VALID.target_weight.sum()
   np.testing.assert_allclose(curve[0]["valid_loss"], mean, rtol=1e-5)
 
@@ -153,7 +154,7 @@ def test_best_checkpoint_has_the_lowest_validation_loss(tmp_path):
   restored = train_state.restore_params(
     tmp_path / "checkpoints", MODEL, make_mesh()
   )
-  loss = float(target_loss(Llama(MODEL), restored, VALID))
+  loss = float(target_loss(Llama(MODEL), {"params": restored}, VALID))
   mean = loss / VALID.target_weight.sum()
   np.testing.assert_allclose(mean, losses[best], rtol=1e-5)
 

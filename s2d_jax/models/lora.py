@@ -1,0 +1,73 @@
+"""Adapters of low rank beside the weights (LoRA, Hu et al. 2021)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from flax import traverse_util
+import jax.numpy as jnp
+
+Params = dict[str, Any]
+
+PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
+DOWN, UP = "lora_down", "lora_up"
+
+
+@dataclasses.dataclass(frozen=True)
+class Lora:
+  """Which kernels have adapters.
+
+  Attributes:
+    rank: of the adapters.
+    alpha: their product is scaled by alpha / rank.
+    targets: names of the projections that have them, of `PROJECTIONS`.
+  """
+
+  rank: int
+  alpha: float
+  targets: tuple[str, ...]
+
+  @property
+  def scale(self) -> float:
+    return self.alpha / self.rank
+
+
+def split(params: Params) -> tuple[Params, Params]:
+  """A tree with adapters → the adapters alone, and the tree without them."""
+  flat = traverse_util.flatten_dict(params)
+  adapters = {path: x for path, x in flat.items() if path[-1] in (DOWN, UP)}
+  rest = {path: x for path, x in flat.items() if path not in adapters}
+  unflatten = traverse_util.unflatten_dict
+  return unflatten(adapters), unflatten(rest)
+
+
+def merge(params: Params, adapters: Params, lora: Lora) -> Params:
+  """The weights that compute the same without adapters: W + s · down · up.
+
+  Args:
+    params: without adapters; kernels [L, in…, out…].
+    adapters: down [L, in…, R] and up [L, R, out…].
+    lora: has the scale s.
+
+  Returns:
+    A tree like `params`, each sum rounded once to the kernel's dtype.
+  """
+  flat = traverse_util.flatten_dict(params)
+  pairs = traverse_util.flatten_dict(adapters)
+  for *place, name in pairs:
+    if name == DOWN:
+      down = pairs[*place, DOWN].astype(jnp.float32)
+      up = pairs[*place, UP].astype(jnp.float32)
+      kernel = flat[*place, "kernel"]
+      flat[*place, "kernel"] = _sum(kernel, down, up, lora.scale)
+  return traverse_util.unflatten_dict(flat)
+
+
+def _sum(kernel, down, up, scale):
+  layers, rank = up.shape[:2]
+  change = jnp.matmul(
+    down.reshape(layers, -1, rank), up.reshape(layers, rank, -1)
+  )
+  total = kernel.astype(jnp.float32) + scale * change.reshape(kernel.shape)
+  return total.astype(kernel.dtype)
