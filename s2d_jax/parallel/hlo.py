@@ -693,28 +693,32 @@ def _sizes(dims: Sequence[int]) -> list[int]:
   return sorted(size for size in dims if size > 1)
 
 
-def built_in_loops(module: Module, trips: int) -> list[int]:
-  """Bytes that each loop of `trips` steps piles up, a slice in each step.
+def built_in_loops(module: Module, trips: int) -> list[tuple[str, int]]:
+  """What each loop of `trips` steps piles up, a slice in each step.
 
   Of a model with a loop over its layers these are what the way forward keeps
   for the way back, and the gradients.
+
+  Returns:
+    For each loop where it comes from in the Python program, and bytes.
   """
   found = []
-  entry = module.computations[module.entry]
-  for loop in entry.instructions.values():
-    if loop.opcode != "while" or trip_count(module, entry, loop) != trips:
+  for run in executed(module):
+    loop = run.instruction
+    if loop.opcode != "while":
+      continue
+    if trip_count(module, run.computation, loop) != trips:
       continue
     body = module.computations[loop.called("body")[0]]
     results = body.instructions[body.root].operands
-    found.append(
-      sum(
-        shape.main_bytes
-        for index, (shape, name) in enumerate(
-          zip(loop.shapes, results, strict=True)
-        )
-        if shape.dims[:1] == (trips,) and not _is_given(body, name, index)
+    size = sum(
+      shape.main_bytes
+      for index, (shape, name) in enumerate(
+        zip(loop.shapes, results, strict=True)
       )
+      if shape.dims[:1] == (trips,) and not _is_given(body, name, index)
     )
+    found.append((loop.op_name, size))
   return found
 
 

@@ -14,7 +14,7 @@ import re
 import time
 
 import jax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
@@ -60,6 +60,7 @@ class Program:
     memory: needed on a chip; None if it was not compiled.
     module: the compiled program; None if it was not compiled.
     problem: why it does not fit; None if it does.
+    caches: sizes of a chip's part of the keys that it adds to, if any.
     seconds: that compiling took.
   """
 
@@ -72,6 +73,16 @@ class Program:
   module: hlo.Module | None
   problem: str | None
   seconds: float
+  caches: tuple[tuple[int, ...], ...] = ()
+
+  def cache_copies(self) -> list[hlo.Executed]:
+    """What copies all keys or values in a step, or those of a layer."""
+    return [
+      run
+      for layers, *layer in self.caches
+      for dims in ((layers, *layer), layer)
+      for run in hlo.copies(self.module, dims)
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,13 +132,18 @@ def train_step(
   targets = finetune.row_length  # any token may be one
   state = steps.abstract_state(finetune, model_config, mesh, _TOTAL_STEPS)
   model = steps.make_model(finetune, model_config, mesh)
+  frozen = steps.abstract_frozen(finetune, model_config, mesh)
   rows = steps.abstract_rows(finetune, mesh, targets)
 
   def within(module: hlo.Module) -> dict[str, int]:
-    built = hlo.built_in_loops(module, model_config.num_layers)
-    if len(built) != 2:  # one loop forward, one backward
-      return {}
-    return {"kept activations": built[0], "gradients of layers": built[1]}
+    loops = [
+      (name, size)
+      for name, size in hlo.built_in_loops(module, model_config.num_layers)
+      if "Llama" in name
+    ]
+    back = sum(size for name, size in loops if "transpose" in name)
+    kept = sum(size for _, size in loops) - back
+    return {"kept activations": kept, "gradients of layers": back}
 
   tokens = finetune.batch_rows * finetune.row_length
   return _compile(
@@ -135,16 +151,17 @@ def train_step(
     topology,
     mesh,
     steps.make_train_step(finetune, model, state, _TOTAL_STEPS),
-    (state, rows),
+    (state, frozen, rows),
     {
-      "parameters": local_bytes(state.params),
+      "parameters": local_bytes((state.params, frozen)),
       "optimiser state": local_bytes(state.opt_state),
       "rows": local_bytes(rows),
     },
     within,
     training=True,
     tokens=tokens,
-    model_flops=3
+    # Backward, the gradient of the activations, and that of the weights.
+    model_flops=(2 if finetune.lora.rank else 3)
     * forward_flops(
       model_config,
       tokens,
@@ -234,6 +251,7 @@ def sampler(
       jax.jit(functools.partial(device.decode, model), donate_argnums=1),
       (params, state, shared, keep, count, count),
       kept,
+      caches=tuple(map(_local, (state.keys, state.prompt.keys))),
       tokens=rows,
       model_flops=forward_flops(
         model_config, rows, seen=batch.prompt + batch.own / 2, projected=rows
@@ -328,12 +346,15 @@ def forward_flops(
 def local_bytes(tree) -> int:
   """Bytes of one chip's part of abstract arrays with shardings."""
 
-  def local(leaf) -> int:
-    sharding = getattr(leaf, "sharding", None)
-    shape = sharding.shard_shape(leaf.shape) if sharding else leaf.shape
-    return math.prod(shape) * np.dtype(leaf.dtype).itemsize
+  return sum(
+    math.prod(_local(leaf)) * np.dtype(leaf.dtype).itemsize
+    for leaf in jax.tree.leaves(tree)
+  )
 
-  return sum(map(local, jax.tree.leaves(tree)))
+
+def _local(leaf: jax.ShapeDtypeStruct) -> tuple[int, ...]:
+  sharding = leaf.sharding
+  return sharding.shard_shape(leaf.shape) if sharding else leaf.shape
 
 
 def _compile(
