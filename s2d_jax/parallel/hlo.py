@@ -89,9 +89,7 @@ class Computation:
 
   @functools.cached_property
   def parameters(self) -> list[str]:
-    found = [
-      i for i in self.instructions.values() if i.opcode == "parameter"
-    ]
+    found = [i for i in self.instructions.values() if i.opcode == "parameter"]
     return [i.name for i in sorted(found, key=lambda i: int(i.literal))]
 
   def operand_shapes(self, instruction: Instruction) -> list[Shape]:
@@ -116,7 +114,6 @@ class Executed:
   computation: Computation
   times: int
   fused: bool  # within a fusion: its operands and results stay on the chip
-  looped: bool  # within a loop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,13 +143,16 @@ class Collective:
   def sent(self) -> float:
     """Bytes a chip sends each time, with the ring algorithms."""
     others = self.size - 1
-    return self.bytes * {
-      "all-gather": others,
-      "all-reduce": 2 * others / self.size,
-      "reduce-scatter": others / self.size,
-      "all-to-all": others / self.size,
-      "collective-permute": 1,
-    }[self.kind]
+    return (
+      self.bytes
+      * {
+        "all-gather": others,
+        "all-reduce": 2 * others / self.size,
+        "reduce-scatter": others / self.size,
+        "all-to-all": others / self.size,
+        "collective-permute": 1,
+      }[self.kind]
+    )
 
 
 # Reading the text.
@@ -254,21 +254,21 @@ def executed(module: Module) -> Iterator[Executed]:
   A loop whose count depends on the data counts once; of a conditional every
   branch counts.
   """
-  yield from _executed(module, module.entry, 1, False, False)
+  yield from _executed(module, module.entry, 1, False)
 
 
-def _executed(module, name, times, fused, looped) -> Iterator[Executed]:
+def _executed(module, name, times, fused) -> Iterator[Executed]:
   computation = module.computations[name]
   for instruction in computation.instructions.values():
-    yield Executed(instruction, computation, times, fused, looped)
+    yield Executed(instruction, computation, times, fused)
     if instruction.opcode == "while":
       trips = trip_count(module, computation, instruction) or 1
       for attribute in ("condition", "body"):
         for inner in instruction.called(attribute):
-          yield from _executed(module, inner, times * trips, fused, True)
+          yield from _executed(module, inner, times * trips, fused)
     for inner in _callees(instruction):
       inside = fused or instruction.opcode == "fusion"
-      yield from _executed(module, inner, times, inside, looped)
+      yield from _executed(module, inner, times, inside)
 
 
 def _callees(instruction: Instruction) -> list[str]:
@@ -280,6 +280,13 @@ def _callees(instruction: Instruction) -> list[str]:
     names = ("true_computation", "false_computation", "branch_computations")
     return [callee for name in names for callee in instruction.called(name)]
   return []
+
+
+def loop_body(module: Module) -> Module:
+  """One step of the program's first loop, as a program of its own."""
+  entry = module.computations[module.entry]
+  loop = next(i for i in entry.instructions.values() if i.opcode == "while")
+  return Module(module.computations, loop.called("body")[0])
 
 
 def trip_count(
@@ -464,13 +471,15 @@ def _iota(text: str) -> tuple[list[int], np.ndarray]:
 
 
 def _mesh_groups(text: str) -> tuple[tuple[int, ...], ...]:
-  start = text.index("mesh[")
-  sizes, rest = re.match(r"mesh\[([^\]]*)\](.*)", text[start:]).groups()
+  """`mesh['a'=4,'b'=2], device_ids=([2,4]T(1,0)) {'a'}`."""
+  sizes, order, over = re.search(
+    r"mesh\[([^\]]*)\](?:, device_ids=\((\[.*?)\))? \{([^}]*)\}", text
+  ).groups()
   axes = {name: int(n) for name, n in re.findall(r"'(\w+)'=(\d+)", sizes)}
-  order = re.match(r", device_ids=\((\[[^)]*(?:\([\d,]*\))?)\)", rest)
-  chips = _iota(order[1])[1] if order else np.arange(math.prod(axes.values()))
+  chips = np.arange(math.prod(axes.values()))
+  if order:
+    chips = _iota(order)[1]
   chips = chips.reshape(list(axes.values()))
-  over = re.search(r"\{([^}]*)\}", rest[order.end() :] if order else rest)[1]
   # 'axis':(m)k is a part of an axis: k steps, m steps in front of them.
   exchanged, kept, position = [], [], 0
   parts = {
@@ -669,7 +678,7 @@ def _results(module: Module, run: Executed):
 
 
 def copies(module: Module, dims: Sequence[int]) -> list[Executed]:
-  """What writes a whole array of these sizes to the main memory, in a loop.
+  """What writes a whole array of these sizes to the main memory.
 
   Sizes are taken in any order and without ones, since a copy may be transposed.
   Writing a slice of it in place is no copy, and neither is reading it.
@@ -678,8 +687,7 @@ def copies(module: Module, dims: Sequence[int]) -> list[Executed]:
   return [
     run
     for run in executed(module)
-    if run.looped
-    and not run.fused
+    if not run.fused
     and run.instruction.opcode not in _NO_TRAFFIC
     and not run.instruction.opcode.endswith("-done")
     and any(

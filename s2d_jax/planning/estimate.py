@@ -116,12 +116,12 @@ class Estimate:
 def estimate(program: Program) -> Estimate:
   """The roofline of a compiled program."""
   chip = program.topology.chip
-  flops = hlo.flops(program.module) + sum(
-    run.times * kernel_flops(run) for run in hlo.kernels(program.module)
+  flops = hlo.flops(program.step) + sum(
+    run.times * kernel_flops(run) for run in hlo.kernels(program.step)
   )
-  traffic = hlo.traffic(program.module)
+  traffic = hlo.traffic(program.step)
   exchanges = exchanges_of(
-    hlo.collectives(program.module), program.topology, program.mesh
+    hlo.collectives(program.step), program.topology, program.mesh
   )
   return Estimate(
     flops=flops,
@@ -185,13 +185,9 @@ def bandwidth(chip: Chip, group: Sequence[jax.Device]) -> float:
   """Bytes a second at which a chip sends to the others of a group."""
   if _extent(group, "slice_index") > 1:
     return chip.dcn_bandwidth
-  dimensions = sum(len(set(along)) > 1 for along in zip(*_coords(group)))
+  along = zip(*(device.coords for device in group), strict=True)
+  dimensions = sum(len(set(places)) > 1 for places in along)
   return chip.ici_bandwidth * dimensions / chip.dimensions
-
-
-def _coords(group: Sequence[jax.Device]) -> list[Sequence[int]]:
-  """Where its chips stand in the torus."""
-  return [device.coords for device in group]
 
 
 def _extent(group, attribute: str) -> int:

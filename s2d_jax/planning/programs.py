@@ -14,8 +14,8 @@ import re
 import time
 
 import jax
-from jax.sharding import Mesh
 import jax.numpy as jnp
+from jax.sharding import Mesh
 import ml_collections
 import numpy as np
 
@@ -59,6 +59,7 @@ class Program:
       without what is computed twice to save memory.
     memory: needed on a chip; None if it was not compiled.
     module: the compiled program; None if it was not compiled.
+    step: of it, what is one execution: all, or one step of its loop.
     problem: why it does not fit; None if it does.
     caches: sizes of a chip's part of the keys that it adds to, if any.
     seconds: that compiling took.
@@ -71,6 +72,7 @@ class Program:
   model_flops: float
   memory: Memory | None
   module: hlo.Module | None
+  step: hlo.Module | None
   problem: str | None
   seconds: float
   caches: tuple[tuple[int, ...], ...] = ()
@@ -251,6 +253,7 @@ def sampler(
       jax.jit(functools.partial(device.decode, model), donate_argnums=1),
       (params, state, shared, keep, count, count),
       kept,
+      step=hlo.loop_body,
       caches=tuple(map(_local, (state.keys, state.prompt.keys))),
       tokens=rows,
       model_flops=forward_flops(
@@ -367,6 +370,7 @@ def _compile(
   within: Callable[[hlo.Module], dict[str, int]] = lambda module: {},
   beside: int = 0,
   training: bool = False,
+  step: Callable[[hlo.Module], hlo.Module] = lambda module: module,
   **figures,
 ) -> Program:
   """Compiles and measures.
@@ -381,6 +385,7 @@ def _compile(
     within: finds parts of the temporary memory in the compiled program.
     beside: bytes of `kept` that are not given to this program.
     training: which rules of placement hold.
+    step: finds one execution in the compiled program.
     **figures: of the `Program`.
   """
   began = time.monotonic()
@@ -405,6 +410,7 @@ def _compile(
     mesh,
     memory=memory,
     module=module,
+    step=module and step(module),
     problem=problem,
     seconds=time.monotonic() - began,
     **figures,
