@@ -113,6 +113,23 @@ class Estimate:
     return self.model_flops / seconds / self.peak
 
 
+@dataclasses.dataclass(frozen=True)
+class Planned:
+  """A program and, if it was compiled, how long it should take."""
+
+  program: Program
+  estimate: Estimate | None
+
+  @property
+  def fits(self) -> bool:
+    return self.program.problem is None
+
+
+def measured(program: Program) -> Planned:
+  compiled = program.module is not None
+  return Planned(program, estimate(program) if compiled else None)
+
+
 def estimate(program: Program) -> Estimate:
   """The roofline of a compiled program."""
   chip = program.topology.chip

@@ -8,10 +8,13 @@ from __future__ import annotations
 import re
 
 from etils import epath
+from ml_collections import ConfigDict
 
 from s2d_jax.checkpoints import hf_config
+from s2d_jax.config import default
 from s2d_jax.errors import UserError
 from s2d_jax.models.config import Llama3Scaling, ModelConfig
+from s2d_jax.parallel.topology import Topology
 
 
 def _llama2(layers: int, embed: int, heads: int, kv_heads: int, mlp: int):
@@ -102,3 +105,12 @@ def model_config(name: str) -> ModelConfig:
       f" {', '.join(MODELS)}, or give a folder with a config.json"
     )
   return MODELS[short]
+
+
+def large_config(topology: Topology) -> ConfigDict:
+  """Settings that suit a large model on these chips."""
+  config = default()
+  config.model.dtype = config.finetune.dtype = "bfloat16"
+  config.finetune.row_length = 1024
+  config.finetune.batch_rows = max(64, topology.num_chips)
+  return config

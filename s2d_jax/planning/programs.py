@@ -439,3 +439,9 @@ def _shortage(error: Exception) -> str:
 
 def gib(size: float) -> str:
   return f"{size / 2**30:.2f} GiB"
+
+
+def mesh_text(mesh: Mesh) -> str:
+  """The axes along which there is more than one chip."""
+  axes = [f"{name} {size}" for name, size in mesh.shape.items() if size > 1]
+  return " × ".join(axes) or "1 chip"

@@ -12,31 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from s2d_jax.planning import estimate as estimates
-from s2d_jax.planning.estimate import Estimate
-from s2d_jax.planning.programs import Program, gib
-
-
-@dataclasses.dataclass(frozen=True)
-class Planned:
-  """A program and, if it was compiled, how long it should take."""
-
-  program: Program
-  estimate: Estimate | None
-
-  @property
-  def fits(self) -> bool:
-    return self.program.problem is None
-
-
-def measured(program: Program) -> Planned:
-  compiled = program.module is not None
-  return Planned(program, estimates.estimate(program) if compiled else None)
-
-
-def mesh_text(program: Program) -> str:
-  """The axes along which there is more than one chip."""
-  axes = {name: size for name, size in program.mesh.shape.items() if size > 1}
-  return " × ".join(f"{name} {size}" for name, size in axes.items()) or "1 chip"
+from s2d_jax.planning.estimate import Estimate, Planned
+from s2d_jax.planning.programs import Program, gib, mesh_text
+from s2d_jax.planning.sweep import Trial
 
 
 def verdict(planned: Planned) -> str:
@@ -70,7 +48,7 @@ def _print_program(planned: Planned, console: Console) -> None:
   program, estimate = planned.program, planned.estimate
   console.rule(
     Text(
-      f"{program.name} on {program.topology.name}: {mesh_text(program)},"
+      f"{program.name} on {program.topology.name}: {mesh_text(program.mesh)},"
       f" {program.tokens:,} tokens; compiled in {program.seconds:.0f} s"
     )
   )
@@ -152,6 +130,42 @@ def seconds(duration: float) -> str:
   if duration >= 0.1:
     return f"{duration:.2f} s"
   return f"{duration * 1e3:.2f} ms"
+
+
+def trial_line(trial: Trial) -> str:
+  """What was tried and what came out, in a line."""
+  tried = ", ".join(f"{name} {value}" for name, value in trial.settings.items())
+  if trial.problem is not None:
+    return f"{tried}: does not do: {trial.problem}"
+  memory, estimate = trial.planned.program.memory, trial.planned.estimate
+  return (
+    f"{tried}: {gib(memory.peak)} of {gib(memory.usable)},"
+    f" {seconds(estimate.shortest)} to {seconds(estimate.longest)},"
+    f" {trial.tokens_per_second:,.0f} tokens/s"
+  )
+
+
+def print_ranking(trials: Sequence[Trial], console: Console) -> None:
+  """The trials that fit, best first; then why the others do not do."""
+  fitting = [trial for trial in trials if trial.problem is None]
+  if not fitting:
+    console.print(Text("nothing that was tried fits", style="bold red"))
+    return
+  names = list(fitting[0].settings)
+  table = _table("", *names, "GiB", "step", "tokens/s", "MFU", "bound by")
+  for place, trial in enumerate(fitting, 1):
+    estimate = trial.planned.estimate
+    shortest, longest = estimate.shortest, estimate.longest
+    table.add_row(
+      str(place),
+      *trial.settings.values(),
+      f"{trial.planned.program.memory.peak / 2**30:.2f}",
+      f"{seconds(shortest)} to {seconds(longest)}",
+      f"{trial.tokens_per_second:,.0f}",
+      f"{estimate.mfu(longest):.0%} to {estimate.mfu(shortest):.0%}",
+      estimate.bound,
+    )
+  console.print(table)
 
 
 def as_json(planned: Planned) -> dict[str, Any]:

@@ -20,12 +20,18 @@ from rich.console import Console
 from rich.text import Text
 
 from s2d_jax import records
-from s2d_jax.config import default
 from s2d_jax.errors import UserError
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.parallel import topology as topologies
 from s2d_jax.parallel.topology import Topology
-from s2d_jax.planning import models, programs, report
+from s2d_jax.planning import (
+  estimate,
+  models,
+  programs,
+  report,
+  sweep,
+  table as tables,
+)
 from s2d_jax.stages import program, setup
 
 _MODEL = flags.DEFINE_string(
@@ -75,11 +81,18 @@ _ROWS = flags.DEFINE_integer(
 )
 _PROMPT = flags.DEFINE_integer("prompt", 512, "Tokens of a prompt.", 1)
 _REPLY = flags.DEFINE_integer("reply", 256, "Tokens of a reply.", 1)
+_SWEEP = flags.DEFINE_bool(
+  "sweep", False, "Try meshes, batch sizes and remat policies; rank them."
+)
+_TABLE = flags.DEFINE_bool(
+  "table", False, "Make the tables of docs/tpu.md, of many models and chips."
+)
 _JSON = flags.DEFINE_string("json", None, "File for all figures.")
 
 FLAGS = (
   "model", "topology", "slices", "sampler", "part", "batch", "length", "mesh",
-  "remat", "weights", "rows", "prompt", "reply", "json", "config",
+  "remat", "weights", "rows", "prompt", "reply", "sweep", "table", "json",
+  "config",
 )  # fmt: skip
 
 
@@ -87,6 +100,10 @@ def plan(argv) -> None:
   del argv
   # The TPU is elsewhere; and one that is here shall not be taken for this.
   jax.config.update("jax_platforms", "cpu")
+  if _TABLE.value:
+    for line in tables.markdown():
+      print(line, flush=True)
+    return
   if not _TOPOLOGY.value:
     raise UserError(
       "give --topology, for instance s2d plan --model=llama-2-70b"
@@ -100,33 +117,78 @@ def plan(argv) -> None:
     Text(
       f"{config.model.name}: {model_config.num_params / 1e9:.2f} B parameters;"
       f" {topology.name}: {topology.num_chips} chips, {topology.num_hosts}"
-      " hosts"
+      f" host{'s' * (topology.num_hosts > 1)}"
     )
   )
+  fits = (_try_all if _SWEEP.value else _plan)(
+    config, model_config, topology, console
+  )
+  if not fits:
+    sys.exit(1)
+
+
+def _plan(
+  config: ConfigDict,
+  model_config: ModelConfig,
+  topology: Topology,
+  console: Console,
+) -> bool:
+  """Prints what each program needs; whether all of them fit."""
   made = []
   if _PART.value != "sample":
     made.append(programs.train_step(config, model_config, topology))
   if _PART.value != "train":
-    made += _sampler(config, model_config, topology)
-  plans = [report.measured(one) for one in made]
+    where, batch = _sampler(config, topology)
+    made += programs.sampler(config, model_config, where, batch)
+  plans = [estimate.measured(one) for one in made]
   report.print_plan(plans, console)
+  _write_json([report.as_json(planned) for planned in plans])
+  return all(planned.fits for planned in plans)
+
+
+def _try_all(
+  config: ConfigDict,
+  model_config: ModelConfig,
+  topology: Topology,
+  console: Console,
+) -> bool:
+  """Prints how settings do, as they are tried and ranked; whether any fits."""
+  tried = []
+  if _PART.value != "sample":
+    tried.append(sweep.train_trials(config, model_config, topology))
+  if _PART.value != "train":
+    where, batch = _sampler(config, topology)
+    tried.append(sweep.sample_trials(config, model_config, where, batch))
+  rankings = []
+  for trials in tried:
+    found = []
+    for trial in trials:
+      console.print(Text(report.trial_line(trial)))
+      found.append(trial)
+    rankings.append(sweep.ranked(found))
+    report.print_ranking(rankings[-1], console)
+  _write_json(
+    [
+      {**trial.settings, "problem": trial.problem}
+      | (report.as_json(trial.planned) if trial.planned else {})
+      for trials in rankings
+      for trial in trials
+    ]
+  )
+  return all(trials[0].problem is None for trials in rankings)
+
+
+def _write_json(found: list) -> None:
   if _JSON.value:
-    found = [report.as_json(planned) for planned in plans]
-    records.write_text(
-      epath.Path(_JSON.value), json.dumps(found, indent=2) + "\n"
-    )
-  if not all(planned.fits for planned in plans):
-    sys.exit(1)
+    text = json.dumps(found, indent=2) + "\n"
+    records.write_text(epath.Path(_JSON.value), text)
 
 
 def _config(topology: Topology) -> ConfigDict:
   """The settings of --config, or the defaults for a large model."""
   config = flags.FLAGS.config
   if config is None:
-    config = default()
-    config.model.dtype = config.finetune.dtype = "bfloat16"
-    config.finetune.row_length = 1024
-    config.finetune.batch_rows = max(64, topology.num_chips)
+    config = models.large_config(topology)
     if not _MODEL.value:
       raise UserError(f"give --model, one of {', '.join(models.MODELS)}")
   for section, name, flag in (
@@ -162,8 +224,9 @@ def _mesh_sizes() -> dict[str, int]:
 
 
 def _sampler(
-  config: ConfigDict, model_config: ModelConfig, topology: Topology
-) -> list[programs.Program]:
+  config: ConfigDict, topology: Topology
+) -> tuple[Topology, programs.Batch]:
+  """Where sampling runs, and what is decoded at once."""
   if _SAMPLER.value:
     where = topologies.parse(_SAMPLER.value)
   elif config.sampling.scope == "global":
@@ -171,13 +234,8 @@ def _sampler(
   else:
     where = topology.host()
   rows = min(config.sampling.n, config.sampling.batch_rows)
-  batch = programs.Batch(
-    slots=math.ceil(config.sampling.batch_rows / rows),
-    rows=rows,
-    prompt=_PROMPT.value,
-    own=_REPLY.value,
-  )
-  return programs.sampler(config, model_config, where, batch)
+  slots = math.ceil(config.sampling.batch_rows / rows)
+  return where, programs.Batch(slots, rows, _PROMPT.value, _REPLY.value)
 
 
 def main() -> None:
