@@ -11,6 +11,7 @@ serves R = B // P query rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
+import math
 from typing import NamedTuple
 
 from flax import linen as nn
@@ -124,7 +125,7 @@ def _splash(q, k, v, segments):
   from jax.experimental.pallas.ops.tpu import splash_attention as splash
 
   length, size = q.shape[1], q.shape[3]
-  block = min(512, length)
+  block = math.gcd(512, length)
   blocks = splash.BlockSizes(
     block_q=block,
     block_kv=block,

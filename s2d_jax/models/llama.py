@@ -381,6 +381,8 @@ class Llama(nn.Module):
     """
     head = self.embed.attend if self.config.tie_embeddings else self.head
     logits = head(hidden.reshape(-1, hidden.shape[-1]))
+    # Each device its part of the vocabulary: the head itself stays where it is.
+    logits = nn.with_logical_constraint(logits, ("batch", "vocab"))
     return logits.reshape(*hidden.shape[:-1], -1)
 
   def init_all(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T V"]:
@@ -407,8 +409,9 @@ def abstract_params(
   params = jax.eval_shape(init, jax.random.key(0), tokens)["params"]
 
   def cast(path, leaf):
-    is_scale = weights == "int8" and "scale" in jax.tree_util.keystr(path)
-    if leaf.dtype == jnp.int8 or is_scale:
+    keys = jax.tree_util.keystr(path)
+    of_int8 = weights == "int8" and "scale" in keys and "norm" not in keys
+    if leaf.dtype == jnp.int8 or of_int8:
       return leaf
     return jax.ShapeDtypeStruct(leaf.shape, dtype)
 

@@ -66,8 +66,11 @@ def training_mesh(
         f"the {rows} rows of a micro-batch (finetune.batch_rows /"
         f" finetune.accumulate) do not divide over dcn × data × fsdp = {parts}"
       )
-    if row_length % sizes["tensor"]:
-      return f"finetune.row_length={row_length} does not divide over tensor"
+    tensor = sizes["tensor"]
+    if row_length % tensor:
+      return (
+        f"finetune.row_length={row_length} does not divide over tensor={tensor}"
+      )
     return indivisible(config, sizes)
 
   def sent(sizes: Shape) -> float:
@@ -148,7 +151,9 @@ def _best(setting, shape: Shape, open_sizes, problem, cost, devices) -> Mesh:
   if fine := [s for s, p in zip(shapes, problems, strict=True) if p is None]:
     return meshes.make_mesh(**min(fine, key=cost), devices=devices)
   count = len(devices)
-  reason = (*problems, f"its sizes do not multiply to {count} devices")[0]
+  problems = problems or [f"its sizes do not multiply to {count} devices"]
+  # The least tensor and the most of it: what lies between says no more.
+  reason = "; ".join(dict.fromkeys((problems[0], problems[-1])))
   given = ", ".join(f"{axis}={size}" for axis, size in shape.items() if size)
   raise UserError(
     f"config.{setting} ({given or 'chosen'}) does not suit the model and"

@@ -4,7 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from s2d_jax.models.attention import KeyValues, attend
+from s2d_jax.models.attention import KeyValues, attend, choose_kernel
+from s2d_jax.parallel import mesh as meshes
+from tests import fake_devices
+from tests.models import splash
 
 
 def _reference(q, k, v, seen):
@@ -93,3 +96,37 @@ def test_a_past_of_which_nothing_is_valid_changes_nothing(qkv):
   np.testing.assert_array_equal(
     _attend(q, k, v, ones, past), _attend(q, k, v, ones)
   )
+
+
+# float32 sums in another order, each of at most a thousand terms.
+_ROUNDING = 1e-5
+
+
+@pytest.mark.parametrize(
+  "length, size",
+  [
+    (128, 128),
+    (640, 64),  # five blocks, and a head narrower than a block
+    (1024, 128),  # two blocks, the larger kind
+  ],
+)
+def test_the_kernel_of_tpus_is_the_same_attention(length, size):
+  """Values and gradients: grouped heads, packed sequences, padding."""
+  errors = splash.errors(meshes.make_mesh(), length, size)
+  assert set(errors) == {"out", "q", "k", "v"}
+  assert all(error < _ROUNDING for error in errors.values()), errors
+
+
+def test_each_device_runs_the_kernel_on_its_own_rows_and_heads():
+  errors = fake_devices.run("tests.models.splash")
+  assert all(error < _ROUNDING for error in errors.values()), errors
+
+
+def test_which_kernel_is_chosen():
+  assert choose_kernel("tpu", "bfloat16", 1024) == "splash"
+  assert choose_kernel("tpu", "float32", 640) == "splash"
+  assert choose_kernel("tpu", "bfloat16", 1000) == "xla"  # no whole blocks
+  assert choose_kernel("gpu", "bfloat16", 1000) == "cudnn"
+  assert choose_kernel("cuda", jnp.float16, 1024) == "cudnn"
+  assert choose_kernel("gpu", "float32", 1024) == "xla"
+  assert choose_kernel("cpu", "bfloat16", 1024) == "xla"
