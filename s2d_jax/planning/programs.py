@@ -21,7 +21,6 @@ import numpy as np
 
 from s2d_jax.generation import decode as device
 from s2d_jax.models import placement
-from s2d_jax.models.attention import KeyValues
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import Llama, abstract_params
 from s2d_jax.parallel import hlo, mesh as meshes
@@ -29,6 +28,7 @@ from s2d_jax.parallel.topology import Topology
 from s2d_jax.training import step as steps
 
 _TOTAL_STEPS = 1000  # of a run: only the learning rate is made of it
+_PREFIX = 16  # tokens that all prompts begin with
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,13 +204,17 @@ def sampler(
   )
   # Each copy of the model has as many prompts as any other.
   shards = meshes.batch_shards(mesh)
-  batch = dataclasses.replace(batch, slots=_multiple(batch.slots, shards))
-  width = _multiple(batch.slots // 4, shards)  # prompts read at once
+  slots = math.ceil(batch.slots / shards) * shards
+  batch = dataclasses.replace(batch, slots=slots)
+  # Prompts read at once, as in `Engine`.
+  width = max(1, batch.slots // 4 // shards) * shards
   model = Llama(model_config, dtype, weights=weights)
   boxed = abstract_params(model_config, dtype, weights)
   params = _with_shardings(boxed, meshes.param_shardings(boxed, mesh))
-  state = abstract_batch(model_config, dtype, batch, mesh)
-  shared = abstract_shared(model_config, dtype, mesh)
+  state = device.abstract_batch(
+    model_config, dtype, batch.slots, batch.rows, batch.prompt, batch.own, mesh
+  )
+  shared = device.abstract_shared(model_config, dtype, _PREFIX, mesh)
   rows = batch.slots * batch.rows
   kept = {
     "parameters": local_bytes(params),
@@ -220,9 +224,8 @@ def sampler(
     ),
   }
 
-  integers = functools.partial(_array, mesh, jnp.int32)
-  keep = _array(mesh, jnp.bool_, (rows,), "batch")
-  count = jax.ShapeDtypeStruct((), jnp.int32)
+  integers = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)
+  keep = jax.ShapeDtypeStruct((rows,), jnp.bool_)
   return [
     _compile(
       "prefill",
@@ -231,9 +234,9 @@ def sampler(
       jax.jit(functools.partial(device.prefill, model)),
       (
         params,
-        integers((width, batch.prompt), "batch", None),
-        integers((width,), "batch"),
-        integers((width,), "batch"),
+        integers(width, batch.prompt),
+        integers(width),
+        integers(width),
         shared,
       ),
       kept,
@@ -251,7 +254,7 @@ def sampler(
       topology,
       mesh,
       jax.jit(functools.partial(device.decode, model), donate_argnums=1),
-      (params, state, shared, keep, count, count),
+      (params, state, shared, keep, integers(), integers()),
       kept,
       step=hlo.loop_body,
       caches=tuple(map(_local, (state.keys, state.prompt.keys))),
@@ -261,54 +264,6 @@ def sampler(
       ),
     ),
   ]
-
-
-def abstract_batch(
-  config: ModelConfig, dtype, batch: Batch, mesh: Mesh
-) -> device.Batch:
-  """Shapes and shardings of a decode batch."""
-  make = functools.partial(
-    device.empty_batch, config, dtype, batch.slots, batch.rows, batch.prompt,
-    batch.own,
-  )  # fmt: skip
-  shapes = jax.eval_shape(make)
-  keys = (None, "batch", "kv_heads", None, None)
-  by_row = lambda leaf: ("batch", *(None,) * (leaf.ndim - 1))
-  axes = jax.tree.map(lambda leaf: by_row(leaf) if leaf.ndim else (), shapes)
-  axes = axes._replace(
-    prompt=KeyValues(keys, keys, by_row(shapes.prompt.valid)),
-    keys=keys,
-    values=keys,
-  )
-  return jax.tree.map(
-    lambda leaf, axes: _array(mesh, leaf.dtype, leaf.shape, *axes), shapes, axes
-  )
-
-
-def abstract_shared(
-  config: ModelConfig, dtype, mesh: Mesh, prefix: int = 16
-) -> device.Shared:
-  """Shapes and shardings of what all rows have in common."""
-  keys = _array(
-    mesh,
-    dtype,
-    (config.num_layers, 1, config.num_kv_heads, prefix, config.head_dim),
-    *(None, None, "kv_heads", None, None),
-  )
-  return device.Shared(
-    KeyValues(keys, keys, _array(mesh, jnp.bool_, (1, 1, prefix), *[None] * 3)),
-    _array(mesh, jnp.int32, (prefix,), None),
-    _array(mesh, jnp.bool_, (1, config.vocab_size), None, None),
-  )
-
-
-def _multiple(size: int, of: int) -> int:
-  return max(1, math.ceil(size / of)) * of
-
-
-def _array(mesh: Mesh, dtype, shape, *axes) -> jax.ShapeDtypeStruct:
-  sharding = meshes.sharding(mesh, *axes)
-  return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
 
 def _with_shardings(boxed, shardings):

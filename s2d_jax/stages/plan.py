@@ -85,7 +85,9 @@ _SWEEP = flags.DEFINE_bool(
   "sweep", False, "Try meshes, batch sizes and remat policies; rank them."
 )
 _TABLE = flags.DEFINE_bool(
-  "table", False, "Make the tables of docs/tpu.md, of many models and chips."
+  "table",
+  False,
+  "Make the tables of docs/tpu.md: of many models and chips, or those named.",
 )
 _JSON = flags.DEFINE_string("json", None, "File for all figures.")
 
@@ -101,8 +103,7 @@ def plan(argv) -> None:
   # The TPU is elsewhere; and one that is here shall not be taken for this.
   jax.config.update("jax_platforms", "cpu")
   if _TABLE.value:
-    for line in tables.markdown():
-      print(line, flush=True)
+    _print_tables()
     return
   if not _TOPOLOGY.value:
     raise UserError(
@@ -125,6 +126,16 @@ def plan(argv) -> None:
   )
   if not fits:
     sys.exit(1)
+
+
+def _print_tables() -> None:
+  """All models and chips, or those that are named."""
+  names = [_MODEL.value] if _MODEL.value else tables.MODEL_NAMES
+  pods = [_TOPOLOGY.value] if _TOPOLOGY.value else tables.PODS
+  hosts = [_SAMPLER.value] if _SAMPLER.value else tables.HOSTS
+  parts = {"train": (pods, ()), "sample": ((), hosts)}
+  for line in tables.markdown(names, *parts.get(_PART.value, (pods, hosts))):
+    print(line, flush=True)
 
 
 def _plan(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 
 import numpy as np
 import pytest
@@ -41,8 +40,9 @@ def test_a_group_over_slices_goes_at_the_pace_of_the_data_centre():
 
 def test_exchanges_are_added_up_by_kind_and_reach():
   """Sixteen chips in two hosts of two rows; rows of four exchange."""
-  places = itertools.product(range(4), range(4))
-  chips = [_Device((x, y), process_index=x // 2) for x, y in places]
+  chips = [
+    _Device((x, y), process_index=x // 2) for x in range(4) for y in range(4)
+  ]
 
   class Mesh:
     devices = np.array(chips)
