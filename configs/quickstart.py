@@ -20,5 +20,6 @@ def get_config():
   config.finetune.epochs = 2
   config.finetune.batch_rows = 3
   config.finetune.eval_every = 10
+  config.finetune.async_save = False  # a second copy of the state is a GB
   config.evaluation.n = 5
   return config

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from flax import traverse_util
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -68,9 +69,13 @@ def merge_leaf(path: str, leaf: Array, adapters: Params, lora: Lora) -> Array:
   if name != "kernel" or f"{parent}/{DOWN}" not in pairs:
     return leaf
   down, up = pairs[f"{parent}/{DOWN}"], pairs[f"{parent}/{UP}"]
-  layers, rank = up.shape[:2]
-  change = jnp.matmul(
-    down.reshape(layers, -1, rank), up.reshape(layers, rank, -1)
-  )
-  total = leaf.astype(jnp.float32) + lora.scale * change.reshape(leaf.shape)
-  return total.astype(leaf.dtype)
+
+  def layer_sum(layer):  # one at a time: the product is as large as the kernel
+    kernel, down, up = layer
+    change = down.reshape(-1, lora.rank) @ up.reshape(lora.rank, -1)
+    total = kernel.astype(jnp.float32) + lora.scale * change.reshape(
+      kernel.shape
+    )
+    return total.astype(kernel.dtype)
+
+  return jax.lax.map(layer_sum, (leaf, down, up))

@@ -24,9 +24,10 @@ from s2d_jax.errors import UserError
 T = TypeVar("T")
 
 # A process that has been silent for so long is dead, and all others end.
-_HEARTBEAT_SECONDS = 60
+_HEARTBEAT_SECONDS = 100
 # Who is through with its share first waits for the others, which may take days.
 _BARRIER_SECONDS = 30 * 24 * 3600
+_PATIENCE_SECONDS = 10  # before a person is told of it
 _LOOK_SECONDS = 1.0  # between two looks whether another process has failed
 _LEAVE_SECONDS = 10  # for all to learn of it
 _FAILURE = "s2d/failure"
@@ -156,9 +157,21 @@ def barrier(name: str) -> None:
   They wait without using their devices: a collective operation would time out
   where one of them has hours of work left. If one dies, so do the others.
   """
-  if count() > 1:
-    key = f"s2d/{next(_barriers)}/{name}"
+  if count() == 1:
+    return
+  key = f"s2d/{next(_barriers)}/{name}"
+  said = f"waiting for the other processes: {name}"
+  patience = threading.Timer(_PATIENCE_SECONDS, _say, [said])
+  patience.start()
+  try:
     _client().wait_at_barrier(key, _BARRIER_SECONDS * 1000)
+  finally:
+    patience.cancel()
+
+
+def _say(sentence: str) -> None:
+  if is_lead():
+    print(sentence, file=sys.stderr, flush=True)
 
 
 def check_alone() -> None:

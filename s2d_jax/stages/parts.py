@@ -15,7 +15,6 @@ on the way, the same files.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-import sys
 import time
 from typing import Any, TypeVar
 
@@ -89,9 +88,7 @@ class Parts:
       self._file.close()
     if kind is not None:
       return
-    if hosts.count() > 1 and hosts.is_lead():
-      print("waiting for the other hosts", file=sys.stderr)
-    hosts.barrier("parts are made")
+    hosts.barrier(f"{self._folder.name} is made")
     if self._into is None:
       self._await_parts()
       for path in hosts.share(self._paths()):

@@ -145,8 +145,15 @@ def _direct(config: ConfigDict) -> ConfigDict:
 def _perplexity(config: ConfigDict, model: Pretrained, text: str) -> Record:
   setup.enable_compilation_cache()
   network = setup.network(config, model)
-  with meshes.use(setup.sampling_mesh(config, model.config)):
-    found = perplexity(network, model.params, model.tokenizer, text)
+  mesh = setup.sampling_mesh(config, model.config)
+  with meshes.use(mesh):
+    found = perplexity(
+      network,
+      model.params,
+      model.tokenizer,
+      text,
+      rows=meshes.batch_shards(mesh),
+    )
   return {"task": TEXT, "perplexity": found.value, "tokens": found.tokens}
 
 

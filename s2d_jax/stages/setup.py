@@ -21,7 +21,8 @@ from s2d_jax.generation.sampling import Sampling
 from s2d_jax.models import placement
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import REMAT_POLICIES, Llama
-from s2d_jax.parallel import hosts
+from s2d_jax.models.lora import PROJECTIONS
+from s2d_jax.parallel import hosts, mesh as meshes
 from s2d_jax.system2 import program
 from s2d_jax.system2.methods import METHODS
 from s2d_jax.system2.program import Method, Prompts
@@ -63,6 +64,7 @@ def check(config: ConfigDict) -> None:
     "retention.n": (config.retention.n, 0),
     "finetune.learning_rate": (finetune.learning_rate, 0),
     "finetune.warmup_steps": (finetune.warmup_steps, 0),
+    "finetune.lora.rank": (finetune.lora.rank, 0),
   }
   for axis, size in config.mesh.items():
     at_least[f"mesh.{axis}"] = size, 0
@@ -87,6 +89,12 @@ def check(config: ConfigDict) -> None:
   ):
     if value not in known:
       raise UserError(f"{name}={value!r} must be one of {', '.join(known)}")
+  targets = tuple(finetune.lora.targets)
+  if not targets or set(targets) - set(PROJECTIONS):
+    raise UserError(
+      f"finetune.lora.targets={targets!r} must be some of"
+      f" {', '.join(PROJECTIONS)}"
+    )
 
 
 def task_of(config: ConfigDict) -> Task:
@@ -199,15 +207,18 @@ def scheduler(
   # Where the last step is asked several times, so is its prompt.
   together = n * max(prompt.n for prompt in prompts.values())
   rows = min(together, config.sampling.batch_rows)
+  mesh = sampling_mesh(config, model.config)
+  copies = meshes.batch_shards(mesh)
+  slots = max(1, config.sampling.batch_rows // rows // copies) * copies
   engine = Engine(
     network(config, model),
     model.params,
     model.tokenizer,
     chat.end_tokens(model.tokenizer),
-    slots=config.sampling.batch_rows // rows,
+    slots=slots,
     rows=rows,
     max_new_tokens=max(p.max_new_tokens for p in prompts.values()),
-    mesh=sampling_mesh(config, model.config),
+    mesh=mesh,
   )
   return Scheduler(
     engine,

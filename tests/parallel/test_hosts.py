@@ -127,6 +127,7 @@ from s2d_jax.errors import UserError
 from s2d_jax.parallel import hosts
 from s2d_jax.stages import program
 hosts._HEARTBEAT_SECONDS = 6
+hosts._PATIENCE_SECONDS = 1
 {act}
 def start(argv):
   hosts.initialize(program._COORDINATOR.value, program._NUM_PROCESSES.value,
@@ -160,6 +161,8 @@ def act(index):
     "[process 1]  3 ['b', 'e']",
     "[process 2]  3 ['c', 'f']",
   ]
+  assert "waiting for the other processes: again" in ended[0].err
+  assert "waiting" not in ended[1].err
   for index, one in enumerate(ended):
     assert f"[process {index}] half of all" in one.err
 

@@ -167,6 +167,17 @@ def test_four_processes_finish_what_two_began(
   _assert_same_distill(rest, config, finished)
 
 
+def test_two_processes_finish_it_together_on_the_devices_of_both(
+  rest, finished, config, config_file
+):
+  together = {i: ["--config.sampling.scope=global"] for i in range(2)}
+  _succeeded(_start(2, _SAMPLE, config_file, rest, together))
+  assert _passes(rest) == _passes(finished)
+  written = [path.name for path in (rest / "samples" / "s2a").iterdir()]
+  assert "part-00000-of-00001.jsonl" in written and len(written) == 3
+  _assert_same_distill(rest, config, finished)
+
+
 def test_one_process_finishes_what_two_began(rest, finished, config):
   sample.run(config, rest)
   assert _passes(rest) == _passes(finished)
