@@ -605,39 +605,51 @@ def traffic(module: Module) -> int:
 
 
 def _read(module: Module, run: Executed) -> int:
-  return sum(
-    _used_bytes(module, run.computation, run.instruction, number)
-    for number, _ in enumerate(run.instruction.operands)
-  )
+  total = 0
+  for number, operand in enumerate(run.instruction.operands):
+    shapes = run.computation.instructions[operand].shapes
+    size = sum(shape.main_bytes for shape in shapes)
+    if size and len(shapes) == 1:
+      count = math.prod(shapes[0].dims)
+      used = _used_by(module, run.computation, run.instruction, number, count)
+      size = size * min(count, used) // count
+    total += size
+  return total
 
 
-def _used_bytes(module, computation, user: Instruction, number: int) -> int:
-  """Bytes that `user` reads of its operand `number`."""
-  shapes = computation.instructions[user.operands[number]].shapes
-  whole = sum(shape.main_bytes for shape in shapes)
-  if user.opcode in ("dynamic-slice", "gather", "slice") and number == 0:
-    return min(whole, sum(shape.bytes for shape in user.shapes))
-  if user.opcode == "dynamic-update-slice" and number == 0:
+# What gives as many numbers as it is given, each made of one.
+_EACH = ("bitcast", "convert", "copy", "reshape", "transpose", "negate")
+
+
+def _used_by(module, computation, user: Instruction, number: int, wanted: int):
+  """How many numbers `user` reads of its operand `number`, an array.
+
+  If no more than `wanted` of its own result are read in turn, what makes each
+  number of one other reads no more than these.
+  """
+  shape = computation.instructions[user.operands[number]].shapes[0]
+  if number == 0 and user.opcode in ("dynamic-slice", "gather", "slice"):
+    return math.prod(user.shapes[0].dims)
+  if number == 0 and user.opcode == "dynamic-update-slice":
     return 0
-  if user.opcode != "fusion" or not whole:
-    return whole
-  inner = module.computations[_callees(user)[0]]
-  return min(whole, _used_of(module, inner, inner.parameters[number]))
+  if user.opcode == "fusion":
+    inner = module.computations[_callees(user)[0]]
+    return _used_of(module, inner, inner.parameters[number], wanted)
+  return wanted if user.opcode in _EACH else math.prod(shape.dims)
 
 
-def _used_of(module: Module, computation: Computation, name: str) -> int:
-  """Bytes that a fusion reads of its parameter `name`."""
+def _used_of(module, computation, name: str, wanted: int) -> int:
+  """How many numbers of `name` a fusion reads, if `wanted` of its root are."""
   if name == computation.root:
-    return sum(s.bytes for s in computation.instructions[name].shapes)
+    return wanted
   total = 0
   for user in computation.instructions.values():
     for number, operand in enumerate(user.operands):
-      if operand != name:
-        continue
-      if user.opcode == "bitcast":
-        total += _used_of(module, computation, user.name)
-      else:
-        total += _used_bytes(module, computation, user, number)
+      if operand == name:
+        passed_on = math.prod(user.shapes[0].dims)
+        if user.opcode in (*_EACH, "fusion"):
+          passed_on = _used_of(module, computation, user.name, wanted)
+        total += _used_by(module, computation, user, number, passed_on)
   return total
 
 

@@ -35,19 +35,22 @@ def markdown(
     pods: topologies of the fine-tune.
     hosts: topologies of the sampler.
   """
-  yield (
-    "| model | compiled for | rows × tokens | mesh | GiB a chip | step |"
-    " tokens/s | MFU |"
-  )
-  yield "|---|---|---|---|---:|---:|---:|---:|"
+  if pods:
+    yield (
+      "| model | compiled for | rows × tokens | mesh | GiB a chip | step |"
+      " tokens/s | MFU |"
+    )
+    yield "|---|---|---|---|---:|---:|---:|---:|"
   for name in names:
     for pod in pods:
       yield _train_line(name, topologies.parse(pod))
-  yield ""
-  yield (
-    "| model | compiled for | weights | mesh | GiB a chip | step | tokens/s |"
-  )
-  yield "|---|---|---|---|---:|---:|---:|"
+  if pods and hosts:
+    yield ""
+  if hosts:
+    yield (
+      "| model | compiled for | weights | mesh | GiB a chip | step | tokens/s |"
+    )
+    yield "|---|---|---|---|---:|---:|---:|"
   for name in names:
     for host in hosts:
       for weights in ("float", "int8"):

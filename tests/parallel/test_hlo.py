@@ -216,6 +216,35 @@ def test_traffic_counts_slices_and_leaves_out_what_is_kept_near(sample):
   }
 
 
+def test_of_a_stack_that_is_converted_and_sliced_the_slice_is_read():
+  """However the two are nested in the fusion."""
+  text = """HloModule nested
+
+%inner (i: s8[6,8,64]) -> s8[6,8,64] {
+  %i = s8[6,8,64]{2,1,0} parameter(0)
+  ROOT %same = s8[6,8,64]{2,1,0} copy(%i)
+}
+
+%outer (stack: s8[6,8,64], at: s32[]) -> bf16[8,64] {
+  %stack = s8[6,8,64]{2,1,0} parameter(0)
+  %copied = s8[6,8,64]{2,1,0} fusion(%stack), kind=kLoop, calls=%inner
+  %wide = bf16[6,8,64]{2,1,0} convert(%copied)
+  %at = s32[] parameter(1)
+  %zero = s32[] constant(0)
+  %one = bf16[1,8,64]{2,1,0} dynamic-slice(%wide, %at, %zero, %zero)
+  ROOT %flat = bf16[8,64]{1,0} bitcast(%one)
+}
+
+ENTRY %main (w: s8[6,8,64], n: s32[]) -> bf16[8,64] {
+  %w = s8[6,8,64]{2,1,0} parameter(0)
+  %n = s32[] parameter(1)
+  ROOT %layer = bf16[8,64]{1,0} fusion(%w, %n), kind=kLoop, calls=%outer
+}
+"""
+  read, number, written = 8 * 64, 4, 8 * 64 * 2
+  assert hlo.traffic(hlo.parse(text)) == read + number + written
+
+
 def _alone(computation, run) -> hlo.Computation:
   """A program of one instruction and its operands."""
   instruction = run.instruction
