@@ -65,6 +65,14 @@ def write(path: epath.PathLike, records: Iterable[Record]) -> None:
   write_text(path, "".join(dumps(record) + "\n" for record in records))
 
 
+def mend(path: epath.PathLike) -> None:
+  """Cuts off the half line that a kill can leave at the end of a file."""
+  # Bytes: a kill may have cut a character in two.
+  whole, newline, half = epath.Path(path).read_bytes().rpartition(b"\n")
+  if half:
+    write_bytes(path, whole + newline)
+
+
 class Appender:
   """A growing JSONL file that outlives kills.
 
@@ -80,10 +88,7 @@ class Appender:
     self._written = time.monotonic()
     self._path.parent.mkdir(parents=True, exist_ok=True)
     if self._path.exists():
-      # Bytes: a kill may have cut a character in two.
-      whole, newline, half = self._path.read_bytes().rpartition(b"\n")
-      if half:
-        write_bytes(self._path, whole + newline)
+      mend(self._path)
       self.recovered = list(read(self._path))
     else:
       self.recovered = []

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import json
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from etils import epath
 import jax
 from jax.sharding import Mesh
 
-from s2d_jax.checkpoints import gguf, hf, names, train_state
+from s2d_jax.checkpoints import gguf, hf, names, stream, train_state
 from s2d_jax.checkpoints.tokenizer import check_fits, load_tokenizer
 from s2d_jax.errors import UserError
 from s2d_jax.models import lora
@@ -49,31 +49,42 @@ def load(
   config = _reader(path).read_config(path)
   tokenizer = load_tokenizer(path)
   check_fits(tokenizer, config)
-  run, step = _run_and_step(name)
-  adapters = None if run is None else _adapters(run)
-  if run is None:
-    params = _reader(path).read_params(path, config, mesh, dtype)
-  elif adapters is None:
-    params = train_state.restore_params(
-      run / "checkpoints", config, mesh, step, dtype
-    )
-  else:
-    trained = train_state.restore_adapters(
-      run / "checkpoints", config, adapters, mesh, step
-    )
-
-    def merged(path: str, leaf: jax.Array) -> jax.Array:
-      merge = functools.partial(lora.merge_leaf, path, lora=adapters)
-      return jax.jit(merge, out_shardings=leaf.sharding)(leaf, trained)
-
-    params = _reader(path).read_params(path, config, mesh, dtype, merged)
+  params = _params(name, config, mesh, dtype)
   return Pretrained(config, params, tokenizer)
+
+
+def _params(
+  name: epath.PathLike,
+  config: ModelConfig,
+  mesh: Mesh,
+  dtype: str,
+  change: stream.Change | None = None,
+) -> Params:
+  run, step = _run_and_step(name)
+  if run is None:
+    path = names.resolve(name)
+    return _reader(path).read_params(path, config, mesh, dtype, change)
+  checkpoints, adapters = run / "checkpoints", _adapters(run)
+  if adapters is None:
+    return train_state.restore_params(
+      checkpoints, config, mesh, step, dtype, change
+    )
+  trained = train_state.restore_adapters(
+    checkpoints, config, adapters, mesh, step
+  )
+
+  def merged(path: str, leaf: jax.Array) -> jax.Array:
+    merge = functools.partial(lora.merge_leaf, path, lora=adapters)
+    leaf = jax.jit(merge, out_shardings=leaf.sharding)(leaf, trained)
+    return leaf if change is None else change(path, leaf)
+
+  # Beside which they were trained: a model, or what another run has learnt.
+  return _params(_base_name(run), config, mesh, dtype, merged)
 
 
 def _adapters(run: epath.Path) -> Lora | None:
   """What a run trains in place of the weights, by its settings."""
-  settings = json.loads((run / "config.json").read_text())
-  found = settings.get("finetune", {}).get("lora", {"rank": 0})
+  found = _settings(run).get("finetune", {}).get("lora", {"rank": 0})
   if not found["rank"]:
     return None
   return Lora(found["rank"], found["alpha"], tuple(found["targets"]))
@@ -90,12 +101,20 @@ def _path(name: epath.PathLike) -> epath.Path:
   run, _ = _run_and_step(name)
   if run is None:
     return names.resolve(name)
-  settings = run / "config.json"
-  if not settings.exists():
+  return _path(_base_name(run))
+
+
+def _base_name(run: epath.Path) -> str:
+  return _settings(run)["model"]["name"]
+
+
+def _settings(run: epath.Path) -> dict[str, Any]:
+  path = run / "config.json"
+  if not path.exists():
     raise UserError(
       f"{run} has checkpoints but no config.json that names their base model"
     )
-  return _path(json.loads(settings.read_text())["model"]["name"])
+  return json.loads(path.read_text())
 
 
 def _reader(path: epath.Path):

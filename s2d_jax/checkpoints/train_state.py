@@ -161,6 +161,7 @@ def restore_params(
   mesh: Mesh,
   step: int | None = None,
   dtype: str = "float32",
+  change: stream.Change | None = None,
 ) -> Params:
   """Parameters of one step, or of the best, laid out over `mesh`.
 
@@ -174,6 +175,7 @@ def restore_params(
     mesh: of this process's devices or of all.
     step: which; default: the one of lowest validation loss.
     dtype: "float32", "bfloat16" or "int8".
+    change: what is made of a leaf once it is on the devices, if anything.
 
   Raises:
     UserError: there is no such checkpoint, or it is of another model.
@@ -190,7 +192,7 @@ def restore_params(
       restored = manager.restore(found, args=item).params
       return traverse_util.flatten_dict(restored, sep="/")[leaf.path]
 
-    return stream.load(config, mesh, dtype, place)
+    return stream.load(config, mesh, dtype, place, change)
 
 
 def restore_adapters(

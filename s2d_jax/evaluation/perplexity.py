@@ -29,6 +29,7 @@ def perplexity(
   tokenizer: PreTrainedTokenizerBase,
   text: str,
   window: int = 512,
+  rows: int = 1,
 ) -> Perplexity:
   """exp of the mean negative log-likelihood of a text's tokens, in nats.
 
@@ -40,7 +41,9 @@ def perplexity(
     params: of the model.
     tokenizer: of the model.
     text: to read.
-    window: tokens read at once, at most the model's context.
+    window: tokens of a window, at most the model's context.
+    rows: windows read at once; on a mesh, a multiple of the copies of the
+      model.
 
   Raises:
     UserError: the text is shorter than two tokens.
@@ -52,13 +55,21 @@ def perplexity(
       f"a text of {len(tokens)} tokens has no perplexity; give a longer one in"
       " config.retention.text"
     )
-  total, predicted = 0.0, 0
-  for start in range(0, len(tokens), window):
+  starts = range(0, len(tokens), window)
+  padded = np.zeros((-(-len(starts) // rows) * rows, window), np.int32)
+  lengths = np.zeros(len(padded), np.int32)
+  for row, start in enumerate(starts):
     chunk = tokens[start : start + window]
-    padded = np.zeros((1, window), np.int32)
-    padded[0, : len(chunk)] = chunk
-    total += float(_log_likelihood(model, params, padded, len(chunk)))
-    predicted += len(chunk) - 1
+    padded[row, : len(chunk)], lengths[row] = chunk, len(chunk)
+  total = sum(
+    float(
+      _log_likelihood(
+        model, params, padded[i : i + rows], lengths[i : i + rows]
+      )
+    )
+    for i in range(0, len(padded), rows)
+  )
+  predicted = len(tokens) - len(starts)
   return Perplexity(math.exp(-total / predicted), predicted)
 
 
@@ -66,16 +77,14 @@ def perplexity(
 def _log_likelihood(
   model: Llama,
   params: Params,
-  tokens: Int[Array, "1 T"],
-  length: Int[Array, ""],
+  tokens: Int[Array, "B T"],
+  length: Int[Array, " B"],
 ) -> Float[Array, ""]:
   """Of tokens 1 to length, each given those before it; padding behind them."""
-  steps = jnp.arange(tokens.shape[1])
-  there = (steps < length)[None]
+  steps = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+  there = steps < length[:, None]
   variables = {"params": params}
-  hidden, _ = model.apply(
-    variables, tokens, steps[None], there.astype(jnp.int32)
-  )
+  hidden, _ = model.apply(variables, tokens, steps, there.astype(jnp.int32))
   logits = model.apply(variables, hidden[:, :-1], method=Llama.logits)
   scores = jax.nn.log_softmax(logits)
   chosen = jnp.take_along_axis(scores, tokens[:, 1:, None], axis=-1)[..., 0]

@@ -7,20 +7,27 @@ S * R rows, C own tokens a row at most, V vocabulary; L, K, H as in the model.
 A row's own keys live in a ring of C columns, and in one step every row writes
 the same column. So a row may start at any step, a finished slot is refilled
 while the others go on, and a step writes one column in place.
+
+On a mesh, slots with their rows are spread over its batch axes and key-value
+heads over `tensor`; every program leaves a batch laid out as it found it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from s2d_jax.generation.sampling import sample
 from s2d_jax.models.attention import KeyValues
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import Llama, Params
+from s2d_jax.parallel import mesh as meshes
 
 
 class Rows(NamedTuple):
@@ -50,6 +57,15 @@ class Batch(NamedTuple):
   step: Int[Array, ""]
 
 
+class Drawn(NamedTuple):
+  """What the host reads of a batch; whole on every device."""
+
+  active: Bool[Array, " B"]
+  count: Int[Array, " B"]
+  tokens: Int[Array, "B C"]
+  logprobs: Float[Array, "B C"]
+
+
 class Shared(NamedTuple):
   """What all rows of a batch have in common."""
 
@@ -66,10 +82,87 @@ class Prefilled(NamedTuple):
   length: Int[Array, " Q"]  # prefix and prompt together
 
 
+# Puts an array with these logical axes where it belongs.
+Place = Callable[..., Array]
+
+_CACHE = ("layers", "batch", "kv_heads", None, None)
+
+
+def _placed(place: Place, batch: Batch) -> Batch:
+  """The one table of how a batch lies over a mesh."""
+  by_row = lambda x: place(x, "batch", *[None] * (x.ndim - 1))
+  cache = lambda x: place(x, *_CACHE)
+  rows, prompt, keys, values, *fields, step = batch
+  return Batch(
+    jax.tree.map(by_row, rows),
+    KeyValues(cache(prompt.keys), cache(prompt.values), by_row(prompt.valid)),
+    cache(keys),
+    cache(values),
+    *map(by_row, fields),
+    place(step),
+  )
+
+
+def _shared_placed(place: Place, shared: Shared) -> Shared:
+  prefix, *fields = shared
+  axes = (None if axis == "batch" else axis for axis in _CACHE)
+  keys, values = (place(x, *axes) for x in prefix[:2])
+  return Shared(
+    KeyValues(keys, values, place(prefix.valid)), *map(place, fields)
+  )
+
+
+def _constrained(x: Array, *axes: str | None) -> Array:
+  return nn.with_logical_constraint(x, axes or (None,) * x.ndim)
+
+
+def _abstract_on(mesh: Mesh) -> Place:
+  return lambda x, *axes: jax.ShapeDtypeStruct(
+    x.shape, x.dtype, sharding=meshes.sharding(mesh, *axes)
+  )
+
+
+def abstract_batch(
+  config: ModelConfig,
+  dtype,
+  slots: int,
+  rows: int,
+  prompt: int,
+  own: int,
+  mesh: Mesh,
+) -> Batch:
+  """Shapes and shardings of a batch, nothing allocated."""
+  shapes = jax.eval_shape(
+    lambda: _empty_batch(config, dtype, slots, rows, prompt, own)
+  )
+  return _placed(_abstract_on(mesh), shapes)
+
+
+def abstract_shared(
+  config: ModelConfig, dtype, prefix: int, mesh: Mesh
+) -> Shared:
+  """Shapes and shardings of what rows share, with `prefix` tokens of it."""
+  shape = (config.num_layers, 1, config.num_kv_heads, prefix, config.head_dim)
+  keys = jax.ShapeDtypeStruct(shape, dtype)
+  shared = Shared(
+    KeyValues(keys, keys, jax.ShapeDtypeStruct((1, 1, 1), bool)),
+    jax.ShapeDtypeStruct((prefix,), jnp.int32),
+    jax.ShapeDtypeStruct((4, config.vocab_size), bool),
+  )
+  return _shared_placed(_abstract_on(mesh), shared)
+
+
 def empty_batch(
   config: ModelConfig, dtype, slots: int, rows: int, prompt: int, own: int
 ) -> Batch:
   """A batch with nothing in it; `prompt` and `own` are lengths in tokens."""
+  batch = _empty_batch(config, dtype, slots, rows, prompt, own)
+  return _placed(_constrained, batch)
+
+
+def _empty_batch(
+  config: ModelConfig, dtype, slots: int, rows: int, prompt: int, own: int
+) -> Batch:
   batch = slots * rows
   layers, kv_heads, size = (
       config.num_layers, config.num_kv_heads, config.head_dim,
@@ -158,7 +251,7 @@ def insert(
   index = (slots[:, None] * per_slot + jnp.arange(per_slot)).reshape(-1)
   put = lambda old, new: old.at[index].set(new, mode="drop")
   spread = lambda new: jnp.repeat(new[source], per_slot, axis=0)
-  return batch._replace(
+  filled = batch._replace(
     rows=jax.tree.map(
       lambda old, new: put(old, new.at[index].get(mode="clip")),
       batch.rows,
@@ -170,6 +263,7 @@ def insert(
     start=put(batch.start, batch.step),
     count=put(batch.count, 0),
   )
+  return _placed(_constrained, filled)
 
 
 def lengthen_prompts(batch: Batch, more: int) -> Batch:
@@ -181,7 +275,7 @@ def lengthen_prompts(batch: Batch, more: int) -> Batch:
     jnp.pad(values, room),
     jnp.pad(valid, ((0, 0), (0, 0), (0, more))),
   )
-  return batch._replace(prompt=prompt)
+  return _placed(_constrained, batch._replace(prompt=prompt))
 
 
 def decode(
@@ -192,7 +286,7 @@ def decode(
   keep: Bool[Array, " B"],
   max_steps: Int[Array, ""],
   wanted_slots: Int[Array, ""],
-) -> Batch:
+) -> tuple[Batch, Drawn]:
   """Draws tokens until `wanted_slots` slots are free, or for `max_steps`.
 
   Rows with `keep` False are ended first (the host saw a stop string in them).
@@ -208,8 +302,13 @@ def decode(
       (batch.step < last_step) & busy.any() & ((~busy).sum() < wanted_slots)
     )
 
-  step = lambda batch: _advance(model, params, _draw(batch, shared), shared)
-  return jax.lax.while_loop(unfinished, step, batch)
+  def step(batch: Batch) -> Batch:
+    batch = _advance(model, params, _draw(batch, shared), shared)
+    return _placed(_constrained, batch)
+
+  batch = jax.lax.while_loop(unfinished, step, batch)
+  drawn = Drawn(batch.rows.active, batch.count, batch.tokens, batch.logprobs)
+  return batch, jax.tree.map(_constrained, drawn)
 
 
 def _draw(batch: Batch, shared: Shared) -> Batch:

@@ -19,7 +19,6 @@ import hashlib
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 import numpy as np
 
@@ -37,6 +36,8 @@ _STEPS_PER_LOOK = 8
 _prefill = jax.jit(device.prefill, static_argnums=0)
 _insert = jax.jit(device.insert, donate_argnums=0)
 _decode = jax.jit(device.decode, static_argnums=0, donate_argnums=2)
+_empty = jax.jit(device.empty_batch, static_argnums=range(6))
+_lengthen = jax.jit(device.lengthen_prompts, static_argnums=1)
 
 
 def random_key(*parts: str | int) -> int:
@@ -119,16 +120,26 @@ class Engine:
     self._tokenizer = tokenizer
     self._mesh = mesh or meshes.make_mesh()
     self._slots, self._rows = slots, rows
-    self._width = max(1, slots // 4)  # prompts read at once
+    shards = meshes.batch_shards(self._mesh)
+    if slots % shards:
+      raise UserError(
+        f"{slots} prompts at once do not divide over the {shards} copies of"
+        " the model; make it a multiple of them"
+      )
+    # Prompts read at once: some of the slots, as many on each copy.
+    self._width = max(1, slots // 4 // shards) * shards
+    self._shards = shards
     self._own_length = bucket(max_new_tokens)
     self._eos_ids = frozenset(eos_ids)
     self._stops = stopping.StopTable(
       tokenizer, eos_ids, model.config.vocab_size
     )
-    self._prefixes = prefixes.PrefixStore(model.config, model.dtype)
+    with meshes.use(self._mesh):
+      self._prefixes = prefixes.PrefixStore(model.config, model.dtype)
     self._queue: dict[tuple[int, ...], list[Request]] = {}
     self._running: list[Request | None] = [None] * (slots * rows)
     self._batch: device.Batch | None = None
+    self._drawn: device.Drawn | None = None
     self._shared: device.Shared | None = None
 
   @property
@@ -140,12 +151,16 @@ class Engine:
     """Reads a common prefix once; prompts that begin with it skip it."""
 
     def read(prefix: tuple[int, ...]) -> KeyValues:
-      tokens = np.zeros((1, bucket(len(prefix))), np.int32)
-      tokens[0, : len(prefix)] = prefix
-      return self._read(tokens, [len(prefix)], [prefixes.NONE]).prompt
+      # A row for each copy of the model, which has nothing else to do.
+      tokens = np.zeros((self._shards, bucket(len(prefix))), np.int32)
+      tokens[:, : len(prefix)] = prefix
+      lengths = [len(prefix)] * self._shards
+      numbers = [prefixes.NONE] * self._shards
+      return self._read(tokens, lengths, numbers).prompt
 
-    if self._prefixes.add(prefix, read):
-      self._shared = None
+    with meshes.use(self._mesh):
+      if self._prefixes.add(prefix, read):
+        self._shared = None
 
   def submit(self, request: Request) -> None:
     """Queues a request; raises UserError if it does not fit the window."""
@@ -180,7 +195,7 @@ class Engine:
     steps = _STEPS_PER_LOOK if look else self._own_length
     wanted = min(self._slots, len(self._free_slots()) + self._width)
     with meshes.use(self._mesh):
-      self._batch = _decode(
+      self._batch, self._drawn = _decode(
         self._model,
         self._params,
         self._batch,
@@ -197,10 +212,11 @@ class Engine:
 
   def _shared_arrays(self) -> device.Shared:
     if self._shared is None:
+      whole = meshes.replicated(self._mesh)
       self._shared = device.Shared(
         self._prefixes.keys_values,
-        jnp.asarray(self._prefixes.numbers),
-        jnp.asarray(self._stops.rows),
+        jax.device_put(self._prefixes.numbers, whole),
+        jax.device_put(self._stops.rows, whole),
       )
     return self._shared
 
@@ -294,7 +310,7 @@ class Engine:
     if self._batch is None:
       longest = max(map(self._read_length, self._queue), default=0)
       with meshes.use(self._mesh):
-        self._batch = device.empty_batch(
+        self._batch = _empty(
           model.config,
           model.dtype,
           self._slots,
@@ -304,18 +320,12 @@ class Engine:
         )
     room = self._batch.prompt.keys.shape[-2]
     if length > room:
-      self._batch = device.lengthen_prompts(self._batch, length - room)
+      with meshes.use(self._mesh):
+        self._batch = _lengthen(self._batch, length - room)
 
   def _harvest(self) -> list[tuple[Any, Completion]]:
     """Takes what has ended off the batch."""
-    active, count, tokens, logprobs = jax.device_get(
-      (
-        self._batch.rows.active,
-        self._batch.count,
-        self._batch.tokens,
-        self._batch.logprobs,
-      )
-    )
+    active, count, tokens, logprobs = jax.device_get(self._drawn)
     ended = []
     for row, request in enumerate(self._running):
       if request is None:

@@ -8,7 +8,9 @@ a batch see through a mask, so a row costs no copy of its prefix.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -29,8 +31,7 @@ class PrefixStore:
 
   def __init__(self, config: ModelConfig, dtype):
     shape = (config.num_layers, 1, config.num_kv_heads, 16, config.head_dim)
-    empty = jnp.zeros(shape, dtype)
-    self.keys_values = KeyValues(empty, empty, jnp.zeros((1, 1, 16), bool))
+    self.keys_values = _zeros(shape, dtype)
     self.numbers = np.full(16, _PADDING, np.int32)
     self._prefixes: list[tuple[int, ...]] = []
 
@@ -45,14 +46,11 @@ class PrefixStore:
     length = new.keys.shape[-2]
     numbers = np.full(length, _PADDING, np.int32)
     numbers[: len(prefix)] = len(self._prefixes)
-    old = self.keys_values
-    join = [old.keys, new.keys], [old.values, new.values]
-    if not self._prefixes:  # the padding it began with is in nobody's way
-      join = [new.keys], [new.values]
-      self.numbers = self.numbers[:0]
-    self.numbers = np.concatenate([self.numbers, numbers])
-    keys, values = (jnp.concatenate(parts, axis=-2) for parts in join)
-    self.keys_values = KeyValues(keys, values, jnp.ones((1, 1, 1), bool))
+    # The padding that the store begins with is in nobody's way.
+    old = [self.keys_values] if self._prefixes else []
+    known = self.numbers if self._prefixes else self.numbers[:0]
+    self.numbers = np.concatenate([known, numbers])
+    self.keys_values = _join([*old, new])
     self._prefixes.append(prefix)
     return True
 
@@ -65,3 +63,19 @@ class PrefixStore:
       if length < size < len(tokens) and tokens[:size] == prefix:
         number, length = candidate, size
     return number, length
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _zeros(shape: tuple[int, ...], dtype) -> KeyValues:
+  empty = jnp.zeros(shape, dtype)
+  return KeyValues(empty, empty, jnp.zeros((1, 1, 1), bool))
+
+
+@jax.jit
+def _join(parts: list[KeyValues]) -> KeyValues:
+  """One behind the other; the first row of each, since all rows are alike."""
+  keys, values = (
+    jnp.concatenate([part[field][:, :1] for part in parts], axis=-2)
+    for field in range(2)
+  )
+  return KeyValues(keys, values, jnp.ones((1, 1, 1), bool))

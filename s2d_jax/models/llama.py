@@ -381,6 +381,8 @@ class Llama(nn.Module):
     """
     head = self.embed.attend if self.config.tie_embeddings else self.head
     logits = head(hidden.reshape(-1, hidden.shape[-1]))
+    # Each device its part of the vocabulary: the head itself stays where it is.
+    logits = nn.with_logical_constraint(logits, ("batch", "vocab"))
     return logits.reshape(*hidden.shape[:-1], -1)
 
   def init_all(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T V"]:

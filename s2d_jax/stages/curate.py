@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from s2d_jax import records
 from s2d_jax.curation import refine
-from s2d_jax.curation.adaptive import decision, replay
+from s2d_jax.curation.adaptive import Stopping, decision, replay
 from s2d_jax.curation.curate import Wording, ballots, curate, supervised
 from s2d_jax.curation.curve import explain_empty
 from s2d_jax.errors import UserError
@@ -30,7 +30,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
   """Decides over the samples of the train and valid splits."""
   task = setup.task_of(config)
   chosen = select.read(config, workdir)
-  samples = list(sample.read_samples(config, workdir))
+  samples = sample.read_samples(config, workdir)
   rejected, counts = [], {}
   for split in ("train", "valid"):
     examples = {
@@ -122,18 +122,19 @@ def _write_savings(
 ) -> None:
   """Passes that were not needed, and how the audited inputs compare."""
   groups = collections.defaultdict(list)
-  for record in sorted(samples, key=lambda record: record["sample"]):
+  for record in samples:
     groups[record["example_id"], record["variant"]].append(record)
   total = config.sampling.n
+  rule = sample.stopping(config, task)
   audited = [
-    _decides_alike(config, task, ballots(group, nested=True))
+    _decides_alike(rule, ballots(group, nested=True))
     for (example_id, _), group in groups.items()
     if sample.audited(config, example_id)
   ]
   lengths = [len(group) for group in groups.values()]
   inputs = len({name for name, _ in groups}) * len(task.variants)
   saving = {
-    "confidence": sample.stopping(config, task).confidence,
+    "confidence": rule.confidence,
     "inputs": inputs,
     "passes": sum(lengths),
     "full": total * inputs,
@@ -147,11 +148,8 @@ def _write_savings(
   )
 
 
-def _decides_alike(
-  config: ConfigDict, task: Task, answers: list[str | None]
-) -> bool:
+def _decides_alike(rule: Stopping, answers: list[str | None]) -> bool:
   """Whether stopping early would have come to what the full vote came to."""
-  rule = sample.stopping(config, task)
   early = answers[: replay(answers, rule)]
   return decision(early, rule.thresholds) == decision(answers, rule.thresholds)
 

@@ -16,13 +16,12 @@ from etils import epath
 from ml_collections import ConfigDict
 import numpy as np
 
-from s2d_jax import records
 from s2d_jax.checkpoints.pretrained import Pretrained
 from s2d_jax.curation.vote import vote
 from s2d_jax.generation.sampling import Sampling
-from s2d_jax.progress import Progress
 from s2d_jax.records import Record
 from s2d_jax.stages import program, sample, select, setup
+from s2d_jax.stages.parts import Parts
 from s2d_jax.tasks.task import Example, Task, read_examples
 
 
@@ -39,7 +38,7 @@ DIRECTLY = Way("system1", 1, Sampling(temperature=0.0))
 Name = tuple[str, str]  # example id, variant
 
 
-@program.stage("evaluate valid")
+@program.stage("evaluate valid", on="all")
 def run_valid(config: ConfigDict, workdir: epath.Path) -> str:
   """System 1 in as many passes as System 2, on the valid split.
 
@@ -47,18 +46,17 @@ def run_valid(config: ConfigDict, workdir: epath.Path) -> str:
   """
   task = setup.task_of(config)
   examples = _examples(workdir, "valid")
-  path = workdir / "eval" / "valid.jsonl"
-  with records.Appender(path) as out:
-    evaluation = Evaluation(config, task, examples, out)
+  methods = [config.method, "system1"]
+  with _parts(config, workdir, "valid", task, examples, methods) as parts:
+    evaluation = Evaluation(config, task, examples, parts)
     evaluation.look_back(workdir)
     if config.method != "system1":
       way = Way("system1", config.sampling.n, setup.sampling_of(config))
       evaluation.ask(way)
-  _sort(path, task, examples)
   return f"{len(examples)} examples in {len(task.variants)} forms"
 
 
-@program.stage("evaluate base")
+@program.stage("evaluate base", on="all")
 def run_base(config: ConfigDict, workdir: epath.Path) -> str:
   """System 1 once and greedily, System 2 in n sampled passes."""
   ways = [DIRECTLY]
@@ -68,10 +66,10 @@ def run_base(config: ConfigDict, workdir: epath.Path) -> str:
   return _on_test(config, workdir, "base", ways)
 
 
-@program.stage("evaluate distilled")
+@program.stage("evaluate distilled", on="all")
 def run_distilled(config: ConfigDict, workdir: epath.Path) -> str:
   """The distilled model asked directly, once and greedily."""
-  model = setup.distilled_model(workdir)
+  model = setup.distilled_model(config, workdir)
   return _on_test(config, workdir, "distilled", [DIRECTLY], model)
 
 
@@ -94,12 +92,11 @@ def _on_test(
 ) -> str:
   task = setup.task_of(config)
   examples = _examples(workdir, "test")
-  path = workdir / "eval" / f"{name}.jsonl"
-  with records.Appender(path) as out:
-    evaluation = Evaluation(config, task, examples, out, model)
+  methods = [way.method for way in ways]
+  with _parts(config, workdir, name, task, examples, methods) as parts:
+    evaluation = Evaluation(config, task, examples, parts, model)
     for way in ways:
       evaluation.ask(way)
-  _sort(path, task, examples)
   return f"{len(examples)} examples in {len(task.variants)} forms"
 
 
@@ -108,21 +105,26 @@ def _examples(workdir: epath.Path, split: str) -> dict[str, Example]:
   return {example.id: example for example in found}
 
 
-def _sort(
-  path: epath.Path, task: Task, examples: Mapping[str, Example]
-) -> None:
-  """Puts the rows, which came as they were done, into the order of examples."""
-  place = {example_id: index for index, example_id in enumerate(examples)}
-  rows = list(records.read(path))
-  methods = list(dict.fromkeys(row["method"] for row in rows))
-  rows.sort(
-    key=lambda row: (
+def _parts(
+  config: ConfigDict,
+  workdir: epath.Path,
+  name: str,
+  task: Task,
+  examples: Mapping[str, Example],
+  methods: Sequence[str],
+) -> Parts:
+  """Rows that end in the order of methods, examples and variants."""
+  order = {example_id: index for index, example_id in enumerate(examples)}
+
+  def place(row: Record) -> tuple[int, int, int]:
+    return (
       methods.index(row["method"]),
-      place[row["example_id"]],
+      order[row["example_id"]],
       task.variants.index(row["variant"]),
     )
-  )
-  records.write(path, rows)
+
+  path = workdir / "eval" / f"{name}.jsonl"
+  return Parts.into(path, place, config.sampling.scope)
 
 
 class Evaluation:
@@ -132,7 +134,7 @@ class Evaluation:
     config: of the run.
     task: whose examples they are.
     examples: by id.
-    out: file of the rows; inputs that it has already are not asked again.
+    parts: the rows; inputs that have one already are not asked again.
     model: default: the base model of the run.
   """
 
@@ -141,33 +143,39 @@ class Evaluation:
     config: ConfigDict,
     task: Task,
     examples: Mapping[str, Example],
-    out: records.Appender,
+    parts: Parts,
     model: Pretrained | None = None,
   ):
     self._config = config
     self._task = task
     self._examples = examples
-    self._out = out
+    self._parts = parts
     self._model = model
     self._done = {
       (row["example_id"], row["variant"], row["method"])
-      for row in out.recovered
+      for row in parts.recovered
     }
 
   def ask(self, way: Way) -> None:
     """Adds a row for each input: `n` passes, their scores and their vote."""
-    wanted = self._wanted(way.method, self._task.variants)
+    wanted = self._wanted(way.method)
     if not wanted:
       return
-    model = self._model or setup.base_model(self._config.model.name)
-    drawn = _passes(
-      self._config, model, self._task, way, self._examples, wanted
+    model = self._model or setup.base_model(self._config)
+    drawn = passes(
+      f"evaluate {way.method}",
+      self._config,
+      model,
+      self._task,
+      way,
+      self._examples,
+      wanted,
     )
     if self._chooses(way):
       self._choose(model, way, dict(drawn))
     else:
-      for name, passes in drawn:
-        self._add(name, way.method, passes, None)
+      for name, found in drawn:
+        self._add(name, way.method, found, None)
 
   def _choose(
     self, model: Pretrained, way: Way, found: Mapping[Name, Sequence[Record]]
@@ -190,21 +198,20 @@ class Evaluation:
     for record in sample.read_samples(self._config, workdir):
       name = record["example_id"], record["variant"]
       tokens = sum(step["tokens"] for step in record["steps"])
-      groups[name].append((record["sample"], _pass(record, tokens)))
+      groups[name].append(_pass(record, tokens))
     # An input that was decided early has but a few passes, all alike: single
     # passes are compared over as many as every input has.
     fewest = min(map(len, groups.values()), default=0)
-    for name in self._wanted(method, self._task.variants):
+    for name in self._wanted(method):
       if name in groups:  # none are, where labels are taught
-        in_order = sorted(groups[name], key=lambda pair: pair[0])
-        passes = [one for _, one in in_order]
-        self._add(name, method, passes, None, single=fewest)
+        self._add(name, method, groups[name], None, single=fewest)
 
-  def _wanted(self, method: str, variants: Sequence[str]) -> list[Name]:
+  def _wanted(self, method: str) -> list[Name]:
+    """Inputs of this host that have no row."""
     return [
       (example_id, variant)
-      for example_id in self._examples
-      for variant in variants
+      for example_id in self._parts.share(list(self._examples))
+      for variant in self._task.variants
       if (example_id, variant, method) not in self._done
     ]
 
@@ -223,23 +230,10 @@ class Evaluation:
     """Writes a row; `single` passes count as such, all of them in the vote."""
     example_id, variant = name
     example = self._examples[example_id]
-    scores = [
-      self._task.score(example, variant, one["answer"])
-      for one in passes[:single]
-    ]
-    row = {
-      "example_id": example_id,
-      "variant": variant,
-      "method": method,
-      "passes": list(passes[:single]),
-      "metrics": {
-        metric: float(np.mean([score[metric] for score in scores]))
-        for metric in scores[0]
-      },
-    }
+    made = row(self._task, example, variant, method, passes[:single])
     if len(passes) > 1:
-      row["vote"] = self._vote(example, variant, passes, choice)
-    self._out.append(row)
+      made["vote"] = self._vote(example, variant, passes, choice)
+    self._parts.append(made)
 
   def _vote(
     self,
@@ -264,7 +258,8 @@ class Evaluation:
     }
 
 
-def _passes(
+def passes(
+  label: str,
   config: ConfigDict,
   model: Pretrained,
   task: Task,
@@ -282,17 +277,37 @@ def _passes(
     for number in range(way.n)
   )
   found: dict[Name, dict[int, Record]] = {name: {} for name in wanted}
-  with Progress(f"evaluate {way.method}", len(jobs), "passes") as progress:
+  with program.progress(label, len(jobs), "passes") as progress:
     for result in scheduler.run(jobs, way.sampling):
       example_id, variant, number = result.job.name
       said = sample.said(task, examples[example_id], result)
-      tokens = sum(len(step.completion.tokens) for step in result.steps)
-      passes = found[example_id, variant]
-      passes[number] = _pass(said, tokens)
+      drawn = found[example_id, variant]
+      drawn[number] = _pass(said, result.tokens)
       progress.advance(1)
-      if len(passes) == way.n:
-        in_order = [passes[index] for index in range(way.n)]
+      if len(drawn) == way.n:
+        in_order = [drawn[index] for index in range(way.n)]
         yield (example_id, variant), in_order
+
+
+def row(
+  task: Task,
+  example: Example,
+  variant: str,
+  method: str,
+  passes: Sequence[Record],
+) -> Record:
+  """The passes over an input, and their mean scores."""
+  scores = [task.score(example, variant, one["answer"]) for one in passes]
+  return {
+    "example_id": example.id,
+    "variant": variant,
+    "method": method,
+    "passes": list(passes),
+    "metrics": {
+      metric: float(np.mean([score[metric] for score in scores]))
+      for metric in scores[0]
+    },
+  }
 
 
 def _pass(said: Record, tokens: int) -> Record:

@@ -16,12 +16,11 @@ from s2d_jax.training.packing import Rows, pack
 from s2d_jax.training.trainer import finetune
 
 
-@program.stage("finetune")
+@program.stage("finetune", on="all")
 def run(config: ConfigDict, workdir: epath.Path) -> str:
   """Trains on distill/train, chooses by the loss on distill/valid."""
   setup.enable_compilation_cache()
-  model = setup.base_model(config.model.name)
-  setup.base_model.cache_clear()  # the weights are trained in place
+  model = setup.model_to_train(config)
   rows = {
     split: _rows(config, model.tokenizer, workdir, split)
     for split in ("train", "valid")

@@ -19,6 +19,7 @@ from s2d_jax.stages import (
   retention,
   sample,
   select,
+  setup,
 )
 
 
@@ -38,6 +39,8 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     report.build,
     report.show,
   )
+  if not program.is_done(workdir, "finetune"):
+    setup.check_devices(config)  # before hours of sampling, not behind them
   for stage in stages:
     stage(config, workdir)
 

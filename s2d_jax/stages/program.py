@@ -9,6 +9,8 @@ import os
 import runpy
 import sys
 import time
+import traceback
+from typing import Literal, NoReturn
 
 from absl import app, flags, logging
 from etils import epath
@@ -16,7 +18,9 @@ from ml_collections import ConfigDict, config_flags
 
 from s2d_jax import records
 from s2d_jax.config import default
-from s2d_jax.errors import UserError
+from s2d_jax.errors import Preempted, UserError
+from s2d_jax.parallel import hosts
+from s2d_jax.progress import Progress
 from s2d_jax.stages import setup
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -27,8 +31,29 @@ _CONFIG = config_flags.DEFINE_config_file(
   " --config.sampling.n=8",
 )
 _WORKDIR = flags.DEFINE_string(
-  "workdir", None, "Folder of the run, local or gs://; made if missing."
+  "workdir",
+  None,
+  "Folder of the run, local or gs://; made if missing. Several hosts share it.",
 )
+_COORDINATOR = flags.DEFINE_string(
+  "coordinator",
+  None,
+  "host:port of process 0, where a run has several processes. Slurm, Open MPI,"
+  " GKE and multi-slice TPUs tell by themselves.",
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+  "num_processes", None, "How many, with --coordinator."
+)
+_PROCESS_ID = flags.DEFINE_integer(
+  "process_id", None, "Which of them this is, with --coordinator."
+)
+_MULTIHOST = flags.DEFINE_boolean(
+  "multihost",
+  None,
+  "Has JAX find the other hosts: for TPU VMs, where only the metadata server"
+  " tells of them. --nomultihost: this process is a run of its own.",
+)
+_HOSTS = ("coordinator", "num_processes", "process_id", "multihost")
 
 Stage = Callable[[ConfigDict, epath.Path], None]
 
@@ -50,11 +75,20 @@ def main(run: Stage, description: str) -> None:
         " --config=configs/quickstart.py --workdir=runs/quickstart"
       )
     setup.check(config)
+    hosts.initialize(
+      _COORDINATOR.value,
+      _NUM_PROCESSES.value,
+      _PROCESS_ID.value,
+      _MULTIHOST.value,
+    )
+    if not hosts.is_lead():
+      sys.stdout = open(os.devnull, "w")  # noqa: SIM115  to the end
     workdir = epath.Path(_WORKDIR.value)
     claim_workdir(config, workdir)
     run(config, workdir)
+    hosts.barrier("end")
 
-  run_program(start, description, ("config", "workdir"))
+  run_program(start, description, ("config", "workdir", *_HOSTS))
 
 
 def run_program(
@@ -64,7 +98,8 @@ def run_program(
 ) -> None:
   """`app.run` for people: a full --help, and mistakes as one line.
 
-  A user's mistake ends the process with status 1, Ctrl-C with 130.
+  A user's mistake ends the process with status 1, Ctrl-C with 130, SIGTERM
+  where it is awaited with 143; the other processes of the run end with it.
   """
 
   def quiet_start(argv: Sequence[str]) -> None:
@@ -82,11 +117,23 @@ def run_program(
   try:
     app.run(quiet_start, flags_parser=parse)
   except UserError as error:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(1)
+    print(f"error: {hosts.prefix()}{error}", file=sys.stderr)
+    _end(str(error), 1)
+  except Preempted as error:
+    print(f"{hosts.prefix()}{error}", file=sys.stderr)
+    hosts.barrier("preempted")  # what each is saving is whole
+    _end(str(error), 143)
   except KeyboardInterrupt:
     print("\nstopped; run the same command again to go on", file=sys.stderr)
-    sys.exit(130)
+    _end("stopped", 130)
+  except Exception as error:
+    traceback.print_exc()
+    _end(f"{type(error).__name__}: {error}", 1)
+
+
+def _end(sentence: str, status: int) -> NoReturn:
+  hosts.fail(sentence, status)
+  sys.exit(status)
 
 
 def _help(description: str, flag_names: Sequence[str]) -> str:
@@ -151,9 +198,12 @@ def _flatten(config: ConfigDict, prefix: str = "") -> dict[str, object]:
   return flat
 
 
-# Settings may change until a stage has made something of them: who is told to
+# On which devices something is computed may change at any time.
+_FREE = ("mesh.", "sampling.mesh.", "sampling.scope")
+
+# Others may change until a stage has made something of them: who is told to
 # mend a path or to lower a threshold shall not have to begin anew. By section:
-# the stage, and what it grows. All others are used by prepare.
+# the stage, and what it grows. All the rest is used by prepare.
 _USED_BY = {
   "model": ("sample", "samples/*/part-*"),
   "method": ("sample", "samples/*/part-*"),
@@ -162,13 +212,38 @@ _USED_BY = {
   "curation": ("curate", None),
   "evaluation": ("evaluate base", None),
   "finetune": ("finetune", "checkpoints/*"),
-  "mesh": ("finetune", "checkpoints/*"),
   "retention": ("retention base", None),
 }
 
 
 def claim_workdir(config: ConfigDict, workdir: epath.Path) -> None:
   """Writes config.json, or checks that the folder is of the same run."""
+  if hosts.is_lead():
+    _claim(config, workdir)
+  hosts.barrier("config.json")
+  if not hosts.is_lead():
+    _check_claim(config, workdir)
+  hosts.barrier("same settings")
+
+
+def _check_claim(config: ConfigDict, workdir: epath.Path) -> None:
+  """Whether another host sees the folder of the lead, and was told the same."""
+  path = workdir / "config.json"
+  if not path.exists():
+    raise UserError(
+      f"{path}, which process 0 has written, is not there: --workdir must be a"
+      " folder that all hosts share"
+    )
+  found = json.loads(path.read_text())
+  changed = _difference(found, json.loads(config.to_json()))
+  if changed:
+    raise UserError(
+      "process 0 was started with other settings"
+      f" ({'; '.join(changed.values())}); start all with the same"
+    )
+
+
+def _claim(config: ConfigDict, workdir: epath.Path) -> None:
   path = workdir / "config.json"
   wanted = json.loads(config.to_json())
   if path.exists():
@@ -215,34 +290,42 @@ def _difference(found: dict, wanted: dict) -> dict[str, str]:
 
 
 def _may_change(workdir: epath.Path, name: str) -> bool:
+  if name.startswith(_FREE):
+    return True
   stage, growth = _USED_BY.get(name.partition(".")[0], ("prepare", None))
-  if _mark(workdir, stage).exists():
+  if is_done(workdir, stage):
     return False
   grown = workdir.glob(growth) if growth else ()
   return not any(path.is_dir() or path.stat().length for path in grown)
 
 
-def stage(name: str) -> Callable[[Callable[..., str]], Stage]:
+def stage(
+  name: str, on: Literal["lead", "all"] = "lead"
+) -> Callable[[Callable[..., str]], Stage]:
   """Makes `(config, workdir) -> summary` a stage that is done once.
 
-  The summary is printed, and kept in done/<name>.json, which marks the stage
-  as complete: started again, it says so and returns.
+  It runs on the first host alone or on all; no host goes on before it is
+  complete. The first one's summary is printed, and kept in done/<name>.json,
+  which marks the stage as complete: started again, it says so and returns.
   """
 
   def decorate(function: Callable[..., str]) -> Stage:
     def run(config: ConfigDict, workdir: epath.Path) -> None:
       mark = _mark(workdir, name)
-      if mark.exists():
+      if is_done(workdir, name):
         summary = json.loads(mark.read_text())["summary"]
         print(f"{name}: done already: {summary}", flush=True)
         return
       began = time.monotonic()
-      summary = function(config, epath.Path(workdir))
-      seconds = round(time.monotonic() - began, 1)
-      records.write_text(
-        mark, json.dumps({"summary": summary, "seconds": seconds}) + "\n"
-      )
-      print(f"{name}: {summary} ({seconds} s)", flush=True)
+      if on == "all" or hosts.is_lead():
+        summary = function(config, epath.Path(workdir))
+      hosts.barrier(name)  # all have looked for the mark, and are through
+      if hosts.is_lead():
+        seconds = round(time.monotonic() - began, 1)
+        records.write_text(
+          mark, json.dumps({"summary": summary, "seconds": seconds}) + "\n"
+        )
+        print(f"{name}: {summary} ({seconds} s)", flush=True)
 
     run.__doc__ = function.__doc__
     return run
@@ -250,9 +333,21 @@ def stage(name: str) -> Callable[[Callable[..., str]], Stage]:
   return decorate
 
 
+def progress(label: str, total: int, unit: str) -> Progress:
+  """Of this host's share; only the first one shows it."""
+  return Progress(label, total, unit, quiet=not hosts.is_lead())
+
+
+def is_done(workdir: epath.Path, name: str) -> bool:
+  """Whether a stage is complete."""
+  return _mark(workdir, name).exists()
+
+
 def forget(workdir: epath.Path, name: str) -> None:
   """Has a stage done again although it is complete."""
-  _mark(workdir, name).unlink(missing_ok=True)
+  if hosts.is_lead():
+    _mark(workdir, name).unlink(missing_ok=True)
+  hosts.barrier(f"forget {name}")
 
 
 def _mark(workdir: epath.Path, name: str) -> epath.Path:

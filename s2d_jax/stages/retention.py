@@ -7,7 +7,7 @@ eval/retention-distilled.jsonl after it; config.retention.n=0 leaves both out.
 
 from __future__ import annotations
 
-import collections
+from collections.abc import Mapping, Sequence
 from importlib import resources
 
 from etils import epath
@@ -17,10 +17,10 @@ from s2d_jax import records
 from s2d_jax.checkpoints.pretrained import Pretrained
 from s2d_jax.errors import UserError
 from s2d_jax.evaluation.perplexity import perplexity
-from s2d_jax.models.llama import Llama
-from s2d_jax.progress import Progress
+from s2d_jax.parallel import mesh as meshes
 from s2d_jax.records import Record
-from s2d_jax.stages import evaluate, program, sample, setup
+from s2d_jax.stages import evaluate, program, setup
+from s2d_jax.stages.parts import Parts, Place
 from s2d_jax.tasks.registry import make_task
 from s2d_jax.tasks.task import Example, Task
 
@@ -28,21 +28,21 @@ TEXT = "text"  # stands for a task in the record of the perplexity
 _PACKAGED = resources.files("s2d_jax.evaluation") / "retention_text.txt"
 
 
-@program.stage("retention base")
+@program.stage("retention base", on="all")
 def run_base(config: ConfigDict, workdir: epath.Path) -> str:
   """The base model, before anything is learnt."""
   if not config.retention.n:
     return "off"
-  model = setup.base_model(config.model.name)
+  model = setup.base_model(config)
   return _measure(config, workdir, "base", model)
 
 
-@program.stage("retention distilled")
+@program.stage("retention distilled", on="all")
 def run_distilled(config: ConfigDict, workdir: epath.Path) -> str:
   """The distilled model on the same questions and the same text."""
   if not config.retention.n:
     return "off"
-  model = setup.distilled_model(workdir)
+  model = setup.distilled_model(config, workdir)
   return _measure(config, workdir, "distilled", model)
 
 
@@ -61,25 +61,41 @@ def _measure(
   text = _read_text(config.retention.text)
   others = [t for t in config.retention.tasks if t != config.task.name]
   tasks = [make_task(other, {"seed": config.seed}) for other in others]
+  asked = {
+    task.name: {e.id: e for e in task.examples()["test"][: config.retention.n]}
+    for task in tasks
+  }
   path = workdir / "eval" / f"retention-{name}.jsonl"
-  with records.Appender(path) as out:
-    done = {(row["task"], row.get("example_id")) for row in out.recovered}
+  with Parts.into(path, _place(asked), config.sampling.scope) as parts:
+    done = {(row["task"], row.get("example_id")) for row in parts.recovered}
     for task in tasks:
-      examples = task.examples()["test"][: config.retention.n]
-      missing = {
-        example.id: example
-        for example in examples
-        if (task.name, example.id) not in done
-      }
+      examples = asked[task.name]
+      missing = [
+        (example_id, task.plain)
+        for example_id in parts.share(list(examples))
+        if (task.name, example_id) not in done
+      ]
       if missing:
-        _ask(config, model, task, missing, out)
-    if (TEXT, None) not in done:
-      out.append(_perplexity(config, model, text))
-  *_, read = (r for r in records.read(path) if r["task"] == TEXT)
+        _ask(config, model, task, examples, missing, parts)
+    if parts.share([TEXT]) and (TEXT, None) not in done:
+      parts.append(_perplexity(config, model, text))
+  *_, read = (row for row in records.read(path) if row["task"] == TEXT)
   return (
     f"{len(tasks)} other tasks, perplexity {read['perplexity']:.2f} over"
     f" {read['tokens']} tokens"
   )
+
+
+def _place(asked: Mapping[str, Mapping[str, Example]]) -> Place:
+  """Rows in the order of tasks and examples; the text behind them."""
+  names = [(task, name) for task in asked for name in asked[task]]
+  order = {name: number for number, name in enumerate(names)}
+
+  def place(row: Record) -> tuple[int, str, str]:
+    name = row["task"], row.get("example_id", "")
+    return order.get(name, len(order)), *name
+
+  return place
 
 
 def _read_text(name: str) -> str:
@@ -97,32 +113,19 @@ def _ask(
   config: ConfigDict,
   model: Pretrained,
   task: Task,
-  examples: dict[str, Example],
-  out: records.Appender,
+  examples: Mapping[str, Example],
+  wanted: Sequence[evaluate.Name],
+  parts: Parts,
 ) -> None:
   """In the plain variant, with the task's own template."""
-  scheduler = setup.scheduler(_direct(config), model, task, "system1", 1)
-  jobs = collections.deque(
-    sample.job(task, example, task.plain, 0) for example in examples.values()
-  )
-  with Progress(f"retention {task.name}", len(jobs), "questions") as progress:
-    for result in scheduler.run(jobs, evaluate.DIRECTLY.sampling):
-      example = examples[result.job.name[0]]
-      said = sample.said(task, example, result)
-      tokens = sum(len(step.completion.tokens) for step in result.steps)
-      out.append(
-        {
-          "task": task.name,
-          "example_id": example.id,
-          "variant": task.plain,
-          "method": "system1",
-          "passes": [
-            {"text": said["reply"], "answer": said["answer"], "tokens": tokens}
-          ],
-          "metrics": task.score(example, task.plain, said["answer"]),
-        }
-      )
-      progress.advance(1)
+  label = f"retention {task.name}"
+  way = evaluate.DIRECTLY
+  for (example_id, variant), passes in evaluate.passes(
+    label, _direct(config), model, task, way, examples, wanted
+  ):
+    example = examples[example_id]
+    row = evaluate.row(task, example, variant, way.method, passes)
+    parts.append({"task": task.name} | row)
 
 
 def _direct(config: ConfigDict) -> ConfigDict:
@@ -141,8 +144,16 @@ def _direct(config: ConfigDict) -> ConfigDict:
 
 def _perplexity(config: ConfigDict, model: Pretrained, text: str) -> Record:
   setup.enable_compilation_cache()
-  llama = Llama(model.config, config.model.dtype)
-  found = perplexity(llama, model.params, model.tokenizer, text)
+  network = setup.network(config, model)
+  mesh = setup.sampling_mesh(config, model.config)
+  with meshes.use(mesh):
+    found = perplexity(
+      network,
+      model.params,
+      model.tokenizer,
+      text,
+      rows=meshes.batch_shards(mesh),
+    )
   return {"task": TEXT, "perplexity": found.value, "tokens": found.tokens}
 
 

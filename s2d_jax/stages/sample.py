@@ -8,26 +8,25 @@ have drawn them before. An input whose vote is decided is sampled no further.
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 import dataclasses
 import hashlib
 import math
 
 from etils import epath
-import jax
 from ml_collections import ConfigDict
 
-from s2d_jax import records
 from s2d_jax.curation.adaptive import Ballot, Pass, Poll, Stopping
 from s2d_jax.curation.curate import ballots
 from s2d_jax.curation.vote import vote
-from s2d_jax.progress import Progress
+from s2d_jax.records import Record
 from s2d_jax.stages import program, setup
+from s2d_jax.stages.parts import Parts, Place, read
 from s2d_jax.system2.scheduler import Job, Result
 from s2d_jax.tasks.task import Example, Task, read_examples
 
 
-@program.stage("sample")
+@program.stage("sample", on="all")
 def run(config: ConfigDict, workdir: epath.Path) -> str:
   """Samples the train and valid splits; curation decides by the answers."""
   if config.curation.select == "label":
@@ -35,32 +34,16 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
   task = setup.task_of(config)
   examples = learned(workdir)
   folder = samples_folder(config, workdir)
-  part = f"part-{jax.process_index():05d}-of-{jax.process_count():05d}.jsonl"
-  with records.Appender(folder / part) as out:
-    done = collections.defaultdict(dict)
-    for record in out.recovered:
-      name = record["example_id"], record["variant"]
-      done[name][record["sample"]] = ballots([record], nested=True)[0]
-    valid = {e.id for e in read_examples(setup.examples_path(workdir, "valid"))}
-    # So many variants of every example fill the batch and the queue behind it.
-    room = 2 * config.sampling.batch_rows
-    together = -(-room // (len(examples) * config.sampling.n))
-    polls = {
-      example_id: Poll(
-        _ballots(config, task, example_id, done),
-        0 if example_id in valid else _needed(config, task, example_id),
-        together,
-      )
-      for example_id in examples
-    }
+  with Parts(folder, _place(examples), config.sampling.scope) as parts:
+    polls = _polls(config, workdir, task, examples, parts)
     passes = {example_id: poll.start() for example_id, poll in polls.items()}
     if any(passes.values()):
-      _sample(config, task, examples, polls, passes, out)
-  made = sum(poll.made for poll in polls.values())
-  full = config.sampling.n * len(task.variants) * len(polls)
+      _sample(config, task, examples, polls, passes, parts)
+  made = len(read_samples(config, workdir))
+  full = config.sampling.n * len(task.variants) * len(examples)
   return (
-    f"{made} passes of {config.method} over {len(polls)} examples"
-    f" ({len(out.recovered)} were there, {full - made} of {full} not needed)"
+    f"{made} passes of {config.method} over {len(examples)} examples"
+    f" ({len(parts.recovered)} were there, {full - made} of {full} not needed)"
   )
 
 
@@ -77,12 +60,21 @@ def samples_folder(config: ConfigDict, workdir: epath.Path) -> epath.Path:
   return workdir / "samples" / config.method
 
 
-def read_samples(
-  config: ConfigDict, workdir: epath.Path
-) -> Iterator[records.Record]:
-  """The passes of all hosts."""
-  for part in sorted(samples_folder(config, workdir).glob("part-*.jsonl")):
-    yield from records.read(part)
+def read_samples(config: ConfigDict, workdir: epath.Path) -> list[Record]:
+  """The passes of all hosts, in the order of the examples."""
+  found = samples_folder(config, workdir).glob("part-*.jsonl")
+  return read(sorted(found), _place(learned(workdir)))
+
+
+def _place(examples: Mapping[str, Example]) -> Place:
+  order = {example_id: number for number, example_id in enumerate(examples)}
+
+  def place(record: Record) -> tuple[int, str, str, int]:
+    example_id = record["example_id"]
+    number = order.get(example_id, len(order))
+    return number, example_id, record["variant"], record["sample"]
+
+  return place
 
 
 def stopping(config: ConfigDict, task: Task) -> Stopping:
@@ -99,25 +91,43 @@ def stopping(config: ConfigDict, task: Task) -> Stopping:
   )
 
 
-def _ballots(
+def _polls(
   config: ConfigDict,
+  workdir: epath.Path,
   task: Task,
-  example_id: str,
-  done: Mapping[tuple[str, str], Mapping[int, str | None]],
-) -> dict[str, Ballot]:
-  """The inputs of an example, in the order in which they are asked."""
+  examples: Mapping[str, Example],
+  parts: Parts,
+) -> dict[str, Poll]:
+  """This host's examples, each as far as it has been sampled."""
+  done = collections.defaultdict(dict)
+  for record in parts.recovered:
+    name = record["example_id"], record["variant"]
+    done[name][record["sample"]] = ballots([record], nested=True)[0]
+  valid = {e.id for e in read_examples(setup.examples_path(workdir, "valid"))}
   rule = stopping(config, task)
-  if audited(config, example_id):
-    rule = dataclasses.replace(rule, confidence=0.0)
+  in_full = dataclasses.replace(rule, confidence=0.0)
   # The variant that is meant to lead astray settles most examples.
   order = sorted(task.variants, key=lambda variant: variant != task.biased)
-  return {variant: Ballot(rule, done[example_id, variant]) for variant in order}
+  needed = _needed(config, task)
+  # So many variants of every example fill the batch and the queue behind it.
+  # Of the examples of all hosts: what is drawn must not depend on their number.
+  room = 2 * config.sampling.batch_rows
+  together = -(-room // (len(examples) * config.sampling.n))
+
+  def poll(example_id: str) -> Poll:
+    checks = audited(config, example_id)
+    own = in_full if checks else rule
+    inputs = {v: Ballot(own, done[example_id, v]) for v in order}
+    in_waves = not checks and example_id not in valid
+    return Poll(inputs, needed if in_waves else 0, together)
+
+  return {name: poll(name) for name in parts.share(list(examples))}
 
 
-def _needed(config: ConfigDict, task: Task, example_id: str) -> int:
+def _needed(config: ConfigDict, task: Task) -> int:
   """Variants that must win with one answer, or the example is given up."""
   by_vote = config.curation.select == "vote"
-  if not (by_vote and config.sampling.give_up) or audited(config, example_id):
+  if not (by_vote and config.sampling.give_up):
     return 0
   share = config.curation.min_agreement * len(task.variants)
   return math.ceil(share - 1e-9)
@@ -135,7 +145,7 @@ def job(task: Task, example: Example, variant: str, number: int) -> Job:
   return Job((example.id, variant, number), task.fields(example, variant))
 
 
-def said(task: Task, example: Example, result: Result) -> records.Record:
+def said(task: Task, example: Example, result: Result) -> Record:
   """What a pass comes to: its reply and answer.
 
   Several answers to one thought stand beside the one most of them give.
@@ -150,7 +160,7 @@ def said(task: Task, example: Example, result: Result) -> records.Record:
   return record
 
 
-def _record(task: Task, example: Example, result: Result) -> records.Record:
+def _record(task: Task, example: Example, result: Result) -> Record:
   _, variant, number = result.job.name
   steps = [
     {
@@ -172,9 +182,9 @@ def _sample(
   examples: Mapping[str, Example],
   polls: Mapping[str, Poll],
   passes: Mapping[str, list[Pass]],
-  out: records.Appender,
+  parts: Parts,
 ) -> None:
-  model = setup.base_model(config.model.name)
+  model = setup.base_model(config)
   scheduler = setup.scheduler(
     config, model, task, config.method, _at_once(config, task)
   )
@@ -188,11 +198,11 @@ def _sample(
   )
   undecided = sum(map(bool, passes.values()))
   count, answered, tokens = 0, 0, 0
-  with Progress("sample", undecided, "examples") as progress:
+  with program.progress("sample", undecided, "examples") as progress:
     for result in scheduler.run(jobs, setup.sampling_of(config)):
       example_id, variant, number = result.job.name
       record = _record(task, examples[example_id], result)
-      out.append(record)
+      parts.append(record)
       answer = ballots([record], nested=True)[0]
       following = polls[example_id].receive(variant, number, answer)
       # In front: what is under way is finished before more is begun.

@@ -16,8 +16,8 @@ from ml_collections import ConfigDict
 from s2d_jax import records
 from s2d_jax.checkpoints.pretrained import Pretrained
 from s2d_jax.generation.sampling import Sampling
-from s2d_jax.progress import Progress
 from s2d_jax.stages import program, sample, setup
+from s2d_jax.stages.parts import Parts
 from s2d_jax.system2.consistency import chosen, number_responses
 from s2d_jax.system2.scheduler import Job
 from s2d_jax.tasks.task import Example, Task
@@ -25,27 +25,29 @@ from s2d_jax.tasks.task import Example, Task
 Name = tuple[str, str]  # example id, variant
 
 
-@program.stage("select")
+@program.stage("select", on="all")
 def run(config: ConfigDict, workdir: epath.Path) -> str:
   """Asks once for every input that was sampled."""
   if config.curation.select != "usc":
     return "not needed: answers are chosen without the model"
   task = setup.task_of(config)
   examples = sample.learned(workdir)
-  replies = collections.defaultdict(dict)
+  replies = collections.defaultdict(list)
   for record in sample.read_samples(config, workdir):
     name = record["example_id"], record["variant"]
-    replies[name][record["sample"]] = record["reply"]
-  with records.Appender(path(config, workdir)) as out:
-    done = {(r["example_id"], r["variant"]) for r in out.recovered}
+    replies[name].append(record["reply"])
+  order = {name: number for number, name in enumerate(replies)}
+  place = lambda row: (order[row["example_id"], row["variant"]],)
+  with Parts.into(path(config, workdir), place, config.sampling.scope) as parts:
+    done = {(r["example_id"], r["variant"]) for r in parts.recovered}
     missing = {
-      name: [numbered[number] for number in sorted(numbered)]
-      for name, numbered in replies.items()
+      name: replies[name]
+      for name in parts.share(list(replies))
       if name not in done
     }
     if missing:
-      model = setup.base_model(config.model.name)
-      choose(config, model, task, examples, missing, out.append)
+      model = setup.base_model(config)
+      choose(config, model, task, examples, missing, parts.append)
   made = list(records.read(path(config, workdir)))
   count = sum(record["chosen"] is not None for record in made)
   return f"{count} of {len(made)} inputs have a chosen reply"
@@ -80,7 +82,7 @@ def choose(
     fields["responses"] = number_responses(texts)
     jobs.append(Job((example_id, variant, "usc"), fields))
   scheduler = setup.scheduler(config, model, task, "usc", 1)
-  with Progress("select", len(jobs), "inputs") as progress:
+  with program.progress("select", len(jobs), "inputs") as progress:
     for result in scheduler.run(jobs, Sampling(temperature=0.0)):
       example_id, variant, _ = result.job.name
       count = len(replies[example_id, variant])
@@ -90,7 +92,7 @@ def choose(
           "variant": variant,
           "reply": result.replies[0],
           "chosen": chosen(result.replies[0], count),
-          "tokens": sum(len(step.completion.tokens) for step in result.steps),
+          "tokens": result.tokens,
         }
       )
       progress.advance(1)

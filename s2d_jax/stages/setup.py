@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from typing import get_args
 
@@ -22,7 +21,8 @@ from s2d_jax.generation.sampling import Sampling
 from s2d_jax.models import placement
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import REMAT_POLICIES, Llama
-from s2d_jax.parallel import mesh as meshes
+from s2d_jax.models.lora import PROJECTIONS
+from s2d_jax.parallel import hosts, mesh as meshes
 from s2d_jax.system2 import program
 from s2d_jax.system2.methods import METHODS
 from s2d_jax.system2.program import Method, Prompts
@@ -64,6 +64,7 @@ def check(config: ConfigDict) -> None:
     "retention.n": (config.retention.n, 0),
     "finetune.learning_rate": (finetune.learning_rate, 0),
     "finetune.warmup_steps": (finetune.warmup_steps, 0),
+    "finetune.lora.rank": (finetune.lora.rank, 0),
   }
   for axis, size in config.mesh.items():
     at_least[f"mesh.{axis}"] = size, 0
@@ -88,6 +89,12 @@ def check(config: ConfigDict) -> None:
   ):
     if value not in known:
       raise UserError(f"{name}={value!r} must be one of {', '.join(known)}")
+  targets = tuple(finetune.lora.targets)
+  if not targets or set(targets) - set(PROJECTIONS):
+    raise UserError(
+      f"finetune.lora.targets={targets!r} must be some of"
+      f" {', '.join(PROJECTIONS)}"
+    )
 
 
 def task_of(config: ConfigDict) -> Task:
@@ -130,21 +137,65 @@ def filter_of(config: ConfigDict) -> Filter:
   )
 
 
-@functools.lru_cache(maxsize=1)
-def base_model(name: str) -> Pretrained:
-  """The model that thinks and is then taught; its weights on the device.
+_WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 
-  One copy is shared by the stages of a process. Who overwrites it in place
-  calls `base_model.cache_clear()` first.
+# The model that is on the devices, by its name, layout and number format.
+_held: dict[tuple[str, Mesh, str], Pretrained] = {}
+
+
+def base_model(config: ConfigDict) -> Pretrained:
+  """The model that thinks and is then taught, laid out to sample from it."""
+  return _sampler(config, config.model.name)
+
+
+def distilled_model(config: ConfigDict, workdir: epath.Path) -> Pretrained:
+  """What the run has learnt, laid out to sample from it."""
+  return _sampler(config, str(workdir))
+
+
+def model_to_train(config: ConfigDict) -> Pretrained:
+  """The base model, laid out for the fine-tune, which overwrites it.
+
+  The copy that was sampled from is taken over if it lies alike.
   """
-  return pretrained.load(name, meshes.make_mesh())
+  name = config.model.name
+  mesh = mesh_of(config, pretrained.read_config(name))
+  # What is frozen under adapters need not be wider than its products.
+  dtype = config.finetune.dtype if config.finetune.lora.rank else "float32"
+  model = _load(name, mesh, dtype)
+  release()
+  return model
 
 
-@functools.lru_cache(maxsize=1)
-def distilled_model(workdir: epath.Path) -> Pretrained:
-  """What the run has learnt; the base model's weights are let go for it."""
-  base_model.cache_clear()
-  return pretrained.load(workdir, meshes.make_mesh())
+def release() -> None:
+  """Lets go of the model that is on the devices."""
+  _held.clear()
+
+
+def _sampler(config: ConfigDict, name: str) -> Pretrained:
+  mesh = sampling_mesh(config, pretrained.read_config(name))
+  return _load(name, mesh, _sampling_dtype(config))
+
+
+def _sampling_dtype(config: ConfigDict) -> str:
+  """Of the weights."""
+  is_float = config.sampling.weights == "float"
+  return config.model.dtype if is_float else config.sampling.weights
+
+
+def _load(name: str, mesh: Mesh, dtype: str) -> Pretrained:
+  """One copy of one model at a time; the stages of a process share it."""
+  key = name, mesh, dtype
+  if key not in _held:
+    release()
+    _held[key] = pretrained.load(name, mesh, dtype)
+  return _held[key]
+
+
+def network(config: ConfigDict, model: Pretrained) -> Llama:
+  """As the sampler computes it."""
+  weights = config.sampling.weights
+  return Llama(model.config, config.model.dtype, weights=weights)
 
 
 def scheduler(
@@ -156,14 +207,18 @@ def scheduler(
   # Where the last step is asked several times, so is its prompt.
   together = n * max(prompt.n for prompt in prompts.values())
   rows = min(together, config.sampling.batch_rows)
+  mesh = sampling_mesh(config, model.config)
+  copies = meshes.batch_shards(mesh)
+  slots = max(1, config.sampling.batch_rows // rows // copies) * copies
   engine = Engine(
-    Llama(model.config, config.model.dtype),
+    network(config, model),
     model.params,
     model.tokenizer,
     chat.end_tokens(model.tokenizer),
-    slots=config.sampling.batch_rows // rows,
+    slots=slots,
     rows=rows,
     max_new_tokens=max(p.max_new_tokens for p in prompts.values()),
+    mesh=mesh,
   )
   return Scheduler(
     engine,
@@ -180,8 +235,21 @@ def sampling_of(config: ConfigDict) -> Sampling:
   return Sampling(**{name: config.sampling[name] for name in names})
 
 
+def sampling_mesh(config: ConfigDict, model: ModelConfig) -> Mesh:
+  """The devices that are sampled on: those of this host, or of all."""
+  hosts.check_alone()
+  is_shared = config.sampling.scope == "host"
+  return placement.sampling_mesh(
+    model,
+    config.sampling.mesh.to_dict(),
+    _WEIGHT_BYTES[_sampling_dtype(config)],
+    jax.local_devices() if is_shared else jax.devices(),
+  )
+
+
 def mesh_of(config: ConfigDict, model: ModelConfig) -> Mesh:
-  """The devices that the fine-tune is spread over."""
+  """The devices that the fine-tune is spread over: of all hosts."""
+  hosts.check_alone()
   finetune = config.finetune
   return placement.training_mesh(
     model,
@@ -190,6 +258,13 @@ def mesh_of(config: ConfigDict, model: ModelConfig) -> Mesh:
     finetune.row_length,
     jax.devices(),
   )
+
+
+def check_devices(config: ConfigDict) -> None:
+  """Raises UserError if the model cannot be spread over these devices."""
+  model = pretrained.read_config(config.model.name)
+  sampling_mesh(config, model)
+  mesh_of(config, model)
 
 
 def examples_path(workdir: epath.Path, split: str) -> epath.Path:

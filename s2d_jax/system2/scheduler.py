@@ -57,6 +57,11 @@ class Result:
   steps: list[Step]
   replies: list[str]
 
+  @property
+  def tokens(self) -> int:
+    """What the pass cost."""
+    return sum(len(step.completion.tokens) for step in self.steps)
+
 
 class _Program:
   """A job under way: its generator, and the replies it waits for."""

@@ -76,6 +76,48 @@ def test_int8_of_a_folder_and_of_a_run(run, name, factor):
     assert (off <= 0.501 * step).all()
 
 
+@pytest.mark.parametrize(
+  "dtype, tolerance", [("float32", 1e-5), ("bfloat16", 0.03)]
+)
+def test_adapters_are_added_to_the_model_they_were_trained_beside(
+  run, tmp_path, dtype, tolerance
+):
+  """The base model here is a run itself: three times the tiny one."""
+  random = np.random.default_rng(0).normal
+  shapes = {
+    "q": ((2, 32, 3), (2, 3, 4, 16), "ldr,lrnh->ldnh"),
+    "o": ((2, 4, 16, 3), (2, 3, 32), "lnhr,lrd->lnhd"),
+  }
+  adapters = {
+    name: {
+      "lora_down": random(size=down).astype(np.float32),
+      "lora_up": random(size=up).astype(np.float32),
+    }
+    for name, (down, up, _) in shapes.items()
+  }
+  settings = {"rank": 3, "alpha": 6.0, "targets": ["q", "o"]}
+  config = {"model": {"name": str(run)}, "finetune": {"lora": settings}}
+  (tmp_path / "config.json").write_text(json.dumps(config))
+  with train_state.open_manager(tmp_path / "checkpoints") as manager:
+    tree = {"layers": {"attention": jax.tree.map(jnp.asarray, adapters)}}
+    state = TrainState(jnp.int32(1), tree, {"moment": jnp.zeros(1)})
+    train_state.save(manager, state, {}, 1.0)
+
+  params = pretrained.load(tmp_path, make_mesh(), dtype).params
+  expected = jax.tree.map(np.array, _times(3))
+  for name, (_, _, product) in shapes.items():
+    change = np.einsum(product, *adapters[name].values())
+    expected["layers"]["attention"][name]["kernel"] += 2.0 * change
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(
+      np.float32(x), y, rtol=tolerance, atol=tolerance
+    ),
+    params,
+    expected,
+  )
+  assert {x.dtype.name for x in jax.tree.leaves(params)} == {dtype}
+
+
 def test_a_run_without_its_config(run, tmp_path):
   (tmp_path / "checkpoints").mkdir()
   with pytest.raises(UserError, match=r"no config\.json that names their base"):

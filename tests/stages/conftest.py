@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import pathlib
+import runpy
 
+from etils import epath
 import jax
 import pytest
 
+from s2d_jax.stages import pipeline, program, setup
 from tests import tiny_chat
 
 # What a run of seconds changes in the defaults. Five countries for learning,
@@ -40,14 +43,20 @@ def get_config():
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory) -> pathlib.Path:
-  """Where compiled programs are kept, of this process and those it starts."""
+  """Where compiled programs are kept, of this process and those it starts.
+
+  They are compiled quickly rather than well.
+  """
   folder = tmp_path_factory.mktemp("cache")
   before = jax.config.jax_compilation_cache_dir
+  jax.config.update("jax_disable_most_optimizations", True)
   with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     patch.setenv("S2D_CACHE", str(folder))
     patch.setenv("HF_HUB_OFFLINE", "1")
     yield folder
   jax.config.update("jax_compilation_cache_dir", before)
+  jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")
@@ -57,3 +66,19 @@ def config_file(tmp_path_factory) -> pathlib.Path:
   path = folder / "tiny.py"
   path.write_text(SETTINGS.format(model=str(model)))
   return path
+
+
+@pytest.fixture(scope="session")
+def config(config_file):
+  return runpy.run_path(str(config_file))["get_config"]()
+
+
+@pytest.fixture(scope="session")
+def finished(config, cache, tmp_path_factory) -> epath.Path:
+  """The workdir of a whole run, made as its program makes it."""
+  workdir = epath.Path(tmp_path_factory.mktemp("runs") / "whole")
+  setup.check(config)
+  program.claim_workdir(config, workdir)
+  pipeline.run(config, workdir)
+  setup.release()
+  return workdir

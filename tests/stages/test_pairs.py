@@ -175,8 +175,7 @@ def _tiny(task: str, folder) -> str:
 @pytest.fixture(autouse=True)
 def forget():
   yield
-  setup.base_model.cache_clear()
-  setup.distilled_model.cache_clear()
+  setup.release()
 
 
 # The others differ in prompts and answers, which have tests of their own.

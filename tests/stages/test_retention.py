@@ -67,7 +67,7 @@ def test_a_text_of_ones_own(measured, config, tmp_path):
   config.retention.tasks = ()
   retention.run_base(config, epath.Path(tmp_path))
   (read,) = records.read(tmp_path / "eval" / "retention-base.jsonl")
-  model = setup.base_model(config.model.name)
+  model = setup.base_model(config)
   tokens = model.tokenizer((tmp_path / "text.txt").read_text())["input_ids"]
   assert read["tokens"] == len(tokens) - 1
   assert np.isfinite(read["perplexity"])

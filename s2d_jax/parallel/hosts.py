@@ -1,0 +1,242 @@
+"""Several processes, one a host: how they start, wait for each other and end.
+
+A laptop or a TPU of one host is one process, for which all of this is nothing.
+Where there are several, each runs the same program on the same folder. The one
+with index 0 leads: it alone writes what belongs to all and talks to a person.
+"""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Mapping, Sequence
+import itertools
+import logging
+import os
+import sys
+import threading
+from typing import TypeVar
+
+import jax
+from jax._src import distributed  # whose client has no public name
+
+from s2d_jax.errors import UserError
+
+T = TypeVar("T")
+
+# A process that has been silent for so long is dead, and all others end.
+_HEARTBEAT_SECONDS = 60
+# Who is through with its share first waits for the others, which may take days.
+_BARRIER_SECONDS = 30 * 24 * 3600
+_LOOK_SECONDS = 1.0  # between two looks whether another process has failed
+_LEAVE_SECONDS = 10  # for all to learn of it
+_FAILURE = "s2d/failure"
+
+_barriers = itertools.count()
+_ended = threading.Event()
+_leaving = threading.Lock()
+
+
+def initialize(
+  coordinator: str | None = None,
+  num_processes: int | None = None,
+  process_id: int | None = None,
+  multihost: bool | None = None,
+) -> None:
+  """Joins the processes of a run, if there are several.
+
+  To be called before anything touches a device.
+
+  Args:
+    coordinator: host:port of process 0.
+    num_processes: of the run.
+    process_id: of this process.
+    multihost: True has JAX find out the three, from Slurm, Open MPI, GKE or a
+      TPU's metadata; False never does; None does so where the environment
+      tells of several processes.
+
+  Raises:
+    UserError: the three do not go together, or cannot be found out.
+  """
+  given = (coordinator, num_processes, process_id)
+  by_hand = any(value is not None for value in given)
+  if by_hand:
+    _check(coordinator, num_processes, process_id)
+  if num_processes == 1 or not (
+    by_hand or (announced(os.environ) if multihost is None else multihost)
+  ):
+    return
+  print("joining the other processes of this run", file=sys.stderr)
+  try:
+    jax.distributed.initialize(
+      *given,
+      cluster_detection_method="deactivate" if by_hand else None,
+      heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+    )
+  except (ValueError, RuntimeError) as error:
+    raise UserError(
+      f"the processes of this run do not find each other ({error}); give"
+      " --coordinator=HOST:PORT --num_processes=N --process_id=I, or"
+      " --nomultihost for a process of its own"
+    ) from None
+  # Brings up the devices of all hosts, while they are together: a host that is
+  # minutes late finds the others gone.
+  if jax.process_count() > 1:
+    _sign_logs()
+    _watch()
+
+
+def _check(coordinator, num_processes, process_id) -> None:
+  if None in (coordinator, num_processes, process_id):
+    raise UserError(
+      "--coordinator=HOST:PORT, --num_processes=N and --process_id=I belong"
+      " together; give all three"
+    )
+  _, _, port = coordinator.rpartition(":")
+  if not port.isdigit():
+    raise UserError(f"--coordinator={coordinator} must be HOST:PORT")
+  if not 0 <= process_id < num_processes:
+    raise UserError(
+      f"--process_id={process_id} must be of 0 to {num_processes - 1}, as"
+      f" --num_processes={num_processes}"
+    )
+
+
+def announced(environ: Mapping[str, str]) -> bool:
+  """Whether the environment tells of several processes."""
+
+  def number(name: str) -> int:
+    value = environ.get(name, "")
+    return int(value) if value.isdigit() else 0
+
+  def names(name: str) -> int:
+    value = environ.get(name, "")
+    # Where it finds no TPU, libtpu puts a sentence there.
+    return 0 if " " in value else len(value.split(","))
+
+  return (
+    "JAX_COORDINATOR_ADDRESS" in environ
+    # Without a step these are the tasks of a job, not of this program.
+    or ("SLURM_STEP_NODELIST" in environ and number("SLURM_NTASKS") > 1)
+    or number("OMPI_COMM_WORLD_SIZE") > 1
+    or number("PMI_SIZE") > 1
+    or number("MEGASCALE_NUM_SLICES") > 1
+    or names("TPU_WORKER_HOSTNAMES") > 1
+    or names("TPU_PROCESS_ADDRESSES") > 1
+  )
+
+
+def count() -> int:
+  """Processes of this run; does not touch a device where it is one."""
+  return jax.process_count() if jax.distributed.is_initialized() else 1
+
+
+def index() -> int:
+  """Of this process."""
+  return jax.process_index() if jax.distributed.is_initialized() else 0
+
+
+def is_lead() -> bool:
+  """Whether this process writes what belongs to all."""
+  return index() == 0
+
+
+def share(items: Sequence[T]) -> list[T]:
+  """This process's part of what there is to do: every n-th item."""
+  return list(items[index() :: count()])
+
+
+def prefix() -> str:
+  """What the words of this process begin with; nothing for the lead."""
+  return "" if is_lead() else f"[process {index()}] "
+
+
+def barrier(name: str) -> None:
+  """Returns when all processes have come here.
+
+  They wait without using their devices: a collective operation would time out
+  where one of them has hours of work left. If one dies, so do the others.
+  """
+  if count() > 1:
+    key = f"s2d/{next(_barriers)}/{name}"
+    _client().wait_at_barrier(key, _BARRIER_SECONDS * 1000)
+
+
+def check_alone() -> None:
+  """Raises UserError on a TPU slice of several hosts that were not joined."""
+  if jax.process_count() != count():
+    raise UserError(
+      f"this is one of {jax.process_count()} hosts of a TPU slice; start the"
+      " same command on all of them, with --multihost"
+    )
+
+
+def fail(sentence: str, status: int) -> None:
+  """Ends all processes with this status; the others say why.
+
+  Returns where this process is the only one.
+  """
+  if count() == 1:
+    return
+  _ended.set()
+  try:
+    told = f"{status} [process {index()}] {sentence}"
+    _client().key_value_set(_FAILURE, told)
+  except jax.errors.JaxRuntimeError:
+    pass  # another was first, or is gone
+  _leave(status)
+
+
+def _client():
+  return distributed.global_state.client
+
+
+def _leave(status: int) -> None:
+  """Ends this process once all know that they must."""
+  _leaving.acquire()  # for good: one thread sees to it
+  try:
+    _client().wait_at_barrier(f"{_FAILURE}/known", _LEAVE_SECONDS * 1000)
+  except jax.errors.JaxRuntimeError:
+    pass  # one of them is dead
+  if distributed.global_state.service is not None:
+    threading.Event().wait(1.0)  # the others hear of the barrier from here
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(status)  # a regular end would wait for the others' regular end
+
+
+def _watch() -> None:
+  """Has this process end when another fails, whatever it is doing."""
+
+  def look() -> None:
+    while not _ended.wait(_LOOK_SECONDS):
+      try:
+        told = _client().key_value_try_get(_FAILURE)
+      except jax.errors.JaxRuntimeError:
+        continue  # nobody has failed
+      if _ended.is_set():
+        return  # by this very process
+      status, _, sentence = told.partition(" ")
+      print(f"error: {sentence}", file=sys.stderr)
+      _leave(int(status))
+
+  thread = threading.Thread(target=look, daemon=True, name="failures")
+  thread.start()
+
+  def stop() -> None:  # before JAX lets its client go
+    _ended.set()
+    thread.join()
+
+  atexit.register(stop)
+
+
+def _sign_logs() -> None:
+  """Puts the index in front of what libraries log."""
+  make = logging.getLogRecordFactory()
+  sign = f"[process {index()}] "
+
+  def record(*args, **kwargs) -> logging.LogRecord:
+    made = make(*args, **kwargs)
+    made.msg = sign + str(made.msg)
+    return made
+
+  logging.setLogRecordFactory(record)

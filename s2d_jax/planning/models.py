@@ -1,0 +1,116 @@
+"""Architectures by short name, so that planning needs neither Hub nor weights.
+
+The sizes are those of the published config.json files.
+"""
+
+from __future__ import annotations
+
+import re
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from s2d_jax.checkpoints import hf_config
+from s2d_jax.config import default
+from s2d_jax.errors import UserError
+from s2d_jax.models.config import Llama3Scaling, ModelConfig
+from s2d_jax.parallel.topology import Topology
+
+
+def _llama2(layers: int, embed: int, heads: int, kv_heads: int, mlp: int):
+  return ModelConfig(
+    vocab_size=32000,
+    embed_dim=embed,
+    num_layers=layers,
+    num_heads=heads,
+    num_kv_heads=kv_heads,
+    head_dim=128,
+    mlp_dim=mlp,
+    max_context=4096,
+    rope_theta=10000.0,
+    rms_eps=1e-5,
+    tie_embeddings=False,
+  )
+
+
+def _llama3(
+  layers: int,
+  embed: int,
+  heads: int,
+  mlp: int,
+  head_dim: int = 128,
+  factor: float = 8.0,
+  tied: bool = False,
+):
+  return ModelConfig(
+    vocab_size=128256,
+    embed_dim=embed,
+    num_layers=layers,
+    num_heads=heads,
+    num_kv_heads=8,
+    head_dim=head_dim,
+    mlp_dim=mlp,
+    max_context=131072,
+    rope_theta=500000.0,
+    rms_eps=1e-5,
+    tie_embeddings=tied,
+    rope_scaling=Llama3Scaling(factor, 1.0, 4.0, 8192),
+  )
+
+
+def _smollm2(layers: int, embed: int, heads: int, kv_heads: int, mlp: int):
+  return ModelConfig(
+    vocab_size=49152,
+    embed_dim=embed,
+    num_layers=layers,
+    num_heads=heads,
+    num_kv_heads=kv_heads,
+    head_dim=64,
+    mlp_dim=mlp,
+    max_context=8192,
+    rope_theta=130000.0 if embed == 2048 else 100000.0,
+    rms_eps=1e-5,
+    tie_embeddings=True,
+  )
+
+
+MODELS = {
+  "llama-2-7b": _llama2(32, 4096, 32, 32, 11008),
+  "llama-2-13b": _llama2(40, 5120, 40, 40, 13824),
+  "llama-2-70b": _llama2(80, 8192, 64, 8, 28672),
+  "llama-3.1-8b": _llama3(32, 4096, 32, 14336),
+  "llama-3.1-70b": _llama3(80, 8192, 64, 28672),
+  "llama-3.2-1b": _llama3(16, 2048, 32, 8192, 64, 32.0, tied=True),
+  "llama-3.2-3b": _llama3(28, 3072, 24, 8192, 128, 32.0, tied=True),
+  "smollm2-135m": _smollm2(30, 576, 9, 3, 1536),
+  "smollm2-360m": _smollm2(32, 960, 15, 5, 2560),
+  "smollm2-1.7b": _smollm2(24, 2048, 32, 32, 8192),
+}
+
+
+def model_config(name: str) -> ModelConfig:
+  """The architecture of a model by name, of a Hub id, or of a local folder.
+
+  Raises:
+    UserError: the name is unknown, or the folder's config.json cannot be used.
+  """
+  if epath.Path(name).is_dir():
+    return hf_config.read_config(name)
+  # "meta-llama/Llama-2-70b-chat-hf" is built like "llama-2-70b".
+  short = re.sub(r"-(hf|chat|instruct)\b", "", name.lower().split("/")[-1])
+  short = short.replace("meta-", "")
+  if short not in MODELS:
+    raise UserError(
+      f"the architecture of {name!r} is not known here; known are"
+      f" {', '.join(MODELS)}, or give a folder with a config.json"
+    )
+  return MODELS[short]
+
+
+def large_config(topology: Topology) -> ConfigDict:
+  """Settings that suit a large model on these chips."""
+  config = default()
+  config.model.dtype = config.finetune.dtype = "bfloat16"
+  config.finetune.row_length = 1024
+  config.finetune.batch_rows = max(64, topology.num_chips)
+  return config

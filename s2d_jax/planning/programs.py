@@ -1,0 +1,447 @@
+"""The programs of a run, compiled from shapes alone, and what they need.
+
+No weight is read and no device is touched: the compiler of the TPU lays the
+program out for chips that are elsewhere. All figures are of one chip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import functools
+import math
+import re
+import time
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+import ml_collections
+import numpy as np
+
+from s2d_jax.generation import decode as device
+from s2d_jax.models import placement
+from s2d_jax.models.attention import KeyValues
+from s2d_jax.models.config import ModelConfig
+from s2d_jax.models.llama import Llama, abstract_params
+from s2d_jax.parallel import hlo, mesh as meshes
+from s2d_jax.parallel.topology import Topology
+from s2d_jax.training import step as steps
+
+_TOTAL_STEPS = 1000  # of a run: only the learning rate is made of it
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+  """Bytes of a chip's memory while a program runs.
+
+  Attributes:
+    parts: what they are for; their sum is `peak`.
+    peak: the most at any time.
+    usable: what the chip has for programs.
+  """
+
+  parts: Mapping[str, int]
+  peak: int
+  usable: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """A program that was compiled, or that could not be.
+
+  Attributes:
+    name: what it does.
+    topology: chips it is compiled for.
+    mesh: how they are used.
+    tokens: that one execution gives or learns from, over all chips.
+    model_flops: products that one execution is made for, over all chips,
+      without what is computed twice to save memory.
+    memory: needed on a chip; None if it was not compiled.
+    module: the compiled program; None if it was not compiled.
+    step: of it, what is one execution: all, or one step of its loop.
+    problem: why it does not fit; None if it does.
+    caches: sizes of a chip's part of the keys that it adds to, if any.
+    seconds: that compiling took.
+  """
+
+  name: str
+  topology: Topology
+  mesh: Mesh
+  tokens: int
+  model_flops: float
+  memory: Memory | None
+  module: hlo.Module | None
+  step: hlo.Module | None
+  problem: str | None
+  seconds: float
+  caches: tuple[tuple[int, ...], ...] = ()
+
+  def cache_copies(self) -> list[hlo.Executed]:
+    """What copies all keys or values in a step, or those of a layer."""
+    return [
+      run
+      for layers, *layer in self.caches
+      for dims in ((layers, *layer), layer)
+      for run in hlo.copies(self.module, dims)
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+  """What is decoded at once.
+
+  Attributes:
+    slots: prompts.
+    rows: samples a prompt.
+    prompt: tokens a prompt.
+    own: tokens a sample.
+  """
+
+  slots: int
+  rows: int
+  prompt: int
+  own: int
+
+
+# The fine-tune.
+
+
+def train_step(
+  config: ml_collections.ConfigDict,
+  model_config: ModelConfig,
+  topology: Topology,
+) -> Program:
+  """One update of the fine-tune.
+
+  Args:
+    config: of a run; `config.mesh` and `config.finetune` are read.
+    model_config: the architecture.
+    topology: chips to compile for.
+
+  Raises:
+    UserError: no mesh suits the model and the chips.
+  """
+  finetune = config.finetune
+  mesh = placement.training_mesh(
+    model_config,
+    config.mesh.to_dict(),
+    finetune.batch_rows // finetune.accumulate,
+    finetune.row_length,
+    topology.devices(),
+    topology.chip.usable_bytes,
+  )
+  targets = finetune.row_length  # any token may be one
+  state = steps.abstract_state(finetune, model_config, mesh, _TOTAL_STEPS)
+  model = steps.make_model(finetune, model_config, mesh)
+  frozen = steps.abstract_frozen(finetune, model_config, mesh)
+  rows = steps.abstract_rows(finetune, mesh, targets)
+
+  def within(module: hlo.Module) -> dict[str, int]:
+    loops = [
+      (name, size)
+      for name, size in hlo.built_in_loops(module, model_config.num_layers)
+      if "Llama" in name
+    ]
+    back = sum(size for name, size in loops if "transpose" in name)
+    kept = sum(size for _, size in loops) - back
+    return {"kept activations": kept, "gradients of layers": back}
+
+  tokens = finetune.batch_rows * finetune.row_length
+  return _compile(
+    "train step",
+    topology,
+    mesh,
+    steps.make_train_step(finetune, model, state, _TOTAL_STEPS),
+    (state, frozen, rows),
+    {
+      "parameters": local_bytes((state.params, frozen)),
+      "optimiser state": local_bytes(state.opt_state),
+      "rows": local_bytes(rows),
+    },
+    within,
+    training=True,
+    tokens=tokens,
+    # Backward, the gradient of the activations, and that of the weights.
+    model_flops=(2 if finetune.lora.rank else 3)
+    * forward_flops(
+      model_config,
+      tokens,
+      seen=finetune.row_length / 2,
+      projected=finetune.batch_rows * targets,
+    ),
+  )
+
+
+# The sampler.
+
+
+def sampler(
+  config: ml_collections.ConfigDict,
+  model_config: ModelConfig,
+  topology: Topology,
+  batch: Batch,
+) -> list[Program]:
+  """Reading prompts and drawing tokens, as two programs.
+
+  Args:
+    config: of a run; `config.model` and `config.sampling` are read.
+    model_config: the architecture.
+    topology: chips to compile for.
+    batch: what is decoded at once.
+
+  Raises:
+    UserError: no mesh suits the model and the chips.
+  """
+  weights, dtype = config.sampling.weights, jnp.dtype(config.model.dtype)
+  weight_bytes = 1 if weights == "int8" else dtype.itemsize
+  mesh = placement.sampling_mesh(
+    model_config,
+    config.sampling.mesh.to_dict(),
+    weight_bytes,
+    topology.devices(),
+    topology.chip.usable_bytes,
+  )
+  # Each copy of the model has as many prompts as any other.
+  shards = meshes.batch_shards(mesh)
+  batch = dataclasses.replace(batch, slots=_multiple(batch.slots, shards))
+  width = _multiple(batch.slots // 4, shards)  # prompts read at once
+  model = Llama(model_config, dtype, weights=weights)
+  boxed = abstract_params(model_config, dtype, weights)
+  params = _with_shardings(boxed, meshes.param_shardings(boxed, mesh))
+  state = abstract_batch(model_config, dtype, batch, mesh)
+  shared = abstract_shared(model_config, dtype, mesh)
+  rows = batch.slots * batch.rows
+  kept = {
+    "parameters": local_bytes(params),
+    "keys and values": local_bytes((state.prompt, state.keys, state.values)),
+    "rest of the batch": local_bytes(
+      (state._replace(prompt=(), keys=(), values=()), shared)
+    ),
+  }
+
+  integers = functools.partial(_array, mesh, jnp.int32)
+  keep = _array(mesh, jnp.bool_, (rows,), "batch")
+  count = jax.ShapeDtypeStruct((), jnp.int32)
+  return [
+    _compile(
+      "prefill",
+      topology,
+      mesh,
+      jax.jit(functools.partial(device.prefill, model)),
+      (
+        params,
+        integers((width, batch.prompt), "batch", None),
+        integers((width,), "batch"),
+        integers((width,), "batch"),
+        shared,
+      ),
+      kept,
+      beside=kept["keys and values"] + kept["rest of the batch"],
+      tokens=width * batch.prompt,
+      model_flops=forward_flops(
+        model_config,
+        width * batch.prompt,
+        seen=batch.prompt / 2,
+        projected=width,
+      ),
+    ),
+    _compile(
+      "decode step",
+      topology,
+      mesh,
+      jax.jit(functools.partial(device.decode, model), donate_argnums=1),
+      (params, state, shared, keep, count, count),
+      kept,
+      step=hlo.loop_body,
+      caches=tuple(map(_local, (state.keys, state.prompt.keys))),
+      tokens=rows,
+      model_flops=forward_flops(
+        model_config, rows, seen=batch.prompt + batch.own / 2, projected=rows
+      ),
+    ),
+  ]
+
+
+def abstract_batch(
+  config: ModelConfig, dtype, batch: Batch, mesh: Mesh
+) -> device.Batch:
+  """Shapes and shardings of a decode batch."""
+  make = functools.partial(
+    device.empty_batch, config, dtype, batch.slots, batch.rows, batch.prompt,
+    batch.own,
+  )  # fmt: skip
+  shapes = jax.eval_shape(make)
+  keys = (None, "batch", "kv_heads", None, None)
+  by_row = lambda leaf: ("batch", *(None,) * (leaf.ndim - 1))
+  axes = jax.tree.map(lambda leaf: by_row(leaf) if leaf.ndim else (), shapes)
+  axes = axes._replace(
+    prompt=KeyValues(keys, keys, by_row(shapes.prompt.valid)),
+    keys=keys,
+    values=keys,
+  )
+  return jax.tree.map(
+    lambda leaf, axes: _array(mesh, leaf.dtype, leaf.shape, *axes), shapes, axes
+  )
+
+
+def abstract_shared(
+  config: ModelConfig, dtype, mesh: Mesh, prefix: int = 16
+) -> device.Shared:
+  """Shapes and shardings of what all rows have in common."""
+  keys = _array(
+    mesh,
+    dtype,
+    (config.num_layers, 1, config.num_kv_heads, prefix, config.head_dim),
+    *(None, None, "kv_heads", None, None),
+  )
+  return device.Shared(
+    KeyValues(keys, keys, _array(mesh, jnp.bool_, (1, 1, prefix), *[None] * 3)),
+    _array(mesh, jnp.int32, (prefix,), None),
+    _array(mesh, jnp.bool_, (1, config.vocab_size), None, None),
+  )
+
+
+def _multiple(size: int, of: int) -> int:
+  return max(1, math.ceil(size / of)) * of
+
+
+def _array(mesh: Mesh, dtype, shape, *axes) -> jax.ShapeDtypeStruct:
+  sharding = meshes.sharding(mesh, *axes)
+  return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+
+
+def _with_shardings(boxed, shardings):
+  return jax.tree.map(
+    lambda leaf, sharding: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=sharding
+    ),
+    jax.tree.map(
+      lambda leaf: getattr(leaf, "value", leaf),
+      boxed,
+      is_leaf=lambda leaf: hasattr(leaf, "value"),
+    ),
+    shardings,
+  )
+
+
+# What both have in common.
+
+
+def forward_flops(
+  config: ModelConfig, tokens: int, seen: float, projected: int
+) -> float:
+  """Multiplications and additions of one pass over `tokens`.
+
+  Args:
+    config: the architecture.
+    tokens: that are read.
+    seen: keys that each of them attends to, on average.
+    projected: tokens of which the logits are computed.
+  """
+  head = config.vocab_size * config.embed_dim
+  tables = head * (1 if config.tie_embeddings else 2)
+  layers = config.num_params - tables
+  attention = 2 * config.num_layers * config.num_heads * config.head_dim * seen
+  return 2 * tokens * (layers + attention) + 2 * head * projected
+
+
+def local_bytes(tree) -> int:
+  """Bytes of one chip's part of abstract arrays with shardings."""
+
+  return sum(
+    math.prod(_local(leaf)) * np.dtype(leaf.dtype).itemsize
+    for leaf in jax.tree.leaves(tree)
+  )
+
+
+def _local(leaf: jax.ShapeDtypeStruct) -> tuple[int, ...]:
+  sharding = leaf.sharding
+  return sharding.shard_shape(leaf.shape) if sharding else leaf.shape
+
+
+def _compile(
+  name: str,
+  topology: Topology,
+  mesh: Mesh,
+  function: Callable,
+  arguments: tuple,
+  kept: Mapping[str, int],
+  within: Callable[[hlo.Module], dict[str, int]] = lambda module: {},
+  beside: int = 0,
+  training: bool = False,
+  step: Callable[[hlo.Module], hlo.Module] = lambda module: module,
+  **figures,
+) -> Program:
+  """Compiles and measures.
+
+  Args:
+    name: of the program.
+    topology: chips to compile for.
+    mesh: how they are used.
+    function: jitted.
+    arguments: of it, abstract.
+    kept: bytes by part of what stays on the chip.
+    within: finds parts of the temporary memory in the compiled program.
+    beside: bytes of `kept` that are not given to this program.
+    training: which rules of placement hold.
+    step: finds one execution in the compiled program.
+    **figures: of the `Program`.
+  """
+  began = time.monotonic()
+  memory = module = problem = None
+  usable = topology.chip.usable_bytes
+  try:
+    with meshes.use(mesh, training=training):
+      compiled = function.lower(*arguments).compile()
+  except jax.errors.JaxRuntimeError as error:
+    problem = _shortage(error)
+  else:
+    module = hlo.parse(compiled.as_text())
+    peak = compiled.memory_analysis().peak_memory_in_bytes + beside
+    parts = {**kept, **within(module)}
+    parts["other"] = peak - sum(parts.values())
+    memory = Memory(parts, peak, usable)
+    if peak > usable:
+      problem = f"needs {gib(peak)} of {gib(usable)}"
+  return Program(
+    name,
+    topology,
+    mesh,
+    memory=memory,
+    module=module,
+    step=module and step(module),
+    problem=problem,
+    seconds=time.monotonic() - began,
+    **figures,
+  )
+
+
+def _shortage(error: Exception) -> str:
+  """How much memory is missing, from what the compiler says.
+
+  Raises:
+    Exception: `error`, if it says something else.
+  """
+  message = str(error)
+  if "RESOURCE_EXHAUSTED" not in message:
+    raise error
+  for pattern in (
+    r"Used ([\d.]+[KMG]) of ([\d.]+[KMG]) hbm",
+    r"\(([\d.]+[KMG])\) exceeds available HBM \(([\d.]+[KMG])\)",
+  ):
+    found = re.search(pattern, message)
+    if found:
+      needed, usable = (size.replace("G", " GiB") for size in found.groups())
+      return f"needs {needed} of {usable}"
+  return message.splitlines()[0]
+
+
+def gib(size: float) -> str:
+  return f"{size / 2**30:.2f} GiB"
+
+
+def mesh_text(mesh: Mesh) -> str:
+  """The axes along which there is more than one chip."""
+  axes = [f"{name} {size}" for name, size in mesh.shape.items() if size > 1]
+  return " × ".join(axes) or "1 chip"

@@ -1,0 +1,201 @@
+"""A plan for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import dataclasses
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from s2d_jax.planning import estimate as estimates
+from s2d_jax.planning.estimate import Estimate, Planned
+from s2d_jax.planning.programs import Program, gib, mesh_text
+from s2d_jax.planning.sweep import Trial
+
+
+def verdict(planned: Planned) -> str:
+  """Whether a program fits, in a sentence."""
+  program = planned.program
+  chip = f"a {program.topology.kind} chip"
+  if not planned.fits:
+    return f"{program.name}: does not fit: {program.problem} on {chip}"
+  memory = program.memory
+  return (
+    f"{program.name}: fits: needs {gib(memory.peak)} of {gib(memory.usable)}"
+    f" on {chip}"
+  )
+
+
+def print_plan(plans: Sequence[Planned], console: Console) -> None:
+  """Prints what each program needs and takes, and what was assumed."""
+  for planned in plans:
+    _print_program(planned, console)
+  if any(planned.estimate for planned in plans):
+    console.print(Text("Assumptions", style="bold"))
+    for assumption in estimates.ASSUMPTIONS:
+      console.print(Text(f"- {assumption}"))
+    console.print()
+  for planned in plans:
+    style = "green" if planned.fits else "bold red"
+    console.print(Text(verdict(planned), style=style))
+
+
+def _print_program(planned: Planned, console: Console) -> None:
+  program, estimate = planned.program, planned.estimate
+  console.rule(
+    Text(
+      f"{program.name} on {program.topology.name}: {mesh_text(program.mesh)},"
+      f" {program.tokens:,} tokens; compiled in {program.seconds:.0f} s"
+    )
+  )
+  if estimate is None:
+    console.print(Text(f"{program.problem}\n"))
+    return
+  console.print(_memory_table(program))
+  console.print(_roofline_table(estimate))
+  if estimate.exchanges:
+    console.print(_exchange_table(estimate))
+  if program.caches:
+    copies = program.cache_copies()
+    console.print(Text(f"copies of keys and values in a step: {len(copies)}\n"))
+
+
+def _memory_table(program: Program) -> Table:
+  table = _table("memory of a chip at its fullest", "GiB")
+  for part, size in program.memory.parts.items():
+    table.add_row(part, f"{size / 2**30:.2f}")
+  table.add_section()
+  table.add_row("together", f"{program.memory.peak / 2**30:.2f}")
+  chip = program.topology.chip
+  table.add_row(
+    f"usable of the chip's {chip.hbm_gib:g} GiB", f"{chip.usable_gib:.2f}"
+  )
+  return table
+
+
+def _roofline_table(estimate: Estimate) -> Table:
+  table = _table("a chip's work in one execution", "amount", "at its peak")
+  table.add_row(
+    "products", f"{estimate.flops / 1e12:,.2f} TFLOP", seconds(estimate.compute)
+  )
+  table.add_row(
+    "to and from memory", gib(estimate.traffic), seconds(estimate.memory)
+  )
+  sent = sum(exchange.sent for exchange in estimate.exchanges)
+  table.add_row("sent to other chips", gib(sent), seconds(estimate.network))
+  table.add_section()
+  for name, duration in (
+    (f"all overlapped: bound by {estimate.bound}", estimate.shortest),
+    ("nothing overlapped", estimate.longest),
+  ):
+    table.add_row(
+      name,
+      f"{estimate.tokens / duration:,.0f} tokens/s,"
+      f" MFU {estimate.mfu(duration):.0%}",
+      seconds(duration),
+    )
+  return table
+
+
+def _exchange_table(estimate: Estimate) -> Table:
+  table = _table("collectives", "chips", "times", "sent a chip", "takes")
+  for exchange in estimate.exchanges:
+    if exchange.across_slices:
+      reach = ", over slices"
+    else:
+      reach = "" if exchange.across_hosts else ", within a host"
+    table.add_row(
+      f"{exchange.kind}{reach}",
+      str(exchange.size),
+      f"{exchange.times:,}",
+      gib(exchange.sent),
+      seconds(exchange.seconds),
+    )
+  return table
+
+
+def _table(first: str, *others: str) -> Table:
+  table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+  table.add_column(first)
+  for name in others:
+    table.add_column(name, justify="right")
+  return table
+
+
+def seconds(duration: float) -> str:
+  if duration >= 0.1:
+    return f"{duration:.2f} s"
+  return f"{duration * 1e3:.2f} ms"
+
+
+def trial_line(trial: Trial) -> str:
+  """What was tried and what came out, in a line."""
+  tried = ", ".join(f"{name} {value}" for name, value in trial.settings.items())
+  if trial.problem is not None:
+    return f"{tried}: does not do: {trial.problem}"
+  memory, estimate = trial.planned.program.memory, trial.planned.estimate
+  return (
+    f"{tried}: {gib(memory.peak)} of {gib(memory.usable)},"
+    f" {seconds(estimate.shortest)} to {seconds(estimate.longest)},"
+    f" {trial.tokens_per_second:,.0f} tokens/s"
+  )
+
+
+def print_ranking(trials: Sequence[Trial], console: Console) -> None:
+  """The trials that fit, best first; then why the others do not do."""
+  fitting = [trial for trial in trials if trial.problem is None]
+  if not fitting:
+    console.print(Text("nothing that was tried fits", style="bold red"))
+    return
+  names = list(fitting[0].settings)
+  table = _table("", *names, "GiB", "step", "tokens/s", "MFU", "bound by")
+  for place, trial in enumerate(fitting, 1):
+    estimate = trial.planned.estimate
+    shortest, longest = estimate.shortest, estimate.longest
+    table.add_row(
+      str(place),
+      *trial.settings.values(),
+      f"{trial.planned.program.memory.peak / 2**30:.2f}",
+      f"{seconds(shortest)} to {seconds(longest)}",
+      f"{trial.tokens_per_second:,.0f}",
+      f"{estimate.mfu(longest):.0%} to {estimate.mfu(shortest):.0%}",
+      estimate.bound,
+    )
+  console.print(table)
+
+
+def as_json(planned: Planned) -> dict[str, Any]:
+  """All figures of a program, in bytes and seconds, of one chip."""
+  program, estimate = planned.program, planned.estimate
+  found = {
+    "program": program.name,
+    "topology": program.topology.name,
+    "mesh": dict(program.mesh.shape),
+    "tokens": program.tokens,
+    "fits": planned.fits,
+    "problem": program.problem,
+    "compile_seconds": round(program.seconds, 1),
+  }
+  if estimate is None:
+    return found
+  figures = dataclasses.asdict(estimate)
+  return found | {
+    "memory": {
+      "parts": dict(program.memory.parts),
+      "peak": program.memory.peak,
+      "usable": program.memory.usable,
+    },
+    "estimate": figures
+    | {
+      "shortest": estimate.shortest,
+      "longest": estimate.longest,
+      "bound": estimate.bound,
+      "mfu": [estimate.mfu(estimate.longest), estimate.mfu(estimate.shortest)],
+    },
+    "cache_copies": len(program.cache_copies()),
+    "assumptions": list(estimates.ASSUMPTIONS),
+  }

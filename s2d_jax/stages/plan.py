@@ -1,0 +1,246 @@
+"""Plans a run on a TPU that is elsewhere: does it fit, and how fast is it?
+
+s2d plan --model=llama-2-70b --topology=v5p:4x4x4
+
+Compiles the fine-tune and the sampler with the TPU's own compiler; no TPU, no
+weights and no Hub are needed. Exits with 0 if all that was asked for fits.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+
+from absl import flags
+from etils import epath
+import jax
+from ml_collections import ConfigDict
+from rich.console import Console
+from rich.text import Text
+
+from s2d_jax import records
+from s2d_jax.errors import UserError
+from s2d_jax.models.config import ModelConfig
+from s2d_jax.parallel import topology as topologies
+from s2d_jax.parallel.topology import Topology
+from s2d_jax.planning import (
+  estimate,
+  models,
+  programs,
+  report,
+  sweep,
+  table as tables,
+)
+from s2d_jax.stages import program, setup
+
+_MODEL = flags.DEFINE_string(
+  "model",
+  None,
+  f"One of {', '.join(models.MODELS)}, or a folder with a config.json;"
+  " default: the model of --config.",
+)
+_TOPOLOGY = flags.DEFINE_string(
+  "topology", None, "Chips of the fine-tune: v5p:4x4x4, v5e:16x16, v6e:8x8 …"
+)
+_SLICES = flags.DEFINE_integer(
+  "slices", 1, "So many of --topology, over the data-centre network.", 1
+)
+_SAMPLER = flags.DEFINE_string(
+  "sampler",
+  None,
+  "Chips of the sampler; default: those of one host of --topology, or all of a"
+  ' slice with --config.sampling.scope="global".',
+)
+_PART = flags.DEFINE_enum(
+  "part", "both", ["train", "sample", "both"], "What is planned."
+)
+_BATCH = flags.DEFINE_integer(
+  "batch",
+  None,
+  "Rows of an update, over all chips; default: 64, or the chips if more.",
+  1,
+)
+_LENGTH = flags.DEFINE_integer(
+  "length", None, "Tokens of a row; default: 1024.", 1
+)
+_MESH = flags.DEFINE_string(
+  "mesh", None, "Of the fine-tune, as fsdp=16,tensor=4; default: chosen."
+)
+_REMAT = flags.DEFINE_enum(
+  "remat",
+  None,
+  ["none", "dots", "full"],
+  "What the backward pass computes again; default: full.",
+)
+_WEIGHTS = flags.DEFINE_enum(
+  "weights", None, ["float", "int8"], "Of the sampler; default: float."
+)
+_ROWS = flags.DEFINE_integer(
+  "rows", None, "Samples that are decoded at once; default: 128.", 1
+)
+_PROMPT = flags.DEFINE_integer("prompt", 512, "Tokens of a prompt.", 1)
+_REPLY = flags.DEFINE_integer("reply", 256, "Tokens of a reply.", 1)
+_SWEEP = flags.DEFINE_bool(
+  "sweep", False, "Try meshes, batch sizes and remat policies; rank them."
+)
+_TABLE = flags.DEFINE_bool(
+  "table", False, "Make the tables of docs/tpu.md, of many models and chips."
+)
+_JSON = flags.DEFINE_string("json", None, "File for all figures.")
+
+FLAGS = (
+  "model", "topology", "slices", "sampler", "part", "batch", "length", "mesh",
+  "remat", "weights", "rows", "prompt", "reply", "sweep", "table", "json",
+  "config",
+)  # fmt: skip
+
+
+def plan(argv) -> None:
+  del argv
+  # The TPU is elsewhere; and one that is here shall not be taken for this.
+  jax.config.update("jax_platforms", "cpu")
+  if _TABLE.value:
+    for line in tables.markdown():
+      print(line, flush=True)
+    return
+  if not _TOPOLOGY.value:
+    raise UserError(
+      "give --topology, for instance s2d plan --model=llama-2-70b"
+      " --topology=v5p:4x4x4"
+    )
+  topology = topologies.parse(_TOPOLOGY.value, _SLICES.value)
+  config = _config(topology)
+  model_config = models.model_config(config.model.name)
+  console = Console()
+  console.print(
+    Text(
+      f"{config.model.name}: {model_config.num_params / 1e9:.2f} B parameters;"
+      f" {topology.name}: {topology.num_chips} chips, {topology.num_hosts}"
+      f" host{'s' * (topology.num_hosts > 1)}"
+    )
+  )
+  fits = (_try_all if _SWEEP.value else _plan)(
+    config, model_config, topology, console
+  )
+  if not fits:
+    sys.exit(1)
+
+
+def _plan(
+  config: ConfigDict,
+  model_config: ModelConfig,
+  topology: Topology,
+  console: Console,
+) -> bool:
+  """Prints what each program needs; whether all of them fit."""
+  made = []
+  if _PART.value != "sample":
+    made.append(programs.train_step(config, model_config, topology))
+  if _PART.value != "train":
+    where, batch = _sampler(config, topology)
+    made += programs.sampler(config, model_config, where, batch)
+  plans = [estimate.measured(one) for one in made]
+  report.print_plan(plans, console)
+  _write_json([report.as_json(planned) for planned in plans])
+  return all(planned.fits for planned in plans)
+
+
+def _try_all(
+  config: ConfigDict,
+  model_config: ModelConfig,
+  topology: Topology,
+  console: Console,
+) -> bool:
+  """Prints how settings do, as they are tried and ranked; whether any fits."""
+  tried = []
+  if _PART.value != "sample":
+    tried.append(sweep.train_trials(config, model_config, topology))
+  if _PART.value != "train":
+    where, batch = _sampler(config, topology)
+    tried.append(sweep.sample_trials(config, model_config, where, batch))
+  rankings = []
+  for trials in tried:
+    found = []
+    for trial in trials:
+      console.print(Text(report.trial_line(trial)))
+      found.append(trial)
+    rankings.append(sweep.ranked(found))
+    report.print_ranking(rankings[-1], console)
+  _write_json(
+    [
+      {**trial.settings, "problem": trial.problem}
+      | (report.as_json(trial.planned) if trial.planned else {})
+      for trials in rankings
+      for trial in trials
+    ]
+  )
+  return all(trials[0].problem is None for trials in rankings)
+
+
+def _write_json(found: list) -> None:
+  if _JSON.value:
+    text = json.dumps(found, indent=2) + "\n"
+    records.write_text(epath.Path(_JSON.value), text)
+
+
+def _config(topology: Topology) -> ConfigDict:
+  """The settings of --config, or the defaults for a large model."""
+  config = flags.FLAGS.config
+  if config is None:
+    config = models.large_config(topology)
+    if not _MODEL.value:
+      raise UserError(f"give --model, one of {', '.join(models.MODELS)}")
+  for section, name, flag in (
+    ("model", "name", _MODEL),
+    ("finetune", "batch_rows", _BATCH),
+    ("finetune", "row_length", _LENGTH),
+    ("finetune", "remat", _REMAT),
+    ("sampling", "weights", _WEIGHTS),
+    ("sampling", "batch_rows", _ROWS),
+  ):
+    if flag.value is not None:
+      config[section][name] = flag.value
+  for axis, size in _mesh_sizes().items():
+    config.mesh[axis] = size
+  setup.check(config)
+  return config
+
+
+def _mesh_sizes() -> dict[str, int]:
+  """What --mesh says; an axis that it leaves out has one chip."""
+  if not _MESH.value:
+    return {}
+  sizes = {"dcn": _SLICES.value, "data": 1, "fsdp": 1, "tensor": 1}
+  for part in _MESH.value.split(","):
+    axis, _, size = part.partition("=")
+    if axis not in sizes or not size.isdecimal() or int(size) < 1:
+      raise UserError(
+        f"--mesh={_MESH.value}: {part!r} is not AXIS=SIZE with an axis of"
+        f" {', '.join(sizes)}; for instance --mesh=fsdp=16,tensor=4"
+      )
+    sizes[axis] = int(size)
+  return sizes
+
+
+def _sampler(
+  config: ConfigDict, topology: Topology
+) -> tuple[Topology, programs.Batch]:
+  """Where sampling runs, and what is decoded at once."""
+  if _SAMPLER.value:
+    where = topologies.parse(_SAMPLER.value)
+  elif config.sampling.scope == "global":
+    where = Topology(topology.kind, topology.shape)
+  else:
+    where = topology.host()
+  rows = min(config.sampling.n, config.sampling.batch_rows)
+  slots = math.ceil(config.sampling.batch_rows / rows)
+  return where, programs.Batch(slots, rows, _PROMPT.value, _REPLY.value)
+
+
+def main() -> None:
+  program.run_program(plan, __doc__, FLAGS)
+
+
+if __name__ == "__main__":
+  main()

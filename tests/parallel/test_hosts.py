@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from s2d_jax.errors import UserError
+from s2d_jax.parallel import hosts
+from tests.processes import Processes
+
+_SLURM = {
+  "SLURM_JOB_ID": "7",
+  "SLURM_STEP_NODELIST": "node[1-2]",
+  "SLURM_NTASKS": "2",
+  "SLURM_PROCID": "0",
+  "SLURM_LOCALID": "0",
+}
+
+
+@pytest.mark.parametrize(
+  "environ",
+  [
+    _SLURM,
+    {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "1"},
+    {"PMI_SIZE": "2", "PMI_RANK": "0"},
+    {"JAX_COORDINATOR_ADDRESS": "10.0.0.1:1234"},
+    # GKE, a slice of two hosts; and two slices of one host.
+    {"TPU_WORKER_HOSTNAMES": "tpu-0.tpu,tpu-1.tpu", "TPU_WORKER_ID": "1"},
+    {"TPU_PROCESS_ADDRESSES": "10.0.0.1:8471,10.0.0.2:8471"},
+    {"TPU_WORKER_HOSTNAMES": "localhost", "MEGASCALE_NUM_SLICES": "2"},
+  ],
+)
+def test_an_environment_that_tells_of_several_processes(environ):
+  assert hosts.announced({"HOME": "/root"} | environ)
+
+
+@pytest.mark.parametrize(
+  "environ",
+  [
+    {},
+    _SLURM | {"SLURM_NTASKS": "1"},
+    # The script of a job of four tasks, before any is started.
+    {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4"},
+    {"OMPI_COMM_WORLD_SIZE": "1"},
+    {"TPU_WORKER_HOSTNAMES": "localhost", "TPU_WORKER_ID": "0"},
+    {"TPU_WORKER_HOSTNAMES": "", "MEGASCALE_NUM_SLICES": "1"},
+    # What libtpu leaves behind on a machine without a TPU.
+    {"TPU_WORKER_HOSTNAMES": "WARNING: not found, please set it manually"},
+    {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},
+  ],
+)
+def test_an_environment_of_one_process(environ):
+  assert not hosts.announced(environ)
+
+
+@pytest.mark.parametrize(
+  "given, sentence",
+  [
+    (("localhost:1", 2, None), "belong together"),
+    ((None, 2, 1), "belong together"),
+    (("localhost", 2, 1), "--coordinator=localhost must be HOST:PORT"),
+    (("localhost:1", 2, 2), "--process_id=2 must be of 0 to 1"),
+  ],
+)
+def test_flags_that_do_not_go_together(given, sentence):
+  with pytest.raises(UserError, match=sentence):
+    hosts.initialize(*given)
+
+
+_ALONE = """
+import time
+import jax
+from s2d_jax.parallel import hosts
+hosts.initialize({})
+assert hosts.is_lead() and hosts.share("abc") == ["a", "b", "c"]
+hosts.barrier("nobody else")
+hosts.fail("nobody hears this", 1)
+assert not jax.distributed.is_initialized()
+# The devices can still be chosen: nothing has touched them.
+jax.config.update("jax_num_cpu_devices", 3)
+assert jax.device_count() == 3
+hosts.check_alone()
+"""
+
+
+@pytest.mark.parametrize("given", ["", "'localhost:1', 1, 0"])
+def test_one_process_needs_none_of_it(given):
+  several = ("SLURM", "OMPI", "PMI", "TPU", "MEGASCALE", "JAX_COORDINATOR")
+  env = {k: v for k, v in os.environ.items() if not k.startswith(several)}
+  ended = subprocess.run(
+    [sys.executable, "-c", _ALONE.format(given)],
+    env=env | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.getcwd()},
+    capture_output=True,
+    text=True,
+    timeout=100,
+  )
+  assert ended.returncode == 0, ended.stderr
+  assert ended.stdout == ended.stderr == ""
+
+
+def test_processes_that_jax_cannot_join():
+  """Started by an MPI that tells too little."""
+  program = """
+from s2d_jax.errors import UserError
+from s2d_jax.parallel import hosts
+try:
+  hosts.initialize()
+except UserError as error:
+  print(error)
+"""
+  ended = subprocess.run(
+    [sys.executable, "-c", program],
+    env=os.environ | {"PMI_SIZE": "2", "PYTHONPATH": os.getcwd()},
+    capture_output=True,
+    text=True,
+    timeout=100,
+  )
+  assert "give --coordinator=HOST:PORT --num_processes=N" in ended.stdout
+
+
+# What each process runs: `act` with its index; then all wait for each other.
+_TOGETHER = """
+import logging, os, sys, time
+from s2d_jax.errors import UserError
+from s2d_jax.parallel import hosts
+from s2d_jax.stages import program
+hosts._HEARTBEAT_SECONDS = 6
+{act}
+def start(argv):
+  hosts.initialize(program._COORDINATOR.value, program._NUM_PROCESSES.value,
+                   program._PROCESS_ID.value)
+  act(hosts.index())
+  hosts.barrier("end")
+program.run_program(start, "", program._HOSTS)
+"""
+
+
+def _together(count: int, act: str, *flags: str) -> Processes:
+  return Processes(count, _TOGETHER.format(act=act), flags)
+
+
+def test_processes_share_the_work_and_wait_for_each_other(tmp_path):
+  act = f"""
+def act(index):
+  print(hosts.prefix(), hosts.count(), hosts.share("abcdefg"))
+  logging.getLogger("jax").error("half of %s", "all")
+  if index == 2:
+    time.sleep(2)
+    open({str(tmp_path / "late")!r}, "w").close()
+  hosts.barrier("again")
+  hosts.barrier("again")
+  assert os.path.exists({str(tmp_path / "late")!r})
+"""
+  ended = _together(3, act).wait()
+  assert [one.status for one in ended] == [0, 0, 0], ended
+  assert [one.out.strip() for one in ended] == [
+    "3 ['a', 'd', 'g']",
+    "[process 1]  3 ['b', 'e']",
+    "[process 2]  3 ['c', 'f']",
+  ]
+  for index, one in enumerate(ended):
+    assert f"[process {index}] half of all" in one.err
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_mistake_on_one_ends_all_with_its_sentence(index):
+  act = f"""
+def act(index):
+  if index == {index}:
+    time.sleep(1)
+    raise UserError("there is no such file")
+  while index == 2:  # busy
+    sum(range(10**5))
+"""
+  ended = _together(3, act).wait()
+  assert [one.status for one in ended] == [1, 1, 1], ended
+  for own, one in enumerate(ended):
+    sign = "" if own == index == 0 else f"[process {index}] "
+    assert f"error: {sign}there is no such file\n" in one.err
+    assert "Traceback" not in one.err
+
+
+def test_an_error_of_the_program_ends_all():
+  act = """
+def act(index):
+  if index == 1:
+    [][0]
+"""
+  first, second = _together(2, act).wait()
+  assert (first.status, second.status) == (1, 1)
+  assert "error: [process 1] IndexError: list index out of range" in first.err
+  assert "Traceback" in second.err
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_process_that_is_killed_takes_the_others_along(index):
+  act = f"""
+def act(index):
+  if index == {index}:
+    os.kill(os.getpid(), 9)
+"""
+  ended = _together(2, act).wait(100)
+  assert ended[index].status == -9
+  assert ended[1 - index].status != 0
