@@ -19,6 +19,7 @@ def run(module: str) -> Any:
   """
   flags = "--xla_force_host_platform_device_count=8"
   env = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(_ROOT)}
+  env["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # they are small, and run once
   ended = subprocess.run(
     [sys.executable, "-m", module],
     cwd=_ROOT,

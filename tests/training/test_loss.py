@@ -1,16 +1,23 @@
 from __future__ import annotations
 
-from flax import linen as nn
+import functools
+import math
+import re
+
+from flax import linen as nn, traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from s2d_jax.models.config import ModelConfig
-from s2d_jax.models.llama import Llama
+from s2d_jax.models.llama import Llama, abstract_params
+from s2d_jax.models.lora import PROJECTIONS, Lora, split
+from s2d_jax.training import loss as losses
 from s2d_jax.training.examples import Tokenised
-from s2d_jax.training.loss import mean_loss_and_grads, target_loss
+from s2d_jax.training.loss import joined, mean_loss_and_grads, target_loss
 from s2d_jax.training.packing import Rows, pack
+from tests import fake_devices
 
 CONFIG = ModelConfig(
   vocab_size=61,
@@ -26,6 +33,14 @@ CONFIG = ModelConfig(
   tie_embeddings=True,
 )
 MODEL = Llama(CONFIG)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+  """Here are many small programs, each of which runs once."""
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")
@@ -172,3 +187,168 @@ def test_empty_rows_add_nothing(params, examples):
     packed_loss(params, rows),
     rtol=1e-6,
   )
+
+
+def _largest_logits(function, *args) -> int:
+  """Elements of the largest array over the vocabulary, tables aside."""
+  text = str(jax.make_jaxpr(function)(*args))
+  found = re.findall(r"\[(\d+(?:,\d+)*)\]", text)
+  shapes = [[int(size) for size in shape.split(",")] for shape in found]
+  return max(math.prod(s) for s in shapes if 61 in s and 16 not in s)
+
+
+def test_logits_in_chunks_are_the_same_loss(params, examples, monkeypatch):
+  rows = pack(examples, 24)
+  loss = lambda p: target_loss(MODEL, {"params": p}, rows)
+  wanted, wanted_grads = jax.jit(jax.value_and_grad(loss))(params)
+  monkeypatch.setattr(losses, "_LOGITS_BYTES", 2000)
+  # A function of its own, traced under this limit.
+  got, got_grads = jax.jit(jax.value_and_grad(lambda p: loss(p)))(params)
+  np.testing.assert_allclose(got, wanted, rtol=1e-6)
+  for a, b in zip(
+    *map(jax.tree.leaves, (got_grads, wanted_grads)), strict=True
+  ):
+    np.testing.assert_allclose(a, b, atol=2e-6 * np.abs(b).max())
+
+
+@pytest.mark.parametrize(
+  "limit, chunks", [(5856, 1), (5855, 2), (2000, 4), (1, 8)]
+)
+def test_no_array_has_the_logits_of_more_than_a_chunk(
+  params, examples, monkeypatch, limit, chunks
+):
+  """3 rows of 8 slots and 61 tokens are 5856 bytes; chunks divide the slots."""
+  rows = pack(examples, 24)
+  assert rows.target_token.shape == (3, 8)
+  monkeypatch.setattr(losses, "_LOGITS_BYTES", limit)
+  loss = lambda p: target_loss(MODEL, {"params": p}, rows)
+  # Neither forward nor backward.
+  largest = _largest_logits(jax.value_and_grad(loss), params)
+  assert largest == 3 * 8 // chunks * 61
+
+
+def _micro_batches(rows: Rows, parts: int) -> Rows:
+  split = lambda x: jnp.asarray(x.reshape(parts, -1, x.shape[-1]))
+  return jax.tree.map(split, rows)
+
+
+def _is_kernel(path: tuple[str, ...]) -> bool:
+  return path[0] == "layers" and path[-1] == "kernel"
+
+
+@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.grad, argnums=1)
+def _gradient(model, flat, rows: Rows, targets):
+  """Plain differentiation of the loss of all logits, with respect to `flat`."""
+  variables = {"params": traverse_util.unflatten_dict(flat)}
+  hidden, _ = model.apply(variables, rows.tokens, rows.positions, rows.segments)
+  log_probs = jax.nn.log_softmax(
+    model.apply(variables, hidden, method=Llama.logits)
+  )
+  row = jnp.arange(len(rows.tokens))[:, None]
+  chosen = log_probs[row, rows.target_index, rows.target_token]
+  return -(chosen * rows.target_weight).sum() / targets
+
+
+def _gradient_of_rounded(params, rows: Rows, targets) -> dict:
+  """The kernels are rounded before, and are variables themselves."""
+  flat = {
+    path: leaf.astype(jnp.bfloat16) if _is_kernel(path) else leaf
+    for path, leaf in traverse_util.flatten_dict(params).items()
+  }
+  return _gradient(Llama(CONFIG, jnp.bfloat16), flat, rows, targets)
+
+
+# Of the largest gradient of a leaf: bfloat16 has 8 bits, and the two programs
+# round the activations' gradients at other places.
+_HALF_PRECISION = 2**-7
+
+
+def test_gradients_of_rounded_kernels(params, examples):
+  model = Llama(CONFIG, jnp.bfloat16, "full")
+  rows = pack(examples, 24)
+  compute = jax.jit(mean_loss_and_grads, static_argnums=0)
+  _, grads = compute(model, params, {}, _micro_batches(rows, 1))
+  assert jax.tree.structure(grads) == jax.tree.structure(params)
+  wanted = _gradient_of_rounded(params, rows, rows.target_weight.sum())
+  for path, leaf in traverse_util.flatten_dict(grads).items():
+    kind = jnp.bfloat16 if _is_kernel(path) else jnp.float32
+    assert leaf.dtype == wanted[path].dtype == kind, path
+    a, b = np.float32(leaf), np.float32(wanted[path])
+    np.testing.assert_allclose(a, b, atol=_HALF_PRECISION * np.abs(b).max())
+
+
+def test_rounded_gradients_of_micro_batches_are_summed_in_float32(
+  params, examples
+):
+  model = Llama(CONFIG, jnp.bfloat16)
+  rows = pack(examples, 12).take(np.arange(5), 6)
+  targets = rows.target_weight.sum()
+  compute = jax.jit(mean_loss_and_grads, static_argnums=0)
+  _, grads = compute(model, params, {}, _micro_batches(rows, 3))
+  parts = [
+    _gradient_of_rounded(params, rows.take([i, i + 1], 2), targets)
+    for i in (0, 2, 4)
+  ]
+  for path, leaf in traverse_util.flatten_dict(grads).items():
+    assert leaf.dtype == jnp.float32
+    wanted = sum(np.float32(part[path]) for part in parts)
+    largest = max(np.abs(np.float32(part[path])).max() for part in parts)
+    np.testing.assert_allclose(leaf, wanted, atol=_HALF_PRECISION * largest)
+    if _is_kernel(path):  # kept to more bits than any of the summands has
+      assert (leaf != leaf.astype(jnp.bfloat16)).any()
+
+
+def test_adapters_alone_have_gradients(params, examples):
+  """Of frozen weights there are none, and they may be of fewer bits."""
+  lora = Lora(2, 4.0, PROJECTIONS)
+  model = Llama(CONFIG, lora=lora)
+  rng = np.random.default_rng(5)
+  boxed, _ = split(abstract_params(CONFIG, lora=lora))
+  adapters = jax.tree.map(
+    lambda leaf: jnp.asarray(0.1 * rng.normal(size=leaf.shape), jnp.float32),
+    nn.unbox(boxed),
+  )
+  frozen = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
+  rows = pack(examples, 24)
+  targets = rows.target_weight.sum()
+  compute = jax.jit(mean_loss_and_grads, static_argnums=0)
+  _, grads = compute(model, adapters, frozen, _micro_batches(rows, 1))
+  assert jax.tree.structure(grads) == jax.tree.structure(adapters)
+  whole = traverse_util.flatten_dict(joined(adapters, frozen))
+  wanted = _gradient(model, whole, rows, targets)
+  for path, leaf in traverse_util.flatten_dict(grads).items():
+    largest = np.abs(wanted[path]).max()
+    np.testing.assert_allclose(leaf, wanted[path], atol=1e-5 * largest)
+
+
+@pytest.fixture(scope="module")
+def on_meshes() -> dict:
+  cases = fake_devices.run("tests.training.on_meshes")
+  return {case["case"]: case for case in cases}
+
+
+@pytest.mark.parametrize(
+  "case",
+  [
+    "(1, 8, 1, 1) full 1",
+    "(1, 1, 8, 1) full 1",
+    "(1, 1, 4, 2) full 1",
+    "(2, 1, 2, 2) full 1",
+    "(1, 2, 2, 2) full 1",
+    "(2, 1, 2, 2) none 1",
+    "(2, 1, 2, 2) dots 1",
+    "(2, 1, 2, 2) full 2",
+  ],
+)
+def test_loss_and_gradients_do_not_depend_on_the_mesh(on_meshes, case):
+  """(dcn, data, fsdp, tensor), remat, micro-batches; packed rows.
+
+  float32 sums of a few hundred terms in another order: a few units in the last
+  place, 2^-23 of the largest, at each of the products that lie in between.
+  """
+  found = on_meshes[case]
+  assert found["loss"] < 1e-6
+  assert len(found["gradients"]) == 15  # tables, norms, kernels, biases
+  for name, error in found["gradients"].items():
+    assert error < 1e-5, name
