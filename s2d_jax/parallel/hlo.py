@@ -123,9 +123,11 @@ class Collective:
   Attributes:
     kind: one of `COLLECTIVES`.
     bytes: of the array a chip puts in.
-    groups: chips, by number, that exchange among themselves.
+    groups: chips, by number, that exchange among themselves; or slices.
     times: how often.
     op_name: where it comes from in the Python program.
+    over_slices: whether each chip exchanges with one of every other slice,
+      through the hosts.
   """
 
   kind: str
@@ -133,10 +135,11 @@ class Collective:
   groups: tuple[tuple[int, ...], ...]
   times: int
   op_name: str
+  over_slices: bool = False
 
   @property
   def size(self) -> int:
-    """Chips in a group."""
+    """Chips, or slices, in a group."""
     return max(map(len, self.groups), default=1)
 
   @property
@@ -394,6 +397,8 @@ def collectives(module: Module) -> list[Collective]:
   found, channels = [], {}
   for run in executed(module):
     instruction = run.instruction
+    if instruction.opcode == "send" and "megascale" in instruction.text:
+      found.append(_over_slices(run))
     kind = instruction.opcode.removesuffix("-start")
     if kind not in COLLECTIVES:
       continue
@@ -413,6 +418,30 @@ def collectives(module: Module) -> list[Collective]:
       )
     )
   return found
+
+
+def _over_slices(run: Executed) -> Collective:
+  """What is sent to other slices, which the compiler leaves to the hosts.
+
+  `{1,2}x{0:3}` stands for slices and the chips of each, `100001->200000` for
+  chip 1 of slice 1 and chip 0 of slice 2.
+  """
+  text = run.instruction.text
+  name = re.search(r'rendezvous="([a-z\-]+)', text)[1]
+  target = re.search(r'megascale_target="?([^"]*?)"?,_xla', text)[1]
+  pairs = re.findall(r"(\d+)->(\d+)", target)
+  if pairs:
+    slices = {int(chip) // 100_000 for pair in pairs for chip in pair}
+  else:
+    slices = set()
+    for part in target[1 : target.index("}")].split(","):
+      first, _, last = part.partition(":")
+      slices |= set(range(int(first), int(last or first) + 1))
+  source = run.computation.instructions[run.instruction.operands[0]]
+  size = sum(shape.bytes for shape in source.shapes)
+  groups = (tuple(sorted(slices)),)
+  op_name = run.instruction.op_name
+  return Collective(name, size, groups, run.times, op_name, over_slices=True)
 
 
 def _keeps_a_part(run: Executed) -> bool:

@@ -45,7 +45,7 @@ class Exchange:
 
   Attributes:
     kind: as in HLO.
-    size: chips in a group.
+    size: chips in a group; slices, if it extends over them.
     times: an execution.
     sent: bytes an execution.
     seconds: that this takes.
@@ -178,11 +178,14 @@ def exchanges_of(
   for collective in collectives:
     if collective.size < 2:
       continue
-    group = [devices[chip] for chip in max(collective.groups, key=len)]
-    across_slices = _extent(group, "slice_index") > 1
-    across_hosts = _extent(group, "process_index") > 1
+    across_slices = across_hosts = collective.over_slices
+    speed = topology.chip.dcn_bandwidth
+    if not collective.over_slices:
+      group = [devices[chip] for chip in max(collective.groups, key=len)]
+      across_hosts = _extent(group, "process_index") > 1
+      speed = bandwidth(topology.chip, group)
     key = collective.kind, collective.size, across_slices, across_hosts
-    seconds = collective.sent / bandwidth(topology.chip, group)
+    seconds = collective.sent / speed
     times, sent, taken = total.get(key, (0, 0.0, 0.0))
     total[key] = [
       times + collective.times,
@@ -200,8 +203,6 @@ def exchanges_of(
 
 def bandwidth(chip: Chip, group: Sequence[jax.Device]) -> float:
   """Bytes a second at which a chip sends to the others of a group."""
-  if _extent(group, "slice_index") > 1:
-    return chip.dcn_bandwidth
   along = zip(*(device.coords for device in group), strict=True)
   dimensions = sum(len(set(places)) > 1 for places in along)
   return chip.ici_bandwidth * dimensions / chip.dimensions

@@ -245,6 +245,44 @@ ENTRY %main (w: s8[6,8,64], n: s32[]) -> bf16[8,64] {
   assert hlo.traffic(hlo.parse(text)) == read + number + written
 
 
+@pytest.mark.parametrize(
+  "attributes, kind, slices, sent",
+  [
+    (
+      'rendezvous="all-reduce.7_0",_xla_megascale_reduce_operation="SUM",'
+      '_xla_megascale_target="{1:4}x{0:3}",_xla_megascale_transfer_type='
+      '"ALL_REDUCE"',
+      "all-reduce",
+      (1, 2, 3, 4),
+      2 * 3 / 4,
+    ),
+    (
+      'rendezvous="collective-permute.2_0",_xla_megascale_target='
+      "{{100001->200000},{200000->100001}},_xla_megascale_transfer_type="
+      '"ONE_TO_ONE"',
+      "collective-permute",
+      (1, 2),
+      1,
+    ),
+  ],
+)
+def test_what_the_hosts_send_to_other_slices_counts(
+  attributes, kind, slices, sent
+):
+  text = f"""HloModule far
+
+ENTRY %main (x: bf16[32,64]) -> bf16[32,64] {{
+  %x = bf16[32,64]{{1,0}} parameter(0)
+  %token = token[] after-all()
+  %sent = (bf16[32,64]{{1,0}}, u32[], token[]) send(%x, %token), channel_id=5, is_host_transfer=true, frontend_attributes={{_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_host_transfer_{attributes}}}
+  ROOT %done = token[] send-done(%sent), channel_id=5
+}}
+"""  # noqa: E501
+  (found,) = hlo.collectives(hlo.parse(text))
+  assert (found.kind, found.groups) == (kind, (slices,))
+  assert found.over_slices and found.sent == sent * 32 * 64 * 2
+
+
 def _alone(computation, run) -> hlo.Computation:
   """A program of one instruction and its operands."""
   instruction = run.instruction

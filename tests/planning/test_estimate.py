@@ -22,7 +22,6 @@ class _Device:
 
   coords: tuple[int, ...]
   process_index: int = 0
-  slice_index: int = 0
 
 
 def test_a_ring_along_one_of_three_dimensions_has_a_third_of_the_links():
@@ -31,11 +30,6 @@ def test_a_ring_along_one_of_three_dimensions_has_a_third_of_the_links():
   plane = [_Device((0, y, z)) for y in range(4) for z in range(4)]
   assert estimates.bandwidth(chip, line) == 200e9
   assert estimates.bandwidth(chip, plane) == 400e9
-
-
-def test_a_group_over_slices_goes_at_the_pace_of_the_data_centre():
-  group = [_Device((0, 0, 0), slice_index=index) for index in range(2)]
-  assert estimates.bandwidth(CHIPS["v5e"], group) == 3.125e9
 
 
 def test_exchanges_are_added_up_by_kind_and_reach():
@@ -57,13 +51,17 @@ def test_exchanges_are_added_up_by_kind_and_reach():
     Collective("all-gather", 10**9, rows, 1, ""),
     Collective("all-reduce", 10**9, columns, 1, ""),
     Collective("all-reduce", 10**9, ((0,), (1,)), 1, ""),  # nobody to tell
+    Collective("all-reduce", 10**9, ((1, 2),), 1, "", over_slices=True),
   ]
-  gather, reduce = estimates.exchanges_of(collectives, Topology, Mesh)
+  gather, reduce, far = estimates.exchanges_of(collectives, Topology, Mesh)
   assert (gather.kind, gather.times, gather.sent) == ("all-gather", 3, 9e9)
   assert not gather.across_hosts
   assert gather.seconds == pytest.approx(9e9 / 200e9)
   assert (reduce.times, reduce.sent) == (1, 1.5e9)
   assert reduce.across_hosts and not reduce.across_slices
+  # The data-centre network of v6e: 100 Gb/s a chip.
+  assert far.across_slices
+  assert far.seconds == pytest.approx(1e9 / 12.5e9)
 
 
 def test_the_slowest_of_the_three_bounds_the_time_from_below():
