@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
 import pytest
 
 from s2d_jax.checkpoints import names, pretrained
@@ -11,6 +12,20 @@ from s2d_jax.errors import UserError
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.parallel.mesh import make_mesh
 from tests.random_model import random_params
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory):
+  """What is compiled twice is compiled once, here and in other processes."""
+  settings = {
+    "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+    "jax_persistent_cache_min_compile_time_secs": 0.1,
+  }
+  with pytest.MonkeyPatch.context() as patch:
+    for name, value in settings.items():
+      patch.setenv(name.upper(), str(value))
+      jax.config.update(name, value)
+    yield
 
 
 class Tiny(NamedTuple):

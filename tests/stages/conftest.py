@@ -41,25 +41,20 @@ def get_config():
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cache(tmp_path_factory) -> pathlib.Path:
-  """Where compiled programs are kept, of this process and those it starts.
-
-  They are compiled quickly rather than well.
-  """
+  """A home for what stages keep; they compile quickly rather than well."""
   folder = tmp_path_factory.mktemp("cache")
-  before = jax.config.jax_compilation_cache_dir
   jax.config.update("jax_disable_most_optimizations", True)
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     patch.setenv("S2D_CACHE", str(folder))
     patch.setenv("HF_HUB_OFFLINE", "1")
     yield folder
-  jax.config.update("jax_compilation_cache_dir", before)
   jax.config.update("jax_disable_most_optimizations", False)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def config_file(tmp_path_factory) -> pathlib.Path:
   folder = tmp_path_factory.mktemp("tiny")
   model = tiny_chat.write(folder / "model")
@@ -68,12 +63,12 @@ def config_file(tmp_path_factory) -> pathlib.Path:
   return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def config(config_file):
   return runpy.run_path(str(config_file))["get_config"]()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def finished(config, cache, tmp_path_factory) -> epath.Path:
   """The workdir of a whole run, made as its program makes it."""
   workdir = epath.Path(tmp_path_factory.mktemp("runs") / "whole")

@@ -78,7 +78,7 @@ def rows(count: int, seed: int):
   return pack(made, 32)
 
 
-TRAIN, VALID = rows(17, 0), rows(5, 1)
+TRAIN, VALID = rows(33, 0), rows(5, 1)
 
 
 def run(workdir, mesh=None, train=TRAIN, **changes) -> trainer.Summary:
