@@ -17,6 +17,16 @@ from s2d_jax.planning.programs import Program, gib, mesh_text
 from s2d_jax.planning.sweep import Trial
 
 
+_TRAIN_ADVICE = (
+  "more chips, a smaller --batch or --length, --remat=full, another --mesh"
+  " (--sweep tries them), finetune.accumulate, adafactor or finetune.lora"
+)
+_SAMPLE_ADVICE = (
+  "--weights=int8, fewer --rows, other chips (--sampler=v5e:2x4), or all hosts"
+  ' together (sampling.scope="global")'
+)
+
+
 def verdict(planned: Planned) -> str:
   """Whether a program fits, in a sentence."""
   program = planned.program
@@ -42,6 +52,9 @@ def print_plan(plans: Sequence[Planned], console: Console) -> None:
   for planned in plans:
     style = "green" if planned.fits else "bold red"
     console.print(Text(verdict(planned), style=style))
+  for name in [p.program.name for p in plans if not p.fits][:1]:
+    advice = _TRAIN_ADVICE if name == "train step" else _SAMPLE_ADVICE
+    console.print(Text(f"what helps: {advice}"))
 
 
 def _print_program(planned: Planned, console: Console) -> None:

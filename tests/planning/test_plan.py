@@ -229,6 +229,7 @@ def test_a_plan_that_does_not_fit_ends_with_1_and_says_what_is_missing(folder):
   assert ended.returncode == 1
   assert "does not fit: needs" in ended.stdout
   assert "of 15.75 GiB" in " ".join(ended.stdout.split())
+  assert "what helps: --weights=int8" in ended.stdout
 
 
 @pytest.mark.parametrize(
