@@ -85,15 +85,13 @@ class LanguageModel:
     sampling = Sampling(
       temperature, top_k, top_p, min_p, max_new_tokens, tuple(stop)
     )
-    rows = max(1, min(n, batch_rows))
-    slots = max(1, min(len(prompts) * -(-n // rows), batch_rows // rows))
     engine = Engine(
       self._llama,
       self.params,
       self.tokenizer,
       chats.end_tokens(self.tokenizer),
-      slots=slots,
-      rows=rows,
+      rows=max(1, min(len(prompts) * n, batch_rows)),
+      samples=n,
       max_new_tokens=max_new_tokens,
     )
     for index, prompt in enumerate(prompts):

@@ -1,12 +1,13 @@
-"""The device side of generation: prefill, insert, decode.
+"""The device side of generation: prefill, put_prompts, start_rows, decode.
 
 A decode batch has S slots of R rows each. A slot holds one prompt, its rows
 hold samples of that prompt: the rows share the prompt's keys and values. B =
 S * R rows, C own tokens a row at most, V vocabulary; L, K, H as in the model.
 
 A row's own keys live in a ring of C columns, and in one step every row writes
-the same column. So a row may start at any step, a finished slot is refilled
-while the others go on, and a step writes one column in place.
+the same column. So a row may start at any step: one that has ended takes the
+next sample of its slot's prompt while the others go on, and a slot whose rows
+have all ended takes another prompt.
 
 On a mesh, slots with their rows are spread over its batch axes and key-value
 heads over `tensor`; every program leaves a batch laid out as it found it.
@@ -46,6 +47,8 @@ class Batch(NamedTuple):
 
   rows: Rows
   prompt: KeyValues  # [L, S, K, P, H], valid [S, 1, P]
+  length: Int[Array, " S"]  # of prefix and prompt together
+  first: Float[Array, "S V"]  # logits of the token behind the prompt
   keys: Float[Array, "L B K C H"]
   values: Float[Array, "L B K C H"]
   logits: Float[Array, "B V"]  # of the token to draw next
@@ -64,6 +67,7 @@ class Drawn(NamedTuple):
   count: Int[Array, " B"]
   tokens: Int[Array, "B C"]
   logprobs: Float[Array, "B C"]
+  step: Int[Array, ""]
 
 
 class Shared(NamedTuple):
@@ -92,10 +96,12 @@ def _placed(place: Place, batch: Batch) -> Batch:
   """The one table of how a batch lies over a mesh."""
   by_row = lambda x: place(x, "batch", *[None] * (x.ndim - 1))
   cache = lambda x: place(x, *_CACHE)
-  rows, prompt, keys, values, *fields, step = batch
+  rows, prompt, length, first, keys, values, *fields, step = batch
   return Batch(
     jax.tree.map(by_row, rows),
     KeyValues(cache(prompt.keys), cache(prompt.values), by_row(prompt.valid)),
+    by_row(length),
+    by_row(first),
     cache(keys),
     cache(values),
     *map(by_row, fields),
@@ -189,6 +195,8 @@ def _empty_batch(
       jnp.zeros(prompt_shape, dtype),
       jnp.zeros((slots, 1, prompt), bool),
     ),
+    length=jnp.zeros(slots, jnp.int32),
+    first=jnp.zeros((slots, config.vocab_size), jnp.float32),
     keys=jnp.zeros(own_shape, dtype),
     values=jnp.zeros(own_shape, dtype),
     logits=jnp.zeros((batch, config.vocab_size), jnp.float32),
@@ -224,46 +232,56 @@ def prefill(
   return Prefilled(prompt, logits, before + length)
 
 
-def insert(
+def put_prompts(
   batch: Batch,
   prefilled: Prefilled,
-  slots: Int[Array, " S"],
-  source: Int[Array, " S"],
-  rows: Rows,
+  slots: Int[Array, " N"],
+  source: Int[Array, " N"],
 ) -> Batch:
   """Puts prompt `source[i]` into slot `slots[i]`; out of range means nowhere.
 
-  `rows` describes all B rows; those of the filled slots are read.
+  The slots are distinct, and none of their rows is active.
   """
-  per_slot = batch.start.shape[0] // batch.prompt.valid.shape[0]
   length = prefilled.prompt.valid.shape[-1]
+  put = lambda old, new: old.at[slots].set(new[source], mode="drop")
 
-  def put_prompt(old, new):  # [L, S, K, P, H]
+  def put_cache(old, new):  # [L, S, K, P, H]
     return old.at[:, slots, :, :length].set(new[:, source], mode="drop")
 
   room = batch.prompt.valid.shape[-1] - length
   valid = jnp.pad(prefilled.prompt.valid, ((0, 0), (0, 0), (0, room)))
-  prompt = KeyValues(
-    put_prompt(batch.prompt.keys, prefilled.prompt.keys),
-    put_prompt(batch.prompt.values, prefilled.prompt.values),
-    batch.prompt.valid.at[slots].set(valid[source], mode="drop"),
-  )
-  index = (slots[:, None] * per_slot + jnp.arange(per_slot)).reshape(-1)
-  put = lambda old, new: old.at[index].set(new, mode="drop")
-  spread = lambda new: jnp.repeat(new[source], per_slot, axis=0)
   filled = batch._replace(
-    rows=jax.tree.map(
-      lambda old, new: put(old, new.at[index].get(mode="clip")),
-      batch.rows,
-      jax.tree.map(jnp.asarray, rows),
+    prompt=KeyValues(
+      put_cache(batch.prompt.keys, prefilled.prompt.keys),
+      put_cache(batch.prompt.values, prefilled.prompt.values),
+      put(batch.prompt.valid, valid),
     ),
-    prompt=prompt,
-    logits=put(batch.logits, spread(prefilled.logits)),
-    position=put(batch.position, spread(prefilled.length)),
+    length=put(batch.length, prefilled.length),
+    first=put(batch.first, prefilled.logits),
+  )
+  return _placed(_constrained, filled)
+
+
+def start_rows(batch: Batch, fresh: Bool[Array, " B"], rows: Rows) -> Batch:
+  """Starts a sample of its slot's prompt in each fresh row.
+
+  `rows` describes all B rows; the fresh ones are read.
+  """
+  per_slot = batch.start.shape[0] // batch.length.shape[0]
+  spread = lambda of_slot: jnp.repeat(of_slot, per_slot, axis=0)
+
+  def put(old, new):
+    mask = fresh.reshape(-1, *[1] * (old.ndim - 1))
+    return jnp.where(mask, new, old)
+
+  started = batch._replace(
+    rows=jax.tree.map(put, batch.rows, rows),
+    logits=put(batch.logits, spread(batch.first)),
+    position=put(batch.position, spread(batch.length)),
     start=put(batch.start, batch.step),
     count=put(batch.count, 0),
   )
-  return _placed(_constrained, filled)
+  return _placed(_constrained, started)
 
 
 def lengthen_prompts(batch: Batch, more: int) -> Batch:
@@ -284,22 +302,32 @@ def decode(
   batch: Batch,
   shared: Shared,
   keep: Bool[Array, " B"],
+  more: Bool[Array, " S"],
   max_steps: Int[Array, ""],
-  wanted_slots: Int[Array, ""],
+  wanted: Int[Array, ""],
 ) -> tuple[Batch, Drawn]:
-  """Draws tokens until `wanted_slots` slots are free, or for `max_steps`.
+  """Draws tokens until `wanted` rows more can be filled, or for `max_steps`.
 
-  Rows with `keep` False are ended first (the host saw a stop string in them).
+  A row that has ended can be filled if there are `more` samples to draw of its
+  slot's prompt, or if its whole slot is free for another one. Rows with `keep`
+  False are ended first (the host saw a stop string in them).
   """
-  slots = batch.prompt.valid.shape[0]
+  slots = batch.length.shape[0]
   active = batch.rows.active & keep
   batch = batch._replace(rows=batch.rows._replace(active=active))
   last_step = batch.step + max_steps
 
+  def free_rows(batch: Batch):
+    idle = ~batch.rows.active.reshape(slots, -1)
+    return (idle & (more[:, None] | idle.all(-1, keepdims=True))).sum()
+
+  enough = free_rows(batch) + wanted
+
   def unfinished(batch: Batch):
-    busy = batch.rows.active.reshape(slots, -1).any(-1)
     return (
-      (batch.step < last_step) & busy.any() & ((~busy).sum() < wanted_slots)
+      (batch.step < last_step)
+      & batch.rows.active.any()
+      & (free_rows(batch) < enough)
     )
 
   def step(batch: Batch) -> Batch:
@@ -307,7 +335,9 @@ def decode(
     return _placed(_constrained, batch)
 
   batch = jax.lax.while_loop(unfinished, step, batch)
-  drawn = Drawn(batch.rows.active, batch.count, batch.tokens, batch.logprobs)
+  drawn = Drawn(
+    batch.rows.active, batch.count, batch.tokens, batch.logprobs, batch.step
+  )
   return batch, jax.tree.map(_constrained, drawn)
 
 

@@ -1,21 +1,24 @@
 """The host side of generation: a queue of requests that keeps a batch full.
 
-    engine = Engine(model, params, tokenizer, eos_ids, slots=16, rows=8, ...)
+    engine = Engine(model, params, tokenizer, eos_ids, rows=128, samples=8, ...)
     engine.submit(Request(prompt, key, Sampling(temperature=0.7), tag))
     while engine.busy:
       for tag, completion in engine.step():
         ...
 
 Requests with the same prompt are read once and share its keys and values. A
-slot whose rows have all ended is refilled while the others go on. Each program
-is compiled once a shape, and the shapes are the length buckets of prompts.
+row that has ended is filled again while the others go on, and what has ended
+is turned into text while the device draws the next tokens. Each program is
+compiled once a shape, and the shapes are the length buckets of prompts.
 """
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Sequence
 import dataclasses
 import hashlib
+import itertools
 from typing import Any, Literal
 
 import jax
@@ -31,10 +34,18 @@ from s2d_jax.parallel import mesh as meshes
 
 # Steps between two looks of the host for stop strings that span tokens.
 _STEPS_PER_LOOK = 8
+# Prompt tokens read at once: enough to keep matrix units busy.
+_TOKENS_PER_READ = 512
+# Prompt tokens that another row to share them pays for.
+_TOKENS_PER_SHARER = 32
+_SLOTS_PER_PUT = 8
+# Rows that are filled at once, of all.
+_SHARE_FILLED = 1 / 16
 
 # The network is part of the program; engines of equal networks share these.
 _prefill = jax.jit(device.prefill, static_argnums=0)
-_insert = jax.jit(device.insert, donate_argnums=0)
+_put_prompts = jax.jit(device.put_prompts, donate_argnums=0)
+_start_rows = jax.jit(device.start_rows, donate_argnums=0)
 _decode = jax.jit(device.decode, static_argnums=0, donate_argnums=2)
 _empty = jax.jit(device.empty_batch, static_argnums=range(6))
 _lengthen = jax.jit(device.lengthen_prompts, static_argnums=1)
@@ -59,6 +70,26 @@ def bucket(length: int) -> int:
       return size * 3 // 2
     size *= 2
   return size
+
+
+def rows_per_slot(length: int, samples: int) -> int:
+  """How many samples of a prompt stand side by side in a slot: a power of 2.
+
+  The rows of a slot read its prompt once, but the slot takes another prompt
+  only when the last of them has ended: short prompts are not worth the wait.
+
+  Args:
+    length: tokens of a prompt behind its shared prefix.
+    samples: that are drawn of a prompt.
+  """
+  most = max(1, min(samples, length // _TOKENS_PER_SHARER))
+  return 1 << (most.bit_length() - 1)
+
+
+def prompts_per_read(length: int, slots: int, shards: int) -> int:
+  """Prompts of a bucket that are read at once, as many on each copy."""
+  count = min(_TOKENS_PER_READ // length, slots)
+  return max(1, count // shards) * shards
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,16 +120,32 @@ class Completion:
   finish_reason: Literal["stop", "length"]
 
 
+@dataclasses.dataclass(frozen=True)
+class Usage:
+  """What the decode steps of an engine were spent on."""
+
+  steps: int
+  rows: int  # of the batch, drawing or not
+  tokens: int  # drawn
+
+  @property
+  def useful(self) -> float:
+    """Share of the row-steps that drew a token, 0 … 1."""
+    return self.tokens / max(self.steps * self.rows, 1)
+
+
 class Engine:
-  """Draws completions for requests, `slots` prompts × `rows` samples at once.
+  """Draws completions for requests, `rows` at once.
 
   Args:
     model: the network; its `dtype` is also that of the keys and values.
     params: parameter tree, on the devices of `mesh`.
     tokenizer: a Hugging Face tokenizer.
     eos_ids: tokens that end every completion.
-    slots: prompts in the batch.
-    rows: samples a prompt in the batch; a prompt with more takes more slots.
+    rows: samples drawn at once.
+    samples: how many requests have the same prompt, as a rule.
+    slots: prompts in the batch; by default as `rows_per_slot` finds good for
+      the first prompts that come.
     max_new_tokens: the most that any request will ask for.
     mesh: devices to run on; default: the first device.
   """
@@ -110,8 +157,9 @@ class Engine:
     tokenizer,
     eos_ids: Sequence[int],
     *,
-    slots: int,
     rows: int,
+    samples: int = 1,
+    slots: int | None = None,
     max_new_tokens: int,
     mesh: Mesh | None = None,
   ):
@@ -119,16 +167,8 @@ class Engine:
     self._params = params
     self._tokenizer = tokenizer
     self._mesh = mesh or meshes.make_mesh()
-    self._slots, self._rows = slots, rows
-    shards = meshes.batch_shards(self._mesh)
-    if slots % shards:
-      raise UserError(
-        f"{slots} prompts at once do not divide over the {shards} copies of"
-        " the model; make it a multiple of them"
-      )
-    # Prompts read at once: some of the slots, as many on each copy.
-    self._width = max(1, slots // 4 // shards) * shards
-    self._shards = shards
+    self._shards = meshes.batch_shards(self._mesh)
+    self._rows, self._samples, self._slots = rows, samples, slots
     self._own_length = bucket(max_new_tokens)
     self._eos_ids = frozenset(eos_ids)
     self._stops = stopping.StopTable(
@@ -136,16 +176,25 @@ class Engine:
     )
     with meshes.use(self._mesh):
       self._prefixes = prefixes.PrefixStore(model.config, model.dtype)
-    self._queue: dict[tuple[int, ...], list[Request]] = {}
-    self._running: list[Request | None] = [None] * (slots * rows)
+    self._queue: dict[tuple[int, ...], collections.deque[Request]] = {}
+    # Of prompts that were read and have requests left: where they lie.
+    self._ready: dict[tuple[int, ...], tuple[device.Prefilled, int]] = {}
+    self._held: list[tuple[int, ...]] = []  # the prompt of each slot
+    self._running: list[Request | None] = []  # in each row
     self._batch: device.Batch | None = None
-    self._drawn: device.Drawn | None = None
+    self._drawn: device.Drawn | None = None  # of the rows under way
     self._shared: device.Shared | None = None
+    self._steps = self._tokens = 0
 
   @property
   def busy(self) -> bool:
     """Whether a completion is still to come."""
     return bool(self._queue) or any(r is not None for r in self._running)
+
+  @property
+  def usage(self) -> Usage:
+    """Of all steps so far."""
+    return Usage(self._steps, len(self._running), self._tokens)
 
   def share_prefix(self, prefix: Sequence[int]) -> None:
     """Reads a common prefix once; prompts that begin with it skip it."""
@@ -161,6 +210,9 @@ class Engine:
     with meshes.use(self._mesh):
       if self._prefixes.add(prefix, read):
         self._shared = None
+        # What was read stands behind the prefixes that were known then.
+        self._ready.clear()
+        self._held = [()] * len(self._held)
 
   def submit(self, request: Request) -> None:
     """Queues a request; raises UserError if it does not fit the window."""
@@ -182,33 +234,41 @@ class Engine:
     self._stops.number(request.sampling.stop)
     if len(self._stops) > known:
       self._shared = None
-    self._queue.setdefault(request.prompt, []).append(request)
+    waiting = self._queue.setdefault(request.prompt, collections.deque())
+    waiting.append(request)
 
   def step(self) -> list[tuple[Any, Completion]]:
-    """Fills free slots, decodes until some are free again, harvests."""
-    while self._queue and self._fill():
-      pass
-    running = [r is not None for r in self._running]
+    """Gives what has ended since the last step, and keeps the device busy."""
+    if self._drawn is None:
+      self._start()
+    ended = self._collect()
+    if self._queue:
+      # The device goes on while the caller reads. With an empty queue it would
+      # go on half full, and what the caller asks next would have to wait.
+      self._start()
+    return [(one[0].tag, self._completion(*one)) for one in ended]
+
+  def _start(self) -> None:
+    """Fills the batch and sets the device to draw."""
+    if self._queue:
+      self._fill()
     look = any(
       r and stopping.needs_text(r.sampling.stop) for r in self._running
     )
-    steps = _STEPS_PER_LOOK if look else self._own_length
-    wanted = min(self._slots, len(self._free_slots()) + self._width)
     with meshes.use(self._mesh):
       self._batch, self._drawn = _decode(
         self._model,
         self._params,
         self._batch,
         self._shared_arrays(),
-        np.array(running),
-        np.int32(steps),
-        np.int32(wanted),
+        self._is_running(),
+        np.array([prompt in self._queue for prompt in self._held]),
+        np.int32(_STEPS_PER_LOOK if look else self._own_length),
+        np.int32(max(1, int(len(self._running) * _SHARE_FILLED))),
       )
-    return self._harvest()
 
-  def _free_slots(self) -> list[int]:
-    running = np.array([r is not None for r in self._running])
-    return list(np.flatnonzero(~running.reshape(self._slots, -1).any(-1)))
+  def _is_running(self) -> np.ndarray:
+    return np.array([request is not None for request in self._running], bool)
 
   def _shared_arrays(self) -> device.Shared:
     if self._shared is None:
@@ -231,61 +291,72 @@ class Engine:
         self._shared_arrays(),
       )
 
-  def _fill(self) -> bool:
-    """Reads prompts of one length bucket into free slots; False if none fit."""
-    free = self._free_slots()
-    prompts, length = self._pick(len(free))
-    if not prompts:
-      return False
-    tokens = np.zeros((self._width, length), np.int32)
-    lengths, numbers = [1] * self._width, [prefixes.NONE] * self._width
-    slots = np.full(self._slots, self._slots)  # out of range: not filled
-    source = np.zeros(self._slots, np.int32)
-    filled = 0
+  def _fill(self) -> None:
+    """Gives every row that can have one a request."""
+    if self._batch is None:
+      self._make_batch()
+    before = self._is_running()
+    per_slot = len(self._running) // len(self._held)
+    # Rows whose slot holds what they need.
+    for row in np.flatnonzero(~before):
+      self._seat(row, self._held[row // per_slot])
+    puts = []
+    busy = self._is_running().reshape(-1, per_slot).any(-1)
+    for slot in np.flatnonzero(~busy):
+      if not self._queue:
+        break
+      if not self._ready:
+        self._read_next()
+      prompt = next(iter(self._ready))
+      prefilled, source = self._ready[prompt]
+      puts.append((prefilled, slot, source))
+      self._held[slot] = prompt
+      for row in range(slot * per_slot, (slot + 1) * per_slot):
+        self._seat(row, prompt)
+    for _, group in itertools.groupby(puts, key=lambda put: id(put[0])):
+      self._put_prompts(list(group))
+    fresh = self._is_running() & ~before
+    if fresh.any():
+      rows = self._describe()
+      with meshes.use(self._mesh):
+        self._batch = _start_rows(self._batch, fresh, rows)
+
+  def _seat(self, row: int, prompt: tuple[int, ...]) -> None:
+    """Gives a row the next request of a prompt, if there is one."""
+    waiting = self._queue.get(prompt)
+    if waiting:
+      self._running[row] = waiting.popleft()
+      if not waiting:
+        del self._queue[prompt]
+        self._ready.pop(prompt, None)
+
+  def _put_prompts(self, puts) -> None:
+    """Puts prompts that were read together into their slots, some a call."""
+    for start in range(0, len(puts), _SLOTS_PER_PUT):
+      part = puts[start : start + _SLOTS_PER_PUT]
+      slots = np.full(_SLOTS_PER_PUT, len(self._held))  # out of range: nowhere
+      sources = np.zeros(_SLOTS_PER_PUT, np.int32)
+      slots[: len(part)] = [slot for _, slot, _ in part]
+      sources[: len(part)] = [source for _, _, source in part]
+      with meshes.use(self._mesh):
+        self._batch = _put_prompts(self._batch, part[0][0], slots, sources)
+
+  def _read_next(self) -> None:
+    """Reads prompts that wait: the oldest, and others of its bucket."""
+    lengths = {p: len(p) - self._prefixes.match(p)[1] for p in self._queue}
+    length = bucket(next(iter(lengths.values())))
+    width = prompts_per_read(length, len(self._held), self._shards)
+    prompts = [p for p in lengths if bucket(lengths[p]) == length][:width]
+    tokens = np.zeros((width, length), np.int32)
+    counts, numbers = [1] * width, [prefixes.NONE] * width
     for index, prompt in enumerate(prompts):
       numbers[index], start = self._prefixes.match(prompt)
-      lengths[index] = len(prompt) - start
-      tokens[index, : lengths[index]] = prompt[start:]
-      for group in self._take(prompt, len(free) - filled):
-        self._seat(free[filled], group)
-        slots[filled], source[filled] = free[filled], index
-        filled += 1
-    rows = self._describe()
+      counts[index] = len(prompt) - start
+      tokens[index, : counts[index]] = prompt[start:]
     self._reserve(length)
-    prefilled = self._read(tokens, lengths, numbers)
-    with meshes.use(self._mesh):
-      self._batch = _insert(self._batch, prefilled, slots, source, rows)
-    return True
-
-  def _pick(self, free: int) -> tuple[list[tuple[int, ...]], int]:
-    """Prompts to read next, oldest first, and their common bucket."""
-    picked, length = [], 0
-    for prompt, requests in self._queue.items():
-      needed = min(-(-len(requests) // self._rows), self._slots)
-      size = bucket(self._read_length(prompt))
-      if needed > free or length not in (0, size):
-        continue
-      picked, length, free = picked + [prompt], size, free - needed
-      if len(picked) == self._width or not free:
-        break
-    return picked, length
-
-  def _read_length(self, prompt: tuple[int, ...]) -> int:
-    """Tokens of a prompt that stand behind its shared prefix."""
-    return len(prompt) - self._prefixes.match(prompt)[1]
-
-  def _take(self, prompt: tuple[int, ...], slots: int) -> list[list[Request]]:
-    """Takes a prompt's requests off the queue, a list for each slot."""
-    requests = self._queue.pop(prompt)
-    room = slots * self._rows
-    if len(requests) > room:  # more samples than the whole batch holds
-      self._queue[prompt] = requests[room:]
-    starts = range(0, min(len(requests), room), self._rows)
-    return [requests[start : start + self._rows] for start in starts]
-
-  def _seat(self, slot: int, requests: list[Request]) -> None:
-    first = slot * self._rows
-    self._running[first : first + len(requests)] = requests
+    prefilled = self._read(tokens, counts, numbers)
+    for index, prompt in enumerate(prompts):
+      self._ready[prompt] = prefilled, index
 
   def _describe(self) -> device.Rows:
     """The running requests as arrays, one entry a row."""
@@ -294,7 +365,7 @@ class Engine:
     keys = np.array([row.key for row in rows], np.uint64)
     stops = [self._stops.number(row.sampling.stop) for row in rows]
     return device.Rows(
-      active=np.array([r is not None for r in self._running]),
+      active=self._is_running(),
       key=keys[:, None].view(np.uint32),
       limit=np.array([r.sampling.max_new_tokens for r in rows], np.int32),
       prefix=np.array(
@@ -304,49 +375,71 @@ class Engine:
       knobs=knobs([row.sampling for row in rows]),
     )
 
-  def _reserve(self, length: int) -> None:
-    """Makes the batch, or lengthens its room for prompts."""
+  def _make_batch(self) -> None:
+    """An empty one, shaped by the prompts that wait."""
+    lengths = [
+      bucket(len(prompt) - self._prefixes.match(prompt)[1])
+      for prompt in self._queue
+    ]
+    per_slot = rows_per_slot(int(np.median(lengths)), self._samples)
+    slots = self._slots or max(1, self._rows // per_slot)
+    if self._slots:
+      per_slot = self._rows // slots
+    slots = -(-slots // self._shards) * self._shards
+    self._held = [()] * slots
+    self._running = [None] * (slots * per_slot)
     model = self._model
-    if self._batch is None:
-      longest = max(map(self._read_length, self._queue), default=0)
-      with meshes.use(self._mesh):
-        self._batch = _empty(
-          model.config,
-          model.dtype,
-          self._slots,
-          self._rows,
-          max(length, bucket(longest)),
-          self._own_length,
-        )
+    with meshes.use(self._mesh):
+      self._batch = _empty(
+        model.config,
+        model.dtype,
+        slots,
+        per_slot,
+        max(lengths),
+        self._own_length,
+      )
+
+  def _reserve(self, length: int) -> None:
+    """Lengthens the room for prompts if need be."""
     room = self._batch.prompt.keys.shape[-2]
     if length > room:
       with meshes.use(self._mesh):
         self._batch = _lengthen(self._batch, length - room)
 
-  def _harvest(self) -> list[tuple[Any, Completion]]:
-    """Takes what has ended off the batch."""
-    active, count, tokens, logprobs = jax.device_get(self._drawn)
+  def _collect(self) -> list[tuple[Request, np.ndarray, np.ndarray]]:
+    """Waits for the device and takes what has ended off the batch."""
+    active, count, tokens, logprobs, steps = jax.device_get(self._drawn)
+    self._drawn = None
     ended = []
     for row, request in enumerate(self._running):
       if request is None:
         continue
-      drawn = tokens[row, : count[row]]
-      completion = self._completion(request, drawn, logprobs[row])
-      if not active[row] or completion.finish_reason == "stop":
-        ended.append((request.tag, completion))
+      drawn = tokens[row, : count[row]], logprobs[row, : count[row]]
+      if not active[row] or self._says_stop(request, drawn[0]):
+        ended.append((request, *drawn))
         self._running[row] = None
+    self._steps = int(steps)
+    self._tokens += sum(len(tokens) for _, tokens, _ in ended)
     return ended
 
-  def _completion(self, request, tokens, logprobs) -> Completion:
+  def _says_stop(self, request: Request, tokens: np.ndarray) -> bool:
+    """Whether there is a stop string that the device cannot see."""
     stop = request.sampling.stop
+    if not stopping.needs_text(stop):
+      return False
+    return stopping.cut(self._text(tokens), stop)[1]
+
+  def _text(self, tokens: np.ndarray) -> str:
+    return self._tokenizer.decode(tokens, skip_special_tokens=True)
+
+  def _completion(self, request: Request, tokens, logprobs) -> Completion:
     ended = bool(len(tokens)) and int(tokens[-1]) in self._eos_ids
-    text = self._tokenizer.decode(
-      tokens[:-1] if ended else tokens, skip_special_tokens=True
+    text, found = stopping.cut(
+      self._text(tokens[:-1] if ended else tokens), request.sampling.stop
     )
-    text, found = stopping.cut(text, stop)
     return Completion(
       text=text,
       tokens=tuple(tokens.tolist()),
-      logprob=float(logprobs[: len(tokens)].sum()),
+      logprob=float(logprobs.sum()),
       finish_reason="stop" if ended or found else "length",
     )

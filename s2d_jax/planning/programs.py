@@ -20,6 +20,7 @@ import ml_collections
 import numpy as np
 
 from s2d_jax.generation import decode as device
+from s2d_jax.generation.engine import prompts_per_read
 from s2d_jax.models import placement
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import Llama, abstract_params
@@ -206,8 +207,7 @@ def sampler(
   shards = meshes.batch_shards(mesh)
   slots = math.ceil(batch.slots / shards) * shards
   batch = dataclasses.replace(batch, slots=slots)
-  # Prompts read at once, as in `Engine`.
-  width = max(1, batch.slots // 4 // shards) * shards
+  width = prompts_per_read(batch.prompt, batch.slots, shards)
   model = Llama(model_config, dtype, weights=weights)
   boxed = abstract_params(model_config, dtype, weights)
   params = _with_shardings(boxed, meshes.param_shardings(boxed, mesh))
@@ -225,7 +225,7 @@ def sampler(
   }
 
   integers = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)
-  keep = jax.ShapeDtypeStruct((rows,), jnp.bool_)
+  flags = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.bool_)
   return [
     _compile(
       "prefill",
@@ -254,7 +254,15 @@ def sampler(
       topology,
       mesh,
       jax.jit(functools.partial(device.decode, model), donate_argnums=1),
-      (params, state, shared, keep, integers(), integers()),
+      (
+        params,
+        state,
+        shared,
+        flags(rows),
+        flags(slots),
+        integers(),
+        integers(),
+      ),
       kept,
       step=hlo.loop_body,
       caches=tuple(map(_local, (state.keys, state.prompt.keys))),

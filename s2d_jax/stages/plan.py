@@ -21,6 +21,7 @@ from rich.text import Text
 
 from s2d_jax import records
 from s2d_jax.errors import UserError
+from s2d_jax.generation.engine import rows_per_slot
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.parallel import topology as topologies
 from s2d_jax.parallel.topology import Topology
@@ -244,7 +245,7 @@ def _sampler(
     where = Topology(topology.kind, topology.shape)
   else:
     where = topology.host()
-  rows = min(config.sampling.n, config.sampling.batch_rows)
+  rows = rows_per_slot(_PROMPT.value, config.sampling.n)
   slots = math.ceil(config.sampling.batch_rows / rows)
   return where, programs.Batch(slots, rows, _PROMPT.value, _REPLY.value)
 

@@ -22,7 +22,7 @@ from s2d_jax.models import placement
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import REMAT_POLICIES, Llama
 from s2d_jax.models.lora import PROJECTIONS
-from s2d_jax.parallel import hosts, mesh as meshes
+from s2d_jax.parallel import hosts
 from s2d_jax.system2 import program
 from s2d_jax.system2.methods import METHODS
 from s2d_jax.system2.program import Method, Prompts
@@ -204,21 +204,19 @@ def scheduler(
   """Runs `method` on a batch of `sampling.batch_rows`, `n` passes a prompt."""
   enable_compilation_cache()
   prompts = prompts_of(config, task, method)
-  # Where the last step is asked several times, so is its prompt.
-  together = n * max(prompt.n for prompt in prompts.values())
-  rows = min(together, config.sampling.batch_rows)
-  mesh = sampling_mesh(config, model.config)
-  copies = meshes.batch_shards(mesh)
-  slots = max(1, config.sampling.batch_rows // rows // copies) * copies
+  # What is asked once a pass is the same for all passes; what is asked behind
+  # a reply stands on it, and only its own replies have it in common.
+  alike = max(prompt.n for prompt in prompts.values())
+  samples = n * alike if len(prompts) == 1 else alike
   engine = Engine(
     network(config, model),
     model.params,
     model.tokenizer,
     chat.end_tokens(model.tokenizer),
-    slots=slots,
-    rows=rows,
+    rows=config.sampling.batch_rows,
+    samples=samples,
     max_new_tokens=max(p.max_new_tokens for p in prompts.values()),
-    mesh=mesh,
+    mesh=sampling_mesh(config, model.config),
   )
   return Scheduler(
     engine,

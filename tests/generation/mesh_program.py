@@ -47,7 +47,7 @@ def draw(shape: Mapping[str, int]) -> dict[str, list[int]]:
     tiny_chat.tokenizer(),
     (7,),
     slots=8,
-    rows=2,
+    rows=16,
     max_new_tokens=16,
     mesh=mesh,
   )

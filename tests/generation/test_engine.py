@@ -26,7 +26,7 @@ def make(tiny, characters):
       characters,
       eos,
       slots=slots,
-      rows=rows,
+      rows=slots * rows,
       max_new_tokens=max_new_tokens,
       **changes,
     )
@@ -171,7 +171,12 @@ def test_each_distinct_prompt_is_read_once(make, monkeypatch):
 
 def test_programs_are_compiled_once_a_shape(make):
   engine = make()
-  programs = engines._prefill, engines._insert, engines._decode
+  programs = (
+    engines._prefill,
+    engines._put_prompts,
+    engines._start_rows,
+    engines._decode,
+  )
   asked = prompts(10, seed=5, shortest=3, longest=16)  # one length bucket
   run(engine, [sampled(asked[0], ("first",))])
   before = [program._cache_size() for program in programs]

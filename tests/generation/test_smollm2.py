@@ -22,8 +22,7 @@ def test_greedy_continuations_of_48_tokens_are_those_of_transformers(smollm2):
     smollm2.params,
     smollm2.tokenizer,
     chat.end_tokens(smollm2.tokenizer),
-    slots=len(prompts),
-    rows=1,
+    rows=len(prompts),
     max_new_tokens=48,
   )
   # The default system message stands in front of every prompt.
