@@ -4,10 +4,11 @@ A decode batch has S slots of R rows each. A slot holds one prompt, its rows
 hold samples of that prompt: the rows share the prompt's keys and values. B =
 S * R rows, C own tokens a row at most, V vocabulary; L, K, H as in the model.
 
-A row's own keys live in a ring of C columns, and in one step every row writes
-the same column. So a row may start at any step: one that has ended takes the
+A row's own keys stand in C columns in the order of its tokens, wherever the
+other rows are. So a row may start at any step: one that has ended takes the
 next sample of its slot's prompt while the others go on, and a slot whose rows
-have all ended takes another prompt.
+have all ended takes another prompt. To the last bit, a sample does not depend
+on when it was drawn.
 
 On a mesh, slots with their rows are spread over its batch axes and key-value
 heads over `tensor`; every program leaves a batch laid out as it found it.
@@ -52,8 +53,6 @@ class Batch(NamedTuple):
   keys: Float[Array, "L B K C H"]
   values: Float[Array, "L B K C H"]
   logits: Float[Array, "B V"]  # of the token to draw next
-  position: Int[Array, " B"]  # of that token in its sequence
-  start: Int[Array, " B"]  # step at which the row began
   count: Int[Array, " B"]  # tokens drawn so far
   tokens: Int[Array, "B C"]
   logprobs: Float[Array, "B C"]
@@ -200,8 +199,6 @@ def _empty_batch(
     keys=jnp.zeros(own_shape, dtype),
     values=jnp.zeros(own_shape, dtype),
     logits=jnp.zeros((batch, config.vocab_size), jnp.float32),
-    position=zeros(),
-    start=zeros(),
     count=zeros(),
     tokens=jnp.zeros((batch, own), jnp.int32),
     logprobs=jnp.zeros((batch, own), jnp.float32),
@@ -267,7 +264,7 @@ def start_rows(batch: Batch, fresh: Bool[Array, " B"], rows: Rows) -> Batch:
 
   `rows` describes all B rows; the fresh ones are read.
   """
-  per_slot = batch.start.shape[0] // batch.length.shape[0]
+  per_slot = batch.count.shape[0] // batch.length.shape[0]
   spread = lambda of_slot: jnp.repeat(of_slot, per_slot, axis=0)
 
   def put(old, new):
@@ -277,8 +274,6 @@ def start_rows(batch: Batch, fresh: Bool[Array, " B"], rows: Rows) -> Batch:
   started = batch._replace(
     rows=jax.tree.map(put, batch.rows, rows),
     logits=put(batch.logits, spread(batch.first)),
-    position=put(batch.position, spread(batch.length)),
-    start=put(batch.start, batch.step),
     count=put(batch.count, 0),
   )
   return _placed(_constrained, started)
@@ -368,30 +363,54 @@ def _advance(
   model: Llama, params: Params, batch: Batch, shared: Shared
 ) -> Batch:
   """Runs the tokens just drawn through the model: the next logits."""
-  columns = batch.keys.shape[3]
   last = jnp.maximum(batch.count - 1, 0)
   token = jnp.take_along_axis(batch.tokens, last[:, None], axis=1)
-  # Column c was last written (step - 1 - c) % C steps before the last step.
-  age = (batch.step - 1 - jnp.arange(columns)) % columns
-  written = batch.step - 1 - age
-  own = (written >= 0) & (written >= batch.start[:, None])
+  per_slot = batch.count.shape[0] // batch.length.shape[0]
+  position = jnp.repeat(batch.length, per_slot) + last
+  own = jnp.arange(batch.keys.shape[3]) < last[:, None]
   _, prefix = _prefix_past(shared, batch.rows.prefix)
+  cache = KeyValues(batch.keys, batch.values, own[:, None])
   hidden, new = model.apply(
     {"params": params},
     token,
-    batch.position[:, None],
+    position[:, None],
     jnp.ones_like(token),
-    [prefix, batch.prompt, KeyValues(batch.keys, batch.values, own[:, None])],
+    [prefix, batch.prompt, cache],
   )
-  column = (0, 0, 0, batch.step % columns, 0)
-  write = jax.lax.dynamic_update_slice
+  keys, values = _write(cache, new, last)
   return batch._replace(
-    keys=write(batch.keys, new.keys, column),
-    values=write(batch.values, new.values, column),
+    keys=keys,
+    values=values,
     logits=model.apply({"params": params}, hidden[:, 0], method=Llama.logits),
-    position=batch.position + 1,
     step=batch.step + 1,
   )
+
+
+def _write(
+  cache: KeyValues, new: KeyValues, column: Int[Array, " B"]
+) -> tuple[Array, Array]:
+  """Puts each row's new keys and values into its column, in place.
+
+  A loop over the rows of each device: for a scatter, XLA for TPUs would lay
+  the whole cache out anew.
+  """
+
+  def local(keys, values, new_keys, new_values, column):
+    def put(row, cache):
+      at = (0, row, 0, column[row], 0)
+      return tuple(
+        jax.lax.dynamic_update_slice(
+          old, jax.lax.dynamic_slice_in_dim(new, row, 1, axis=1), at
+        )
+        for old, new in zip(cache, (new_keys, new_values), strict=True)
+      )
+
+    return jax.lax.fori_loop(0, column.shape[0], put, (keys, values))
+
+  caches, rows = map(nn.logical_to_mesh_axes, (_CACHE, ("batch",)))
+  return jax.shard_map(
+    local, in_specs=(*[caches] * 4, rows), out_specs=(caches, caches)
+  )(cache.keys, cache.values, new.keys, new.values, column)
 
 
 def _prefix_past(
