@@ -16,7 +16,6 @@ from s2d_jax.planning.estimate import Estimate, Planned
 from s2d_jax.planning.programs import Program, gib, mesh_text
 from s2d_jax.planning.sweep import Trial
 
-
 _TRAIN_ADVICE = (
   "more chips, a smaller --batch or --length, --remat=full, another --mesh"
   " (--sweep tries them), finetune.accumulate, adafactor or finetune.lora"
