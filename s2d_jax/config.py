@@ -13,7 +13,9 @@ def default() -> ConfigDict:
   config.model = ConfigDict()
   # A short name, a Hub id, a Hugging Face folder, a .gguf file or a workdir.
   config.model.name = "smollm2-135m-instruct"
-  config.model.dtype = "float32"  # of the products; weights are float32
+  # Of the products of sampling: float32 or bfloat16; auto is bfloat16, but for
+  # CPUs without matrix units for it (AMX).
+  config.model.dtype = "auto"
 
   # Devices of the fine-tune along each axis; 0: chosen for the model and the
   # devices there are. dcn: slices, data: copies, fsdp: weights are spread,
@@ -85,7 +87,8 @@ def default() -> ConfigDict:
   config.finetune.lora = ConfigDict(
     {"rank": 0, "alpha": 16.0, "targets": ("q", "k", "v", "o")}
   )
-  config.finetune.dtype = "float32"  # of the products
+  # Of the products, as model.dtype; weights and their gradients are float32.
+  config.finetune.dtype = "auto"
   config.finetune.eval_every = 8  # steps
   config.finetune.keep = 1  # best checkpoints kept, besides the latest
   # Checkpoints are written while training goes on, from a copy in the host's

@@ -8,7 +8,7 @@ import functools
 from etils import epath
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, DTypeLike, Float, Int
+from jaxtyping import Array, Float, Int
 import numpy as np
 
 from s2d_jax.checkpoints import hf, pretrained
@@ -17,6 +17,7 @@ from s2d_jax.errors import UserError
 from s2d_jax.generation import chat as chats
 from s2d_jax.generation.engine import Completion, Engine, Request, random_key
 from s2d_jax.generation.sampling import Sampling
+from s2d_jax.models import precision
 from s2d_jax.models.llama import Llama
 from s2d_jax.parallel.mesh import make_mesh
 
@@ -28,22 +29,24 @@ class LanguageModel:
   lm.generate(["What is the capital of Peru?"], n=8, chat=True)
   """
 
-  def __init__(self, model: Pretrained, dtype: DTypeLike = jnp.float32):
+  def __init__(self, model: Pretrained, dtype: str = "auto"):
     self.config = model.config
     self.tokenizer = model.tokenizer
     self.params = model.params
-    self._llama = Llama(model.config, dtype)
+    platform = jax.default_backend()
+    dtype = precision.choose(dtype, platform)
+    wide = precision.is_wide(dtype, platform)
+    self._llama = Llama(model.config, dtype, wide=wide)
 
   @classmethod
-  def load(
-    cls, name: epath.PathLike, dtype: DTypeLike = jnp.float32
-  ) -> LanguageModel:
+  def load(cls, name: epath.PathLike, dtype: str = "auto") -> LanguageModel:
     """Loads a name, a Hugging Face folder, a .gguf file or a run's folder.
 
     Args:
       name: for instance "smollm2-135m-instruct", "org/model" on the Hub,
         "model.gguf", "runs/quickstart" or "runs/quickstart/checkpoints/20".
-      dtype: of the products; the weights are float32.
+      dtype: of the products, "float32", "bfloat16" or "auto": what is fastest
+        on the devices there are. The weights are float32.
     """
     return cls(pretrained.load(name, make_mesh()), dtype)
 

@@ -24,39 +24,25 @@ class Preset:
 
   Attributes:
     name: of the model, as `config.model.name`.
-    dtype: of the products.
     sampling_rows: samples decoded at once.
     finetune_rows: packed rows a step.
     learning_rate: the paper's is not published; larger models take less.
   """
 
   name: str
-  dtype: str
   sampling_rows: int
   finetune_rows: int
   learning_rate: float
 
 
 PRESETS = {
-  "llama-2-70b-chat": Preset(
-    "meta-llama/Llama-2-70b-chat-hf", "bfloat16", 512, 64, 5e-6
-  ),
-  "llama-3.2-1b": Preset(
-    "meta-llama/Llama-3.2-1B-Instruct", "bfloat16", 256, 16, 1e-5
-  ),
-  "qwen2.5-1.5b": Preset(
-    "Qwen/Qwen2.5-1.5B-Instruct", "bfloat16", 256, 16, 1e-5
-  ),
-  "qwen2.5-0.5b": Preset(
-    "Qwen/Qwen2.5-0.5B-Instruct", "bfloat16", 256, 16, 1e-5
-  ),
-  "smollm2-1.7b": Preset(
-    "HuggingFaceTB/SmolLM2-1.7B-Instruct", "bfloat16", 256, 16, 1e-5
-  ),
-  "smollm2-360m": Preset(
-    "HuggingFaceTB/SmolLM2-360M-Instruct", "float32", 128, 8, 2e-5
-  ),
-  "smollm2-135m": Preset("smollm2-135m-instruct", "float32", 128, 4, 3e-5),
+  "llama-2-70b-chat": Preset("meta-llama/Llama-2-70b-chat-hf", 512, 64, 5e-6),
+  "llama-3.2-1b": Preset("meta-llama/Llama-3.2-1B-Instruct", 256, 16, 1e-5),
+  "qwen2.5-1.5b": Preset("Qwen/Qwen2.5-1.5B-Instruct", 256, 16, 1e-5),
+  "qwen2.5-0.5b": Preset("Qwen/Qwen2.5-0.5B-Instruct", 256, 16, 1e-5),
+  "smollm2-1.7b": Preset("HuggingFaceTB/SmolLM2-1.7B-Instruct", 256, 16, 1e-5),
+  "smollm2-360m": Preset("HuggingFaceTB/SmolLM2-360M-Instruct", 128, 8, 2e-5),
+  "smollm2-135m": Preset("smollm2-135m-instruct", 128, 4, 3e-5),
 }
 
 
@@ -69,7 +55,6 @@ def use_model(config: ConfigDict, model: str) -> ConfigDict:
     )
   preset = PRESETS[model]
   config.model.name = preset.name
-  config.model.dtype = config.finetune.dtype = preset.dtype
   config.sampling.batch_rows = preset.sampling_rows
   config.finetune.batch_rows = preset.finetune_rows
   config.finetune.learning_rate = preset.learning_rate

@@ -29,7 +29,7 @@ from s2d_jax.errors import UserError
 from s2d_jax.generation import decode as device, prefixes, stopping
 from s2d_jax.generation.sampling import Sampling, knobs
 from s2d_jax.models.attention import KeyValues
-from s2d_jax.models.llama import Llama, Params
+from s2d_jax.models.llama import Llama, Params, packed
 from s2d_jax.parallel import mesh as meshes
 
 # Steps between two looks of the host for stop strings that span tokens.
@@ -48,6 +48,7 @@ _put_prompts = jax.jit(device.put_prompts, donate_argnums=0)
 _start_rows = jax.jit(device.start_rows, donate_argnums=0)
 _decode = jax.jit(device.decode, static_argnums=0, donate_argnums=2)
 _empty = jax.jit(device.empty_batch, static_argnums=range(6))
+_packed = jax.jit(packed)
 _lengthen = jax.jit(device.lengthen_prompts, static_argnums=1)
 
 
@@ -138,7 +139,7 @@ class Engine:
   """Draws completions for requests, `rows` at once.
 
   Args:
-    model: the network; its `dtype` is also that of the keys and values.
+    model: the network.
     params: parameter tree, on the devices of `mesh`.
     tokenizer: a Hugging Face tokenizer.
     eos_ids: tokens that end every completion.
@@ -164,7 +165,7 @@ class Engine:
     mesh: Mesh | None = None,
   ):
     self._model = model
-    self._params = params
+    self._params = _packed(params) if model.wide else params
     self._tokenizer = tokenizer
     self._mesh = mesh or meshes.make_mesh()
     self._shards = meshes.batch_shards(self._mesh)
@@ -175,7 +176,7 @@ class Engine:
       tokenizer, eos_ids, model.config.vocab_size
     )
     with meshes.use(self._mesh):
-      self._prefixes = prefixes.PrefixStore(model.config, model.dtype)
+      self._prefixes = prefixes.PrefixStore(model.config, model.cache_dtype)
     self._queue: dict[tuple[int, ...], collections.deque[Request]] = {}
     # Of prompts that were read and have requests left: where they lie.
     self._ready: dict[tuple[int, ...], tuple[device.Prefilled, int]] = {}
@@ -392,7 +393,7 @@ class Engine:
     with meshes.use(self._mesh):
       self._batch = _empty(
         model.config,
-        model.dtype,
+        model.cache_dtype,
         slots,
         per_slot,
         max(lengths),

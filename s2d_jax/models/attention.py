@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from s2d_jax.models import precision
+
 # Added in place of the score of a key that may not be seen: finite, so that a
 # row with nothing to see (padding) stays finite too.
 _MASKED = -1e30
@@ -95,6 +97,8 @@ def _partial(
   seen: Bool[Array, "P _ _ S"],
 ) -> _Partial:
   """The products of entry p and its rows are one matrix product a head."""
+  keys, values = precision.unpack(keys), precision.unpack(values)
+  q = q.astype(keys.dtype)
   batch, entries = q.shape[0], keys.shape[0]
   q = q.reshape(entries, batch // entries, *q.shape[1:])
   scores = jnp.einsum(

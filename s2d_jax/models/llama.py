@@ -13,14 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import dataclasses
+import functools
 from typing import Any
 
-from flax import linen as nn
+from flax import linen as nn, traverse_util
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, Int
 
-from s2d_jax.models import attention
+from s2d_jax.models import attention, precision
 from s2d_jax.models.attention import KeyValues
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.lora import DOWN, UP, Lora
@@ -47,9 +48,14 @@ class Form:
   """How the network is computed: see `Llama`."""
 
   dtype: DTypeLike
+  wide: bool
   weights: str
   lora: Lora | None
   attention: str
+
+  @property
+  def activations(self) -> DTypeLike:
+    return jnp.float32 if self.wide else self.dtype
 
 
 def _named(module, name, init, shape, axes, dtype=jnp.float32) -> Array:
@@ -99,21 +105,25 @@ class Projection(nn.Module):
     lead, inputs = x.shape[:-n], x.shape[-n:]
     # One leading axis: with two, the gradient of the kernel contracts both,
     # and XLA on the CPU copies the activations transposed for that.
-    x = x.reshape(-1, *inputs).astype(dtype)
+    x = x.reshape(-1, *inputs)
     if self.form.weights == "int8":
       kernel = _named(self, "kernel", zeros, self.shape, self.axes, jnp.int8)
       scale = _named(self, "scale", ones, self.shape[n:], self.axes[n:])
-      out = (_product(x, kernel.astype(dtype), n) * scale).astype(dtype)
+      product = _product(x.astype(dtype), kernel.astype(dtype), n)
+      out = (product * scale).astype(self.form.activations)
     else:
       kernel = _named(self, "kernel", normal, self.shape, self.axes)
-      out = jnp.tensordot(x, self._rounded(kernel), axes=n)
+      if self.form.wide:
+        out = _rounded_product(x, kernel, tuple(range(n)), dtype)
+      else:
+        out = jnp.tensordot(x.astype(dtype), self._rounded(kernel), axes=n)
     lora = self.form.lora
     if lora is not None and self.name in lora.targets:
       out = out + self._adapt(x, lora)
     out = out.reshape(*lead, *out.shape[1:])
     if self.use_bias:
       bias = _named(self, "bias", zeros, self.shape[n:], self.axes[n:])
-      out = out + bias.astype(dtype)
+      out = out + bias.astype(out.dtype)
     return out
 
   def _rounded(self, kernel):
@@ -130,13 +140,14 @@ class Projection(nn.Module):
     return nn.with_logical_constraint(kernel.astype(self.form.dtype), self.axes)
 
   def _adapt(self, x, lora: Lora):
-    n, dtype = self.contracted, self.form.dtype
+    n, dtype = self.contracted, self.form.activations
     down_shape = (*self.shape[:n], lora.rank)
     up_shape = (lora.rank, *self.shape[n:])
     down_axes, up_axes = (*self.axes[:n], "rank"), ("rank", *self.axes[n:])
     # The product begins at zero: the model begins as it was.
     down = _named(self, DOWN, normal, down_shape, down_axes)
     up = _named(self, UP, zeros, up_shape, up_axes)
+    x = x.astype(dtype)
     narrow = jnp.tensordot(x, down.astype(dtype), axes=n) * lora.scale
     return jnp.tensordot(narrow.astype(dtype), up.astype(dtype), axes=1)
 
@@ -157,6 +168,35 @@ _round_to.defvjp(
 )
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _rounded_product(
+  x: Array, kernel: Array, contracted: tuple[int, ...], dtype
+) -> Array:
+  """Of x [B, I…] and kernel, whose axes I are `contracted`, gives [B, O…].
+
+  The factors are rounded to `dtype`, the sums float32; so are the gradients.
+  The contracted axes are the kernel's first or its last; it may be packed.
+  """
+  kernel = precision.unpack(kernel).astype(dtype)
+  inputs = tuple(range(1, x.ndim))
+  return _product(x.astype(dtype), kernel, (inputs, contracted))
+
+
+def _rounded_product_gradient(contracted, dtype, factors, gradient):
+  x, kernel = (factor.astype(dtype) for factor in factors)
+  gradient = gradient.astype(dtype)
+  outputs = tuple(i for i in range(kernel.ndim) if i not in contracted)
+  of_x = _product(gradient, kernel, (tuple(range(1, gradient.ndim)), outputs))
+  pair = (x, gradient) if contracted[0] == 0 else (gradient, x)
+  return of_x, _product(*pair, ((0,), (0,)))
+
+
+_rounded_product.defvjp(
+  lambda x, kernel, *how: (_rounded_product(x, kernel, *how), (x, kernel)),
+  _rounded_product_gradient,
+)
+
+
 @jax.custom_vjp
 def _scores(x: Float[Array, "B D"], table: Float[Array, "D V"]):
   """x @ table in float32, whose gradient is taken in the dtype of both."""
@@ -172,11 +212,9 @@ def _scores_gradient(residuals, gradient):
 _scores.defvjp(lambda *args: (_scores(*args), args), _scores_gradient)
 
 
-def _product(x, kernel, contracted: int):
+def _product(x, kernel, axes):
   """`jnp.tensordot` with a float32 result."""
-  return jnp.tensordot(
-    x, kernel, axes=contracted, preferred_element_type=jnp.float32
-  )
+  return jnp.tensordot(x, kernel, axes, preferred_element_type=jnp.float32)
 
 
 class Embedding(nn.Module):
@@ -195,16 +233,19 @@ class Embedding(nn.Module):
       self.scale = _named(self, "scale", ones, shape[:1], axes[:1])
 
   def __call__(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
-    dtype = self.form.dtype
+    dtype = self.form.activations
     if self.form.weights == "int8":
       rows = self.embedding[tokens] * self.scale[tokens][..., None]
       return rows.astype(dtype)
     return self.embedding.astype(dtype)[tokens]
 
   def attend(self, x: Float[Array, "B D"]) -> Float[Array, "B V"]:
-    table = self.embedding.astype(self.form.dtype).T
+    dtype = self.form.dtype
+    if self.form.wide and self.form.weights == "float":
+      return _rounded_product(x, self.embedding, (1,), dtype)
+    table = self.embedding.astype(dtype).T
     if self.form.weights == "int8":
-      return _product(x, table, 1) * self.scale
+      return _product(x.astype(dtype), table, 1) * self.scale
     return _scores(x, table)
 
 
@@ -221,8 +262,11 @@ class Head(nn.Module):
     if self.form.weights == "int8":
       kernel = _named(self, "kernel", zeros, shape, axes, jnp.int8)
       scale = _named(self, "scale", ones, shape[1:], axes[1:])
-      return _product(x, kernel.astype(self.form.dtype), 1) * scale
+      dtype = self.form.dtype
+      return _product(x.astype(dtype), kernel.astype(dtype), 1) * scale
     kernel = _named(self, "kernel", normal, shape, axes)
+    if self.form.wide:
+      return _rounded_product(x, kernel, (0,), self.form.dtype)
     kernel = nn.with_logical_constraint(kernel.astype(self.form.dtype), axes)
     return _scores(x, kernel)
 
@@ -258,6 +302,8 @@ class Attention(nn.Module):
       contracted=2,
       name="o",
     )(attended)
+    if self.form.wide:
+      k, v = precision.pack(k), precision.pack(v)
     return out, (k, v)
 
 
@@ -317,6 +363,7 @@ class Llama(nn.Module):
   Attributes:
     config: sizes and constants.
     dtype: of products and activations; norms, softmax and logits are float32.
+    wide: activations stay float32 for any dtype, see `models.precision`.
     remat: what the backward pass keeps, by name (`REMAT_POLICIES`).
     weights: "float" or "int8" (`models.quantize`).
     lora: adapters beside the weights, if any.
@@ -329,10 +376,16 @@ class Llama(nn.Module):
   weights: str = "float"
   lora: Lora | None = None
   attention: str = "xla"
+  wide: bool = False
+
+  @property
+  def cache_dtype(self) -> DTypeLike:
+    """Of the keys and values that it gives and is given."""
+    return jnp.uint16 if self.wide else self.dtype
 
   def setup(self):
     c = self.config
-    form = Form(self.dtype, self.weights, self.lora, self.attention)
+    form = Form(self.dtype, self.wide, self.weights, self.lora, self.attention)
     self.embed = Embedding(c.vocab_size, c.embed_dim, form)
     block = Block
     if REMAT_POLICIES[self.remat] is not None:
@@ -391,6 +444,19 @@ class Llama(nn.Module):
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
     hidden, _ = self(tokens, positions, ones)
     return self.logits(hidden)
+
+
+def packed(params: Params) -> Params:
+  """Parameters for many small steps of a wide model: kernels as bits."""
+  flat = traverse_util.flatten_dict(params)
+  return traverse_util.unflatten_dict(
+    {
+      path: precision.pack(leaf)
+      if path[0] == "layers" and path[-1] == "kernel" and leaf.dtype != jnp.int8
+      else leaf
+      for path, leaf in flat.items()
+    }
+  )
 
 
 def abstract_params(

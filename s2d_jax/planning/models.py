@@ -110,7 +110,6 @@ def model_config(name: str) -> ModelConfig:
 def large_config(topology: Topology) -> ConfigDict:
   """Settings that suit a large model on these chips."""
   config = default()
-  config.model.dtype = config.finetune.dtype = "bfloat16"
   config.finetune.row_length = 1024
   config.finetune.batch_rows = max(64, topology.num_chips)
   return config

@@ -21,7 +21,7 @@ import numpy as np
 
 from s2d_jax.generation import decode as device
 from s2d_jax.generation.engine import prompts_per_read
-from s2d_jax.models import placement
+from s2d_jax.models import placement, precision
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import Llama, abstract_params
 from s2d_jax.parallel import hlo, mesh as meshes
@@ -194,7 +194,8 @@ def sampler(
   Raises:
     UserError: no mesh suits the model and the chips.
   """
-  weights, dtype = config.sampling.weights, jnp.dtype(config.model.dtype)
+  weights = config.sampling.weights
+  dtype = jnp.dtype(precision.choose(config.model.dtype, "tpu"))
   weight_bytes = 1 if weights == "int8" else dtype.itemsize
   mesh = placement.sampling_mesh(
     model_config,

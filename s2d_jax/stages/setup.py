@@ -18,7 +18,7 @@ from s2d_jax.errors import UserError
 from s2d_jax.generation import chat
 from s2d_jax.generation.engine import Engine
 from s2d_jax.generation.sampling import Sampling
-from s2d_jax.models import placement
+from s2d_jax.models import placement, precision
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import REMAT_POLICIES, Llama
 from s2d_jax.models.lora import PROJECTIONS
@@ -29,6 +29,7 @@ from s2d_jax.system2.program import Method, Prompts
 from s2d_jax.system2.scheduler import Scheduler
 from s2d_jax.tasks.registry import make_task
 from s2d_jax.tasks.task import Task
+from s2d_jax.training import step as steps
 from s2d_jax.training.optimizer import OPTIMIZERS
 
 
@@ -77,13 +78,12 @@ def check(config: ConfigDict) -> None:
   for name, (value, least) in at_least.items():
     if not value >= least:  # not a number is not enough, either
       raise UserError(f"{name}={value} must be {least} or more")
-  dtypes = ("float32", "bfloat16")
   for name, value, known in (
     ("curation.select", curation.select, get_args(Select)),
-    ("model.dtype", config.model.dtype, dtypes),
+    ("model.dtype", config.model.dtype, precision.SETTINGS),
     ("sampling.scope", config.sampling.scope, ("host", "global")),
     ("sampling.weights", config.sampling.weights, ("float", "int8")),
-    ("finetune.dtype", finetune.dtype, dtypes),
+    ("finetune.dtype", finetune.dtype, precision.SETTINGS),
     ("finetune.optimizer", finetune.optimizer, tuple(OPTIMIZERS)),
     ("finetune.remat", finetune.remat, tuple(REMAT_POLICIES)),
   ):
@@ -160,9 +160,7 @@ def model_to_train(config: ConfigDict) -> Pretrained:
   """
   name = config.model.name
   mesh = mesh_of(config, pretrained.read_config(name))
-  # What is frozen under adapters need not be wider than its products.
-  dtype = config.finetune.dtype if config.finetune.lora.rank else "float32"
-  model = _load(name, mesh, dtype)
+  model = _load(name, mesh, steps.given_dtype(config.finetune, mesh))
   release()
   return model
 
@@ -179,8 +177,17 @@ def _sampler(config: ConfigDict, name: str) -> Pretrained:
 
 def _sampling_dtype(config: ConfigDict) -> str:
   """Of the weights."""
-  is_float = config.sampling.weights == "float"
-  return config.model.dtype if is_float else config.sampling.weights
+  if config.sampling.weights != "float":
+    return config.sampling.weights
+  dtype, wide = _products(config)
+  return "float32" if wide else dtype
+
+
+def _products(config: ConfigDict) -> tuple[str, bool]:
+  """Dtype of the sampler's products, and whether activations are wider."""
+  platform = jax.default_backend()
+  dtype = precision.choose(config.model.dtype, platform)
+  return dtype, precision.is_wide(dtype, platform)
 
 
 def _load(name: str, mesh: Mesh, dtype: str) -> Pretrained:
@@ -194,8 +201,9 @@ def _load(name: str, mesh: Mesh, dtype: str) -> Pretrained:
 
 def network(config: ConfigDict, model: Pretrained) -> Llama:
   """As the sampler computes it."""
+  dtype, wide = _products(config)
   weights = config.sampling.weights
-  return Llama(model.config, config.model.dtype, weights=weights)
+  return Llama(model.config, dtype, weights=weights, wide=wide)
 
 
 def scheduler(

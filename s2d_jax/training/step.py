@@ -20,6 +20,7 @@ import optax
 
 from s2d_jax.checkpoints import train_state
 from s2d_jax.checkpoints.train_state import TrainState
+from s2d_jax.models import precision
 from s2d_jax.models.attention import choose_kernel
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import Llama, Params, abstract_params
@@ -34,14 +35,25 @@ def make_model(
   config: ml_collections.ConfigDict, model_config: ModelConfig, mesh: Mesh
 ) -> Llama:
   """The network as the fine-tune computes it on these devices."""
-  platform = mesh.devices.flat[0].platform
+  dtype, wide = _products(config, mesh)
   return Llama(
     model_config,
-    config.dtype,
+    dtype,
     config.remat,
     lora=lora_of(config),
-    attention=choose_kernel(platform, config.dtype, config.row_length),
+    attention=choose_kernel(_platform(mesh), dtype, config.row_length),
+    wide=wide,
   )
+
+
+def _platform(mesh: Mesh) -> str:
+  return mesh.devices.flat[0].platform
+
+
+def _products(config, mesh: Mesh) -> tuple[str, bool]:
+  """Their dtype, and whether activations are wider."""
+  dtype = precision.choose(config.dtype, _platform(mesh))
+  return dtype, precision.is_wide(dtype, _platform(mesh))
 
 
 def lora_of(config: ml_collections.ConfigDict) -> Lora | None:
@@ -59,7 +71,7 @@ def abstract_state(
 ) -> TrainState:
   """Shapes and shardings of the state; moments lie like their parameters."""
   optimizer = make_optimizer(config, total_steps)
-  params, _ = _trained_and_frozen(config, model_config)
+  params, _ = _trained_and_frozen(config, model_config, mesh)
   step = jax.ShapeDtypeStruct((), np.int32)
   boxed = TrainState(step, params, jax.eval_shape(optimizer.init, params))
   return train_state.with_shardings(boxed, meshes.param_shardings(boxed, mesh))
@@ -69,19 +81,28 @@ def abstract_frozen(
   config: ml_collections.ConfigDict, model_config: ModelConfig, mesh: Mesh
 ) -> Params:
   """Shapes and shardings of the parameters that are not trained, if any."""
-  _, frozen = _trained_and_frozen(config, model_config)
+  _, frozen = _trained_and_frozen(config, model_config, mesh)
   return train_state.with_shardings(
     frozen, meshes.param_shardings(frozen, mesh)
   )
 
 
-def _trained_and_frozen(config, model_config) -> tuple[Params, Params]:
-  """With logical names. What is frozen is kept in the dtype of the products."""
+def given_dtype(config: ml_collections.ConfigDict, mesh: Mesh) -> str:
+  """Of the weights that the fine-tune begins with.
+
+  What is frozen under adapters need not be wider than it is read.
+  """
+  dtype, wide = _products(config, mesh)
+  return dtype if config.lora.rank and not wide else "float32"
+
+
+def _trained_and_frozen(config, model_config, mesh) -> tuple[Params, Params]:
+  """With logical names."""
   lora = lora_of(config)
   if lora is None:
     return abstract_params(model_config), {}
   adapters, _ = split(abstract_params(model_config, lora=lora))
-  return adapters, abstract_params(model_config, config.dtype)
+  return adapters, abstract_params(model_config, given_dtype(config, mesh))
 
 
 def abstract_rows(

@@ -227,12 +227,12 @@ def _new_state(
 
 
 def _keep_frozen(config, model_config, params: Params, mesh: Mesh) -> Params:
-  """What is not trained, in the dtype of the products; else nothing."""
+  """What is not trained, if anything."""
   abstract = steps.abstract_frozen(config, model_config, mesh)
   if not abstract:
     return {}
   cast = jax.jit(
-    lambda params: optax.tree.cast(params, config.dtype),
+    lambda params: optax.tree.cast(params, steps.given_dtype(config, mesh)),
     out_shardings=_shardings(abstract),
     donate_argnums=0,
   )
