@@ -21,7 +21,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def lm(folder) -> LanguageModel:
-  return LanguageModel.load(folder)
+  return LanguageModel.load(folder, "float32")
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_logits_of_one_sequence(lm, ids):
 
 def test_a_saved_model_loads_as_the_same(lm, ids, tmp_path):
   lm.save_pretrained(tmp_path / "saved")
-  again = LanguageModel.load(tmp_path / "saved")
+  again = LanguageModel.load(tmp_path / "saved", "float32")
   assert again.config == lm.config
   np.testing.assert_array_equal(again.logits(ids), lm.logits(ids))
   assert _texts(_generate(again)) == _texts(_generate(lm))
@@ -125,7 +125,7 @@ def test_a_saved_model_loads_as_the_same(lm, ids, tmp_path):
 
 def test_a_saved_model_names_all_ends_of_a_reply(folder, tmp_path):
   """As a chat model's whose text ends with another token than its turns."""
-  lm = LanguageModel.load(folder)
+  lm = LanguageModel.load(folder, "float32")
   turn = lm.tokenizer.eos_token_id
   lm.tokenizer.eos_token = "~"
   lm.save_pretrained(tmp_path / "saved")

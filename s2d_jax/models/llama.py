@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 import dataclasses
 import functools
+import math
 from typing import Any
 
 from flax import linen as nn, traverse_util
@@ -114,7 +115,9 @@ class Projection(nn.Module):
     else:
       kernel = _named(self, "kernel", normal, self.shape, self.axes)
       if self.form.wide:
-        out = _rounded_product(x, kernel, tuple(range(n)), dtype)
+        flat = kernel.reshape(math.prod(inputs), -1)
+        out = _rounded_product(x.reshape(len(x), -1), flat, 0, dtype)
+        out = out.reshape(-1, *self.shape[n:])
       else:
         out = jnp.tensordot(x.astype(dtype), self._rounded(kernel), axes=n)
     lora = self.form.lora
@@ -169,26 +172,31 @@ _round_to.defvjp(
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _rounded_product(
-  x: Array, kernel: Array, contracted: tuple[int, ...], dtype
-) -> Array:
-  """Of x [B, I…] and kernel, whose axes I are `contracted`, gives [B, O…].
+def _rounded_product(x: Array, kernel: Array, axis: int, dtype) -> Array:
+  """Of x [B, I] and kernel, whose `axis` is I, gives [B, O] in float32.
 
-  The factors are rounded to `dtype`, the sums float32; so are the gradients.
-  The contracted axes are the kernel's first or its last; it may be packed.
+  The factors are rounded to `dtype` first, and so are those of the gradients.
+  The kernel may be packed.
   """
   kernel = precision.unpack(kernel).astype(dtype)
-  inputs = tuple(range(1, x.ndim))
-  return _product(x.astype(dtype), kernel, (inputs, contracted))
+  return _product(x.astype(dtype), kernel, (1, axis))
 
 
-def _rounded_product_gradient(contracted, dtype, factors, gradient):
-  x, kernel = (factor.astype(dtype) for factor in factors)
-  gradient = gradient.astype(dtype)
-  outputs = tuple(i for i in range(kernel.ndim) if i not in contracted)
-  of_x = _product(gradient, kernel, (tuple(range(1, gradient.ndim)), outputs))
-  pair = (x, gradient) if contracted[0] == 0 else (gradient, x)
-  return of_x, _product(*pair, ((0,), (0,)))
+def _rounded_product_gradient(axis: int, dtype, factors, gradient):
+  x, kernel = factors
+  of_x = _rounded_product(gradient, kernel, 1 - axis, dtype)
+  pair = (x, gradient) if axis == 0 else (gradient, x)
+  return of_x, _rounded_product(_turned(pair[0]), pair[1], 0, dtype)
+
+
+def _turned(x: Float[Array, "B I"]) -> Float[Array, "I B"]:
+  """`x.T` in memory.
+
+  XLA would leave out a mere transposition and have the product contract first
+  axes, for which its fast one is not made. Two halves it does turn round.
+  """
+  half = len(x) // 2
+  return jnp.concatenate([x[:half].T, x[half:].T], axis=1)
 
 
 _rounded_product.defvjp(
@@ -242,7 +250,7 @@ class Embedding(nn.Module):
   def attend(self, x: Float[Array, "B D"]) -> Float[Array, "B V"]:
     dtype = self.form.dtype
     if self.form.wide and self.form.weights == "float":
-      return _rounded_product(x, self.embedding, (1,), dtype)
+      return _rounded_product(x, self.embedding, 1, dtype)
     table = self.embedding.astype(dtype).T
     if self.form.weights == "int8":
       return _product(x.astype(dtype), table, 1) * self.scale
@@ -266,7 +274,7 @@ class Head(nn.Module):
       return _product(x.astype(dtype), kernel.astype(dtype), 1) * scale
     kernel = _named(self, "kernel", normal, shape, axes)
     if self.form.wide:
-      return _rounded_product(x, kernel, (0,), self.form.dtype)
+      return _rounded_product(x, kernel, 0, self.form.dtype)
     kernel = nn.with_logical_constraint(kernel.astype(self.form.dtype), axes)
     return _scores(x, kernel)
 

@@ -37,7 +37,7 @@ CONFIG = ModelConfig(
 
 def _finetune():
   config = configs.default().finetune
-  config.optimizer = "adafactor"
+  config.optimizer, config.dtype = "adafactor", "float32"
   config.batch_rows, config.row_length = 8, 32
   config.learning_rate, config.warmup_steps = 1e-2, 0
   config.weight_decay = 0.1
