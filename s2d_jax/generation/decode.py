@@ -389,28 +389,36 @@ def _advance(
 def _write(
   cache: KeyValues, new: KeyValues, column: Int[Array, " B"]
 ) -> tuple[Array, Array]:
-  """Puts each row's new keys and values into its column, in place.
-
-  A loop over the rows of each device: for a scatter, XLA for TPUs would lay
-  the whole cache out anew.
-  """
-
-  def local(keys, values, new_keys, new_values, column):
-    def put(row, cache):
-      at = (0, row, 0, column[row], 0)
-      return tuple(
-        jax.lax.dynamic_update_slice(
-          old, jax.lax.dynamic_slice_in_dim(new, row, 1, axis=1), at
-        )
-        for old, new in zip(cache, (new_keys, new_values), strict=True)
-      )
-
-    return jax.lax.fori_loop(0, column.shape[0], put, (keys, values))
-
+  """Puts each row's new keys and values into its column, in place."""
   caches, rows = map(nn.logical_to_mesh_axes, (_CACHE, ("batch",)))
-  return jax.shard_map(
-    local, in_specs=(*[caches] * 4, rows), out_specs=(caches, caches)
-  )(cache.keys, cache.values, new.keys, new.values, column)
+  local = jax.shard_map(
+    _write_rows, in_specs=(caches, caches, rows), out_specs=caches
+  )
+  return (
+    local(cache.keys, new.keys, column),
+    local(cache.values, new.values, column),
+  )
+
+
+def _write_rows(
+  cache: Float[Array, "L B K C H"],
+  new: Float[Array, "L B K 1 H"],
+  column: Int[Array, " B"],
+) -> Float[Array, "L B K C H"]:
+  """A loop over the rows of a device.
+
+  For a scatter, XLA for TPUs would lay the whole cache out anew; for rows that
+  are not flat it may find no layout at all.
+  """
+  layers, rows, heads, _, size = new.shape
+  flat = new.swapaxes(0, 1).reshape(rows, -1)
+
+  def put(row, cache):
+    token = flat[row].reshape(layers, 1, heads, 1, size)
+    at = (0, row, 0, column[row], 0)
+    return jax.lax.dynamic_update_slice(cache, token, at)
+
+  return jax.lax.fori_loop(0, rows, put, cache)
 
 
 def _prefix_past(
