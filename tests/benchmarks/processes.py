@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -60,14 +61,14 @@ def run(interpreter: str, module: str, job: dict[str, Any]) -> dict[str, Any]:
     out, path = pathlib.Path(folder, "out.json"), pathlib.Path(folder, "job")
     path.write_text(json.dumps(job | {"out": str(out)}))
     name = f"tests.benchmarks.contenders.{module}"
-    _keep_to(job["threads"])  # which it inherits
-    done = subprocess.run(
-      [interpreter, "-m", name, str(path)],
-      cwd=ROOT,
-      env=_environment(job["threads"]),
-      capture_output=True,
-      text=True,
-    )
+    with _only(job["threads"]):  # which a process inherits
+      done = subprocess.run(
+        [interpreter, "-m", name, str(path)],
+        cwd=ROOT,
+        env=_environment(job["threads"]),
+        capture_output=True,
+        text=True,
+      )
     if done.returncode or not out.exists():
       words = "\n".join(done.stderr.strip().splitlines()[-12:])
       raise UserError(f"{name} ended with {done.returncode}:\n{words}")
@@ -87,6 +88,12 @@ def _environment(threads: int) -> dict[str, str]:
   return kept | dict.fromkeys(_THREADS, str(threads)) | more
 
 
-def _keep_to(cores: int) -> None:
-  allowed = sorted(os.sched_getaffinity(0))
-  os.sched_setaffinity(0, allowed[:cores])
+@contextlib.contextmanager
+def _only(cores: int):
+  """Keeps to as many of the cores that this process may use."""
+  allowed = os.sched_getaffinity(0)
+  os.sched_setaffinity(0, sorted(allowed)[:cores])
+  try:
+    yield
+  finally:
+    os.sched_setaffinity(0, allowed)

@@ -101,6 +101,17 @@ def until_end(row: list[int], eos: list[int]) -> list[int]:
   return row
 
 
+def target_tokens(job: Job) -> int:
+  """That an epoch learns; the first token of an example has no predecessor."""
+  return sum(sum(example["is_target"][1:]) for example in job["examples"])
+
+
+def trained(job: Job) -> dict[str, int]:
+  """What an epoch counts: tokens without padding, and targets."""
+  tokens = sum(len(example["tokens"]) for example in job["examples"])
+  return {"tokens": tokens, "target_tokens": target_tokens(job)}
+
+
 def batches(prompts: list, samples: int, rows: int) -> list[list]:
   """Prompts in groups whose samples fill at most `rows` rows."""
   width = max(1, rows // samples)
