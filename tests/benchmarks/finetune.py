@@ -5,20 +5,18 @@ python -m tests.benchmarks.finetune --workload=8x128
 
 from __future__ import annotations
 
-from typing import Any
-
 from absl import flags
 
 from s2d_jax.checkpoints.tokenizer import load_tokenizer
 from tests.benchmarks import (
   agreement,
+  bounds,
   command,
   processes,
   summary,
   weights,
   workloads,
 )
-from tests.benchmarks.contenders import race
 
 _WORKLOAD = flags.DEFINE_enum(
   "workload",
@@ -37,26 +35,6 @@ _REMAT = flags.DEFINE_string(
 )
 
 
-def passes(job: dict[str, Any]) -> list[dict[str, Any]]:
-  """The products of a step: of all its tokens, the head of targets only."""
-  counts = race.trained(job)
-  step = job["batch_examples"] / len(job["examples"])
-  return [
-    {
-      "rows": round(counts["tokens"] * step),
-      "head_rows": round(counts["target_tokens"] * step),
-      "learns": True,
-    }
-  ]
-
-
-def bound(job, products: dict[str, Any], unit: str) -> float:
-  """Units a second, if there were nothing but matrix products."""
-  (one,), (seconds,) = passes(job), products["seconds"]
-  rows = {"tokens": one["rows"], "target_tokens": one["head_rows"]}
-  return rows[unit] / seconds
-
-
 def main(_) -> None:
   names = command.contenders(_CONTENDERS.value, processes.TRAINERS)
   folder = weights.folder(command.MODEL.value)
@@ -71,9 +49,9 @@ def main(_) -> None:
     losses = results["s2d"]["start_loss"], results[name]["start_loss"]
     if command.refused(agreement.check_losses, name, *losses, job["dtype"]):
       del results[name]
-  products = command.products(job, passes(job))
+  products = command.products(job, bounds.finetune_passes(job))
   unit = "target_tokens" if _WORKLOAD.value == "quickstart" else "tokens"
-  most = bound(job, products, unit) if products else None
+  most = bounds.finetune(job, products["seconds"], unit) if products else None
   shown = summary.figures(results, unit, most)
   for name, row in shown.items():
     losses = results[name]["start_loss"], results[name]["end_loss"]

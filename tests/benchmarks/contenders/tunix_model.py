@@ -11,7 +11,6 @@ import functools
 import json
 import pathlib
 
-import jax
 import jax.numpy as jnp
 from tunix.models.llama3 import model as llama3, params
 
@@ -41,6 +40,5 @@ def load(job: race.Job) -> llama3.Llama3:
       norm_eps=config["rms_norm_eps"],
       weight_tying=config["tie_word_embeddings"],
     ),
-    mesh=jax.make_mesh((1, 1), ("fsdp", "tp")),
     dtype=jnp.dtype(job["dtype"]),
   )
