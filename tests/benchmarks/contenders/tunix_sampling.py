@@ -66,21 +66,19 @@ def main() -> None:
       seed=seed,
       **settings,
     )
-    return [row.tolist() for row in out.tokens]
+    # The end token is drawn, but not in the reply.
+    return [row.tolist() + eos[:1] * (len(row) < new) for row in out.tokens]
 
   def once(repeat: int) -> dict:
-    lengths = []
+    drawn = []
+    hot = {"temperature": job["temperature"], "top_p": 1.0}
     for part in race.batches(job["prompts"], job["samples"], job["rows"]):
       rows = [prompt for prompt in part for _ in range(job["samples"])]
-      hot = {"temperature": job["temperature"], "top_p": 1.0}
-      drawn = draw(rows, job["max_new_tokens"], repeat, **hot)
-      # It leaves out the end token, which was drawn as well.
-      lengths += [min(len(r) + 1, job["max_new_tokens"]) for r in drawn]
-    return {"tokens": sum(lengths), "completions": len(lengths)}
+      drawn += draw(rows, job["max_new_tokens"], repeat, **hot)
+    return race.count(drawn, eos)
 
   result = race.run(job, once)
-  rows = draw(job["greedy_prompts"], job["greedy_tokens"], 0)
-  result["greedy"] = [list(row) for row in rows]
+  result["greedy"] = draw(job["greedy_prompts"], job["greedy_tokens"], 0)
   race.finish(job, result)
 
 
