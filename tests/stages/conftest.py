@@ -19,6 +19,7 @@ from s2d_jax.config import default
 def get_config():
   config = default()
   config.model.name = {model!r}
+  config.model.dtype = config.finetune.dtype = "float32"  # on every machine
   with config.unlocked():
     config.task.kinds = ("capital",)
     config.task.min_population = 100_000_000
