@@ -7,21 +7,30 @@ import time
 from rich.console import Console
 from rich.progress import (
   BarColumn,
-  MofNCompleteColumn,
   Progress as Bar,
+  ProgressColumn,
+  Task,
   TextColumn,
-  TimeRemainingColumn,
 )
+from rich.table import Column
+from rich.text import Text
 
-_SECONDS_BETWEEN_LINES = 10.0
+# A log of minutes has a line every few seconds, one of days every minute.
+_LEAST_SECONDS, _MOST_SECONDS = 10.0, 60.0
+# Work comes in bursts, as rows of a batch end together: a rate is that of so
+# many seconds.
+_RATE_SECONDS = 300.0
 
 
 class Progress:
   """Counts up to `total`; shows the rate and the time left.
 
-  with Progress("sample", total=2400, unit="passes") as progress:
+  with Progress("sample", total=2400, unit="examples") as progress:
     for result in results:
-      progress.advance(1, status="kept 61 %")
+      progress.advance(1, status="kept 61%", tokens=120)
+
+  A terminal shows a bar. Anything else gets whole lines, every 10 to 60 seconds
+  and at the end; and one at the start if there is a `status` to begin with.
   """
 
   def __init__(
@@ -31,45 +40,121 @@ class Progress:
     unit: str,
     done: int = 0,
     quiet: bool = False,
+    status: str = "",
   ):
-    self._label, self._total, self._unit = label, total, unit
-    self._start = self._done = done
     self._console = Console(stderr=True, quiet=quiet)
     self._bar = Bar(
-      TextColumn(label),
-      BarColumn(),
-      MofNCompleteColumn(),
-      TextColumn(unit + "  {task.fields[status]}"),
-      TimeRemainingColumn(),
+      TextColumn("[bold]{task.description}"),
+      BarColumn(bar_width=16),
+      _Column(_count),
+      _Column(_rate, "cyan"),
+      _Column(_left, "green"),
+      # What does not fit a narrow terminal is cut off here.
+      TextColumn(
+        "{task.fields[status]}",
+        table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
+        markup=False,
+      ),
       console=self._console,
+      expand=True,
+      speed_estimate_period=_RATE_SECONDS,
       disable=not self._console.is_terminal,
     )
-    self._task = self._bar.add_task("", total=total, completed=done, status="")
+    self._id = self._bar.add_task(
+      label, total=total, completed=done, unit=unit, status=status
+    )
+    self._tokens = 0
+    self._first: float | None = None  # when the first result came
 
   def __enter__(self) -> Progress:
     self._began = self._shown = time.monotonic()
     self._bar.start()
+    if self._task.fields["status"]:
+      self._print()
     return self
 
   def __exit__(self, *unused) -> None:
     self._bar.stop()
 
-  def advance(self, count: int, status: str = "") -> None:
-    """Notes `count` more done; `status` stands beside the figures."""
+  def advance(self, count: int, status: str = "", tokens: int = 0) -> None:
+    """Notes `count` more done; `status` stands beside the figures.
+
+    Args:
+      count: of what is counted.
+      status: what else there is to say.
+      tokens: that this took; their rate is shown, if there are any.
+    """
     now = time.monotonic()
-    self._done += count
-    self._bar.update(self._task, advance=count, status=status)
-    due = now - self._shown > _SECONDS_BETWEEN_LINES or (
-      self._done == self._total
-    )
-    if due and not self._console.is_terminal:
-      rate = (self._done - self._start) / (now - self._began)
-      seconds = (self._total - self._done) / rate if rate else None
-      left = "" if seconds is None else f"{seconds:,.0f} s left  "
-      self._console.print(
-        f"{self._label} {self._done}/{self._total} {self._unit} "
-        f" {rate:,.1f} a second  {left}{status}".rstrip(),
-        highlight=False,
-        soft_wrap=True,
-      )
-      self._shown = now
+    if self._first is None:
+      self._first = now  # what came before it was mostly compilation
+    else:
+      self._tokens += tokens
+    if self._tokens and now > self._first:
+      rate = f"{self._tokens / (now - self._first):,.0f} tokens/s"
+      status = f"{status}  {rate}".strip()
+    self._bar.update(self._id, advance=count, status=status)
+    pause = (now - self._began) / 20
+    pause = min(max(pause, _LEAST_SECONDS), _MOST_SECONDS)
+    if now - self._shown > pause or (count and self._task.finished):
+      self._print()
+
+  @property
+  def _task(self) -> Task:
+    return self._bar.tasks[0]
+
+  def _print(self) -> None:
+    """Writes a line where there is no bar."""
+    self._shown = time.monotonic()
+    if self._console.is_terminal:
+      return
+    task = self._task
+    parts = [task.description, _count(task), _rate(task), _left(task)]
+    parts.append(task.fields["status"])
+    line = "  ".join(filter(None, parts))
+    self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+class _Column(ProgressColumn):
+  """A part of the line, as this module words it."""
+
+  def __init__(self, words, style: str = ""):
+    super().__init__(table_column=Column(no_wrap=True))
+    self._words, self._style = words, style
+
+  def render(self, task: Task) -> Text:
+    return Text(self._words(task), style=self._style)
+
+
+def _count(task: Task) -> str:
+  counts = f"{_number(task.completed)}/{_number(task.total)}"
+  return f"{counts} {task.fields['unit']}"
+
+
+def _number(value: float) -> str:
+  return f"{value:,.0f}" if value < 1e6 else f"{value / 1e6:,.1f} M"
+
+
+def _rate(task: Task) -> str:
+  """How many a second; or how long one takes, if that is longer."""
+  speed = task.finished_speed or task.speed
+  if not speed:
+    return ""
+  if speed < 1:
+    return f"{1 / speed:,.1f} s each"
+  return f"{speed:,.1f}/s" if speed < 1e6 else f"{_number(speed)}/s"
+
+
+def _left(task: Task) -> str:
+  if task.finished:
+    return f"in {clock(task.finished_time or 0)}"
+  seconds = task.time_remaining
+  return "" if seconds is None else f"{clock(seconds)} left"
+
+
+def clock(seconds: float) -> str:
+  """A duration: 0:03:12, or 2 d 3:04:05."""
+  days, seconds = divmod(int(seconds), 24 * 3600)
+  hours, seconds = divmod(seconds, 3600)
+  minutes, seconds = divmod(seconds, 60)
+  told = f"{hours}:{minutes:02}:{seconds:02}"
+  return f"{days} d {told}" if days else told
