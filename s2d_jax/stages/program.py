@@ -344,7 +344,7 @@ def stage(
 
   def decorate(function: Callable[..., str]) -> Stage:
     def run(config: ConfigDict, workdir: epath.Path) -> None:
-      mark = _mark(workdir, name)
+      mark = mark_of(workdir, name)
       if is_done(workdir, name):
         summary = json.loads(mark.read_text())["summary"]
         print(f"{name}: done already: {summary}", flush=True)
@@ -385,15 +385,15 @@ def curve(workdir: epath.Path, name: str, start: int) -> Curve:
 
 def is_done(workdir: epath.Path, name: str) -> bool:
   """Whether a stage is complete."""
-  return _mark(workdir, name).exists()
+  return mark_of(workdir, name).exists()
 
 
 def forget(workdir: epath.Path, name: str) -> None:
   """Has a stage done again although it is complete."""
   if hosts.is_lead():
-    _mark(workdir, name).unlink(missing_ok=True)
+    mark_of(workdir, name).unlink(missing_ok=True)
   hosts.barrier(f"forget {name}")
 
 
-def _mark(workdir: epath.Path, name: str) -> epath.Path:
+def mark_of(workdir: epath.Path, name: str) -> epath.Path:
   return epath.Path(workdir) / "done" / f"{name.replace(' ', '_')}.json"
