@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 import itertools
+import pathlib
 import sys
 import tempfile
 import time
@@ -78,8 +79,8 @@ class _Trace:
   def end(self) -> None:
     jax.profiler.stop_trace()
     with self._local as name:
-      local = epath.Path(name)
-      for path in local.glob("**/*"):
+      local = pathlib.Path(name)
+      for path in local.rglob("*"):
         if path.is_file():
           target = self._folder / path.relative_to(local)
           records.write_bytes(target, path.read_bytes())

@@ -57,6 +57,7 @@ class Progress:
       ),
       console=self._console,
       expand=True,
+      get_time=time.monotonic,
       speed_estimate_period=_RATE_SECONDS,
       disable=not self._console.is_terminal,
     )
