@@ -156,6 +156,9 @@ def run_program(
     print(f"{hosts.prefix()}{error}", file=sys.stderr)
     hosts.barrier("preempted")  # what each is saving is whole
     _end(str(error), 143)
+  except BrokenPipeError:  # who read the output has left, as `head` does
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115  to the end
+    _end("nobody reads the output", 1)
   except KeyboardInterrupt:
     print("\nstopped; run the same command again to go on", file=sys.stderr)
     _end("stopped", 130)

@@ -8,26 +8,24 @@ have drawn them before. An input whose vote is decided is sampled no further.
 from __future__ import annotations
 
 import collections
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 import dataclasses
 import hashlib
 import math
-import time
 
 from etils import epath
 from ml_collections import ConfigDict
 
 from s2d_jax import profiling
 from s2d_jax.curation.adaptive import Ballot, Pass, Poll, Stopping
-from s2d_jax.curation.curate import Wording, ballots, curate
+from s2d_jax.curation.curate import ballots
 from s2d_jax.curation.vote import vote
 from s2d_jax.records import Record
 from s2d_jax.stages import program, setup
 from s2d_jax.stages.parts import Parts, Place, read
+from s2d_jax.stages.tally import Tally
 from s2d_jax.system2.scheduler import Job, Result
 from s2d_jax.tasks.task import Example, Task, read_examples
-
-_SECONDS_A_LINE = 10.0  # of the curve
 
 
 @program.stage("sample", on="all")
@@ -202,7 +200,8 @@ def _sample(
     for one in new_jobs(example_id, drawn)
   )
   decided = {name for name, drawn in passes.items() if not drawn}
-  tally = Tally(config, task, parts.recovered, decided, len(polls))
+  rule = setup.filter_of(config)
+  tally = Tally(rule, task.variants, parts.recovered, decided, len(polls))
   results = scheduler.run(jobs, setup.sampling_of(config))
   bar = program.progress("sample", len(polls), "examples", len(decided))
   with bar as progress, program.curve(workdir, "sample", tally.passes) as curve:
@@ -219,92 +218,6 @@ def _sample(
       progress.advance(is_over, tally.status, result.tokens)
       if tally.is_due:
         curve.append(tally.line())
-
-
-class Tally:
-  """What has become of this host's examples so far, as curation will see it.
-
-  Attributes:
-    passes: so far, with those of earlier starts.
-
-  Args:
-    config: of the run.
-    task: whose examples they are.
-    recovered: the passes of earlier starts, of all hosts.
-    decided: the examples of this host that need no more.
-    total: examples of this host.
-  """
-
-  def __init__(
-    self,
-    config: ConfigDict,
-    task: Task,
-    recovered: Sequence[Record],
-    decided: Collection[str],
-    total: int,
-  ):
-    self._variants, self._rule = task.variants, setup.filter_of(config)
-    self._total = total
-    self._under_way = collections.defaultdict(list)
-    for record in recovered:
-      self._under_way[record["example_id"]].append(record)
-    self.passes = len(recovered)
-    self._examples = self._believed = 0
-    for example_id in decided:
-      self._decide(example_id)
-    self._new_line()
-
-  def add(self, record: Record, is_over: bool) -> None:
-    """Takes a pass; `is_over` says that its example needs no more."""
-    self._under_way[record["example_id"]].append(record)
-    self.passes += 1
-    self._since["passes"] += 1
-    self._since["tokens"] += sum(step["tokens"] for step in record["steps"])
-    if is_over:
-      self._decide(record["example_id"])
-
-  def _decide(self, example_id: str) -> None:
-    drawn = self._under_way.pop(example_id)
-    wording = Wording(lambda *_: [], lambda *_: "-")  # which is not asked here
-    accepted, _ = curate(
-      drawn, [example_id], self._variants, wording, self._rule
-    )
-    self._believed += len(accepted)
-    self._examples += 1
-
-  @property
-  def kept(self) -> float | None:
-    """Share of the inputs of decided examples whose answer is believed.
-
-    None before the first, and where the model is still to choose among its
-    replies.
-    """
-    if not self._examples or self._rule.select == "usc":
-      return None
-    return self._believed / (self._examples * len(self._variants))
-
-  @property
-  def status(self) -> str:
-    """For the bar."""
-    kept = "" if self.kept is None else f"kept {self.kept:.0%}  "
-    return f"{kept}{self.passes:,} passes"
-
-  @property
-  def is_due(self) -> bool:
-    """Whether it is time for a line: every few seconds, and at the end."""
-    is_end = self._examples == self._total
-    return is_end or time.monotonic() - self._line > _SECONDS_A_LINE
-
-  def line(self) -> Record:
-    """For the curve: over all passes, counts since the line before."""
-    line = {"step": self.passes, "examples": self._examples}
-    line |= {"of": self._total, "kept": self.kept, **self._since}
-    self._new_line()
-    return line
-
-  def _new_line(self) -> None:
-    self._line = time.monotonic()
-    self._since = {"passes": 0, "tokens": 0}
 
 
 def _at_once(config: ConfigDict, task: Task) -> int:

@@ -117,10 +117,10 @@ def finetune(
       state, frozen = _new_state(
         config, model, optimizer, abstract, params, mesh, seed
       )
-      start_loss = validate(state.params, frozen)
     start = int(state.step)
     with TrainingLog(workdir, start, len(order)) as log:
       if not resumed:
+        start_loss = validate(state.params, frozen)
         log.start_line(start_loss)
       position = {**data, "start_valid_loss": start_loss}
       pending = None
