@@ -10,8 +10,6 @@ import time
 
 from etils import epath
 
-from s2d_jax import records
-
 _FLUSH_SECONDS = 20.0  # a bucket takes whole files only
 
 
@@ -60,7 +58,9 @@ class EventFile:
     self._flushed = time.monotonic()
     if self._local is not None:
       for path in epath.Path(self._local.name).iterdir():
-        records.write_bytes(self._folder / path.name, path.read_bytes())
+        # An object appears whole; under a temporary name TensorBoard would
+        # take it for the next file of the run.
+        (self._folder / path.name).write_bytes(path.read_bytes())
 
   def close(self) -> None:
     self.flush()
