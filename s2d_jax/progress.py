@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import time
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import (
@@ -17,9 +19,9 @@ from rich.text import Text
 
 # A log of minutes has a line every few seconds, one of days every minute.
 _LEAST_SECONDS, _MOST_SECONDS = 10.0, 60.0
-# Work comes in bursts, as rows of a batch end together: a rate is that of so
-# many seconds.
-_RATE_SECONDS = 300.0
+# Results come in bursts, as rows of a batch end together: what comes within a
+# second is one, and a rate is that between the bursts of so many seconds.
+_BURST_SECONDS, _RATE_SECONDS = 1.0, 300.0
 
 
 class Progress:
@@ -58,14 +60,13 @@ class Progress:
       console=self._console,
       expand=True,
       get_time=time.monotonic,
-      speed_estimate_period=_RATE_SECONDS,
       disable=not self._console.is_terminal,
     )
     self._id = self._bar.add_task(
-      label, total=total, completed=done, unit=unit, status=status
+      label, total=total, completed=done, unit=unit, status=status, rate=0.0
     )
+    self._bursts: collections.deque[_Burst] = collections.deque()
     self._tokens = 0
-    self._first: float | None = None  # when the first result came
 
   def __enter__(self) -> Progress:
     self._began = self._shown = time.monotonic()
@@ -86,18 +87,37 @@ class Progress:
       tokens: that this took; their rate is shown, if there are any.
     """
     now = time.monotonic()
-    if self._first is None:
-      self._first = now  # what came before it was mostly compilation
-    else:
-      self._tokens += tokens
-    if self._tokens and now > self._first:
-      rate = f"{self._tokens / (now - self._first):,.0f} tokens/s"
-      status = f"{status}  {rate}".strip()
-    self._bar.update(self._id, advance=count, status=status)
+    self._tokens += tokens
+    self._bar.update(self._id, advance=count)
+    rate, tokens_rate = self._rates(now)
+    if tokens_rate:
+      status = f"{status}  {tokens_rate:,.0f} tokens/s".strip()
+    self._bar.update(self._id, status=status, rate=rate)
     pause = (now - self._began) / 20
     pause = min(max(pause, _LEAST_SECONDS), _MOST_SECONDS)
     if now - self._shown > pause or (count and self._task.finished):
       self._print()
+
+  def _rates(self, now: float) -> tuple[float, float]:
+    """Of late: what is counted, and tokens, a second; 0 if not yet known.
+
+    What came before the first burst was mostly compilation, and is left out.
+    """
+    done, bursts = self._task.completed, self._bursts
+    if bursts and now - bursts[-1].time < _BURST_SECONDS:
+      bursts[-1] = _Burst(bursts[-1].time, done, self._tokens)
+    else:
+      bursts.append(_Burst(now, done, self._tokens))
+    while len(bursts) > 2 and now - bursts[1].time > _RATE_SECONDS:
+      bursts.popleft()
+    first, last = bursts[0], bursts[-1]
+    if first is last:
+      return 0.0, 0.0
+    seconds = last.time - first.time
+    return (
+      (last.done - first.done) / seconds,
+      (last.tokens - first.tokens) / seconds,
+    )
 
   @property
   def _task(self) -> Task:
@@ -113,6 +133,14 @@ class Progress:
     parts.append(task.fields["status"])
     line = "  ".join(filter(None, parts))
     self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+class _Burst(NamedTuple):
+  """Results that came together, and what was done by then."""
+
+  time: float
+  done: float
+  tokens: int
 
 
 class _Column(ProgressColumn):
@@ -137,19 +165,19 @@ def _number(value: float) -> str:
 
 def _rate(task: Task) -> str:
   """How many a second; or how long one takes, if that is longer."""
-  speed = task.finished_speed or task.speed
-  if not speed:
+  rate = task.fields["rate"]
+  if not rate:
     return ""
-  if speed < 1:
-    return f"{1 / speed:,.1f} s each"
-  return f"{speed:,.1f}/s" if speed < 1e6 else f"{_number(speed)}/s"
+  if rate < 1:
+    return f"{1 / rate:,.1f} s each"
+  return f"{rate:,.1f}/s" if rate < 1e6 else f"{_number(rate)}/s"
 
 
 def _left(task: Task) -> str:
   if task.finished:
     return f"in {clock(task.finished_time or 0)}"
-  seconds = task.time_remaining
-  return "" if seconds is None else f"{clock(seconds)} left"
+  rate = task.fields["rate"]
+  return f"{clock(task.remaining / rate)} left" if rate else ""
 
 
 def clock(seconds: float) -> str:

@@ -62,6 +62,20 @@ def test_a_terminal_has_one_line_with_rate_and_time_left(
     assert part in bar
 
 
+def test_a_burst_is_not_taken_for_a_rate(clock, capsys):
+  with Progress("evaluate", 64, "passes") as shown:
+    clock.now += 30  # compilation
+    for _ in range(4):
+      clock.now += 11
+      for _ in range(16):
+        clock.now += 0.001
+        shown.advance(1, tokens=5)
+  lines = capsys.readouterr().err.splitlines()
+  assert "/s" not in lines[0]
+  # 16 passes, of 5 tokens each, every 11 seconds.
+  assert "1.5/s" in lines[-1] and "7 tokens/s" in lines[-1]
+
+
 def test_the_other_hosts_say_nothing(clock, capsys):
   with Progress("sample", 2, "examples", quiet=True) as shown:
     clock.now += 100
