@@ -241,8 +241,10 @@ def _evaluate(run: Run, name: str) -> Stage:
   split = "valid" if name == "valid" else "test"
 
   def how_far(run: Run, files: Sequence[epath.Path]) -> Progress:
-    # By then curation has met every form of an example.
-    forms = {row.get("variant") for row in run.records("distill/*.jsonl")}
+    # By then curation has told of every form, unless it leaves some out.
+    forms = set()
+    if not run.setting("curation", "variants", ()):
+      forms = {row.get("variant") for row in run.records("distill/*.jsonl")}
     examples = run.lines(f"examples/{split}.jsonl")
     return _rows(files, len(forms) * examples * methods)
 
@@ -264,7 +266,7 @@ def _retention(run: Run, name: str) -> Stage:
 
 def _rows(files: Sequence[epath.Path], total: int) -> Progress:
   count = sum(map(_count_lines, files))
-  if count > total:  # the settings do not tell of everything
+  if count > total:  # the files do not tell of how many
     return Progress(f"{count:,} rows", count)
   return Progress(f"{count:,} of {total:,} rows", count, total)
 
