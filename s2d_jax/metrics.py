@@ -17,6 +17,7 @@ from s2d_jax.records import Record
 
 # What a line counts since the line before; it is drawn as a rate.
 _COUNTED = ("passes", "tokens", "target_tokens")
+_NOT_DRAWN = ("step", "seconds", "total_steps", "of", *_COUNTED)
 
 
 class Curve:
@@ -93,7 +94,7 @@ def scalars(line: Record) -> dict[str, float]:
   drawn = {
     name: value
     for name, value in line.items()
-    if name not in ("step", "seconds", *_COUNTED) and value is not None
+    if name not in _NOT_DRAWN and value is not None
   }
   if line["seconds"]:
     drawn |= {
