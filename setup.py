@@ -44,6 +44,7 @@ setup(
     "orbax-checkpoint>=0.11.30",
     "rich",
     "safetensors",
+    "tensorboardX>=2.6",
     "tensorflow-datasets",
     "tokenizers",
     "transformers>=5",
@@ -52,6 +53,7 @@ setup(
     "test": ["pytest>=8", "ruff", "scipy"],
     "tpu": ["jax[tpu]"],
     "gpu": ["jax[cuda12]"],
+    "wandb": ["wandb"],
   },
   entry_points={"console_scripts": ["s2d = s2d_jax.cli:main"]},
 )
