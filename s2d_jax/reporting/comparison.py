@@ -26,11 +26,8 @@ _WAYS: Mapping[str, tuple[str, ...]] = {
   "vote": ("vote", "single", "system1_vote"),
   "distilled": ("distilled",),
 }
-_OUTCOMES = {"better": "raised", "worse": "lowered"}
-_CONCLUSIONS = {
-  "not distillable": "not distillable",
-  "not kept": "not kept",
-}
+_CLEAR = ("better", "worse")
+_TOLD = ("not distillable", "not kept")
 _BAND = 0.62  # inches of a run in the picture
 
 
@@ -81,15 +78,15 @@ class Compared:
     found = self.said["comparisons"].get("distilled")
     if found is None:
       return "no labels"
-    clear = _OUTCOMES.get(found["outcome"])
-    other = _CONCLUSIONS.get(self.said["conclusion"])
-    return " · ".join(filter(None, (clear, other))) or "no clear difference"
+    words = [word for word in _CLEAR if word == found["outcome"]]
+    words += [word for word in _TOLD if word == self.said["conclusion"]]
+    return ", ".join(words) or "no clear difference"
 
   @property
   def kept(self) -> str:
     """Of the inputs of the train and the valid split."""
     kept, inputs = self.said["accepted"], self.said["inputs"]
-    return f"{kept:,} of {inputs:,} ({kept / inputs:.0%})" if inputs else "–"
+    return f"{_percent(kept / inputs)} of {inputs:,}" if inputs else "–"
 
   @property
   def tokens(self) -> tuple[float, float | None]:
@@ -193,10 +190,14 @@ def sentence(runs: Sequence[Compared]) -> str:
     )
   best = max(range(len(runs)), key=after.__getitem__)
   rest = [share for index, share in enumerate(after) if index != best]
+  highs = [new.high for i, (_, new) in enumerate(cells) if new and i != best]
+  found = cells[best][1]
+  overlaps = found is not None and found.low <= max(highs)
+  caution = " (the 95 % intervals overlap)" if overlaps else ""
   return (
     f"{start}: on {inputs} {runs[best].name} is right most often after"
     f" distillation, {_percent(after[best])} against"
-    f" {_span(rest)}; before it was {_percent(before[best])}."
+    f" {_span(rest)}{caution}; before it was {_percent(before[best])}."
   )
 
 

@@ -9,6 +9,7 @@ import io
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -17,8 +18,10 @@ from s2d_jax.curation.curve import Point
 from s2d_jax.records import Record
 from s2d_jax.reporting.table import KINDS, Cell, Table, spoken
 
-_WIDTH, HEIGHT = 5.4, 3.5  # inches
-_DPI = 170
+_WIDTH, HEIGHT = 4.7, 3.2  # inches: letters that can be read on a telephone
+_DPI = 190
+_MARKED = 30  # points of a curve, each with a dot
+_LEGEND = 52  # letters that stand in one line
 _PERCENT = PercentFormatter(1.0, decimals=0, symbol=" %")
 
 
@@ -138,8 +141,7 @@ def accuracy_by_form(table: Table) -> Draw:
     axes.set_yticks(range(len(table.splits)), map(spoken, table.splits))
     axes.set_ylim(len(table.splits) - 0.5, -0.5)
     axes.tick_params(axis="y", labelcolor=theme.ink)
-    axes.set_xlim(0, 1)
-    axes.xaxis.set_major_formatter(_PERCENT)
+    _all_shares(axes.xaxis)
     axes.set_xlabel("right answers, with 95 % interval")
     axes.grid(axis="x")
     axes.spines["left"].set_visible(False)
@@ -184,8 +186,7 @@ def accuracy_by_tokens(table: Table, plain: str) -> Draw:
     ticks = [tick for tick in ticks if left <= tick <= right]
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.minorticks_off()
-    axes.set_ylim(0, 1)
-    axes.yaxis.set_major_formatter(_PERCENT)
+    _all_shares(axes.yaxis)
     axes.set_xlabel("tokens an answer")
     axes.set_ylabel("right answers")
     axes.grid()
@@ -328,8 +329,7 @@ def accuracy_by_run(
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", labelcolor=theme.ink)
-    axes.set_xlim(0, 1)
-    axes.xaxis.set_major_formatter(_PERCENT)
+    _all_shares(axes.xaxis)
     axes.set_xlabel("right answers, with 95 % interval")
     axes.grid(axis="x")
     axes.spines["left"].set_visible(False)
@@ -358,7 +358,7 @@ def curves_by_run(
         axes.plot(
           steps,
           values,
-          marker="o",
+          marker="o" if len(steps) <= _MARKED else "",
           markersize=4,
           color=theme.runs[place],
           linestyle=_DASHES[round_ % len(_DASHES)],
@@ -374,12 +374,22 @@ def curves_by_run(
   return draw
 
 
+def _all_shares(axis: Axis) -> None:
+  """From none to all, with room for a dot at either end."""
+  set_limits = getattr(axis.axes, f"set_{axis.axis_name}lim")
+  set_limits(-0.02, 1.02)
+  axis.set_major_locator(_Shares())
+  axis.set_major_formatter(_PERCENT)
+
+
 def _legend(axes: Axes, **spacing: float) -> None:
   """Above the picture, where it hides nothing."""
+  handles, labels = axes.get_legend_handles_labels()
   axes.figure.legend(
-    *axes.get_legend_handles_labels(),
+    handles,
+    labels,
     loc="outside upper center",
-    ncols=4,
+    ncols=4 if sum(map(len, labels)) < _LEGEND else 2,
     fontsize=8.5,
     columnspacing=1.0,
     **spacing,

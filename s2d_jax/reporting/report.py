@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import json
+import shlex
 from typing import Any
 
 from etils import epath
@@ -60,6 +61,7 @@ _BELIEVED = {
   "first": "The first pass with an answer is taken as it is, unfiltered.",
   "label": "The labels are taught, as an upper bound: nothing was voted on.",
 }
+_LINE = 80  # letters of a command
 _MOST_INPUTS = 400  # that the page lets a person look through
 
 
@@ -380,7 +382,15 @@ def _commands(run: Run) -> list[str]:
     mark["command"] for mark in run.done.values() if mark.get("command")
   )
   bare = f"s2d pipeline --config=CONFIG --workdir={run.workdir.name}"
-  return list(typed) or [bare]
+  return [_folded(command) for command in typed] or [bare]
+
+
+def _folded(command: str) -> str:
+  """A long command on several lines, as a shell takes it."""
+  if len(command) <= _LINE:
+    return command
+  program, stage, *flags = shlex.split(command)
+  return " \\\n  ".join([f"{program} {stage}", *map(shlex.quote, flags)])
 
 
 def _devices(mark: Record) -> str:
