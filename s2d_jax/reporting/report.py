@@ -333,7 +333,7 @@ def _page(run: Run, found: Findings, biased: str) -> str:
     found=found,
     biased=biased,
     parts=parts,
-    paper=paper.row_for(run.config),
+    paper=paper.row_for(run.config) if found.table.is_labelled else None,
     paper_model=paper.MODEL,
     transcripts=read,
     browsable=browsable,

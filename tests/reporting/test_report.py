@@ -18,6 +18,8 @@ from s2d_jax.reporting import report
 from tests.reporting.conftest import asked
 from tests.reporting.fake_run import FORMS, NASTY, FakeRun
 
+_DOCS = pathlib.Path(__file__).parents[2] / "docs"
+
 pytestmark = pytest.mark.usefixtures("quick")
 
 
@@ -546,6 +548,12 @@ def test_reasons_have_names(workdir, reason, called):
   assert total[head.index(called)] == "1"
 
 
+def test_the_document_has_every_reason():
+  text = (_DOCS / "report.md").read_text()
+  rows = re.findall(r"^\| ([\w ]+) \| `([\w ]+)` \|", text, re.MULTILINE)
+  assert {reason: called for called, reason in rows} == report._REASONS
+
+
 def test_records_that_were_not_voted_on(workdir):
   """As where labels are taught: no votes, no margin."""
   bare = {"votes": {}, "samples": 0, "margin": None, "agreement": 1.0}
@@ -585,6 +593,7 @@ def test_a_run_without_labels(workdir):
   assert "the mean margin of the vote is" in page.text
   assert "There are no labels: replies with an answer in percent" in page.text
   assert "Right answers by form" not in page.text
+  assert "paper" not in page.tables  # which has right answers only
   rows = {
     (row["example_id"]): row["passes"][0]["answer"]
     for row in records.read(workdir / "eval" / "distilled.jsonl")
