@@ -26,8 +26,8 @@ _WAYS: Mapping[str, tuple[str, ...]] = {
   "vote": ("vote", "single", "system1_vote"),
   "distilled": ("distilled",),
 }
-_CLEAR = ("better", "worse")
-_TOLD = ("not distillable", "not kept")
+# Of outcomes and conclusions, those that say something for certain.
+_CERTAIN = ("better", "worse", "not distillable", "not kept")
 _BAND = 0.62  # inches of a run in the picture
 
 
@@ -78,9 +78,9 @@ class Compared:
     found = self.said["comparisons"].get("distilled")
     if found is None:
       return "no labels"
-    words = [word for word in _CLEAR if word == found["outcome"]]
-    words += [word for word in _TOLD if word == self.said["conclusion"]]
-    return ", ".join(words) or "no clear difference"
+    words = found["outcome"], self.said["conclusion"]
+    told = [word for word in words if word in _CERTAIN]
+    return ", ".join(told) or "no clear difference"
 
   @property
   def kept(self) -> str:
@@ -154,7 +154,7 @@ def _names(paths: Sequence[epath.Path]) -> list[str]:
   """The ends of the paths, as short as tells them apart."""
   longest = max(len(path.parts) for path in paths)
   for length in range(1, longest + 1):
-    names = ["/".join(path.parts[-length:]) for path in paths]
+    names = ["/".join(path.parts[-length:]) or "." for path in paths]
     if len(set(names)) == len(names):
       return names
   return [str(path) for path in paths]
@@ -243,7 +243,6 @@ def write(runs: Sequence[Compared], path: epath.PathLike) -> None:
     "compare.html",
     runs=runs,
     answer=sentence(runs),
-    ways=list(_WAYS),
     differences=differences(runs),
     pictures=_pictures(runs),
     splits=list(dict.fromkeys(run.said["split"] for run in runs)),

@@ -21,6 +21,7 @@ from s2d_jax.reporting.table import KINDS, Cell, Table, spoken
 _WIDTH, HEIGHT = 4.7, 3.2  # inches: letters that can be read on a telephone
 _DPI = 190
 _MARKED = 30  # points of a curve, each with a dot
+_NAME = 20  # letters of a run's name
 _LEGEND = 52  # letters that stand in one line
 _PERCENT = PercentFormatter(1.0, decimals=0, symbol=" %")
 
@@ -326,7 +327,7 @@ def accuracy_by_run(
       )
     for edge in range(1, len(names)):
       axes.axhline(edge - 0.5, color=theme.grid, linewidth=0.8)
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), map(_short, names))
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", labelcolor=theme.ink)
     _all_shares(axes.xaxis)
@@ -362,7 +363,7 @@ def curves_by_run(
           markersize=4,
           color=theme.runs[place],
           linestyle=_DASHES[round_ % len(_DASHES)],
-          label=run,
+          label=_short(run),
         )
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -372,6 +373,11 @@ def curves_by_run(
     _legend(axes)
 
   return draw
+
+
+def _short(name: str) -> str:
+  """The end of a run's name, which tells it from the others."""
+  return name if len(name) <= _NAME else f"…{name[1 - _NAME :]}"
 
 
 def _all_shares(axis: Axis) -> None:
