@@ -218,11 +218,12 @@ def _cost(headline: Headline) -> str:
     return ""
   whose = "System 2’s vote" if headline.tokens_vote else "a pass of System 2"
   saved = 1 - headline.tokens / tokens
+  if round(100 * saved) == 0:
+    return f", at as many tokens as {whose} ({tokens:.0f} an answer)"
   share = f"over {_percent(0.99)}" if saved > 0.99 else _percent(abs(saved))
-  much = f"{share} {'fewer' if saved >= 0 else 'more'} tokens"
   return (
-    f", at {much} than {whose} ({headline.tokens:.0f} an answer instead of"
-    f" {tokens:.0f})"
+    f", at {share} {'fewer' if saved > 0 else 'more'} tokens than {whose}"
+    f" ({headline.tokens:.0f} an answer instead of {tokens:.0f})"
   )
 
 

@@ -99,6 +99,7 @@ def test_the_cost_is_that_of_what_was_evaluated():
   assert "50 % more tokens than a pass of System 2" in said(
     single=6.0, vote=None
   )
+  assert "as many tokens as System 2’s vote (9 an answer)" in said(vote=9.0)
   assert "System 2" not in said(single=None, vote=None)
 
 
