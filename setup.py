@@ -22,7 +22,7 @@ setup(
   python_requires=">=3.11",
   packages=find_packages(include=["s2d_jax", "s2d_jax.*"]),
   package_data={
-    "s2d_jax.reporting": ["templates/*.html"],
+    "s2d_jax.reporting": ["templates/*"],
     "s2d_jax.evaluation": ["retention_text.txt"],
   },
   install_requires=[

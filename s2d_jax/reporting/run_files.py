@@ -53,7 +53,8 @@ class Run:
     rejected: the same with a reason.
     voting: metrics/voting.json, what adaptive voting has saved.
     finetune: lines of metrics/finetune.jsonl.
-    done: stage → {"summary", "seconds"}.
+    done: stage → {"summary", "seconds", "versions", "command", "devices",
+      "dtype"}, what there is of it.
   """
 
   workdir: epath.Path

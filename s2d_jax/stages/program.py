@@ -23,7 +23,7 @@ from s2d_jax.errors import Preempted, UserError
 from s2d_jax.metrics import Curve
 from s2d_jax.parallel import hosts
 from s2d_jax.progress import Progress
-from s2d_jax.stages import setup
+from s2d_jax.stages import provenance, setup
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -358,9 +358,9 @@ def stage(
       hosts.barrier(name)  # all have looked for the mark, and are through
       if hosts.is_lead():
         seconds = round(time.monotonic() - began, 1)
-        records.write_text(
-          mark, json.dumps({"summary": summary, "seconds": seconds}) + "\n"
-        )
+        made = {"summary": summary, "seconds": seconds}
+        made |= provenance.of_stage(name, config, on == "all")
+        records.write_text(mark, json.dumps(made) + "\n")
         print(f"{name}: {summary} ({seconds} s)", flush=True)
 
     run.__doc__ = function.__doc__
