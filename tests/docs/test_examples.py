@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import pathlib
 import re
 
 from s2d_jax.generation.engine import Completion
 from s2d_jax.stages import setup
 from s2d_jax.system2 import methods
+from tests.docs import documents
 
-_DOCS = pathlib.Path(__file__).parents[1] / "docs"
+_DOCS = documents.ROOT / "docs"
 
 
 def _blocks(name: str, language: str) -> list[str]:
-  text = (_DOCS / name).read_text()
-  return re.findall(
-    rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE
-  )
+  return [
+    block.text
+    for block in documents.blocks(_DOCS / name)
+    if block.language == language
+  ]
 
 
 def test_the_method_of_the_document_runs(monkeypatch):
@@ -55,7 +56,7 @@ def test_the_prompt_of_the_document_can_be_replaced():
 
 def test_the_task_of_the_document_reads_its_file(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  table = _blocks("your-own-task.md", "")[0]
+  [table] = _blocks("your-own-task.md", "csv")
   head, *rows = table.splitlines()
   more = [re.sub(r"\d+", str(n), rows[0]) for n in range(11, 211)]
   (tmp_path / "questions.csv").write_text("\n".join([head, *rows, *more]))
