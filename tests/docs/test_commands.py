@@ -34,7 +34,7 @@ _OTHER_SHELLS = {"bash", "shell", "console", "zsh", "shell-session"}
 _AT_HAND = {
   "cat", "cd", "column", "cp", "curl", "export", "git", "grep", "head", "kill",
   "less", "ls", "mkdir", "mv", "open", "python", "rm", "sort", "source", "tail",
-  "wc", "xdg-open",
+  "tensorboard", "wandb", "wc", "xdg-open", "xprof",
 }  # fmt: skip
 _OURS = {"s2d", "pip", "pytest", "ruff"}
 _IN_A_CLOUD = {"gcloud", "gsutil", "kubectl", "sky", "docker", "xpk", "helm"}

@@ -7,7 +7,7 @@ by, with … where the message fills something in.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import functools
 import re
 
 import pytest
@@ -47,13 +47,16 @@ def _text(node: ast.expr) -> str:
   return _GAP
 
 
-def _entries() -> Iterator[str]:
+@functools.cache
+def _entries() -> tuple[str, ...]:
   """The messages of the document's tables."""
+  found = []
   for line in _DOCUMENT.read_text().splitlines():
     if line.startswith("| `"):
       told, *meaning = line.strip("|").split(" | ")
       assert meaning and meaning[0].strip(), f"nothing is said about {told}"
-      yield from re.findall(r"`([^`]+)`", told)
+      found += re.findall(r"`([^`]+)`", told)
+  return tuple(found)
 
 
 _MESSAGES = _messages()
@@ -82,5 +85,4 @@ def test_every_entry_is_a_message():
 
 
 def test_no_entry_stands_twice():
-  entries = list(_entries())
-  assert len(entries) == len(set(entries))
+  assert len(_entries()) == len(set(_entries()))

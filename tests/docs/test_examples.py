@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import random
 import re
 
 from s2d_jax.generation.engine import Completion
 from s2d_jax.stages import setup
 from s2d_jax.system2 import methods
+from s2d_jax.tasks.custom import Custom
 from tests.docs import documents
 
 _DOCS = documents.ROOT / "docs"
@@ -76,6 +79,27 @@ def test_the_task_of_the_document_reads_its_file(tmp_path, monkeypatch):
     text = task.fields(example, "plain")["text"]
     assert re.fullmatch(r"Is \d+ a prime number\?", text)
     assert example.label in ("yes", "no")
+
+
+def test_the_module_of_the_document_is_a_source(tmp_path, monkeypatch):
+  monkeypatch.syspath_prepend(tmp_path)
+  [_, module] = _blocks("your-own-task.md", "python")
+  (tmp_path / "my_module.py").write_text(module)
+  from s2d_jax.tasks import sources
+
+  rows = list(sources.read("python:my_module:rows"))
+  assert rows[0] == {"question": "Is 2 a prime number?"}
+  swap = sources.function("my_module:swap")
+  changed = swap({"question": "Does John lie?"}, random.Random(0))
+  assert re.fullmatch("Does (Ann|Bob|Eve) lie[?]", changed["question"])
+
+
+def test_every_option_of_a_task_of_ones_own_is_told():
+  text = (_DOCS / "your-own-task.md").read_text()
+  _, table = text.split("## All options")
+  told = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+  options = [name for cell in told for name in re.findall(r"`(\w+)`", cell)]
+  assert sorted(options) == sorted(inspect.signature(Custom).parameters)
 
 
 def test_the_tables_of_sources_and_answers_are_whole():

@@ -57,15 +57,14 @@ def test_a_signature_is_that_of_the_code(name, parameters):
 
 @pytest.fixture
 def notebook(tmp_path, monkeypatch):
-  """A folder where the small model's name means a tiny one."""
+  """A folder where the names of small models mean a tiny one."""
   folder = tiny_chat.write(tmp_path / "tiny", words=(" yes", " no"))
   resolve = names.resolve
+  tiny = ("smollm2-135m-instruct", "runs/quickstart")
   monkeypatch.setattr(
     names,
     "resolve",
-    lambda name: (
-      epath.Path(folder) if "smollm2" in str(name) else resolve(name)
-    ),
+    lambda name: epath.Path(folder) if str(name) in tiny else resolve(name),
   )
   (tmp_path / "configs").symlink_to(documents.ROOT / "configs")
   monkeypatch.chdir(tmp_path)
@@ -98,3 +97,11 @@ def test_the_examples_run_one_after_another(notebook, monkeypatch, capsys):
   assert (notebook / "distilled" / "model.safetensors").exists()
   [(config, workdir)] = runs
   assert (workdir / "config.json").exists() and config.method == "s2a"
+
+
+def test_the_notebook_of_the_readme_runs(notebook):
+  scope: dict = {}
+  for block in documents.blocks(documents.ROOT / "README.md"):
+    if block.language == "python":
+      exec(compile(block.text, "README.md", "exec"), scope)
+  assert (notebook / "distilled" / "model.safetensors").exists()
