@@ -80,11 +80,11 @@ def check(command: list[str]) -> dict[str, Any]:
           found["error"] = said.getvalue().strip() or str(end.code)
       else:
         found["error"] = "it does not read its flags as the other programs do"
+      finally:
+        for module in set(flags.FLAGS.flags_by_module_dict()) - defined:
+          _forget(module, modules)
   except (UserError, flags.Error) as error:
     found["error"] = str(error)
-  finally:
-    for module in set(flags.FLAGS.flags_by_module_dict()) - defined:
-      _forget(module, modules)
   return found
 
 

@@ -43,8 +43,9 @@ _KNOWN = flatten(default())
 _SECTIONS = "|".join({name.split(".")[0] for name in _KNOWN} - {"task", "seed"})
 # `sampling.n`, `config.sampling.n = 8`, `--config.sampling.n=8`
 _SETTING = re.compile(
-  rf"(?:--)?(?:config\.)?((?:{_SECTIONS})\.[a-z]\w*(?:\.\w+)*)(?: ?=.*)?"
+  rf"(?:--)?(?:config\.)?((?:{_SECTIONS})(?:\.[a-z]\w*)+)(?: ?=.*)?"
 )
+_FILE = re.compile(r".*\.(gguf|safetensors|py|md|json)")
 
 
 def _shell(document) -> list[documents.Block]:
@@ -198,9 +199,9 @@ def _extras() -> set[str]:
 def test_settings_that_are_named_exist(document):
   groups = {name.rpartition(".")[0] for name in _KNOWN}
   for span in documents.spans(document):
-    if found := _SETTING.fullmatch(span):
-      is_prompt = found[1].startswith("prompts.")
-      assert is_prompt or found[1] in _KNOWN.keys() | groups, span
+    found = _SETTING.fullmatch(span)
+    if found and not _FILE.fullmatch(span):
+      assert found[1] in _KNOWN.keys() | groups, span
 
 
 def test_every_stage_is_in_a_document():

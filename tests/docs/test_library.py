@@ -58,7 +58,9 @@ def test_a_signature_is_that_of_the_code(name, parameters):
 @pytest.fixture
 def notebook(tmp_path, monkeypatch):
   """A folder where the names of small models mean a tiny one."""
-  folder = tiny_chat.write(tmp_path / "tiny", words=(" yes", " no"))
+  folder = tiny_chat.write(
+    tmp_path / "tiny", words=(" yes", " no"), window=1024
+  )
   resolve = names.resolve
   tiny = ("smollm2-135m-instruct", "runs/quickstart")
   monkeypatch.setattr(
@@ -68,11 +70,9 @@ def notebook(tmp_path, monkeypatch):
   )
   (tmp_path / "configs").symlink_to(documents.ROOT / "configs")
   monkeypatch.chdir(tmp_path)
-  monkeypatch.setattr(jax, "device_count", lambda: 1)
-  before = jax.config.jax_disable_most_optimizations
   jax.config.update("jax_disable_most_optimizations", True)
   yield tmp_path
-  jax.config.update("jax_disable_most_optimizations", before)
+  jax.config.update("jax_disable_most_optimizations", False)
 
 
 def test_the_examples_run_one_after_another(notebook, monkeypatch, capsys):
