@@ -27,8 +27,9 @@ from ml_collections import ConfigDict
 from s2d_jax import cli
 from s2d_jax.checkpoints import names
 from s2d_jax.errors import UserError
+from s2d_jax.parallel import hosts
 from s2d_jax.presets import PRESETS
-from s2d_jax.stages import program, setup
+from s2d_jax.stages import program
 
 _IN_THE_INDEX = "smollm2-135m-instruct"
 _ON_THE_HUB = (
@@ -43,10 +44,17 @@ class _Parsed(BaseException):
 
 def _run(main, argv=None, flags_parser=None) -> None:
   """In place of `absl.app.run`."""
-  del main, argv
+  del argv
   rest = (flags_parser or flags.FLAGS)(sys.argv)
   if len(rest) > 1:
     raise UserError(f"{rest[1]!r} is not a flag")
+  if program.main.called:  # a stage of a run checks its settings first
+    main(rest)
+  raise _Parsed
+
+
+def _begin(*unused) -> None:
+  """In place of `hosts.initialize`: the settings have been checked."""
   raise _Parsed
 
 
@@ -60,12 +68,14 @@ def _parse_args(self, args=None, namespace=None) -> None:
 
 def check(command: list[str]) -> dict[str, Any]:
   said, modules = io.StringIO(), dict(sys.modules)
-  defined = set(flags.FLAGS.flags_by_module_dict())
+  defined = _modules_with_flags()
   found: dict[str, Any] = {"error": None, "needs": []}
   try:
     with (
       flagsaver.flagsaver(),
       mock.patch.object(app, "run", _run),
+      mock.patch.object(program, "main", mock.Mock(wraps=program.main)),
+      mock.patch.object(hosts, "initialize", _begin),
       mock.patch.object(argparse.ArgumentParser, "parse_args", _parse_args),
       mock.patch.object(sys, "argv", command),
       contextlib.redirect_stdout(said),
@@ -79,9 +89,10 @@ def check(command: list[str]) -> dict[str, Any]:
         if end.code not in (0, None):
           found["error"] = said.getvalue().strip() or str(end.code)
       else:
-        found["error"] = "it does not read its flags as the other programs do"
+        if "--help" not in command:  # s2d --help has been answered
+          found["error"] = "it reads its flags in a way of its own"
       finally:
-        for module in set(flags.FLAGS.flags_by_module_dict()) - defined:
+        for module in _modules_with_flags() - defined:
           _forget(module, modules)
   except (UserError, flags.Error) as error:
     found["error"] = str(error)
@@ -97,11 +108,9 @@ def _start(command: list[str]) -> None:
 
 
 def _checked(command: list[str]) -> list[str]:
-  """Checks the values of the settings; what the command needs."""
+  """Checks what is to be planned; what the command needs."""
   known = flags.FLAGS
   config = known.config if "config" in known else None
-  if isinstance(config, ConfigDict):
-    setup.check(config)
   plans = command[:2] == ["s2d", "plan"]
   if plans and known.topology:
     plan = importlib.import_module("s2d_jax.stages.plan")
@@ -121,9 +130,14 @@ def _checked(command: list[str]) -> list[str]:
   return ["hub"] if uses_hub else []
 
 
+def _modules_with_flags() -> set[str]:
+  found = flags.FLAGS.flags_by_module_dict()
+  return {module for module, defined in found.items() if defined}
+
+
 def _forget(module: str, before: dict[str, Any]) -> None:
   """Unloads a module that has defined flags, so that it can do so again."""
-  if module in before or module == "s2d_jax.stages.program":
+  if module in before:
     return
   sys.modules.pop(module, None)
   parent, _, child = module.rpartition(".")
