@@ -62,8 +62,8 @@ is_running() {
 follow() {
   local since=(-n "$1")
   if [ "$1" = start ]; then since=(-c "+$(($(cat began) + 1))"); fi
-  tail "${since[@]}" -s 0.5 --pid="$(cat pid)" -F log 2>/dev/null |
-    sed -u "s/^/[worker $(index)] /"
+  while is_running; do sleep 0.2; done &
+  tail "${since[@]}" -s 0.2 --pid=$! -f log | sed -u "s/^/[worker $(index)] /"
 }
 
 # Prints "s2d-state WORKER STATE COMMAND", where the state is absent, running,
