@@ -444,11 +444,21 @@ def test_the_software_suits_the_type(cloud, accelerator, runtime):
   assert "--runtime-version=mine" in shlex.split(line)
 
 
+def _documented() -> list[str]:
+  """The commands of docs/tpu.md that need a cloud."""
+  text = (_ROOT / "docs" / "tpu.md").read_text()
+  blocks = re.findall(
+    r"^```sh cloud\n(.*?)^```", text, re.DOTALL | re.MULTILINE
+  )
+  return "".join(blocks).replace("\\\n", " ").splitlines()
+
+
 def test_gcloud_knows_every_call(cloud, tmp_path):
   if shutil.which("gcloud") is None:
     pytest.skip("gcloud is not installed")
   variants = ("--spot", "--reserved", "--create-flag=--internal-ips")
   lines = {line for flag in variants for line in _dry_run(cloud, flag)}
+  lines |= {line for line in _documented() if line.startswith("gcloud ")}
   file = tmp_path / "commands.json"
   file.write_text(json.dumps([{"command_string": line} for line in lines]))
   done = subprocess.run(
@@ -461,6 +471,28 @@ def test_gcloud_knows_every_call(cloud, tmp_path):
   assert len(found) == len(lines)
   assert [f["error_message"] for f in found if not f["success"]] == []
   assert done.returncode == 0
+
+
+def test_the_launches_of_the_document_are_understood():
+  programs = {"launch/tpu_vm.sh", "python"}
+  seen = set()
+  for line in _documented():
+    words = shlex.split(line.partition(" > ")[0])
+    if words[0] in programs:
+      seen.add(words[0])
+      if words[0] == "python":
+        words = [sys.executable, *words[1:]]
+      else:
+        words = ["bash", words[0], "--dry-run", *words[1:]]
+      done = subprocess.run(
+        words,
+        cwd=_ROOT,
+        env=os.environ | {"PYTHONPATH": str(_ROOT)},
+        capture_output=True,
+        text=True,
+      )
+      assert done.returncode == 0, done.stderr
+  assert seen == programs
 
 
 def test_the_stages_are_those_that_know_of_several_hosts():
