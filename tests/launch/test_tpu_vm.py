@@ -450,7 +450,8 @@ def _documented() -> list[str]:
   blocks = re.findall(
     r"^```sh cloud\n(.*?)^```", text, re.DOTALL | re.MULTILINE
   )
-  return "".join(blocks).replace("\\\n", " ").splitlines()
+  text = "".join(blocks).replace("\\\n", " ")
+  return text.replace("PROJECT", "a-project").splitlines()
 
 
 def test_gcloud_knows_every_call(cloud, tmp_path):
