@@ -250,8 +250,8 @@ on_workers() {
 }
 
 unpack_and_install() {
-  on_workers 'mkdir -p s2d && tar -xf s2d-job.tar -C s2d &&'\
-' rm s2d-job.tar && bash s2d/worker.sh install'
+  on_workers 'mkdir -p s2d && rm -f s2d/pid s2d/status &&'\
+' tar -xf s2d-job.tar -C s2d && rm s2d-job.tar && bash s2d/worker.sh install'
 }
 
 ask_state() {
@@ -267,12 +267,10 @@ ask_sentence() { on_workers 'bash s2d/worker.sh sentence'; }
 
 show_logs() { on_workers "bash s2d/worker.sh follow $1"; }
 
-# Runs a call; what it says goes to a file, and is shown if it fails.
-quietly() {
-  if "$@" >"$folder/said" 2>&1; then return 0; fi
-  tail -n 5 "$folder/said" >&2
-  return 1
-}
+# Runs a call; what it says goes to a file.
+quietly() { "$@" >"$folder/said" 2>&1; }
+
+last_said() { tail -n 1 "$folder/said"; }
 
 # ------------------------------------------------------------- the resource
 
@@ -321,10 +319,16 @@ have_resource() {
       ACTIVE) have_node ;;
       STOPPED) fail "$name is stopped; start it (gcloud compute tpus tpu-vm" \
         "start) or delete it" ;;
-      UNKNOWN) wait_in "unknown ($(last_said))" ;;
+      UNKNOWN) wait_for_answer ;;
       *) wait_in "$resource" ;;
     esac
   done
+}
+
+# Later the network may have gone; at first it is a wrong project or account.
+wait_for_answer() {
+  if [ -z "$had" ]; then fail "$name cannot be looked at: $(last_said)"; fi
+  wait_in "unknown ($(last_said))"
 }
 
 # An active request without its TPU has lost it, unless that has come just now.
@@ -332,14 +336,11 @@ have_node() {
   if [ "$told" = ACTIVE ]; then renew 'was taken away'; else wait_in ACTIVE; fi
 }
 
-last_said() { tail -n 1 "$folder/said"; }
-
 request() {
   say "asking for $type ${tier:---on-demand} in $zone"
-  if quietly create; then
-    exists=yes
-    return
-  fi
+  exists=yes # also if Ctrl-C comes now
+  if quietly create; then return; fi
+  exists=''
   # What has never worked is the asker's to mend; else it may work later.
   if [ -z "$had" ]; then fail "$name cannot be made: $(last_said)"; fi
   mishap "$name cannot be made again: $(last_said)"
@@ -430,11 +431,16 @@ is_another() {
 start() {
   say "installing commit $(short) on the workers"
   if ! quietly copy_job || ! quietly unpack_and_install; then
+    tail -n 5 "$folder/said" >&2
     mishap "$name cannot be set up: $(last_said)"
     return
   fi
   say "starting $(line_of "${command[@]}")"
-  if quietly start_workers; then follow start; fi
+  if quietly start_workers; then
+    follow start
+  else
+    say "not all workers could be told to start: $(last_said)"
+  fi
 }
 
 # In a process group of its own, so that Ctrl-C ends it whole.
@@ -581,8 +587,8 @@ stop_following() {
 }
 
 finish() {
-  if [ -n "$keep" ]; then
-    say 'complete'
+  if [ -n "$keep" ] || ! quietly describe_request; then
+    say 'complete' # and what was not asked for here is not taken away
     remains
   elif delete_resource; then
     say "complete; $name is deleted"
@@ -633,11 +639,12 @@ main() {
   fi
   builtin command -v gcloud >/dev/null || fail 'gcloud is not on this machine:' \
     'https://cloud.google.com/sdk/docs/install'
+  git -C "$here/.." diff --quiet HEAD || say 'what is not committed stays here'
   umask 077
   folder=$(mktemp -d)
   trap clean_up EXIT
   trap interrupted INT
-  trap 'remains; exit 143' TERM
+  trap 'remains; exit 143' HUP TERM
   pack_job
   see_through
   finish

@@ -9,6 +9,7 @@
 #   worker-0, -1   homes of the workers, where their commands are really run
 #   calls          a line a call, as a shell would read it
 #   refusal        what "create" fails with
+#   denied         what "describe" fails with
 #   unreachable    as many calls of ssh as it has lines fail
 #   drop           the next log that is followed breaks off after a moment
 set -uo pipefail
@@ -27,6 +28,7 @@ pop() {
 
 describe() {
   local following file=node
+  if [ -e "$FAKE/denied" ]; then fail "$(cat "$FAKE/denied")"; fi
   if [ "$1" = queued-resources ]; then file=request; fi
   if [ -e "$FAKE/$file" ] && [ $file = request ] &&
     following=$(pop requests); then

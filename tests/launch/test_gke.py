@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import pathlib
 import re
-import subprocess
-import sys
 
 from kubeflow_trainer_api.models.jobset_v1alpha2_job_set import (
   JobsetV1alpha2JobSet,
@@ -167,17 +165,6 @@ def test_a_wrong_flag_is_one_sentence(
   assert not out
   assert sentence in err
   assert err.startswith("error: ") and err.count("\n") == 1
-
-
-def test_it_is_a_program():
-  done = subprocess.run(
-    [sys.executable, _PROGRAM, "--help"],
-    capture_output=True,
-    text=True,
-    env={"PYTHONPATH": str(_ROOT)},
-  )
-  assert done.returncode == 0, done.stderr
-  assert "--spot" in done.stdout
 
 
 def test_topologies_are_named_as_s2d_plan_names_them(manifest):

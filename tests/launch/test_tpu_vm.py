@@ -239,6 +239,27 @@ def test_what_cannot_be_made_at_all_is_said(cloud):
   assert cloud.count("create") == 1
 
 
+def test_who_may_not_look_is_told(cloud):
+  cloud.put("denied", "PERMISSION_DENIED: no such project")
+  status, _, err = cloud.launch()
+  assert status == 1
+  assert err.startswith("error: pod cannot be looked at: ERROR: (gcloud)")
+  assert cloud.calls == ["describe"]
+
+
+def test_a_setup_that_fails_is_no_success(cloud):
+  """Not even where another command has succeeded before."""
+  assert cloud.launch("--keep")[0] == 0
+  other = ("s2d", "curate", *_STAGE[2:])
+  status, _, err = cloud.run(
+    *_PLACE, "--setup=echo no disk; exit 3", "--", *other
+  )
+  assert status == 1
+  assert "no disk" in err
+  assert "error: pod cannot be set up" in err
+  assert cloud.count("ssh start") == 1
+
+
 def test_workers_that_never_answer_are_given_up(cloud):
   cloud.put("unreachable", "x\n" * 99)
   status, _, err = cloud.launch()
@@ -327,8 +348,8 @@ def test_a_tpu_made_by_hand_is_used(cloud):
   cloud.put("type", "v5p-16")
   status, _, err = cloud.launch()
   assert status == 0, err
-  assert cloud.count("create") == 0
-  assert cloud.is_empty
+  assert cloud.count("create") == cloud.count("delete") == 0
+  assert "pod is still there, and costs" in err
 
 
 def test_a_tpu_of_another_type_is_left_alone(cloud):
