@@ -391,7 +391,7 @@ pack_job() {
   printf '%s\n' "$setup" >"$folder/setup"
   {
     # shellcheck disable=SC2016
-    echo 'export PATH=$PWD/venv/bin:$HOME/.local/bin:$PATH'
+    echo 'export PATH=$PWD/venv/bin:$PATH'
     for variable in ${names[@]+"${names[@]}"}; do
       printf 'export %s=%s\n' "$variable" "$(quoted "${!variable}")"
     done

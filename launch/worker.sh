@@ -7,6 +7,7 @@
 # setup) and what comes of it (venv, source, log, pid, status).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
+PATH=$HOME/.local/bin:$PATH # where pip puts uv
 
 # The image of a TPU VM has Python 3.10; uv brings another. Dependencies are
 # those of the commit's date, so a pod that is made again computes the same.

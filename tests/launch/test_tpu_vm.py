@@ -23,12 +23,22 @@ _LAUNCH = _ROOT / "launch"
 _GCLOUD = pathlib.Path(__file__).with_name("fake_gcloud.sh")
 _PLACE = ("--name=pod", "--zone=us-east5-a", "--project=lab", "--type=v5p-16")
 _STAGE = ("s2d", "sample", "--config=configs/run.py", "--workdir=gs://b/run")
-# Stands for uv: makes a folder, and an s2d that does what the test says.
-_UV = """
+pytestmark = pytest.mark.skipif(
+  shutil.which("setsid") is None, reason="the workers are Linux machines"
+)
+# Stands for the Python of a worker, whose pip has uv. That makes a folder, and
+# in it an s2d that does what the test says.
+_PYTHON = """
+[ "$*" = "-m pip install --quiet --user uv" ] || exit 9
+mkdir -p ~/.local/bin
+cat >~/.local/bin/uv <<'END'
+#!/usr/bin/env bash
 if [ "$1" = venv ]; then mkdir -p venv/bin; exit; fi
 test -f source/configs/run.py || exit 9
 printf 'exec bash "$FAKE/program" "$@"\\n' >venv/bin/s2d
 chmod +x venv/bin/s2d
+END
+chmod +x ~/.local/bin/uv
 """
 # What a worker whose TPU is taken away sees of it, once.
 _TAKEN_AWAY = """
@@ -60,7 +70,7 @@ class Cloud:
     ):
       subprocess.run(["git", *arguments], cwd=self._checkout, check=True)
     self._command("gcloud", f'exec bash {_GCLOUD} "$@"')
-    self._command("uv", _UV)
+    self._command("python3", _PYTHON)
     self._command("curl", "printf %s $WORKER")
     self.program('echo "$WORKER says $*"')
 
@@ -81,7 +91,7 @@ class Cloud:
       ["bash", self._checkout / "launch" / "tpu_vm.sh", *arguments],
       env=os.environ
       | {
-        "PATH": f"{self._bin}:{os.environ['PATH']}",
+        "PATH": f"{self._bin}:/usr/bin:/bin",
         "FAKE": str(self.folder),
         "S2D_POLL_SECONDS": "0.05",
       }
