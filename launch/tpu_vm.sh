@@ -561,7 +561,7 @@ give_up() {
 
 remains() {
   if [ -z "$exists" ]; then return; fi
-  say "$name is still there, and costs. Start the same line again to go on; or"
+  say "$name is still there, and costs. Start the line again, mended if need be; or"
   say "look: $(dry_run=yes on_workers 'cat s2d/log')"
   say "delete: $(dry_run=yes delete_request)"
 }
