@@ -104,7 +104,7 @@ class Cloud:
 
   def run(self, *arguments: str, **environ: str) -> tuple[int, str, str]:
     launcher = self.start(*arguments, **environ)
-    out, err = launcher.communicate(timeout=60)
+    out, err = launcher.communicate(timeout=200)
     return launcher.returncode, out, err
 
   def launch(self, *more: str) -> tuple[int, str, str]:
@@ -286,7 +286,7 @@ def test_a_program_outlives_its_launcher(cloud):
   second = cloud.start(*_PLACE, "--", *_STAGE)
   cloud.wait_for("[worker 1] begun", second)
   cloud.put("go", "")
-  _, err = second.communicate(timeout=60)
+  _, err = second.communicate(timeout=200)
   assert second.returncode == 0, err
   assert "the command runs on pod; its log goes on" in err
   assert cloud.count("create") == cloud.count("ssh start") == 1
@@ -309,7 +309,7 @@ def test_ctrl_c_asks_whether_to_delete(cloud, answer):
   launcher = cloud.start(*_PLACE, "--", *_STAGE)
   cloud.wait_for("begun", launcher)
   launcher.send_signal(signal.SIGINT)
-  _, err = launcher.communicate(f"{answer}\n" if answer else "", timeout=60)
+  _, err = launcher.communicate(f"{answer}\n" if answer else "", timeout=200)
   assert launcher.returncode == 130
   assert "Delete it? [y/N]" in err
   assert cloud.is_empty == (answer == "y")
