@@ -49,7 +49,14 @@ setup(
     "transformers>=5",
   ],
   extras_require={
-    "test": ["pytest>=8", "ruff", "scipy"],
+    "test": [
+      "ipykernel",
+      "nbclient",
+      "nbformat",
+      "pytest>=8",
+      "ruff",
+      "scipy",
+    ],
     "tpu": ["jax[tpu]"],
     "gpu": ["jax[cuda12]"],
   },
