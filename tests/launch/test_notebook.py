@@ -74,7 +74,7 @@ def _check_outputs(notebook, questions: int) -> None:
     assert why in shown["curate"]
   assert "validation loss" in shown["finetune"]
   for way in _WAYS:
-    assert re.search(rf"{way} +\d+\.\d \[", shown["compare"])
+    assert re.search(rf"{way}\s+\d+\.\d \[", shown["compare"])
   for picture in ("tokens", "margins"):
     [output] = cells[picture].outputs
     assert base64.b64decode(output.data["image/png"]).startswith(_PNG)
