@@ -80,7 +80,7 @@ def _check_outputs(notebook, questions: int) -> None:
   for picture in ("tokens", "margins"):
     [output] = cells[picture].outputs
     assert base64.b64decode(output.data["image/png"]).startswith(_PNG)
-  assert re.search(r"before: \S.*\nafter: \S", shown["own"])
+  assert re.search(r"before: \S.*\n+after: \S", shown["own"])
   assert re.search(r"report/index\.html  \d", shown["export"])
 
 
