@@ -138,12 +138,14 @@ class LanguageModel:
     """
     way = methods.by_name(method)
     prompts = way.prompts_for(task.name, task.prompts)
+    # What is asked behind a reply stands on it: its passes share no prompt.
+    engine = self._engine(
+      rows=max(1, min(len(inputs) * n, batch_rows)),
+      samples=n if len(prompts) == 1 else 1,
+      max_new_tokens=max(p.max_new_tokens for p in prompts.values()),
+    )
     scheduler = Scheduler(
-      self._engine(
-        max(1, min(len(inputs) * n, batch_rows)),
-        n,
-        max(prompt.max_new_tokens for prompt in prompts.values()),
-      ),
+      engine,
       self.tokenizer,
       way,
       prompts,
