@@ -51,8 +51,11 @@ setup(
   ],
   extras_require={
     "test": [
+      "ipykernel",
       "kubeflow-trainer-api",
       "kubernetes-validate",
+      "nbclient",
+      "nbformat",
       "pytest>=8",
       "pyyaml",
       "ruff",
