@@ -52,6 +52,7 @@ setup(
     "test": ["pytest>=8", "ruff", "scipy"],
     "tpu": ["jax[tpu]"],
     "gpu": ["jax[cuda12]"],
+    "lm-eval": ["lm-eval>=0.4.13"],
   },
   entry_points={"console_scripts": ["s2d = s2d_jax.cli:main"]},
 )
