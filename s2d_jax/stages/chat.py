@@ -52,8 +52,8 @@ from s2d_jax.tasks.task import read_examples
 _MODEL = flags.DEFINE_string(
   "model",
   None,
-  "A name, a Hub id, a folder, a .gguf file, or the folder of a run or of one of"
-  " its checkpoints.",
+  "A name, a Hub id, a folder, a .gguf file, or the folder of a run or of one"
+  " of its checkpoints.",
 )
 _METHOD = flags.DEFINE_string(
   "method",
@@ -133,14 +133,14 @@ class Subject:
       try:
         prompts = setup.prompts_of(self.config, self.task, method)
         next(METHODS[method].think(self.fields("?"), prompts))
-      except UserError:
+      except (UserError, KeyError):  # of a template, of a field
         return False
       return True
 
     return [method for method in METHODS if fits(method)]
 
 
-def _subject(name: str, dtype: str) -> Subject:
+def subject_of(name: str, dtype: str) -> Subject:
   """The model `name`, or what the run of that folder was about."""
   path = epath.Path(name)
   if path.parent.name == "checkpoints" and path.is_dir():
@@ -493,7 +493,7 @@ def run(argv: Sequence[str]) -> None:
   temperature = _TEMPERATURE.value
   Sampling(temperature=temperature or 0.0)  # refuses what cannot be
   is_person = sys.stdin.isatty() and sys.stdout.isatty()
-  subject = _subject(_MODEL.value, _DTYPE.value)
+  subject = subject_of(_MODEL.value, _DTYPE.value)
   chat = Chat(subject, _METHOD.value, _N.value, temperature)
   if is_person:
     try:
