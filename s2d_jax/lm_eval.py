@@ -14,12 +14,19 @@ the border between context and continuation, and truncation from the left.
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Sequence
 import logging
+import os
 import sys
 from typing import Any
 
-from lm_eval import __main__ as harness
+try:
+  from lm_eval import __main__ as harness
+except ModuleNotFoundError as error:
+  if error.name != "lm_eval" or __name__ != "__main__":
+    raise
+  sys.exit("error: lm_eval is missing; pip install 's2d_jax[lm-eval]'")
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import model_registry
@@ -66,13 +73,14 @@ class S2dJax(TemplateLM):
     seed: of sampled replies.
     max_batch_size: not used: there is no search for a size.
     device: not used: JAX chooses, or the environment's JAX_PLATFORMS.
+    unknown: is refused by name.
   """
 
   backend = "causal"
 
   def __init__(
     self,
-    pretrained: str,
+    pretrained: str | None = None,
     dtype: str = "auto",
     batch_size: int | str = "auto",
     max_length: int | None = None,
@@ -82,8 +90,15 @@ class S2dJax(TemplateLM):
     seed: int = 0,
     max_batch_size: int | None = None,
     device: str | None = None,
+    **unknown,
   ):
     super().__init__()
+    if unknown:
+      raise UserError(
+        f"--model_args {min(unknown)}=… is unknown; docs/ask.md lists them"
+      )
+    if pretrained is None:
+      raise UserError("give --model_args pretrained=NAME or a folder")
     if device is not None:
       _log.warning("JAX chooses its device itself: %s is not used", device)
     if dtype not in precision.SETTINGS:
@@ -223,16 +238,18 @@ class S2dJax(TemplateLM):
       max_new_tokens=longest,
       mesh=self._mesh,
     )
-    asked: dict[str, int] = {}
-    for index, (request, sampling) in enumerate(
-      zip(requests, drawn, strict=True)
-    ):
+    prompts = [
+      self._prompt(request.args[0], sampling.max_new_tokens)
+      for request, sampling in zip(requests, drawn, strict=True)
+    ]
+    if len(prompts) > 1:
+      engine.share_prefix(os.path.commonprefix(prompts))  # worked examples
+    asked: collections.Counter[str] = collections.Counter()
+    for index, request in enumerate(requests):
       text = request.args[0]
-      asked[text] = asked.get(text, 0) + 1  # repeats shall differ
-      prompt = self._encode(text, None, self.tokenizer.bos_token)
-      prompt = prompt[-(self.max_length - sampling.max_new_tokens) :]
+      asked[text] += 1  # repeats shall differ
       key = random_key(self._seed, text, asked[text])
-      engine.submit(Request(tuple(prompt), key, sampling, index))
+      engine.submit(Request(prompts[index], key, drawn[index], index))
     replies = [""] * len(requests)
     with Progress(
       "generate_until", len(requests), "replies", quiet=disable_tqdm
@@ -248,6 +265,11 @@ class S2dJax(TemplateLM):
           )
         progress.advance(len(ended))
     return replies
+
+  def _prompt(self, text: str, new: int) -> tuple[int, ...]:
+    """Cut from the left, to leave room for `new` tokens."""
+    tokens = self._encode(text, None, self.tokenizer.bos_token)
+    return tuple(tokens[-(self.max_length - new) :] or [self.prefix_token_id])
 
   def _sampling(self, wishes: dict[str, Any]) -> Sampling:
     """What a task wishes, in our terms."""

@@ -139,6 +139,7 @@ def test_mistakes_are_one_sentence(folder, monkeypatch, capsys):
   for options, said in (
     ({"batch_size": "many"}, "batch_size='many' must be a number or auto"),
     ({"max_length": 512}, "max_length=512 must be from 2 to .* of 256"),
+    ({"pretrianed": "x"}, "--model_args pretrianed=… is unknown"),
     ({"dtype": "float8"}, "dtype='float8' must be one of"),
   ):
     with pytest.raises(UserError, match=said):

@@ -71,7 +71,10 @@ _TEMPERATURE = flags.DEFINE_float(
   " passes.",
 )
 _DTYPE = flags.DEFINE_enum(
-  "dtype", "auto", list(precision.SETTINGS), "Of the products."
+  "dtype",
+  None,
+  list(precision.SETTINGS),
+  "Of the products. Default: the run's, else auto.",
 )
 
 _DIRECTLY = "system1"
@@ -140,8 +143,13 @@ class Subject:
     return [method for method in METHODS if fits(method)]
 
 
-def subject_of(name: str, dtype: str) -> Subject:
-  """The model `name`, or what the run of that folder was about."""
+def subject_of(name: str, dtype: str | None = None) -> Subject:
+  """The model `name`, or what the run of that folder was about.
+
+  Args:
+    name: as `--model`.
+    dtype: of the products; None: the run's.
+  """
   path = epath.Path(name)
   if path.parent.name == "checkpoints" and path.is_dir():
     run = path.parent.parent
@@ -149,7 +157,7 @@ def subject_of(name: str, dtype: str) -> Subject:
     run = path
   config = default()
   if not (run / "config.json").exists() or not (run / "examples").exists():
-    config.model.name, config.model.dtype = name, dtype
+    config.model.name, config.model.dtype = name, dtype or "auto"
     return Subject(config, None, _General(), "the answer")
   if not (run / "checkpoints").exists():
     raise UserError(
@@ -160,7 +168,7 @@ def subject_of(name: str, dtype: str) -> Subject:
     found = json.loads((run / "config.json").read_text())
     config.task = ConfigDict(found.pop("task"))
     config.update(found)
-  config.model.dtype = dtype
+  config.model.dtype = dtype or config.model.dtype
   task = setup.task_of(config)
   first = read_examples(run / "examples" / "test.jsonl")[0]
   said = task.fields(first, task.plain).get("format", "the answer")
@@ -492,6 +500,7 @@ def run(argv: Sequence[str]) -> None:
     raise UserError("give --model=NAME, a folder, or the folder of a run")
   temperature = _TEMPERATURE.value
   Sampling(temperature=temperature or 0.0)  # refuses what cannot be
+  sys.stdin.reconfigure(errors="replace")  # whatever a pipe brings
   is_person = sys.stdin.isatty() and sys.stdout.isatty()
   subject = subject_of(_MODEL.value, _DTYPE.value)
   chat = Chat(subject, _METHOD.value, _N.value, temperature)
