@@ -75,7 +75,9 @@ def test_greedy_replies(evaluated):
 def test_texts_longer_than_the_window(evaluated):
   found = _samples(evaluated, "s2d_read")
   for row, expected in zip(found, _FOUND["samples"]["s2d_read"], strict=True):
-    assert row == pytest.approx(expected, abs=2e-3)
+    assert list(map(float, row)) == pytest.approx(
+      list(map(float, expected)), abs=2e-3
+    )
 
 
 def test_the_table_of_results(evaluated):

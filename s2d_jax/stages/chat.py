@@ -47,7 +47,7 @@ from s2d_jax.stages import program, setup
 from s2d_jax.system2.methods import METHODS
 from s2d_jax.system2.program import Prompts, Template
 from s2d_jax.system2.scheduler import Job, Result, Scheduler, Step
-from s2d_jax.tasks.task import read_examples
+from s2d_jax.tasks.task import Task, read_examples
 
 _MODEL = flags.DEFINE_string(
   "model",
@@ -108,7 +108,7 @@ class Subject:
 
   config: ConfigDict
   distilled: epath.Path | None
-  task: _General
+  task: Task | _General
   format: str
 
   def prompts(self, method: str) -> Prompts:
@@ -491,7 +491,7 @@ def _obey(chat: Chat, line: str) -> str:
     return _HELP.format(
       methods=", ".join(chat.subject.methods[1:]), method=chat.method, n=chat.n
     )
-  return f"System 2: {chat.method}, {chat.n} passes"
+  return f"System 2: /method {chat.method}, /n {chat.n}"
 
 
 def run(argv: Sequence[str]) -> None:
