@@ -36,7 +36,7 @@ DOCS = [
   {"q": "", "a": ["the", " in", "on and on"], "gold": 0},  # nothing before it
   # Longer than the window of 256: cut from the left.
   {"q": "one and two and " * 30, "a": ["three", "the", "re"], "gold": 0},
-  {"q": "a", "a": ["nother", "n", "s" * 40], "gold": 1},
+  {"q": "a", "a": ["nother", "ny", "s" * 40], "gold": 1},
 ]
 _HEAD = """\
 task: {name}
