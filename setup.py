@@ -65,6 +65,7 @@ setup(
     # With gs:// folders, which is what the hosts of a pod share.
     "tpu": ["etils[epath-gcs]", "jax[tpu]"],
     "gpu": ["jax[cuda12]"],
+    "lm-eval": ["lm-eval>=0.4.13"],
     "wandb": ["wandb"],
   },
   entry_points={"console_scripts": ["s2d = s2d_jax.cli:main"]},

@@ -15,7 +15,7 @@ compiled once a shape, and the shapes are the length buckets of prompts.
 from __future__ import annotations
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 import hashlib
 import itertools
@@ -149,6 +149,10 @@ class Engine:
       the first prompts that come.
     max_new_tokens: the most that any request will ask for.
     mesh: devices to run on; default: the first device.
+
+  Attributes:
+    watch: if set, is told the tag and the text so far of every completion that
+      is under way, each time the host looks.
   """
 
   def __init__(
@@ -186,6 +190,7 @@ class Engine:
     self._drawn: device.Drawn | None = None  # of the rows under way
     self._shared: device.Shared | None = None
     self._steps = self._tokens = 0
+    self.watch: Callable[[Any, str], None] | None = None
 
   @property
   def busy(self) -> bool:
@@ -253,7 +258,7 @@ class Engine:
     """Fills the batch and sets the device to draw."""
     if self._queue:
       self._fill()
-    look = any(
+    look = self.watch is not None or any(
       r and stopping.needs_text(r.sampling.stop) for r in self._running
     )
     with meshes.use(self._mesh):
@@ -419,6 +424,8 @@ class Engine:
       if not active[row] or self._says_stop(request, drawn[0]):
         ended.append((request, *drawn))
         self._running[row] = None
+      elif self.watch is not None:
+        self.watch(request.tag, self._text(drawn[0]))
     self._steps = int(steps)
     self._tokens += sum(len(tokens) for _, tokens, _ in ended)
     return ended
