@@ -23,6 +23,7 @@ from s2d_jax.errors import Preempted, UserError
 from s2d_jax.metrics import Curve
 from s2d_jax.parallel import hosts
 from s2d_jax.progress import Progress
+from s2d_jax.reporting.run_files import mark_of
 from s2d_jax.stages import provenance, setup
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -396,7 +397,3 @@ def forget(workdir: epath.Path, name: str) -> None:
   if hosts.is_lead():
     mark_of(workdir, name).unlink(missing_ok=True)
   hosts.barrier(f"forget {name}")
-
-
-def mark_of(workdir: epath.Path, name: str) -> epath.Path:
-  return epath.Path(workdir) / "done" / f"{name.replace(' ', '_')}.json"

@@ -24,6 +24,7 @@ from rich.text import Text
 from s2d_jax.errors import UserError
 from s2d_jax.progress import clock
 from s2d_jax.records import Record
+from s2d_jax.reporting.run_files import mark_of
 from s2d_jax.stages import program
 
 # No stage leaves its files alone for longer, unless it was stopped.
@@ -121,7 +122,7 @@ class Run:
 
   def mark(self, stage: str) -> Mapping[str, Any] | None:
     """The summary and the seconds of a stage that is done."""
-    path = program.mark_of(self.workdir, stage)
+    path = mark_of(self.workdir, stage)
     try:
       return json.loads(path.read_text()) if path.exists() else None
     except ValueError:

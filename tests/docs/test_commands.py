@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib.util
 import json
 import os
 import pathlib
@@ -32,9 +33,9 @@ _KINDS = ((), ("hub",), ("cloud",))
 _OTHER_SHELLS = {"bash", "shell", "console", "zsh", "shell-session"}
 # They look at files, or are what a person types in between.
 _AT_HAND = {
-  "cat", "cd", "column", "cp", "curl", "export", "git", "grep", "head", "kill",
-  "less", "ls", "mkdir", "mv", "open", "python", "rm", "sort", "source", "tail",
-  "tensorboard", "wandb", "wc", "xdg-open", "xprof",
+  "cat", "cd", "column", "cp", "curl", "echo", "export", "git", "grep", "head",
+  "kill", "less", "ls", "mkdir", "mv", "open", "python", "rm", "sort", "source",
+  "tail", "tensorboard", "wandb", "wc", "xdg-open", "xprof",
 }  # fmt: skip
 _OURS = {"s2d", "pip", "pytest", "ruff"}
 _IN_A_CLOUD = {"gcloud", "gsutil", "kubectl", "sky", "docker", "xpk", "helm"}
@@ -56,6 +57,12 @@ def _is_ours(command: list[str]) -> bool:
   if command[:2] == ["python", "-m"]:
     return command[2].partition(".")[0] in ("s2d_jax", "tests")
   return command[0] == "s2d"
+
+
+def _is_installed(command: list[str]) -> bool:
+  """Whether there is what a module needs that comes with an extra of its own."""
+  is_harness = command[:3] == ["python", "-m", "s2d_jax.lm_eval"]
+  return not is_harness or importlib.util.find_spec("lm_eval") is not None
 
 
 def _shown(document) -> list[tuple[list[str], tuple[str, ...]]]:
@@ -89,7 +96,7 @@ def answers(tmp_path_factory):
     asked += [
       (document, command, words, str(folder))
       for command, words in _shown(document)
-      if _is_ours(command)
+      if _is_ours(command) and _is_installed(command)
     ]
   given = [
     {"folder": folder, "command": command} for _, command, _, folder in asked
