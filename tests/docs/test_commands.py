@@ -60,7 +60,7 @@ def _is_ours(command: list[str]) -> bool:
 
 
 def _is_installed(command: list[str]) -> bool:
-  """Whether there is what a module needs that comes with an extra of its own."""
+  """Whether the extra is installed that a command needs, if it needs one."""
   is_harness = command[:3] == ["python", "-m", "s2d_jax.lm_eval"]
   return not is_harness or importlib.util.find_spec("lm_eval") is not None
 
