@@ -148,6 +148,8 @@ class Engine:
     slots: prompts in the batch; by default as `rows_per_slot` finds good for
       the first prompts that come.
     max_new_tokens: the most that any request will ask for.
+    room: prompt tokens that there is room for at once; longer prompts make
+      more, and a program is compiled for it.
     mesh: devices to run on; default: the first device.
 
   Attributes:
@@ -166,6 +168,7 @@ class Engine:
     samples: int = 1,
     slots: int | None = None,
     max_new_tokens: int,
+    room: int = 1,
     mesh: Mesh | None = None,
   ):
     self._model = model
@@ -175,6 +178,7 @@ class Engine:
     self._shards = meshes.batch_shards(self._mesh)
     self._rows, self._samples, self._slots = rows, samples, slots
     self._own_length = bucket(max_new_tokens)
+    self._room = bucket(room)
     self._eos_ids = frozenset(eos_ids)
     self._stops = stopping.StopTable(
       tokenizer, eos_ids, model.config.vocab_size
@@ -401,7 +405,7 @@ class Engine:
         model.cache_dtype,
         slots,
         per_slot,
-        max(lengths),
+        max(self._room, *lengths),
         self._own_length,
       )
 

@@ -78,6 +78,9 @@ _DTYPE = flags.DEFINE_enum(
 )
 
 _DIRECTLY = "system1"
+# Tokens of a prompt that decoding has room for without being compiled again.
+_ROOM = 256
+_COMPILING = "Programs are compiled: the first answers take longer."
 _HELP = """\
 Each line is a question of its own; the model remembers no earlier one.
   /method NAME  how System 2 thinks: {methods} (now {method})
@@ -228,6 +231,7 @@ class Speaker:
       chats.end_tokens(model.tokenizer),
       rows=self._n,
       samples=self._n,
+      room=_ROOM,
       max_new_tokens=max(
         template.max_new_tokens
         for prompts in self._prompts.values()
@@ -307,6 +311,9 @@ class Chat:
     method: of System 2; None: the run's.
     n: passes of System 2.
     temperature: None: 0, or 0.7 for several passes.
+
+  Attributes:
+    is_fresh: whether the next answers may have to wait for a compiler.
   """
 
   def __init__(
@@ -344,6 +351,7 @@ class Chat:
     self._asked += 1
     name = f"question {self._asked}"
     shown = {title: Answer() for title in self._columns}
+    show(shown)
     try:
       for title, (speaker, method, n) in self._columns.items():
 
@@ -358,6 +366,7 @@ class Chat:
     except BaseException:  # Ctrl-C too: replies are left in the engine
       speaker.reset()
       raise
+    self.is_fresh = False
     return shown
 
   def _check(self, method: str, n: int) -> None:
@@ -374,6 +383,7 @@ class Chat:
 
   def _make_speakers(self) -> None:
     """Titles of the columns, and who speaks there, how, how often."""
+    self.is_fresh = True
     base, *distilled = self._models
     speaker = Speaker(self.subject, base, self.method, self.n)
     whose = "base, " if distilled else ""
@@ -469,12 +479,21 @@ def converse(chat: Chat, is_person: bool, console: Console) -> int:
 
 def _show(chat: Chat, question: str, console: Console) -> None:
   """The table as it grows, then as it is: it may be higher than the screen."""
+  answers: dict[str, Answer] = {}
+  note = Text(_COMPILING if chat.is_fresh else "", "dim")
   with Live(console=console, transient=True, auto_refresh=False) as live:
-    live.update("…", refresh=True)
-    shown = chat.ask(
-      question, lambda shown: live.update(table(shown), refresh=True)
-    )
-  console.print(table(shown))
+
+    def show(shown: dict[str, Answer]) -> None:
+      answers.update(shown)
+      live.update(Group(table(answers), note), refresh=True)
+
+    try:
+      chat.ask(question, show)
+    except KeyboardInterrupt:
+      live.stop()
+      console.print(table(answers))  # what there is of it
+      raise
+  console.print(table(answers))
 
 
 def _obey(chat: Chat, line: str) -> str:
@@ -510,6 +529,8 @@ def run(argv: Sequence[str]) -> None:
     except ImportError:  # on Windows
       pass
     print(f"{_MODEL.value}: type a question, or /help")
+  else:
+    print(_COMPILING, file=sys.stderr, flush=True)
   status = converse(chat, is_person, Console())
   if status:
     sys.exit(status)
