@@ -84,16 +84,6 @@ def _check_outputs(notebook, questions: int) -> None:
   assert re.search(r"report/index\.html  \d", shown["export"])
 
 
-def test_it_is_kept_with_the_outputs_of_one_run(notebook):
-  nbformat.validate(notebook)
-  cells = _code(notebook)
-  counts = [cell.execution_count for cell in cells.values()]
-  assert counts == list(range(1, len(cells) + 1))
-  kinds = {o.output_type for c in cells.values() for o in c.outputs}
-  assert "error" not in kinds
-  _check_outputs(notebook, questions=24)
-
-
 def test_what_is_kept_is_small_and_names_no_machine(notebook):
   assert _PATH.stat().st_size < 1_000_000
   assert notebook.metadata.keys() == {
