@@ -177,7 +177,7 @@ def test_wandb_that_does_not_start(tmp_path, wandb, monkeypatch):
 
 
 def test_wandb_itself_takes_a_run_offline(tmp_path, monkeypatch):
-  pytest.importorskip("wandb")
+  wandb = pytest.importorskip("wandb")
   monkeypatch.setenv("WANDB_MODE", "offline")
   monkeypatch.setenv("WANDB_SILENT", "true")
   workdir = epath.Path(tmp_path / "run")
@@ -186,6 +186,7 @@ def test_wandb_itself_takes_a_run_offline(tmp_path, monkeypatch):
     with tracking.wandb_run(workdir, {"seed": 0}):
       _draw(workdir, start, start + 3)
     ids.append(json.loads((workdir / "metrics/wandb.json").read_text())["id"])
+  wandb.teardown()  # ends the process that writes the files
   files = sorted(tmp_path.rglob("*.wandb"))
   assert len(set(ids)) == 1 and files
   assert {path.name for path in files} == {f"run-{ids[0]}.wandb"}
