@@ -159,7 +159,7 @@ def _run(notebook, monkeypatch, folder: pathlib.Path, settings: str):
   cells["config"].source += "\n" + settings
   client = NotebookClient(
     run,
-    timeout=600,
+    timeout=None,
     kernel_name="python3",
     resources={"metadata": {"path": folder}},
   )
