@@ -181,9 +181,8 @@ def _obey(chat: Chat, line: str) -> str:
   elif command != "/help":
     raise UserError(f"{line} is no command; /help lists them")
   else:
-    return _HELP.format(
-      methods=", ".join(chat.subject.methods[1:]), method=chat.method, n=chat.n
-    )
+    methods = ", ".join(chat.thinking)
+    return _HELP.format(methods=methods, method=chat.method, n=chat.n)
   return f"System 2: /method {chat.method}, /n {chat.n}"
 
 

@@ -284,6 +284,11 @@ class Chat:
       self._models.append(setup.distilled_model(config, subject.distilled))
     self._make_speakers()
 
+  @property
+  def thinking(self) -> list[str]:
+    """Methods that System 2 can have."""
+    return [name for name in self.subject.methods if name != _DIRECTLY]
+
   def change(self, method: str | None = None, n: int | None = None) -> None:
     """Another method or number of passes."""
     method, n = method or self.method, self.n if n is None else n
