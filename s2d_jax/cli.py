@@ -15,7 +15,9 @@ _STAGES = {
   "finetune": "teach the same model to answer directly",
   "evaluate": "compare System 1, System 2 and the distilled model",
   "retention": "measure what the fine-tune did to other tasks and to a text",
-  "report": "write the report page",
+  "report": "write the report page, or put several runs side by side",
+  "status": "say how far a run is, from its files alone",
+  "chat": "ask a model, or what a run has distilled, on the terminal",
   "plan": "say whether a run fits a TPU, and how fast it is, without one",
   "convert": "export a model or a run's checkpoint as a Hugging Face folder",
 }

@@ -1,7 +1,8 @@
-"""A language model for notebooks: load, generate, score, save."""
+"""A language model for notebooks: load, generate, think, score, save."""
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Sequence
 import functools
 
@@ -20,6 +21,10 @@ from s2d_jax.generation.sampling import Sampling
 from s2d_jax.models import precision
 from s2d_jax.models.llama import Llama
 from s2d_jax.parallel.mesh import make_mesh
+from s2d_jax.system2 import methods
+from s2d_jax.system2.program import Fields
+from s2d_jax.system2.scheduler import Job, Result, Scheduler
+from s2d_jax.tasks.task import Task
 
 
 class LanguageModel:
@@ -88,15 +93,8 @@ class LanguageModel:
     sampling = Sampling(
       temperature, top_k, top_p, min_p, max_new_tokens, tuple(stop)
     )
-    engine = Engine(
-      self._llama,
-      self.params,
-      self.tokenizer,
-      chats.end_tokens(self.tokenizer),
-      rows=max(1, min(len(prompts) * n, batch_rows)),
-      samples=n,
-      max_new_tokens=max_new_tokens,
-    )
+    rows = max(1, min(len(prompts) * n, batch_rows))
+    engine = self._engine(rows, n, max_new_tokens)
     for index, prompt in enumerate(prompts):
       tokens = self._encode(prompt, chat)
       for sample in range(n):
@@ -107,6 +105,63 @@ class LanguageModel:
       for (index, sample), completion in engine.step():
         completions[index][sample] = completion
     return completions
+
+  def think(
+    self,
+    inputs: Sequence[Fields],
+    task: Task,
+    method: str = "s2a",
+    n: int = 1,
+    *,
+    temperature: float = 0.7,
+    seed: int = 0,
+    batch_rows: int = 64,
+  ) -> list[list[Result]]:
+    """Has a System 2 method think about each input, n times.
+
+    Args:
+      inputs: what fills the gaps of the prompts: `task.fields(example,
+        variant)`, or a question of your own as {"text": "…"}.
+      task: whose prompts are used.
+      method: how to think: "s2a", "rar2", "cot" …; "system1" answers directly.
+      n: passes an input.
+      temperature: of every reply; 0 is greedy.
+      seed: another seed, other passes.
+      batch_rows: replies decoded at once.
+
+    Returns:
+      For each input its n passes: the steps with prompt and completion, the
+      replies, and the tokens that all steps took.
+
+    Raises:
+      UserError: no such method, or the task has no prompt for it.
+    """
+    way = methods.by_name(method)
+    prompts = way.prompts_for(task.name, task.prompts)
+    # What is asked behind a reply stands on it: its passes share no prompt.
+    engine = self._engine(
+      rows=max(1, min(len(inputs) * n, batch_rows)),
+      samples=n if len(prompts) == 1 else 1,
+      max_new_tokens=max(p.max_new_tokens for p in prompts.values()),
+    )
+    scheduler = Scheduler(
+      engine,
+      self.tokenizer,
+      way,
+      prompts,
+      seed=seed,
+      in_flight=2 * batch_rows,
+    )
+    jobs = collections.deque(
+      Job((index, sample), fields)
+      for index, fields in enumerate(inputs)
+      for sample in range(n)
+    )
+    results: list[list] = [[None] * n for _ in inputs]
+    for result in scheduler.run(jobs, Sampling(temperature)):
+      index, sample = result.job.name
+      results[index][sample] = result
+    return results
 
   def logits(self, token_ids: Int[np.ndarray, "B T"]) -> Float[Array, "B T V"]:
     """Scores of every next token, float32, for sequences without padding."""
@@ -125,6 +180,17 @@ class LanguageModel:
     ends = chats.end_tokens(self.tokenizer)
     hf.write(
       folder, self.config, self.params, self.tokenizer, dtype, end_tokens=ends
+    )
+
+  def _engine(self, rows: int, samples: int, max_new_tokens: int) -> Engine:
+    return Engine(
+      self._llama,
+      self.params,
+      self.tokenizer,
+      chats.end_tokens(self.tokenizer),
+      rows=rows,
+      samples=samples,
+      max_new_tokens=max_new_tokens,
     )
 
   def _encode(self, prompt: str, chat: bool) -> tuple[int, ...]:

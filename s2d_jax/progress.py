@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import collections
 import time
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import (
   BarColumn,
-  MofNCompleteColumn,
   Progress as Bar,
+  ProgressColumn,
+  Task,
   TextColumn,
-  TimeRemainingColumn,
 )
+from rich.table import Column
+from rich.text import Text
 
-_SECONDS_BETWEEN_LINES = 10.0
+# A log of minutes has a line every few seconds, one of days every minute.
+_LEAST_SECONDS, _MOST_SECONDS = 10.0, 60.0
+# Results come in bursts, as rows of a batch end together: what comes within a
+# second is one, and a rate is that between the bursts of so many seconds.
+_BURST_SECONDS, _RATE_SECONDS = 1.0, 300.0
 
 
 class Progress:
   """Counts up to `total`; shows the rate and the time left.
 
-  with Progress("sample", total=2400, unit="passes") as progress:
+  with Progress("sample", total=2400, unit="examples") as progress:
     for result in results:
-      progress.advance(1, status="kept 61 %")
+      progress.advance(1, status="kept 61%", tokens=120)
+
+  A terminal shows a bar. Anything else gets whole lines, every 10 to 60 seconds
+  and at the end; and one at the start if there is a `status` to begin with.
   """
 
   def __init__(
@@ -31,45 +42,148 @@ class Progress:
     unit: str,
     done: int = 0,
     quiet: bool = False,
+    status: str = "",
   ):
-    self._label, self._total, self._unit = label, total, unit
-    self._start = self._done = done
     self._console = Console(stderr=True, quiet=quiet)
     self._bar = Bar(
-      TextColumn(label),
-      BarColumn(),
-      MofNCompleteColumn(),
-      TextColumn(unit + "  {task.fields[status]}"),
-      TimeRemainingColumn(),
+      TextColumn("[bold]{task.description}"),
+      BarColumn(bar_width=16),
+      _Column(_count),
+      _Column(_rate, "cyan"),
+      _Column(_left, "green"),
+      # What does not fit a narrow terminal is cut off here.
+      TextColumn(
+        "{task.fields[status]}",
+        table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
+        markup=False,
+      ),
       console=self._console,
+      expand=True,
+      get_time=time.monotonic,
       disable=not self._console.is_terminal,
     )
-    self._task = self._bar.add_task("", total=total, completed=done, status="")
+    self._id = self._bar.add_task(
+      label, total=total, completed=done, unit=unit, status=status, rate=0.0
+    )
+    self._bursts: collections.deque[_Burst] = collections.deque()
+    self._tokens = 0
 
   def __enter__(self) -> Progress:
     self._began = self._shown = time.monotonic()
     self._bar.start()
+    if self._task.fields["status"]:
+      self._print()
     return self
 
   def __exit__(self, *unused) -> None:
     self._bar.stop()
 
-  def advance(self, count: int, status: str = "") -> None:
-    """Notes `count` more done; `status` stands beside the figures."""
+  def advance(self, count: int, status: str = "", tokens: int = 0) -> None:
+    """Notes `count` more done; `status` stands beside the figures.
+
+    Args:
+      count: of what is counted.
+      status: what else there is to say.
+      tokens: that this took; their rate is shown, if there are any.
+    """
     now = time.monotonic()
-    self._done += count
-    self._bar.update(self._task, advance=count, status=status)
-    due = now - self._shown > _SECONDS_BETWEEN_LINES or (
-      self._done == self._total
+    self._tokens += tokens
+    self._bar.update(self._id, advance=count)
+    rate, tokens_rate = self._rates(now)
+    if tokens_rate:
+      status = f"{status}  {tokens_rate:,.0f} tokens/s".strip()
+    self._bar.update(self._id, status=status, rate=rate)
+    pause = (now - self._began) / 20
+    pause = min(max(pause, _LEAST_SECONDS), _MOST_SECONDS)
+    if now - self._shown > pause or (count and self._task.finished):
+      self._print()
+
+  def _rates(self, now: float) -> tuple[float, float]:
+    """Of late: what is counted, and tokens, a second; 0 if not yet known.
+
+    What came before the first burst was mostly compilation, and is left out.
+    """
+    done, bursts = self._task.completed, self._bursts
+    if bursts and now - bursts[-1].time < _BURST_SECONDS:
+      bursts[-1] = _Burst(bursts[-1].time, done, self._tokens)
+    else:
+      bursts.append(_Burst(now, done, self._tokens))
+    while len(bursts) > 2 and now - bursts[1].time > _RATE_SECONDS:
+      bursts.popleft()
+    first, last = bursts[0], bursts[-1]
+    if first is last:
+      return 0.0, 0.0
+    seconds = last.time - first.time
+    return (
+      (last.done - first.done) / seconds,
+      (last.tokens - first.tokens) / seconds,
     )
-    if due and not self._console.is_terminal:
-      rate = (self._done - self._start) / (now - self._began)
-      seconds = (self._total - self._done) / rate if rate else None
-      left = "" if seconds is None else f"{seconds:,.0f} s left  "
-      self._console.print(
-        f"{self._label} {self._done}/{self._total} {self._unit} "
-        f" {rate:,.1f} a second  {left}{status}".rstrip(),
-        highlight=False,
-        soft_wrap=True,
-      )
-      self._shown = now
+
+  @property
+  def _task(self) -> Task:
+    return self._bar.tasks[0]
+
+  def _print(self) -> None:
+    """Writes a line where there is no bar."""
+    self._shown = time.monotonic()
+    if self._console.is_terminal:
+      return
+    task = self._task
+    parts = [task.description, _count(task), _rate(task), _left(task)]
+    parts.append(task.fields["status"])
+    line = "  ".join(filter(None, parts))
+    self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+class _Burst(NamedTuple):
+  """Results that came together, and what was done by then."""
+
+  time: float
+  done: float
+  tokens: int
+
+
+class _Column(ProgressColumn):
+  """A part of the line, as this module words it."""
+
+  def __init__(self, words, style: str = ""):
+    super().__init__(table_column=Column(no_wrap=True))
+    self._words, self._style = words, style
+
+  def render(self, task: Task) -> Text:
+    return Text(self._words(task), style=self._style)
+
+
+def _count(task: Task) -> str:
+  counts = f"{_number(task.completed)}/{_number(task.total)}"
+  return f"{counts} {task.fields['unit']}"
+
+
+def _number(value: float) -> str:
+  return f"{value:,.0f}" if value < 1e6 else f"{value / 1e6:,.1f} M"
+
+
+def _rate(task: Task) -> str:
+  """How many a second; or how long one takes, if that is longer."""
+  rate = task.fields["rate"]
+  if not rate:
+    return ""
+  if rate < 1:
+    return f"{1 / rate:,.1f} s each"
+  return f"{rate:,.1f}/s" if rate < 1e6 else f"{_number(rate)}/s"
+
+
+def _left(task: Task) -> str:
+  if task.finished:
+    return f"in {clock(task.finished_time or 0)}"
+  rate = task.fields["rate"]
+  return f"{clock(task.remaining / rate)} left" if rate else ""
+
+
+def clock(seconds: float) -> str:
+  """A duration: 0:03:12, or 2 d 3:04:05."""
+  days, seconds = divmod(int(seconds), 24 * 3600)
+  hours, seconds = divmod(seconds, 3600)
+  minutes, seconds = divmod(seconds, 60)
+  told = f"{hours}:{minutes:02}:{seconds:02}"
+  return f"{days} d {told}" if days else told

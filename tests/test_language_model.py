@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from s2d_jax import LanguageModel, UserError
 from s2d_jax.generation import chat
 from s2d_jax.models.llama import Llama
+from s2d_jax.system2.program import Template
 from tests import tiny_chat
 
 _PROMPTS = ["What is the capital of Peru?", "And", "Ä?"]
@@ -145,3 +147,54 @@ def test_a_model_that_is_not_there(tmp_path, monkeypatch):
   monkeypatch.setenv("HF_HUB_OFFLINE", "1")
   with pytest.raises(UserError, match="no-such-model"):
     LanguageModel.load(tmp_path / "no-such-model")
+
+
+@pytest.fixture(scope="module")
+def task():
+  """As much of one as thinking needs, with prompts that are short in bytes."""
+  prompts = {
+    "extract": Template("Copy: {text}", max_new_tokens=4),
+    "system1": Template("Say: {text}", max_new_tokens=6),
+  }
+  return types.SimpleNamespace(name="facts", prompts=prompts)
+
+
+def _replies(passes):
+  return [[one.replies for one in row] for row in passes]
+
+
+def test_think_shows_its_steps(lm, task):
+  inputs = [{"text": "Peru?"}, {"text": "Chile?"}]
+  passes = lm.think(inputs, task, "s2a", n=2)
+  assert [len(row) for row in passes] == [2, 2]
+  for fields, row in zip(inputs, passes, strict=True):
+    for one in row:
+      extract, answer = one.steps
+      assert f"Copy: {fields['text']}" in extract.prompt
+      said = extract.completion.text.strip() or fields["text"]
+      assert f"Say: {said}" in answer.prompt
+      assert one.replies == [answer.completion.text]
+      assert one.tokens == sum(len(s.completion.tokens) for s in one.steps)
+
+
+def test_another_seed_thinks_otherwise(lm, task):
+  inputs = [{"text": "Peru?"}, {"text": "Chile?"}]
+  draw = lambda seed: _replies(
+    lm.think(inputs, task, "system1", n=2, temperature=2.0, seed=seed)
+  )
+  first = draw(0)
+  assert draw(0) == first
+  assert draw(1) != first
+
+
+def test_not_to_think_is_to_generate(lm, task):
+  [[one]] = lm.think([{"text": "Peru?"}], task, "system1", temperature=0.0)
+  asked = lm.generate(
+    ["Say: Peru?"], chat=True, temperature=0.0, max_new_tokens=6
+  )
+  assert [one.replies] == _texts(asked)
+
+
+def test_a_method_that_does_not_exist(lm, task):
+  with pytest.raises(UserError, match="method='s2b' is unknown"):
+    lm.think([{"text": "Peru?"}], task, "s2b")

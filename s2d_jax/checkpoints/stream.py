@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import functools
+import math
 
 from flax import linen as nn, traverse_util
 import jax
@@ -24,6 +25,7 @@ from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import Params, abstract_params
 from s2d_jax.models.quantize import quantize
 from s2d_jax.parallel.mesh import param_shardings
+from s2d_jax.progress import Progress
 
 Index = tuple[slice, ...]
 # Gives a leaf as an array of the dtype and sharding of an abstract one.
@@ -59,20 +61,25 @@ def load(
   kept = _flat(nn.unbox(abstract))
   shardings = _flat(param_shardings(abstract, mesh))
   params = {}
-  for leaf in layout.leaves(config):
-    wanted = kept[leaf.path].dtype
-    target = jax.ShapeDtypeStruct(
-      leaf.shape,
-      as_read if wanted == jnp.int8 else wanted,
-      sharding=shardings[leaf.path],
-    )
-    array = place(leaf, target)
-    if change is not None:
-      array = change(leaf.path, array)
-    if wanted == jnp.int8:
-      params |= _quantized(leaf.path, array, shardings)
-    else:
-      params[leaf.path] = array
+  leaves = layout.leaves(config)
+  count = sum(math.prod(leaf.shape) for leaf in leaves)
+  quiet = jax.process_index() > 0
+  with Progress("load", count, "weights", quiet=quiet) as progress:
+    for leaf in leaves:
+      wanted = kept[leaf.path].dtype
+      target = jax.ShapeDtypeStruct(
+        leaf.shape,
+        as_read if wanted == jnp.int8 else wanted,
+        sharding=shardings[leaf.path],
+      )
+      array = place(leaf, target)
+      if change is not None:
+        array = change(leaf.path, array)
+      if wanted == jnp.int8:
+        params |= _quantized(leaf.path, array, shardings)
+      else:
+        params[leaf.path] = array
+      progress.advance(math.prod(leaf.shape))
   return traverse_util.unflatten_dict(params, sep="/")
 
 

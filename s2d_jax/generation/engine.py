@@ -15,7 +15,7 @@ compiled once a shape, and the shapes are the length buckets of prompts.
 from __future__ import annotations
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 import hashlib
 import itertools
@@ -148,7 +148,13 @@ class Engine:
     slots: prompts in the batch; by default as `rows_per_slot` finds good for
       the first prompts that come.
     max_new_tokens: the most that any request will ask for.
+    room: prompt tokens that there is room for at once; longer prompts make
+      more, and a program is compiled for it.
     mesh: devices to run on; default: the first device.
+
+  Attributes:
+    watch: if set, is told the tag and the text so far of every completion that
+      is under way, each time the host looks.
   """
 
   def __init__(
@@ -162,6 +168,7 @@ class Engine:
     samples: int = 1,
     slots: int | None = None,
     max_new_tokens: int,
+    room: int = 1,
     mesh: Mesh | None = None,
   ):
     self._model = model
@@ -171,6 +178,7 @@ class Engine:
     self._shards = meshes.batch_shards(self._mesh)
     self._rows, self._samples, self._slots = rows, samples, slots
     self._own_length = bucket(max_new_tokens)
+    self._room = bucket(room)
     self._eos_ids = frozenset(eos_ids)
     self._stops = stopping.StopTable(
       tokenizer, eos_ids, model.config.vocab_size
@@ -186,6 +194,7 @@ class Engine:
     self._drawn: device.Drawn | None = None  # of the rows under way
     self._shared: device.Shared | None = None
     self._steps = self._tokens = 0
+    self.watch: Callable[[Any, str], None] | None = None
 
   @property
   def busy(self) -> bool:
@@ -253,7 +262,7 @@ class Engine:
     """Fills the batch and sets the device to draw."""
     if self._queue:
       self._fill()
-    look = any(
+    look = self.watch is not None or any(
       r and stopping.needs_text(r.sampling.stop) for r in self._running
     )
     with meshes.use(self._mesh):
@@ -396,7 +405,7 @@ class Engine:
         model.cache_dtype,
         slots,
         per_slot,
-        max(lengths),
+        max(self._room, *lengths),
         self._own_length,
       )
 
@@ -419,6 +428,8 @@ class Engine:
       if not active[row] or self._says_stop(request, drawn[0]):
         ended.append((request, *drawn))
         self._running[row] = None
+      elif self.watch is not None:
+        self.watch(request.tag, self._text(drawn[0]))
     self._steps = int(steps)
     self._tokens += sum(len(tokens) for _, tokens, _ in ended)
     return ended

@@ -8,10 +8,22 @@ from s2d_jax.reporting.retention import points
 from s2d_jax.reporting.table import spoken
 
 _FEW = 20  # examples
+# What the inputs of a split are, where its name does not say it well.
+_INPUTS = {
+  "plain": "plain prompts",
+  "suggests_wrong": "prompts that suggest a wrong answer",
+  "suggests_right": "prompts that suggest the right answer",
+  "denies_right": "prompts that doubt the right answer",
+  "original": "pairs of answers",
+}
+_MEASURES = {"judge": "agreement with people"}
 
 
 def sentence(
-  headline: Headline | None, verdict: Verdict, is_evaluated: bool = True
+  headline: Headline | None,
+  verdict: Verdict,
+  is_evaluated: bool = True,
+  task: str = "",
 ) -> str:
   """Worked, made no clear difference, did harm, or could not have worked.
 
@@ -19,36 +31,44 @@ def sentence(
     headline: None where the models cannot be compared by labels.
     verdict: of the split that the sentence is about.
     is_evaluated: whether there are answers of both models.
+    task: its name, for the words.
   """
   if headline is None or verdict.distilled is None:
     return _without_labels(verdict, is_evaluated)
   change = verdict.distilled
   hopeless = verdict.conclusion == "not distillable"
+  measure = f"{_MEASURES.get(task, 'accuracy')} on {asked(verdict.split)}"
+  before, after = _percent(change.second), _percent(change.first)
   if change.outcome == "better":
-    start, direction = "Distillation worked", ", up from"
+    found = f"Distillation raised {measure} from {before} to {after}"
   elif change.outcome == "worse":
-    start, direction = "Distillation did harm", ", down from"
-  elif hopeless:
-    start, direction = (
-      f"Not distillable here: {_no_better(verdict)}",
-      ", before",
-    )
-  elif verdict.conclusion == "not kept":
-    start = (
-      f"{_name(verdict)} is better, but the distilled model did not keep it"
-    )
-    direction = ", before"
+    found = f"Distillation lowered {measure} from {before} to {after}"
   else:
-    start, direction = "Distillation made no clear difference", ", before"
-    if change.n < _FEW:
-      start += f" ({change.n} inputs are too few to tell)"
+    found = (
+      f"{_nothing(verdict)}: {measure} was {before} before and is {after} after"
+    )
   also = hopeless and change.outcome in ("better", "worse")
   although = f"; and yet {_no_better(verdict)}" if also else ""
-  return (
-    f"{start}: on “{spoken(verdict.split)}” inputs the model gets"
-    f" {_percent(change.first)} right without thinking{direction}"
-    f" {_percent(change.second)}{_cost(headline)}{_caveat(headline)}{although}."
-  )
+  return f"{found}{_cost(headline)}{_caveat(headline)}{although}."
+
+
+def asked(split: str) -> str:
+  """The inputs of a split, as words."""
+  return _INPUTS.get(split, f"“{spoken(split)}” prompts")
+
+
+def _nothing(verdict: Verdict) -> str:
+  """What to call a difference that is none, or none for certain."""
+  change = verdict.distilled
+  assert change is not None  # or nothing would be compared
+  if verdict.conclusion == "not distillable":
+    return f"Not distillable here: {_no_better(verdict)}"
+  if verdict.conclusion == "not kept":
+    return (
+      f"{_name(verdict)} is better, but the distilled model did not keep it"
+    )
+  few = f" ({change.n} inputs are too few to tell)" if change.n < _FEW else ""
+  return f"Distillation made no clear difference{few}"
 
 
 def pays(verdict: Verdict) -> str | None:
@@ -194,12 +214,16 @@ def _gain(found: Comparison) -> str:
 
 def _cost(headline: Headline) -> str:
   tokens = headline.tokens_vote or headline.tokens_single
-  if tokens is None:
+  if not tokens:
     return ""
-  name = "vote" if headline.tokens_vote else "pass"
+  whose = "System 2’s vote" if headline.tokens_vote else "a pass of System 2"
+  saved = 1 - headline.tokens / tokens
+  if round(100 * saved) == 0:
+    return f", at as many tokens as {whose} ({tokens:.0f} an answer)"
+  share = f"over {_percent(0.99)}" if saved > 0.99 else _percent(abs(saved))
   return (
-    f", with {headline.tokens:.0f} tokens an answer instead of the"
-    f" {tokens:.0f} of a System 2 {name}"
+    f", at {share} {'fewer' if saved > 0 else 'more'} tokens than {whose}"
+    f" ({headline.tokens:.0f} an answer instead of {tokens:.0f})"
   )
 
 

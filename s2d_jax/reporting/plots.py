@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import io
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from s2d_jax.curation.curve import Point
 from s2d_jax.records import Record
-from s2d_jax.reporting.table import Table, spoken
+from s2d_jax.reporting.table import KINDS, Cell, Table, spoken
 
-_INCHES = (5.4, 3.5)
-_DPI = 170
+_WIDTH, HEIGHT = 4.7, 3.2  # inches: letters that can be read on a telephone
+_DPI = 190
+_MARKED = 30  # points of a curve, each with a dot
+_NAME = 20  # letters of a run's name
+_LEGEND = 52  # letters that stand in one line
 _PERCENT = PercentFormatter(1.0, decimals=0, symbol=" %")
 
 
@@ -33,6 +37,7 @@ class Theme:
   kinds: dict[str, str]
   right: str
   wrong: str
+  runs: tuple[str, ...]  # of a page that compares some
 
 
 LIGHT = Theme(
@@ -48,6 +53,7 @@ LIGHT = Theme(
   },
   right="#1f6aa5",
   wrong="#e39a6b",
+  runs=("#1f6aa5", "#c9501a", "#2c8059", "#8a4fa3", "#9a7413", "#6d685f"),
 )
 DARK = Theme(
   surface="#201f1c",
@@ -62,13 +68,26 @@ DARK = Theme(
   },
   right="#6fabd9",
   wrong="#c4703d",
+  runs=("#8fc3ee", "#f2874d", "#6cc39a", "#cf9be6", "#d9b552", "#a49d92"),
 )
+_DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
 
 Draw = Callable[[Axes, Theme], None]
 
 
-def render(draw: Draw, theme: Theme) -> bytes:
-  """A picture as PNG; the same data give the same bytes."""
+class _Shares(MaxNLocator):
+  """Round ticks from none to all: an axis that is wider says no 105 %."""
+
+  def __init__(self):
+    super().__init__(6, steps=[1, 2, 5, 10])
+
+  def tick_values(self, vmin: float, vmax: float):
+    ticks = super().tick_values(max(vmin, 0.0), min(vmax, 1.0))
+    return [tick for tick in ticks if -1e-9 <= tick <= 1 + 1e-9]
+
+
+def render(draw: Draw, theme: Theme, height: float = HEIGHT) -> bytes:
+  """A picture as PNG, `height` in inches; the same data give the same bytes."""
   style = {
     "axes.edgecolor": theme.grid,
     "axes.labelcolor": theme.muted,
@@ -88,7 +107,9 @@ def render(draw: Draw, theme: Theme) -> bytes:
     "xtick.minor.size": 0,
   }
   with matplotlib.rc_context(style):
-    figure = Figure(_INCHES, layout="constrained", facecolor=theme.surface)
+    figure = Figure(
+      (_WIDTH, height), layout="constrained", facecolor=theme.surface
+    )
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(facecolor=theme.surface)
     draw(axes, theme)
@@ -121,8 +142,7 @@ def accuracy_by_form(table: Table) -> Draw:
     axes.set_yticks(range(len(table.splits)), map(spoken, table.splits))
     axes.set_ylim(len(table.splits) - 0.5, -0.5)
     axes.tick_params(axis="y", labelcolor=theme.ink)
-    axes.set_xlim(0, 1)
-    axes.xaxis.set_major_formatter(_PERCENT)
+    _all_shares(axes.xaxis)
     axes.set_xlabel("right answers, with 95 % interval")
     axes.grid(axis="x")
     axes.spines["left"].set_visible(False)
@@ -167,8 +187,7 @@ def accuracy_by_tokens(table: Table, plain: str) -> Draw:
     ticks = [tick for tick in ticks if left <= tick <= right]
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.minorticks_off()
-    axes.set_ylim(0, 1)
-    axes.yaxis.set_major_formatter(_PERCENT)
+    _all_shares(axes.yaxis)
     axes.set_xlabel("tokens an answer")
     axes.set_ylabel("right answers")
     axes.grid()
@@ -246,9 +265,12 @@ def thresholds(curve: Sequence[Point], min_margin: float | None) -> Draw:
           color=theme.ink if point is chosen else theme.muted,
         )
     axes.margins(x=0.12, y=0.2)
+    # Room for the labels beside and above the points, but no share above one.
+    axes.xaxis.set_major_locator(_Shares())
     axes.xaxis.set_major_formatter(_PERCENT)
     axes.set_xlabel("inputs kept")
     axes.set_ylabel("right among the kept" if known else "min_margin")
+    axes.yaxis.set_major_locator(_Shares())
     if known:  # often within a few points: as many decimals as tell them apart
       axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
     axes.grid()
@@ -278,12 +300,102 @@ def training(lines: Sequence[Record]) -> Draw:
   return draw
 
 
+def accuracy_by_run(
+  names: Sequence[str], ways: Mapping[str, Sequence[Cell | None]]
+) -> Draw:
+  """Dots with 95 % intervals, a band for each run.
+
+  Args:
+    names: of the runs, from above.
+    ways: kind of row → its cell in each run.
+  """
+
+  def draw(axes: Axes, theme: Theme) -> None:
+    step = 0.6 / max(len(ways), 1)
+    for index, (kind, cells) in enumerate(ways.items()):
+      offset = (index - (len(ways) - 1) / 2) * step
+      there = [(place, cell) for place, cell in enumerate(cells) if cell]
+      axes.errorbar(
+        [cell.value for _, cell in there],
+        [place + offset for place, _ in there],
+        xerr=_error_bars([cell for _, cell in there]),
+        fmt="o",
+        markersize=5.5,
+        elinewidth=1.6,
+        color=theme.kinds[kind],
+        label=KINDS[kind],
+      )
+    for edge in range(1, len(names)):
+      axes.axhline(edge - 0.5, color=theme.grid, linewidth=0.8)
+    axes.set_yticks(range(len(names)), map(_short, names))
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.tick_params(axis="y", labelcolor=theme.ink)
+    _all_shares(axes.xaxis)
+    axes.set_xlabel("right answers, with 95 % interval")
+    axes.grid(axis="x")
+    axes.spines["left"].set_visible(False)
+    _legend(axes, handletextpad=0.1)
+
+  return draw
+
+
+def curves_by_run(
+  curves: Mapping[str, Sequence[Record]], name: str, label: str
+) -> Draw:
+  """A curve of metrics/finetune.jsonl for each run.
+
+  Args:
+    curves: name of a run → its lines.
+    name: of the value in a line.
+    label: of the axis.
+  """
+
+  def draw(axes: Axes, theme: Theme) -> None:
+    for index, (run, lines) in enumerate(curves.items()):
+      found = [(r["step"], r[name]) for r in lines if r.get(name) is not None]
+      if found:
+        steps, values = zip(*found, strict=True)
+        round_, place = divmod(index, len(theme.runs))
+        axes.plot(
+          steps,
+          values,
+          marker="o" if len(steps) <= _MARKED else "",
+          markersize=4,
+          color=theme.runs[place],
+          linestyle=_DASHES[round_ % len(_DASHES)],
+          label=_short(run),
+        )
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.set_xlabel("step")
+    axes.set_ylabel(label)
+    axes.grid(axis="y")
+    _legend(axes)
+
+  return draw
+
+
+def _short(name: str) -> str:
+  """The end of a run's name, which tells it from the others."""
+  return name if len(name) <= _NAME else f"…{name[1 - _NAME :]}"
+
+
+def _all_shares(axis: Axis) -> None:
+  """From none to all, with room for a dot at either end."""
+  set_limits = getattr(axis.axes, f"set_{axis.axis_name}lim")
+  set_limits(-0.02, 1.02)
+  axis.set_major_locator(_Shares())
+  axis.set_major_formatter(_PERCENT)
+
+
 def _legend(axes: Axes, **spacing: float) -> None:
   """Above the picture, where it hides nothing."""
+  handles, labels = axes.get_legend_handles_labels()
   axes.figure.legend(
-    *axes.get_legend_handles_labels(),
+    handles,
+    labels,
     loc="outside upper center",
-    ncols=4,
+    ncols=4 if sum(map(len, labels)) < _LEGEND else 2,
     fontsize=8.5,
     columnspacing=1.0,
     **spacing,

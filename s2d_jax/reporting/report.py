@@ -6,16 +6,13 @@ time, on any machine; what has not been run yet is left out.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
-import importlib.metadata
 import json
-import platform
+import shlex
 from typing import Any
 
 from etils import epath
-import jinja2
 
 from s2d_jax import records
 from s2d_jax.curation.curve import threshold_curve
@@ -23,8 +20,17 @@ from s2d_jax.evaluation.contamination import Overlap, overlap
 from s2d_jax.evaluation.results import Headline, headline, results
 from s2d_jax.evaluation.verdict import Comparison, Verdict, verdict
 from s2d_jax.records import Record
-from s2d_jax.reporting import answer, plots, table as tables
-from s2d_jax.reporting.retention import Retention, points, retention
+from s2d_jax.reporting import (
+  answer,
+  browser,
+  page,
+  paper,
+  plots,
+  settings,
+  table as tables,
+  versions,
+)
+from s2d_jax.reporting.retention import Retention, retention
 from s2d_jax.reporting.run_files import Run, load
 from s2d_jax.reporting.table import Table, spoken
 from s2d_jax.reporting.transcripts import changes, transcripts
@@ -55,27 +61,8 @@ _BELIEVED = {
   "first": "The first pass with an answer is taken as it is, unfiltered.",
   "label": "The labels are taught, as an upper bound: nothing was voted on.",
 }
-_PACKAGES = (
-  "s2d_jax",
-  "jax",
-  "flax",
-  "optax",
-  "orbax-checkpoint",
-  "transformers",
-  "numpy",
-)
-_LONGEST = 4000  # characters of a text on the page
-
-
-@dataclasses.dataclass(frozen=True)
-class Picture:
-  """A picture of the page; `light` and `dark` are PNGs."""
-
-  name: str
-  title: str
-  caption: str
-  light: bytes
-  dark: bytes
+_LINE = 80  # letters of a command
+_MOST_INPUTS = 400  # that the page lets a person look through
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +81,8 @@ class Findings:
   voting: str | None
   reasons: Mapping[str, str]
   curation: list[Mapping[str, Any]]
-  pictures: Mapping[str, Picture]
+  pictures: Mapping[str, page.Picture]
+  training: Mapping[str, str]
 
 
 def build(
@@ -131,7 +119,7 @@ def build(
     records.write_bytes(folder / f"{picture.name}-dark.png", picture.dark)
   lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
   records.write_text(folder / "results.json", f"[\n{lines}\n]\n")
-  records.write_text(folder / "verdict.json", _verdict_json(found))
+  records.write_text(folder / "verdict.json", _verdict_json(run, found, plain))
   records.write_text(folder / "results.md", _markdown(found))
   records.write_text(folder / "index.html", _page(run, found, biased))
   return folder / "index.html"
@@ -149,7 +137,9 @@ def _findings(
   table = tables.make(rows, biased)
   reasons = _reasons(run)
   return Findings(
-    answer=answer.sentence(compared, judged, bool(run.base and run.distilled)),
+    answer=answer.sentence(
+      compared, judged, bool(run.base and run.distilled), run.task
+    ),
     pays=answer.pays(judged),
     kept=answer.kept(judged),
     headline=compared,
@@ -162,6 +152,7 @@ def _findings(
     reasons=reasons,
     curation=_curation(run, table.splits, reasons),
     pictures={p.name: p for p in _pictures(run, table, plain)},
+    training=_training(run.finetune),
   )
 
 
@@ -254,7 +245,25 @@ def _share(is_right, part: Sequence[Record]) -> float | None:
   return sum(map(is_right, part)) / len(part)
 
 
-def _pictures(run: Run, table: Table, plain: str) -> list[Picture]:
+def _training(lines: Sequence[Record]) -> dict[str, str]:
+  """The fine-tune in figures, as far as its lines have them."""
+  losses = [line["loss"] for line in lines if line.get("loss") is not None]
+  valid = [line for line in lines if line.get("valid_loss") is not None]
+  tokens = sum(line.get("target_tokens") or 0 for line in lines)
+  found = {}
+  if losses:
+    found["updates"] = f"{len(losses):,}"
+    found["target tokens"] = f"{tokens:,}"
+    found["training loss"] = f"{losses[0]:.3f} → {losses[-1]:.3f}"
+  if valid:
+    best = min(valid, key=lambda line: line["valid_loss"])
+    first, last = valid[0]["valid_loss"], valid[-1]["valid_loss"]
+    found["validation loss"] = f"{first:.3f} → {last:.3f}"
+    found["lowest"] = f"{best['valid_loss']:.3f} at step {best['step']:,}"
+  return found
+
+
+def _pictures(run: Run, table: Table, plain: str) -> list[page.Picture]:
   votes = run.accepted + run.rejected
   is_right = right_by_label(run)
   min_margin = run.setting("curation", "min_margin")
@@ -305,39 +314,33 @@ def _pictures(run: Run, table: Table, plain: str) -> list[Picture]:
       )
     )
   return [
-    Picture(
-      name,
-      title,
-      caption,
-      plots.render(draw, plots.LIGHT),
-      plots.render(draw, plots.DARK),
-    )
+    page.picture(name, title, caption, draw)
     for name, title, caption, draw in wanted
   ]
 
 
 def _page(run: Run, found: Findings, biased: str) -> str:
-  environment = jinja2.Environment(
-    loader=jinja2.PackageLoader("s2d_jax.reporting"),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-  )
-  environment.filters |= {
-    "spoken": spoken,
-    "data_url": lambda png: (
-      "data:image/png;base64," + base64.b64encode(png).decode()
-    ),
-    "cut": _cut,
-    "points": points,
-  }
   counts, shown = changes(run, biased)
-  return environment.get_template("report.html").render(
+  is_right = right_by_label(run)
+  read = transcripts(run, biased, is_right, _MOST_INPUTS)
+  browsable = browser.inputs(read)
+  recorded = versions.of_stages(run.done)
+  parts = _parts(run, found, bool(shown), bool(read))
+  return page.render(
+    "report.html",
+    script="examples.js",
     run=run,
     found=found,
     biased=biased,
-    transcripts=transcripts(run, biased, right_by_label(run)),
+    parts=parts,
+    paper=paper.row_for(run.config) if found.table.is_labelled else None,
+    paper_model=paper.MODEL,
+    transcripts=read,
+    browsable=browsable,
+    votes=len(run.accepted) + len(run.rejected),
+    browser_data=browser.script_json(
+      {"reasons": found.reasons, "inputs": browsable}
+    ),
     change_counts=counts,
     changes=shown,
     margin_of=margin_of,
@@ -345,9 +348,59 @@ def _page(run: Run, found: Findings, biased: str) -> str:
       run.setting("curation", "select"), _BELIEVED["vote"]
     ),
     overlap_text=_overlap_text(found) if found.overlap else None,
+    commands=_commands(run),
+    devices={stage: _devices(mark) for stage, mark in run.done.items()},
+    settings=settings.told(run.config),
     config=json.dumps(run.config, indent=2, ensure_ascii=False),
-    versions=_versions(),
+    recorded=bool(recorded),
+    versions=recorded or versions.installed(),
   )
+
+
+def _parts(
+  run: Run, found: Findings, has_changes: bool, has_examples: bool
+) -> dict[str, str]:
+  """The parts that the page has, by id, as its list of contents names them."""
+  has = {
+    ("held-out", "results"): found.table.rows,
+    ("pays", "does thinking pay"): found.pays or found.kept or found.valid.rows,
+    ("believed", "what was kept"): found.curation,
+    ("learnt", "training"): run.finetune,
+    ("rest", "other tasks"): found.retention.tasks
+    or found.retention.change is not None,
+    ("seen", "contamination"): found.overlap,
+    ("changes", "before and after"): has_changes,
+    ("examples", "examples"): has_examples,
+    ("again", "how to run it again"): True,
+  }
+  return {id_: called for (id_, called), there in has.items() if there}
+
+
+def _commands(run: Run) -> list[str]:
+  """The lines that were typed, each once; as far as they were recorded."""
+  typed = dict.fromkeys(
+    mark["command"] for mark in run.done.values() if mark.get("command")
+  )
+  bare = f"s2d pipeline --config=CONFIG --workdir={run.workdir.name}"
+  return [_folded(command) for command in typed] or [bare]
+
+
+def _folded(command: str) -> str:
+  """A long command on several lines, as a shell takes it."""
+  if len(command) <= _LINE:
+    return command
+  program, stage, *flags = shlex.split(command)
+  return " \\\n  ".join([f"{program} {stage}", *map(shlex.quote, flags)])
+
+
+def _devices(mark: Record) -> str:
+  """What a stage was computed on; empty if it was not recorded."""
+  found = mark.get("devices")
+  if not found:
+    return ""
+  hosts = found["processes"]
+  over = f" over {hosts} processes" if hosts > 1 else ""
+  return f"{found['count']} × {found['kind']}{over}, {mark['dtype']}"
 
 
 def _markdown(found: Findings) -> str:
@@ -414,8 +467,8 @@ def _overlap_text(found: Findings) -> str:
   )
 
 
-def _verdict_json(found: Findings) -> str:
-  """What the terminal says, and the figures it rests on."""
+def _verdict_json(run: Run, found: Findings, plain: str) -> str:
+  """What the terminal and a comparison say, and the figures it rests on."""
   comparisons = {
     field.name: dataclasses.asdict(value) | {"outcome": value.outcome}
     for field in dataclasses.fields(found.verdict)
@@ -427,23 +480,9 @@ def _verdict_json(found: Findings) -> str:
     "kept": found.kept,
     "conclusion": found.verdict.conclusion,
     "split": found.verdict.split,
+    "plain": plain,
+    "inputs": len(run.accepted) + len(run.rejected),
+    "accepted": len(run.accepted),
     "comparisons": comparisons,
   }
   return json.dumps(said, indent=2, ensure_ascii=False) + "\n"
-
-
-def _versions() -> dict[str, str]:
-  versions = {"Python": platform.python_version()}
-  for package in _PACKAGES:
-    try:
-      versions[package] = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-      continue  # run from a checkout
-  return versions
-
-
-def _cut(text: str) -> str:
-  """A text of any length as one that a page can hold."""
-  if len(text) <= _LONGEST:
-    return text
-  return f"{text[:_LONGEST]} … ({len(text) - _LONGEST} more characters)"

@@ -53,7 +53,8 @@ class Run:
     rejected: the same with a reason.
     voting: metrics/voting.json, what adaptive voting has saved.
     finetune: lines of metrics/finetune.jsonl.
-    done: stage → {"summary", "seconds"}.
+    done: stage → {"summary", "seconds", "versions", "command", "devices",
+      "dtype"}, what there is of it.
   """
 
   workdir: epath.Path
@@ -80,6 +81,11 @@ class Run:
 
   def label(self, example_id: str) -> Any:
     return self.examples.get(example_id, {}).get("label")
+
+
+def mark_of(workdir: epath.PathLike, stage: str) -> epath.Path:
+  """The file that marks a stage as complete, and says how it was run."""
+  return epath.Path(workdir) / "done" / f"{stage.replace(' ', '_')}.json"
 
 
 def load(workdir: epath.PathLike) -> Run:
@@ -124,7 +130,7 @@ def load(workdir: epath.PathLike) -> Run:
     done={
       stage: mark
       for stage in _STAGES
-      if (mark := _read_json(_mark(workdir, stage)))
+      if (mark := _read_json(mark_of(workdir, stage)))
     },
   )
 
@@ -142,10 +148,6 @@ def samples_of(
   for group in found.values():
     group.sort(key=lambda record: record["sample"])
   return found
-
-
-def _mark(workdir: epath.Path, stage: str) -> epath.Path:
-  return workdir / "done" / f"{stage.replace(' ', '_')}.json"
 
 
 def _files(folder: epath.Path, pattern: str) -> list[epath.Path]:

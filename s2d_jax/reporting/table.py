@@ -8,7 +8,7 @@ import dataclasses
 from s2d_jax.evaluation.results import ALL
 from s2d_jax.records import Record
 
-_KINDS = {
+KINDS = {
   "system1": "System 1",
   "system1_vote": "System 1, vote",
   "single": "System 2, one pass",
@@ -73,6 +73,12 @@ class Table:
   def has_inconsistent(self) -> bool:
     return any(row.inconsistent for row in self.rows)
 
+  def cell(self, kinds: Sequence[str], split: str) -> Cell | None:
+    """Of the first of these kinds of row that there is."""
+    rows = {row.kind: row for row in self.rows}
+    found = (rows[kind].accuracy.get(split) for kind in kinds if kind in rows)
+    return next(filter(None, found), None)
+
   def lines(self) -> Iterator[list[str]]:
     """The table as text, the head first, for a page without typography."""
     repeats = [f"repeats {spoken(self.biased)}"] * self.has_repeats
@@ -109,7 +115,7 @@ def make(results: Sequence[Record], biased: str) -> Table:
   rows = [
     Row(
       kind=_kind(*name),
-      label=_KINDS[_kind(*name)],
+      label=KINDS[_kind(*name)],
       accuracy={row["split"]: _cell(row) for row in group},
       repeats=repeats.get(name),
       inconsistent=inconsistent.get(name),
@@ -118,7 +124,7 @@ def make(results: Sequence[Record], biased: str) -> Table:
     )
     for name, group in groups.items()
   ]
-  rows.sort(key=lambda row: list(_KINDS).index(row.kind))
+  rows.sort(key=lambda row: list(KINDS).index(row.kind))
   splits = tuple(dict.fromkeys(row["split"] for row in shares))
   return Table(splits, biased, tuple(rows), is_labelled)
 
@@ -141,7 +147,7 @@ def spoken(name: str) -> str:
 def _kind(model: str, method: str) -> str:
   if model == "distilled":
     return "distilled"
-  if method in _KINDS:
+  if method in KINDS:
     return method
   return "vote" if method.endswith("_vote") else "single"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 import json
 
 from etils import epath
@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from s2d_jax.errors import UserError
-from s2d_jax.reporting import table as tables
+from s2d_jax.reporting import comparison, table as tables
+from s2d_jax.reporting.comparison import Compared
 
 
 def print_results(
@@ -34,7 +35,9 @@ def print_results(
   head, *body = found.lines()
   console = console or Console()
   if body:
-    console.print(_table(head, body, found.rows))
+    rows = enumerate(found.rows)
+    learnt = [index for index, row in rows if row.kind == "distilled"]
+    console.print(_table(head, body, learnt))
   said = path.parent / "verdict.json"
   if said.exists():
     sentences = json.loads(said.read_text())
@@ -43,16 +46,40 @@ def print_results(
         console.print(Text(sentences[name]), end="\n\n")
 
 
+def print_comparison(
+  runs: Sequence[Compared], console: Console | None = None
+) -> None:
+  """Prints runs side by side, and the settings in which they differ.
+
+  Args:
+    runs: finished ones.
+    console: standard output if None.
+  """
+  console = console or Console()
+  head, *body = comparison.lines(runs)
+  console.print(_table(head, body))
+  changed = comparison.differences(runs)
+  if changed:
+    head = ["setting", *(run.name for run in runs)]
+    body = [[name, *values] for name, values in changed.items()]
+    console.print(_table(head, body))
+  else:
+    console.print(Text("All settings are the same."), end="\n\n")
+  console.print(Text(comparison.sentence(runs)), end="\n\n")
+
+
 def _table(
-  head: Sequence[str], body: Sequence[Sequence[str]], rows: Sequence[tables.Row]
+  head: Sequence[str],
+  body: Sequence[Sequence[str]],
+  bold: Collection[int] = (),
 ) -> Table:
+  """Of rows of text; those with these numbers are bold."""
   table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
   for index, name in enumerate(head):
     table.add_column(
       Text(name), justify="right" if index else "left", overflow="fold"
     )
-  for row, cells in zip(rows, body, strict=True):
-    style = "bold" if row.kind == "distilled" else None
+  for index, cells in enumerate(body):
     # As Text, so that square brackets are not read as markup.
-    table.add_row(*map(Text, cells), style=style)
+    table.add_row(*map(Text, cells), style="bold" if index in bold else None)
   return table

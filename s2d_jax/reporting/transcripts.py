@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import dataclasses
 import itertools
 import json
@@ -10,7 +10,6 @@ import json
 from s2d_jax.records import Record
 from s2d_jax.reporting.run_files import Run, samples_of
 
-_PASSES = 3  # of an input, in full
 _CHANGES = 3  # of each kind
 # Four of inputs with a label, two of those without.
 _KINDS = ("mended", "spoilt", "still wrong", "still right", "changed", "same")
@@ -18,9 +17,9 @@ _KINDS = ("mended", "spoilt", "still wrong", "still right", "changed", "same")
 
 @dataclasses.dataclass(frozen=True)
 class Transcript:
-  """An input of the training data, why it is shown, and some of its passes."""
+  """An input of the training data, why it is shown, and its passes."""
 
-  why: str
+  why: str | None  # of the first few
   record: Record
   wrong: bool  # by the label, where there is one
   passes: Sequence[Record]
@@ -39,22 +38,67 @@ class Change:
 
 
 def transcripts(
-  run: Run, biased: str, is_right: Callable[[Record], bool] | None
+  run: Run,
+  biased: str,
+  is_right: Callable[[Record], bool] | None,
+  most: int,
 ) -> list[Transcript]:
-  """Kept ones from sure to barely sure, and one for each reason to reject."""
-  picked: dict[tuple[str, str], tuple[str, Record]] = {}
+  """Inputs to read, the telling ones first, then of every kind alike.
+
+  The first have a `why`: kept ones from sure to barely sure, and one for each
+  reason to reject. The others go round the outcomes and the variants, spread
+  evenly over each, so that the rare is there as well as the frequent.
+
+  Args:
+    run: its samples are read once.
+    biased: the variant that the first are of.
+    is_right: whether a record's winner is right, where that is known.
+    most: inputs at the most, but for the first ones.
+  """
+  picked: dict[tuple[str, str], tuple[str | None, Record]] = {}
   for why, record in _picked(run, biased, is_right):
-    picked.setdefault((record["example_id"], record["variant"]), (why, record))
+    picked.setdefault(_name(record), (why, record))
+  for record in _spread(run.accepted + run.rejected, is_right):
+    if len(picked) >= most:
+      break
+    picked.setdefault(_name(record), (None, record))
   samples = samples_of(run.workdir, picked)
   return [
     Transcript(
       why,
       record,
       is_right is not None and not is_right(record),
-      samples[name][:_PASSES],
+      samples[name],
     )
     for name, (why, record) in picked.items()
   ]
+
+
+def _name(record: Record) -> tuple[str, str]:
+  return record["example_id"], record["variant"]
+
+
+def _spread(
+  records: Iterable[Record], is_right: Callable[[Record], bool] | None
+) -> Iterator[Record]:
+  """One of every outcome and variant in turn."""
+  groups: dict[tuple, list[Record]] = {}
+  for record in records:
+    right = None if is_right is None else is_right(record)
+    kind = record.get("reason"), record["variant"], right
+    groups.setdefault(kind, []).append(record)
+  for together in itertools.zip_longest(*map(_scattered, groups.values())):
+    yield from (record for record in together if record is not None)
+
+
+def _scattered(items: Sequence[Record]) -> Iterator[Record]:
+  """All of them, so that the first few come from everywhere: 0, 1/2, 1/4, …"""
+  size = 1 << max(len(items) - 1, 0).bit_length()
+  width = size.bit_length() - 1
+  for index in range(size):
+    place = int(f"{index:0{width}b}"[::-1], 2) if width else 0
+    if place < len(items):
+      yield items[place]
 
 
 def _picked(

@@ -283,7 +283,7 @@ def passes(
       said = sample.said(task, examples[example_id], result)
       drawn = found[example_id, variant]
       drawn[number] = _pass(said, result.tokens)
-      progress.advance(1)
+      progress.advance(1, tokens=result.tokens)
       if len(drawn) == way.n:
         in_order = [drawn[index] for index in range(way.n)]
         yield (example_id, variant), in_order

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
 import difflib
 import json
 import os
@@ -16,12 +17,14 @@ from absl import app, flags, logging
 from etils import epath
 from ml_collections import ConfigDict, config_flags
 
-from s2d_jax import records
+from s2d_jax import profiling, records, tracking
 from s2d_jax.config import default
 from s2d_jax.errors import Preempted, UserError
+from s2d_jax.metrics import Curve
 from s2d_jax.parallel import hosts
 from s2d_jax.progress import Progress
-from s2d_jax.stages import setup
+from s2d_jax.reporting.run_files import mark_of
+from s2d_jax.stages import provenance, setup
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -52,6 +55,21 @@ _MULTIHOST = flags.DEFINE_boolean(
   None,
   "Has JAX find the other hosts: for TPU VMs, where only the metadata server"
   " tells of them. --nomultihost: this process is a run of its own.",
+)
+_WANDB = flags.DEFINE_boolean(
+  "wandb",
+  False,
+  "Also sends the curves of sampling and fine-tune to Weights & Biases; needs"
+  " pip install 's2d_jax[wandb]'. WANDB_MODE, WANDB_PROJECT and WANDB_ENTITY"
+  " are heeded; a workdir stays one run, however often it is started.",
+)
+_PROFILE = flags.DEFINE_boolean(
+  "profile",
+  False,
+  "Traces some seconds of sampling and some updates of the fine-tune, on the"
+  " first host, into WORKDIR/profile/STAGE: look at it with `xprof"
+  " --logdir=WORKDIR/profile/STAGE`, or open its .trace.json.gz in"
+  " ui.perfetto.dev.",
 )
 _HOSTS = ("coordinator", "num_processes", "process_id", "multihost")
 
@@ -85,10 +103,26 @@ def main(run: Stage, description: str) -> None:
       sys.stdout = open(os.devnull, "w")  # noqa: SIM115  to the end
     workdir = epath.Path(_WORKDIR.value)
     claim_workdir(config, workdir)
-    run(config, workdir)
+    with _watched(config, workdir):
+      run(config, workdir)
     hosts.barrier("end")
 
-  run_program(start, description, ("config", "workdir", *_HOSTS))
+  names = ("config", "workdir", "wandb", "profile", *_HOSTS)
+  run_program(start, description, names)
+
+
+@contextlib.contextmanager
+def _watched(config: ConfigDict, workdir: epath.Path) -> Iterator[None]:
+  """Traces and tracks what is done meanwhile, as the flags say."""
+  with contextlib.ExitStack() as stack:
+    if hosts.is_lead():
+      if _PROFILE.value:
+        profiling.enable(workdir)
+        stack.callback(profiling.enable, None)
+      if _WANDB.value:
+        settings = json.loads(config.to_json())
+        stack.enter_context(tracking.wandb_run(workdir, settings))
+    yield
 
 
 def run_program(
@@ -123,6 +157,9 @@ def run_program(
     print(f"{hosts.prefix()}{error}", file=sys.stderr)
     hosts.barrier("preempted")  # what each is saving is whole
     _end(str(error), 143)
+  except BrokenPipeError:  # who read the output has left, as `head` does
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115  to the end
+    _end("nobody reads the output", 1)
   except KeyboardInterrupt:
     print("\nstopped; run the same command again to go on", file=sys.stderr)
     _end("stopped", 130)
@@ -311,7 +348,7 @@ def stage(
 
   def decorate(function: Callable[..., str]) -> Stage:
     def run(config: ConfigDict, workdir: epath.Path) -> None:
-      mark = _mark(workdir, name)
+      mark = mark_of(workdir, name)
       if is_done(workdir, name):
         summary = json.loads(mark.read_text())["summary"]
         print(f"{name}: done already: {summary}", flush=True)
@@ -322,9 +359,9 @@ def stage(
       hosts.barrier(name)  # all have looked for the mark, and are through
       if hosts.is_lead():
         seconds = round(time.monotonic() - began, 1)
-        records.write_text(
-          mark, json.dumps({"summary": summary, "seconds": seconds}) + "\n"
-        )
+        made = {"summary": summary, "seconds": seconds}
+        made |= provenance.of_stage(name, config, on == "all")
+        records.write_text(mark, json.dumps(made) + "\n")
         print(f"{name}: {summary} ({seconds} s)", flush=True)
 
     run.__doc__ = function.__doc__
@@ -333,22 +370,30 @@ def stage(
   return decorate
 
 
-def progress(label: str, total: int, unit: str) -> Progress:
+def progress(label: str, total: int, unit: str, done: int = 0) -> Progress:
   """Of this host's share; only the first one shows it."""
-  return Progress(label, total, unit, quiet=not hosts.is_lead())
+  return Progress(
+    label,
+    total,
+    unit,
+    done,
+    quiet=not hosts.is_lead(),
+    status="starting: what is new is compiled first",
+  )
+
+
+def curve(workdir: epath.Path, name: str, start: int) -> Curve:
+  """Of this host's share; only the first one writes it."""
+  return Curve(workdir, name, start, quiet=not hosts.is_lead())
 
 
 def is_done(workdir: epath.Path, name: str) -> bool:
   """Whether a stage is complete."""
-  return _mark(workdir, name).exists()
+  return mark_of(workdir, name).exists()
 
 
 def forget(workdir: epath.Path, name: str) -> None:
   """Has a stage done again although it is complete."""
   if hosts.is_lead():
-    _mark(workdir, name).unlink(missing_ok=True)
+    mark_of(workdir, name).unlink(missing_ok=True)
   hosts.barrier(f"forget {name}")
-
-
-def _mark(workdir: epath.Path, name: str) -> epath.Path:
-  return epath.Path(workdir) / "done" / f"{name.replace(' ', '_')}.json"

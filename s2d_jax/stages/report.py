@@ -1,6 +1,13 @@
-"""Shows: report/index.html, results.md, two .json with figures, pictures."""
+"""Shows: report/index.html, results.md, two .json with figures, pictures.
+
+s2d report --config=FILE --workdir=FOLDER     the report of a run, made anew
+s2d report --compare runs/a runs/b …          finished runs side by side
+                                              (--out=FILE: compare/index.html)
+"""
 
 from __future__ import annotations
+
+import sys
 
 from etils import epath
 from ml_collections import ConfigDict
@@ -47,7 +54,15 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
 
 
 def main() -> None:
-  program.main(run, __doc__)
+  """One run, or several where the line has --compare."""
+  names = {argument.lstrip("-").partition("=")[0] for argument in sys.argv[1:]}
+  if "compare" not in names:
+    program.main(run, __doc__)
+    return
+  from s2d_jax.stages import compare  # whose flags are others
+
+  sys.argv = compare.joined(sys.argv)
+  compare.main()
 
 
 if __name__ == "__main__":

@@ -16,12 +16,14 @@ import math
 from etils import epath
 from ml_collections import ConfigDict
 
+from s2d_jax import profiling
 from s2d_jax.curation.adaptive import Ballot, Pass, Poll, Stopping
 from s2d_jax.curation.curate import ballots
 from s2d_jax.curation.vote import vote
 from s2d_jax.records import Record
 from s2d_jax.stages import program, setup
 from s2d_jax.stages.parts import Parts, Place, read
+from s2d_jax.stages.tally import Tally
 from s2d_jax.system2.scheduler import Job, Result
 from s2d_jax.tasks.task import Example, Task, read_examples
 
@@ -38,7 +40,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
     polls = _polls(config, workdir, task, examples, parts)
     passes = {example_id: poll.start() for example_id, poll in polls.items()}
     if any(passes.values()):
-      _sample(config, task, examples, polls, passes, parts)
+      _sample(config, workdir, task, examples, polls, passes, parts)
   made = len(read_samples(config, workdir))
   full = config.sampling.n * len(task.variants) * len(examples)
   return (
@@ -178,6 +180,7 @@ def _record(task: Task, example: Example, result: Result) -> Record:
 
 def _sample(
   config: ConfigDict,
+  workdir: epath.Path,
   task: Task,
   examples: Mapping[str, Example],
   polls: Mapping[str, Poll],
@@ -196,10 +199,13 @@ def _sample(
     for example_id, drawn in passes.items()
     for one in new_jobs(example_id, drawn)
   )
-  undecided = sum(map(bool, passes.values()))
-  count, answered, tokens = 0, 0, 0
-  with program.progress("sample", undecided, "examples") as progress:
-    for result in scheduler.run(jobs, setup.sampling_of(config)):
+  decided = {name for name, drawn in passes.items() if not drawn}
+  rule = setup.filter_of(config)
+  tally = Tally(rule, task.variants, parts.recovered, decided, len(polls))
+  results = scheduler.run(jobs, setup.sampling_of(config))
+  bar = program.progress("sample", len(polls), "examples", len(decided))
+  with bar as progress, program.curve(workdir, "sample", tally.passes) as curve:
+    for result in profiling.traced("sample", results):
       example_id, variant, number = result.job.name
       record = _record(task, examples[example_id], result)
       parts.append(record)
@@ -207,14 +213,11 @@ def _sample(
       following = polls[example_id].receive(variant, number, answer)
       # In front: what is under way is finished before more is begun.
       jobs.extendleft(reversed(new_jobs(example_id, following)))
-      count += 1
-      answered += answer is not None
-      tokens += sum(step["tokens"] for step in record["steps"])
-      progress.advance(
-        polls[example_id].is_over,
-        f"{count} passes, {answered / count:.0%} answered,"
-        f" {tokens / count:.0f} tokens each",
-      )
+      is_over = polls[example_id].is_over
+      tally.add(record, is_over)
+      progress.advance(is_over, tally.status, result.tokens)
+      if tally.is_due:
+        curve.append(tally.line())
 
 
 def _at_once(config: ConfigDict, task: Task) -> int:

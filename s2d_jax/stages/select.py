@@ -95,7 +95,7 @@ def choose(
           "tokens": result.tokens,
         }
       )
-      progress.advance(1)
+      progress.advance(1, tokens=result.tokens)
 
 
 def main() -> None:

@@ -23,9 +23,8 @@ from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import REMAT_POLICIES, Llama
 from s2d_jax.models.lora import PROJECTIONS
 from s2d_jax.parallel import hosts
-from s2d_jax.system2 import program
-from s2d_jax.system2.methods import METHODS
-from s2d_jax.system2.program import Method, Prompts
+from s2d_jax.system2 import methods, program
+from s2d_jax.system2.program import Prompts
 from s2d_jax.system2.scheduler import Scheduler
 from s2d_jax.tasks.registry import make_task
 from s2d_jax.tasks.task import Task
@@ -102,14 +101,6 @@ def task_of(config: ConfigDict) -> Task:
   return make_task(options.pop("name"), options)
 
 
-def method_of(name: str) -> Method:
-  if name not in METHODS:
-    raise UserError(
-      f"method={name!r} is unknown; there are {', '.join(sorted(METHODS))}"
-    )
-  return METHODS[name]
-
-
 def prompts_of(config: ConfigDict, task: Task, method: str = "") -> Prompts:
   """The templates of a method, of the run's own by default.
 
@@ -120,10 +111,10 @@ def prompts_of(config: ConfigDict, task: Task, method: str = "") -> Prompts:
   names = dict.fromkeys(("system1", "usc", config.method, method))
   known = {}
   for name in names:
-    known |= method_of(name).prompts_for(task.name, task.prompts)
+    known |= methods.by_name(name).prompts_for(task.name, task.prompts)
   changed = program.override(known, config.prompts.to_dict())
-  method_of(method).check_counts(changed)
-  return {name: changed[name] for name in method_of(method).prompts}
+  methods.by_name(method).check_counts(changed)
+  return {name: changed[name] for name in methods.by_name(method).prompts}
 
 
 def filter_of(config: ConfigDict) -> Filter:
@@ -229,7 +220,7 @@ def scheduler(
   return Scheduler(
     engine,
     model.tokenizer,
-    method_of(method),
+    methods.by_name(method),
     prompts,
     seed=config.seed,
     in_flight=2 * config.sampling.batch_rows,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from s2d_jax.errors import UserError
 from s2d_jax.system2 import bsm, consistency, cot, rar, s2a
 from s2d_jax.system2.program import Fields, Method, Prompts, Steps
 
@@ -24,3 +25,12 @@ METHODS: dict[str, Method] = {
   "bsm_neural": Method(bsm.neural, bsm.PROMPTS | bsm.MERGE_PROMPT, "merge"),
   "usc": Method(consistency.usc, consistency.PROMPTS),
 }
+
+
+def by_name(name: str) -> Method:
+  """The method of this name; UserError if there is none."""
+  if name not in METHODS:
+    raise UserError(
+      f"method={name!r} is unknown; there are {', '.join(sorted(METHODS))}"
+    )
+  return METHODS[name]

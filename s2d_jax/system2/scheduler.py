@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import dataclasses
 import itertools
 
@@ -136,7 +136,10 @@ class Scheduler:
       engine.share_prefix(self._common_prefix(template))
 
   def run(
-    self, jobs: collections.deque[Job], sampling: Sampling
+    self,
+    jobs: collections.deque[Job],
+    sampling: Sampling,
+    watch: Callable[[Job, list[Step], str], None] | None = None,
   ) -> Iterator[Result]:
     """Yields results as programs finish, in no particular order.
 
@@ -144,7 +147,12 @@ class Scheduler:
       jobs: taken from the left as there is room for them; more may be added
         while the results are read.
       sampling: temperature and filters; an ask brings its own limit and stops.
+      watch: is told of a pass under way what it has so far: its steps, and the
+        text of the next.
     """
+    self._engine.watch = watch and (
+      lambda tag, text: watch(tag[0].job, tag[0].done, text)
+    )
     under_way = 0
     while True:
       while jobs and under_way < self._in_flight:

@@ -3,37 +3,36 @@
 from __future__ import annotations
 
 import math
-import time
 from typing import Any
 
 from etils import epath
 import jax
 
-from s2d_jax import records
 from s2d_jax.errors import UserError
+from s2d_jax.metrics import Curve
 from s2d_jax.progress import Progress
 
 
 class TrainingLog:
-  """Metrics of each update in a JSONL file, and a bar; the first host's only.
+  """Metrics of each update as a curve, and a bar; the first host's only.
 
   A run that goes on from update `start` keeps the lines up to it and drops
   those after, which are about to be written again. `seconds` of a line is the
   time since the line before, what validation and saving took included.
   """
 
-  def __init__(self, path: epath.Path, start: int, total: int):
-    self._tokens = 0
-    self._began = self._last_line = time.monotonic()
+  def __init__(self, workdir: epath.Path, start: int, total: int):
+    quiet = jax.process_index() > 0
+    self._total = total
     self._progress = Progress(
-      "finetune", total, "steps", done=start, quiet=jax.process_index() > 0
+      "finetune",
+      total,
+      "steps",
+      done=start,
+      quiet=quiet,
+      status="starting: what is new is compiled first",
     )
-    self._file = None
-    if jax.process_index() == 0:
-      with records.Appender(path) as file:  # cuts a line that a kill halved
-        lines = file.recovered if start else []
-      records.write(path, [line for line in lines if line["step"] <= start])
-      self._file = records.Appender(path)
+    self._curve = Curve(workdir, "finetune", start, quiet)
 
   def __enter__(self) -> TrainingLog:
     self._progress.__enter__()
@@ -41,11 +40,17 @@ class TrainingLog:
 
   def __exit__(self, *unused) -> None:
     self._progress.__exit__()
-    if self._file:
-      self._file.close()
+    self._curve.__exit__()
 
   def start_line(self, valid_loss: float) -> None:
-    self._append({"step": 0, "valid_loss": valid_loss, "target_tokens": 0})
+    self._curve.append(
+      {
+        "step": 0,
+        "valid_loss": valid_loss,
+        "target_tokens": 0,
+        "total_steps": self._total,
+      }
+    )
 
   def step_line(
     self, step: int, metrics: dict[str, Any], valid_loss: float | None = None
@@ -63,19 +68,11 @@ class TrainingLog:
       line["valid_loss"] = valid_loss
     line["learning_rate"] = float(metrics["learning_rate"])
     line["grad_norm"] = float(metrics["grad_norm"])
+    line["tokens"] = int(metrics["tokens"])
     line["target_tokens"] = int(metrics["target_tokens"])
-    self._append(line)
-    self._tokens += int(metrics["tokens"])
-    rate = self._tokens / (time.monotonic() - self._began)
-    self._progress.advance(1, f"loss {loss:.4f}  {rate:,.0f} tokens/s")
+    self._curve.append(line)
+    self._progress.advance(1, f"loss {loss:.4f}", line["tokens"])
 
   def flush(self) -> None:
     """Before a checkpoint: its lines must outlive what it outlives."""
-    if self._file:
-      self._file.flush()
-
-  def _append(self, line: records.Record) -> None:
-    now = time.monotonic()
-    if self._file:
-      self._file.append({**line, "seconds": round(now - self._last_line, 3)})
-    self._last_line = now
+    self._curve.flush()

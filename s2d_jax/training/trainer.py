@@ -24,6 +24,7 @@ import ml_collections
 import numpy as np
 import optax
 
+from s2d_jax import profiling
 from s2d_jax.checkpoints import train_state
 from s2d_jax.checkpoints.train_state import TrainState
 from s2d_jax.errors import Preempted, UserError
@@ -62,10 +63,10 @@ def finetune(
 ) -> Summary:
   """Trains on `train`, keeps the checkpoint that does best on `valid`.
 
-  Writes `checkpoints/` and `metrics/finetune.jsonl` in `workdir`, and goes on
-  from there when started again. The loss of a line is that of the batch before
-  the update, its `valid_loss` that of all of `valid` after it; line 0 has the
-  validation loss of the start parameters alone.
+  Writes `checkpoints/`, `metrics/finetune.jsonl` and `tensorboard/finetune/` in
+  `workdir`, and goes on from there when started again. The loss of a line is
+  that of the batch before the update, its `valid_loss` that of all of `valid`
+  after it; line 0 has the validation loss of the start parameters alone.
 
   Args:
     config: the `finetune` section.
@@ -116,14 +117,15 @@ def finetune(
       state, frozen = _new_state(
         config, model, optimizer, abstract, params, mesh, seed
       )
-      start_loss = validate(state.params, frozen)
-    path = workdir / "metrics" / "finetune.jsonl"
-    with TrainingLog(path, int(state.step), len(order)) as log:
+    start = int(state.step)
+    with TrainingLog(workdir, start, len(order)) as log:
       if not resumed:
+        start_loss = validate(state.params, frozen)
         log.start_line(start_loss)
       position = {**data, "start_valid_loss": start_loss}
       pending = None
-      for step in range(int(state.step) + 1, len(order) + 1):
+      updates = range(start + 1, len(order) + 1)
+      for step in profiling.traced("finetune", updates):
         rows = train.take(order[step - 1], config.batch_rows)
         batch = steps.put_rows(rows, config.accumulate, mesh)
         state, metrics = train_step(state, frozen, batch)

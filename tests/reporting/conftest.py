@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from s2d_jax import records
-from s2d_jax.reporting import report
+from s2d_jax.reporting import plots, report
 from tests.reporting.fake_run import FakeRun
 
 
@@ -25,6 +25,12 @@ def reported(tmp_path_factory) -> pathlib.Path:
   workdir = FakeRun().write(tmp_path_factory.mktemp("runs") / "fake")
   report.build(workdir, test_prompts=asked(workdir))
   return workdir
+
+
+@pytest.fixture
+def quick(monkeypatch) -> None:
+  """Pictures are drawn once, for `reported`; here they are of no interest."""
+  monkeypatch.setattr(plots, "render", lambda *unused: b"a picture")
 
 
 @pytest.fixture

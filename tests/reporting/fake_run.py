@@ -49,6 +49,10 @@ CONFIG = {
   "evaluation": {"n": 5},
 }
 
+COMMAND = "s2d pipeline --config=configs/fake.py --workdir=runs/fake"
+VERSIONS = {"s2d_jax": "0.1.0", "Python": "3.11.9", "jax": "0.8.1"}
+DEVICES = {"platform": "tpu", "kind": "TPU v5p", "count": 64, "processes": 16}
+
 VOTING = {
   "confidence": 0.95,
   "inputs": 320,
@@ -277,6 +281,10 @@ class FakeRun:
       ("curate", "kept 103 of 200 train inputs (52 %)"),
       ("prepare", "50 train, 10 valid, 48 test examples in 4 forms each"),
     ):
-      mark = json.dumps({"summary": summary, "seconds": 12.3})
-      records.write_text(workdir / "done" / f"{stage}.json", mark)
+      mark = {"summary": summary, "seconds": 12.3, "versions": VERSIONS}
+      mark["command"] = COMMAND
+      if stage in ("sample", "evaluate_base"):
+        mark |= {"devices": DEVICES, "dtype": "bfloat16"}
+      path = workdir / "done" / f"{stage}.json"
+      records.write_text(path, json.dumps(mark))
     return workdir

@@ -49,10 +49,10 @@ def said(distilled=BETTER, plain=SAME, single=24.0, vote=120.0, **found):
 @pytest.mark.parametrize(
   "distilled, start",
   [
-    (BETTER, "Distillation worked: "),
+    (BETTER, "Distillation raised accuracy on prompts that suggest a wrong"),
     (UNCLEAR, "Distillation made no clear difference: "),
     (LEVEL, "Distillation made no clear difference: "),
-    (WORSE, "Distillation did harm: "),
+    (WORSE, "Distillation lowered accuracy on prompts that suggest a wrong"),
     # An interval that only touches zero is not clear.
     (compared(0.2, 0.1, 0.0, 0.2), "Distillation made no clear difference: "),
     (FEW, "Distillation made no clear difference (8 inputs are too few to"),
@@ -64,10 +64,23 @@ def test_the_evidence_decides(distilled, start):
 
 def test_the_whole_sentence():
   assert said() == (
-    "Distillation worked: on “suggests wrong” inputs the model gets 60 %"
-    " right without thinking, up from 30 %, with 9 tokens an answer instead"
-    " of the 120 of a System 2 vote."
+    "Distillation raised accuracy on prompts that suggest a wrong answer from"
+    " 30 % to 60 %, at 92 % fewer tokens than System 2’s vote (9 an answer"
+    " instead of 120)."
   )
+
+
+def test_the_words_are_those_of_the_task():
+  change = Change(0.3, 0.6, BETTER.gain)
+  headline = Headline(SAME, change, None, 4.0, None, 2064.0)
+  verdict = dataclasses.replace(NOTHING, split="original", distilled=BETTER)
+  assert plainly(answer.sentence(headline, verdict, task="judge")) == (
+    "Distillation raised agreement with people on pairs of answers from 30 % to"
+    " 60 %, at over 99 % fewer tokens than System 2’s vote (4 an answer instead"
+    " of 2064)."
+  )
+  verdict = dataclasses.replace(verdict, split="a_form")
+  assert "accuracy on “a form” prompts" in answer.sentence(headline, verdict)
 
 
 def test_a_price_paid_on_plain_inputs_is_named():
@@ -78,30 +91,38 @@ def test_a_price_paid_on_plain_inputs_is_named():
 
 
 def test_the_cost_is_that_of_what_was_evaluated():
-  assert "the 24 of a System 2 pass" in said(vote=None)
+  text = said(vote=None)
+  assert (
+    "62 % fewer tokens than a pass of System 2 (9 an answer instead of 24)"
+    in (text)
+  )
+  assert "50 % more tokens than a pass of System 2" in said(
+    single=6.0, vote=None
+  )
+  assert "as many tokens as System 2’s vote (9 an answer)" in said(vote=9.0)
   assert "System 2" not in said(single=None, vote=None)
 
 
 def test_what_could_not_be_distilled():
   assert said(LEVEL, on_test=LEVEL).startswith(
     "Not distillable here: System 2 is no better than System 1 to begin with"
-    " (50 % right, System 1 50 %): on “suggests wrong” inputs"
+    " (50 % right, System 1 50 %): accuracy on prompts that suggest a wrong"
+    " answer was 50 % before and is 50 % after"
   )
   assert said(LEVEL, on_test=WORSE).startswith(
     "Not distillable here: System 2 is worse than System 1 to begin with"
   )
   # What the test inputs show beats what was to be expected, but both are said.
   text = said(BETTER, on_test=LEVEL)
-  assert text.startswith("Distillation worked: ")
+  assert text.startswith("Distillation raised accuracy ")
   assert "; and yet System 2 is no better than System 1" in text
 
 
 def test_what_was_not_kept():
   text = said(LEVEL, on_test=BETTER, distilled_vote=WORSE)
   assert text.startswith(
-    "System 2 is better, but the distilled model did not keep it: on"
-    " “suggests wrong” inputs the model gets 50 % right without thinking,"
-    " before 50 %"
+    "System 2 is better, but the distilled model did not keep it: accuracy on"
+    " prompts that suggest a wrong answer was 50 % before and is 50 % after"
   )
 
 

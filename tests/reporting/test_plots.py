@@ -5,6 +5,7 @@ import pytest
 
 from s2d_jax.curation.curve import Point, threshold_curve
 from s2d_jax.reporting import plots
+from s2d_jax.reporting.table import Cell
 
 
 def axes_of(draw):
@@ -84,3 +85,30 @@ def test_the_same_data_give_the_same_bytes():
   light = plots.render(draw, plots.LIGHT)
   assert light == plots.render(draw, plots.LIGHT)
   assert light != plots.render(draw, plots.DARK)
+
+
+def test_no_share_above_all_is_on_an_axis():
+  curve = [Point(0.2, 10, 1.0, 0.995), Point(1.0, 9, 0.9, 1.0)]
+  for margin in (0.2, 1.0):
+    axes = axes_of(plots.thresholds(curve, margin))
+    for axis in (axes.xaxis, axes.yaxis):
+      ticks = axis.get_major_locator()()
+      assert len(ticks) >= 2 and max(ticks) <= 1 and min(ticks) >= 0
+
+
+def test_runs_on_one_picture():
+  cell = Cell(0.5, 0.4, 0.6, 10.0)
+  ways = {"system1": [cell, cell], "vote": [None, cell]}
+  axes = axes_of(plots.accuracy_by_run(["a", "b"], ways))
+  system1, vote = axes.containers
+  assert list(system1.lines[0].get_xdata()) == [0.5, 0.5]
+  assert len(vote.lines[0].get_xdata()) == 1
+  assert 0.5 < vote.lines[0].get_ydata()[0] < 1.5
+  curves = {
+    f"run {index}": [{"step": 1, "loss": 2.0}, {"step": 2}]
+    for index in range(7)
+  }
+  lines = axes_of(plots.curves_by_run(curves, "loss", "loss")).lines
+  assert [line.get_label() for line in lines] == list(curves)
+  styles = {(line.get_color(), line.get_linestyle()) for line in lines}
+  assert len(styles) == 7

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 import html.parser
 import itertools
 import json
 import pathlib
 import re
 import shutil
+import subprocess
 
 import pytest
 
@@ -14,6 +17,10 @@ from s2d_jax.errors import UserError
 from s2d_jax.reporting import report
 from tests.reporting.conftest import asked
 from tests.reporting.fake_run import FORMS, NASTY, FakeRun
+
+_DOCS = pathlib.Path(__file__).parents[2] / "docs"
+
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 class Page(html.parser.HTMLParser):
@@ -24,6 +31,7 @@ class Page(html.parser.HTMLParser):
     self.tags: list[tuple[str, dict[str, str | None]]] = []
     self.texts: list[str] = []
     self.open: list[str] = []
+    self.scripts: list[str] = []
     self.tables: dict[str | None, list[list[str]]] = {}
     self.feed(text)
     self.text = " ".join(" ".join(self.texts).split())
@@ -43,7 +51,8 @@ class Page(html.parser.HTMLParser):
     assert self.open.pop() == tag, f"</{tag}> closes something else"
 
   def handle_data(self, data):
-    if "style" in self.open:
+    if {"style", "script"} & set(self.open):
+      self.scripts += [data] * ("script" in self.open)
       return
     self.texts.append(data)
     if {"td", "th"} & set(self.open):
@@ -62,7 +71,7 @@ def page(reported) -> Page:
 def test_is_well_formed_and_says_all(page):
   assert page.open == []
   for heading in (
-    "Distillation worked",
+    "Distillation raised accuracy on prompts that suggest a wrong answer",
     "Held-out inputs",
     "Does thinking pay here? System 2 is better than System 1: on 30",
     "What was believed",
@@ -70,8 +79,8 @@ def test_is_well_formed_and_says_all(page):
     "What it did to the rest",
     "Test questions seen in training? Of 4 test prompts 0",
     "The same question, before and after",
-    "Some of the thinking",
-    "s2d pipeline --config=CONFIG --workdir=fake",
+    "What was thought, kept and dropped",
+    "s2d pipeline --config=configs/fake.py --workdir=runs/fake",
     "kept 103 of 200 train inputs (52 %)",
     '"min_margin": 0.4',
     "jax",
@@ -90,10 +99,10 @@ def test_is_well_formed_and_says_all(page):
 def test_needs_nothing_but_itself(reported, page):
   loading = ("src", "srcset", "href", "data", "poster", "action", "background")
   for tag, attributes in page.tags:
-    assert tag not in ("script", "link", "iframe", "object", "base", "form")
+    assert tag not in ("link", "iframe", "object", "base", "form")
     for name in loading:
       if name in attributes:
-        assert attributes[name].startswith("data:image/png;base64,")
+        assert attributes[name].startswith(("data:image/png;base64,", "#"))
     assert not [name for name in attributes if name.startswith("on")]
   (style,) = re.findall(r"<style>(.*?)</style>", text_of(reported), re.DOTALL)
   assert "url(" not in style and "@import" not in style
@@ -102,7 +111,17 @@ def test_needs_nothing_but_itself(reported, page):
     for tag, attributes in page.tags
     if attributes.get("http-equiv") == "Content-Security-Policy"
   ]
-  assert policies and policies[0].startswith("default-src 'none'")
+  (policy,) = policies
+  assert policy.startswith("default-src 'none'")
+  # One script may run, that of the page, and the policy names it by its hash.
+  kinds = [attributes for tag, attributes in page.tags if tag == "script"]
+  data = {"type": "application/json", "id": "inputs-data"}
+  assert kinds == [data, {}]
+  digest = hashlib.sha256(page.scripts[1].encode()).digest()
+  source = f"script-src 'sha256-{base64.b64encode(digest).decode()}'"
+  assert policy.endswith(source)
+  for word in ("innerHTML", "outerHTML", "eval(", "fetch(", "document.write"):
+    assert word not in page.scripts[1]
 
 
 def test_a_picture_for_light_and_one_for_dark(reported, page):
@@ -158,9 +177,115 @@ def test_what_a_model_says_is_only_text(workdir, text):
   assert page.open == []
   assert page.text.count(" ".join(text.split())) > 20
   tags = [tag for tag, _ in page.tags]
-  assert "script" not in tags
-  assert (tags.count("img"), tags.count("b")) == (5, 4)  # the page's own
+  # The page's own, and no more.
+  counts = [tags.count(tag) for tag in ("img", "b", "script")]
+  assert counts == [5, 4, 2]
+  embedded = json.loads(page.scripts[0])["inputs"]
+  assert text in {
+    step["text"] for i in embedded for p in i["passes"] for step in p["steps"]
+  }
+  assert not set("<>&") & set(page.scripts[0])
   assert all("onerror" not in attributes for _, attributes in page.tags)
+
+
+def test_what_it_was_run_with(workdir, page):
+  stages = {row[0]: row for row in page.tables[None]}
+  assert stages["sample"][2] == "64 × TPU v5p over 16 processes, bfloat16"
+  assert stages["prepare"][2] == ""
+  assert "Of the stages. s2d_jax 0.1.0 Python 3.11.9 jax 0.8.1" in page.text
+  settings = {row[0]: row[1:] for row in page.tables["settings"]}
+  assert settings["seed"] == ["0", "0"]
+  assert settings["model.dtype"] == ['"float32"', '"auto"']
+  assert "finetune.learning_rate" not in settings  # at its default
+  path = workdir / "done" / "curate.json"
+  mark = json.loads(path.read_text())
+  mark["versions"]["jax"] = "0.9.0"
+  path.write_text(json.dumps(mark | {"command": "s2d curate --workdir=<x>"}))
+  report.build(workdir)
+  text = Page(text_of(workdir)).text
+  assert "jax 0.8.1 (prepare, sample, evaluate base), 0.9.0 (curate)" in text
+  assert "--workdir=runs/fake s2d curate --workdir=<x>" in text
+  for path in (workdir / "done").iterdir():  # as older runs have left them
+    path.write_text('{"summary": "s", "seconds": 1.0}')
+  report.build(workdir)
+  text = Page(text_of(workdir)).text
+  assert "s2d pipeline --config=CONFIG --workdir=run" in text
+  assert "those of the stages were not recorded" in text
+
+
+def test_the_papers_row_is_another_models(workdir, page):
+  _, own, theirs = page.tables["paper"]
+  results = {row[0]: row for row in page.tables["results"]}
+  assert own[0].startswith("This run: smollm2-135m-instruct")
+  ways = ("System 1", "System 2, vote", "Distilled")
+  assert own[1:] == [results[way][2] for way in ways]
+  assert theirs[0].startswith("The paper: Llama-2-70B-chat SycophancyEval")
+  assert theirs[1:] == ["51.6", "76.0", "81.3"]
+  path = workdir / "config.json"
+  config = json.loads(path.read_text())
+  path.write_text(json.dumps(config | {"method": "rar2"}))
+  report.build(workdir)
+  assert "paper" not in Page(text_of(workdir)).tables
+
+
+def test_inputs_to_look_through(reported, page):
+  data = json.loads(page.scripts[0])
+  found = data["inputs"]
+  kept = {
+    (row["example_id"], row["variant"]): row
+    for split in ("train", "valid")
+    for row in records.read(reported / "distill" / f"{split}.jsonl")
+  }
+  assert len(found) == 320 and "All 320 inputs are on this page" in page.text
+  for one in found:
+    taught = kept.get((one["id"], one["variant"]))
+    assert (one["reason"] is None) == (taught is not None)
+    assert len(one["passes"]) == one["samples"] == 5 and one["more"] == 0
+    if taught:
+      assert one["target"] == taught["target"]
+      assert one["question"] == taught["prompt"][-1]["content"]
+      assert dict(one["votes"]) == taught["votes"]
+  assert data["reasons"]["margin"] == "margin too small"
+  (part,) = (reported / "samples" / "s2a").iterdir()
+  first = next(records.read(part))
+  (one,) = [
+    one
+    for one in found
+    if (one["id"], one["variant"]) == (first["example_id"], first["variant"])
+  ]
+  steps = one["passes"][0]["steps"]
+  for step, sampled in zip(steps, first["steps"], strict=True):
+    assert one["prompts"][step["prompt"]] == sampled["prompt"]
+    assert (step["text"], step["tokens"]) == (
+      sampled["text"],
+      sampled["tokens"],
+    )
+
+
+def test_a_large_run_is_shown_in_part(workdir, monkeypatch):
+  monkeypatch.setattr(report, "_MOST_INPUTS", 40)
+  report.build(workdir)
+  page = Page(text_of(workdir))
+  found = json.loads(page.scripts[0])["inputs"]
+  assert len(found) == 40
+  assert "40 of 320 inputs are on this page" in page.text
+  assert "distill/" in page.text and "samples/" in page.text
+  kinds = {(one["variant"], one["reason"]) for one in found}
+  reasons = (None, "tie", "margin", "disagrees")
+  assert kinds == {(form, reason) for form in FORMS for reason in reasons}
+
+
+@pytest.mark.slow  # starts a browser
+@pytest.mark.skipif(not shutil.which("chromium"), reason="there is no chromium")
+def test_a_browser_runs_the_script(reported, tmp_path):
+  page = reported / "report" / "index.html"
+  command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu"]
+  command += [f"--user-data-dir={tmp_path}", "--dump-dom", page.as_uri()]
+  done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+  assert done.stdout.count('class="entry"') == 20
+  assert "Show more (300 left)" in done.stdout
+  assert "320 of the 320 inputs on this page" in done.stdout
+  assert "step by step" not in done.stdout  # what stands there without a script
 
 
 def test_the_table_holds_the_figures_of_results_json(reported, page):
@@ -275,6 +400,8 @@ def test_markdown_has_the_same_table(reported, page):
     (["eval/retention-distilled.jsonl"], "What it did to the rest"),
     (["metrics/voting.json"], "as good as decided"),
     (["config.json"], "every setting"),
+    (["config.json"], "The paper, with another model"),
+    (["samples"], "step 1"),
     (["done"], "outcome"),
     (["eval", "distill", "metrics", "samples", "done"], "Held-out"),
   ],
@@ -294,12 +421,12 @@ def test_what_is_missing_is_left_out(workdir, reported, missing, gone):
   assert "How to run it again" in page.text
 
 
-def test_built_twice_is_the_same(workdir, reported):
+def test_built_twice_is_the_same(workdir, reported, monkeypatch):
+  monkeypatch.undo()  # with its pictures
   report.build(workdir, test_prompts=asked(workdir))
   for path in (workdir / "report").iterdir():
     wanted = (reported / "report" / path.name).read_bytes()
-    found = path.read_bytes().replace(b"--workdir=run", b"--workdir=fake")
-    assert found == wanted, path.name
+    assert path.read_bytes() == wanted, path.name
 
 
 def test_says_so_when_it_did_not_work(tmp_path):
@@ -311,7 +438,7 @@ def test_says_so_when_it_did_not_work(tmp_path):
   ]
   records.write(workdir / "eval" / "base.jsonl", base)
   report.build(workdir)
-  assert "Distillation did harm" in Page(text_of(workdir)).text
+  assert "Distillation lowered accuracy" in Page(text_of(workdir)).text
 
 
 def test_the_valid_table_by_hand(reported, page):
@@ -421,6 +548,12 @@ def test_reasons_have_names(workdir, reason, called):
   assert total[head.index(called)] == "1"
 
 
+def test_the_document_has_every_reason():
+  text = (_DOCS / "report.md").read_text()
+  rows = re.findall(r"^\| ([\w ]+) \| `([\w ]+)` \|", text, re.MULTILINE)
+  assert {reason: called for called, reason in rows} == report._REASONS
+
+
 def test_records_that_were_not_voted_on(workdir):
   """As where labels are taught: no votes, no margin."""
   bare = {"votes": {}, "samples": 0, "margin": None, "agreement": 1.0}
@@ -460,6 +593,7 @@ def test_a_run_without_labels(workdir):
   assert "the mean margin of the vote is" in page.text
   assert "There are no labels: replies with an answer in percent" in page.text
   assert "Right answers by form" not in page.text
+  assert "paper" not in page.tables  # which has right answers only
   rows = {
     (row["example_id"]): row["passes"][0]["answer"]
     for row in records.read(workdir / "eval" / "distilled.jsonl")
@@ -534,7 +668,7 @@ def test_a_task_without_those_forms(workdir):
     records.write(path, [row | {"variant": "only"} for row in rows])
   report.build(workdir)
   page = Page(text_of(workdir))
-  assert "on “only” inputs" in page.text
+  assert "accuracy on “only” prompts" in page.text
   assert page.tables["results"][0] == ["", "only", "tokens an answer"]
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from s2d_jax.reporting import transcripts as module
 from s2d_jax.reporting.run_files import load
 
@@ -11,7 +13,10 @@ def test_picks_each_outcome_once(reported):
     for r in run.accepted
   }
   picked = module.transcripts(
-    run, "suggests_wrong", lambda r: r["winner"] == run.label(r["example_id"])
+    run,
+    "suggests_wrong",
+    lambda r: r["winner"] == run.label(r["example_id"]),
+    most=0,
   )
   names = [(t.record["example_id"], t.record["variant"]) for t in picked]
   assert len(set(names)) == len(names)
@@ -30,11 +35,32 @@ def test_picks_each_outcome_once(reported):
 
 def test_passes_are_those_of_the_input_in_order(reported):
   run = load(reported)
-  for t in module.transcripts(run, "suggests_wrong", None):
-    assert [one["sample"] for one in t.passes] == [0, 1, 2]
+  for t in module.transcripts(run, "suggests_wrong", None, most=20):
+    assert [one["sample"] for one in t.passes] == [0, 1, 2, 3, 4]
     for one in t.passes:
       assert one["example_id"] == t.record["example_id"]
       assert one["variant"] == t.record["variant"]
+
+
+def test_the_rest_goes_round_outcomes_and_variants(reported):
+  run = load(reported)
+  found = module.transcripts(run, "suggests_wrong", None, most=60)
+  assert len(found) == 60
+  rest = [t.record for t in found if t.why is None]
+  kinds = [(r["variant"], r.get("reason")) for r in rest]
+  counts = [kinds.count(kind) for kind in set(kinds)]
+  assert len(counts) == 16 and max(counts) - min(counts) <= 1
+  names = {(t.record["example_id"], t.record["variant"]) for t in found}
+  assert len(names) == 60
+  everything = module.transcripts(run, "suggests_wrong", None, most=10**6)
+  assert len(everything) == 320
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 8])
+def test_scattered_is_everything_once(count):
+  found = list(module._scattered(range(count)))
+  assert sorted(found) == list(range(count))
+  assert list(module._scattered(range(8)))[:4] == [0, 4, 2, 6]
 
 
 def test_changes_are_counted_by_hand(reported):

@@ -12,6 +12,7 @@ import pytest
 from s2d_jax import records
 from s2d_jax.errors import UserError
 from s2d_jax.stages import curate, evaluate, parts, sample
+from tests import events
 from tests.processes import Processes
 
 _DISTILL = ("train.jsonl", "valid.jsonl", "rejected.jsonl")
@@ -105,6 +106,17 @@ def killed(config_file, finished, tmp_path_factory) -> epath.Path:
 @pytest.fixture
 def rest(killed, tmp_path) -> epath.Path:
   return epath.Path(shutil.copytree(killed, tmp_path / "rest"))
+
+
+def test_the_first_process_alone_draws_curves(by_two):
+  lines = list(records.read(by_two / "metrics" / "finetune.jsonl"))
+  curves = events.read(by_two / "tensorboard" / "finetune")
+  assert curves["loss"] == pytest.approx(
+    {line["step"]: line["loss"] for line in lines[1:]}
+  )
+  *_, last = records.read(by_two / "metrics" / "sample.jsonl")
+  assert last["examples"] == last["of"] == 3  # its share of five
+  assert list(events.read(by_two / "tensorboard" / "sample")["kept"])
 
 
 def test_two_processes_make_what_one_makes(by_two, finished, config):

@@ -26,6 +26,7 @@ from s2d_jax.stages import (
   sample,
   select,
 )
+from tests import events
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _FORMS = ("plain", "suggests_wrong", "suggests_right", "denies_right")
@@ -143,6 +144,40 @@ def test_training_and_evaluation_leave_their_files(finished, config):
   distilled = _rows(finished / "eval" / "distilled.jsonl")
   assert {row["method"] for row in distilled} == {"system1"}
   assert len(distilled) == len(wanted) and _pairs(distilled) == wanted
+
+
+def test_what_is_drawn_is_what_was_measured(finished, config):
+  folder = pathlib.Path(finished) / "tensorboard"
+  lines = _rows(finished / "metrics" / "finetune.jsonl")
+  assert lines[0]["total_steps"] == len(lines) - 1
+  curves = events.read(folder / "finetune")
+  for name in ("loss", "valid_loss", "learning_rate", "grad_norm"):
+    assert curves[name] == pytest.approx(
+      {line["step"]: line[name] for line in lines if name in line}
+    )
+  for name in ("tokens", "target_tokens"):
+    assert curves[f"{name}_per_second"] == pytest.approx(
+      {r["step"]: r[name] / r["seconds"] for r in lines[1:]}, rel=1e-5
+    )
+
+  passes = _rows(_samples(finished))
+  curves = events.read(folder / "sample")
+  lines = _rows(finished / "metrics" / "sample.jsonl")
+  assert lines[-1]["step"] == len(passes)
+  assert (lines[-1]["examples"], lines[-1]["of"]) == (5, 5)
+  assert sum(line["passes"] for line in lines) == len(passes)
+  tokens = sum(step["tokens"] for row in passes for step in row["steps"])
+  assert sum(line["tokens"] for line in lines) == tokens
+  # What sampling said it would come to is what curation has believed.
+  rejected = _rows(finished / "distill" / "rejected.jsonl")
+  believed = [r for r in rejected if r["reason"] == "duplicate"]
+  for split in ("train", "valid"):
+    believed += _rows(finished / "distill" / f"{split}.jsonl")
+  share = len(believed) / (5 * len(_FORMS))
+  assert 0 < share < 1
+  assert lines[-1]["kept"] == share
+  assert curves["kept"][len(passes)] == pytest.approx(share)
+  assert "tokens_per_second" in curves and "passes_per_second" in curves
 
 
 def test_results_have_a_row_for_every_split_method_and_metric(finished):
@@ -392,6 +427,13 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(
     same = (finished / "distill" / name).read_bytes()
     assert (workdir / "distill" / name).read_bytes() == same
   assert (workdir / "report" / "index.html").exists()
+  # The curve, too, ends where it would have ended.
+  drawn, whole = (
+    events.read(pathlib.Path(folder) / "tensorboard" / "sample")["kept"]
+    for folder in (workdir, finished)
+  )
+  last = max(whole)
+  assert max(drawn) == last and drawn[last] == whole[last]
 
 
 # Mistakes.

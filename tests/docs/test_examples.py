@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import pathlib
+import inspect
+import random
 import re
 
 from s2d_jax.generation.engine import Completion
 from s2d_jax.stages import setup
 from s2d_jax.system2 import methods
+from s2d_jax.tasks.custom import Custom
+from tests.docs import documents
 
-_DOCS = pathlib.Path(__file__).parents[1] / "docs"
+_DOCS = documents.ROOT / "docs"
 
 
 def _blocks(name: str, language: str) -> list[str]:
-  text = (_DOCS / name).read_text()
-  return re.findall(
-    rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE
-  )
+  return [
+    block.text
+    for block in documents.blocks(_DOCS / name)
+    if block.language == language
+  ]
 
 
 def test_the_method_of_the_document_runs(monkeypatch):
@@ -55,7 +59,7 @@ def test_the_prompt_of_the_document_can_be_replaced():
 
 def test_the_task_of_the_document_reads_its_file(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  table = _blocks("your-own-task.md", "")[0]
+  [table] = _blocks("your-own-task.md", "csv")
   head, *rows = table.splitlines()
   more = [re.sub(r"\d+", str(n), rows[0]) for n in range(11, 211)]
   (tmp_path / "questions.csv").write_text("\n".join([head, *rows, *more]))
@@ -75,6 +79,27 @@ def test_the_task_of_the_document_reads_its_file(tmp_path, monkeypatch):
     text = task.fields(example, "plain")["text"]
     assert re.fullmatch(r"Is \d+ a prime number\?", text)
     assert example.label in ("yes", "no")
+
+
+def test_the_module_of_the_document_is_a_source(tmp_path, monkeypatch):
+  monkeypatch.syspath_prepend(tmp_path)
+  [_, module] = _blocks("your-own-task.md", "python")
+  (tmp_path / "my_module.py").write_text(module)
+  from s2d_jax.tasks import sources
+
+  rows = list(sources.read("python:my_module:rows"))
+  assert rows[0] == {"question": "Is 2 a prime number?"}
+  swap = sources.function("my_module:swap")
+  changed = swap({"question": "Does John lie?"}, random.Random(0))
+  assert re.fullmatch("Does (Ann|Bob|Eve) lie[?]", changed["question"])
+
+
+def test_every_option_of_a_task_of_ones_own_is_told():
+  text = (_DOCS / "your-own-task.md").read_text()
+  _, table = text.split("## All options")
+  told = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+  options = [name for cell in told for name in re.findall(r"`(\w+)`", cell)]
+  assert sorted(options) == sorted(inspect.signature(Custom).parameters)
 
 
 def test_the_tables_of_sources_and_answers_are_whole():

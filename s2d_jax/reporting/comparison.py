@@ -1,0 +1,279 @@
+"""Several runs side by side: what came out, and where their settings differ.
+
+Made from what the report of each run has left in its report/ folder, so that
+the figures are those of its page, and large runs are not read again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import json
+from typing import Any
+
+from etils import epath
+
+from s2d_jax import records
+from s2d_jax.errors import UserError
+from s2d_jax.records import Record
+from s2d_jax.reporting import page, plots, settings, table as tables
+from s2d_jax.reporting.answer import asked
+from s2d_jax.reporting.retention import points
+from s2d_jax.reporting.table import Cell, Table
+
+_WAYS: Mapping[str, tuple[str, ...]] = {
+  "system1": ("system1",),
+  "vote": ("vote", "single", "system1_vote"),
+  "distilled": ("distilled",),
+}
+# Of outcomes and conclusions, those that say something for certain.
+_CERTAIN = ("better", "worse", "not distillable", "not kept")
+_BAND = 0.62  # inches of a run in the picture
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+  """A finished run.
+
+  Attributes:
+    name: short, and no other run's.
+    config: config.json.
+    said: report/verdict.json.
+    table: of report/results.json.
+    finetune: lines of metrics/finetune.jsonl.
+  """
+
+  name: str
+  config: Mapping[str, Any]
+  said: Mapping[str, Any]
+  table: Table
+  finetune: Sequence[Record]
+
+  def cell(self, way: str) -> Cell | None:
+    """Right answers on the split that the report is about, if it is known.
+
+    Args:
+      way: "system1", "vote" (of System 2, or what there is of it) or
+        "distilled".
+    """
+    if not self.table.is_labelled:
+      return None
+    return self.table.cell(_WAYS[way], self.said["split"])
+
+  @property
+  def plain_cell(self) -> Cell | None:
+    """Right answers of the distilled model on the split asked straight."""
+    found = self.table if self.table.is_labelled else None
+    return found and found.cell(_WAYS["distilled"], self.said["plain"])
+
+  @property
+  def gain(self) -> Mapping[str, float] | None:
+    """Distilled less System 1, in shares: "value", "low", "high"."""
+    found = self.said["comparisons"].get("distilled")
+    return found and found["gain"]
+
+  @property
+  def verdict(self) -> str:
+    """In a word or two."""
+    found = self.said["comparisons"].get("distilled")
+    if found is None:
+      return "no labels"
+    words = found["outcome"], self.said["conclusion"]
+    told = [word for word in words if word in _CERTAIN]
+    return ", ".join(told) or "no clear difference"
+
+  @property
+  def kept(self) -> str:
+    """Of the inputs of the train and the valid split."""
+    kept, inputs = self.said["accepted"], self.said["inputs"]
+    return f"{_percent(kept / inputs)} of {inputs:,}" if inputs else "–"
+
+  @property
+  def tokens(self) -> tuple[float, float | None]:
+    """Mean an answer: of the distilled model, and of System 2's vote."""
+    found = {row.kind: row.tokens for row in self.table.rows}
+    other = (found[kind] for kind in _WAYS["vote"] if kind in found)
+    return found["distilled"], next(other, None)
+
+
+def load(workdirs: Sequence[str]) -> list[Compared]:
+  """Reads the reports of runs; UserError names the one that has none."""
+  if len(workdirs) < 2:
+    raise UserError(
+      "give two runs or more, as s2d report --compare runs/a runs/b"
+    )
+  paths = [epath.Path(workdir) for workdir in workdirs]
+  twice = next((p for i, p in enumerate(paths) if p in paths[:i]), None)
+  if twice is not None:
+    raise UserError(f"{twice} is given twice; give every run once")
+  names = _names(paths)
+  return [_load(path, name) for path, name in zip(paths, names, strict=True)]
+
+
+def _load(workdir: epath.Path, name: str) -> Compared:
+  if not workdir.exists():
+    raise UserError(f"{workdir} does not exist; give the --workdir of a run")
+  if not (workdir / "config.json").exists():
+    raise UserError(
+      f"{workdir} holds no run (no config.json); give the --workdir of one"
+    )
+  folder = workdir / "report"
+  if not (folder / "verdict.json").exists():
+    raise UserError(
+      f"{workdir} has no report yet; let its s2d pipeline run to the end, or"
+      " leave it out"
+    )
+  said = _read_json(folder / "verdict.json")
+  if "plain" not in said or "accepted" not in said:
+    raise UserError(
+      f"the report of {workdir} is of an older version; make it anew with s2d"
+      " report --config=FILE --workdir=FOLDER"
+    )
+  table = tables.make(_read_json(folder / "results.json"), said["split"])
+  if not any(row.kind == "distilled" for row in table.rows):
+    raise UserError(
+      f"{workdir} is not finished: its distilled model has not been evaluated;"
+      " let its s2d pipeline run to the end, or leave it out"
+    )
+  path = workdir / "metrics" / "finetune.jsonl"
+  lines = list(records.read(path)) if path.exists() else []
+  config = _read_json(workdir / "config.json")
+  return Compared(name, config, said, table, lines)
+
+
+def _read_json(path: epath.Path) -> Any:
+  try:
+    return json.loads(path.read_text())
+  except (OSError, ValueError):
+    raise UserError(
+      f"{path} cannot be read as JSON; make the report of its run anew"
+    ) from None
+
+
+def _names(paths: Sequence[epath.Path]) -> list[str]:
+  """The ends of the paths, as short as tells them apart."""
+  longest = max(len(path.parts) for path in paths)
+  for length in range(1, longest + 1):
+    names = ["/".join(path.parts[-length:]) or "." for path in paths]
+    if len(set(names)) == len(names):
+      return names
+  return [str(path) for path in paths]
+
+
+def differences(runs: Sequence[Compared]) -> dict[str, list[str]]:
+  """The settings that are not the same in all runs; "–" where there is none."""
+  found = settings.differences([run.config for run in runs])
+  return {
+    name: ["–" if value is None else value for value in values]
+    for name, values in found.items()
+  }
+
+
+def sentence(runs: Sequence[Compared]) -> str:
+  """What the comparison comes to, without claiming what it cannot show."""
+  start = f"{len(runs)} runs side by side"
+  questions = {
+    (r.config.get("task", {}).get("name"), r.said["split"]) for r in runs
+  }
+  cells = [(run.cell("system1"), run.cell("distilled")) for run in runs]
+  if len(questions) > 1:
+    return f"{start}: they ask different things, so read each by itself."
+  if any(None in pair for pair in cells):
+    return f"{start}; not all have labels to say how many answers are right."
+  inputs = asked(runs[0].said["split"])
+  before = [old.value for old, _ in cells if old]
+  after = [new.value for _, new in cells if new]
+  if set(differences(runs)) == {"seed"}:
+    return (
+      f"{len(runs)} runs that differ in their seed alone: accuracy on {inputs}"
+      f" went from {_range(before)} to {_range(after)}."
+    )
+  best = max(range(len(runs)), key=after.__getitem__)
+  rest = [share for index, share in enumerate(after) if index != best]
+  highs = [new.high for i, (_, new) in enumerate(cells) if new and i != best]
+  found = cells[best][1]
+  overlaps = found is not None and found.low <= max(highs)
+  caution = " (the 95 % intervals overlap)" if overlaps else ""
+  return (
+    f"{start}: on {inputs} {runs[best].name} is right most often after"
+    f" distillation, {_percent(after[best])} against"
+    f" {_span(rest)}{caution}; before it was {_percent(before[best])}."
+  )
+
+
+def _range(shares: Sequence[float]) -> str:
+  mean = sum(shares) / len(shares)
+  return f"{_percent(mean)} ({_span(shares)})"
+
+
+def _span(shares: Sequence[float]) -> str:
+  low, high = _percent(min(shares)), _percent(max(shares))
+  return low if low == high else f"{low} to {high}"
+
+
+def _percent(share: float) -> str:
+  return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
+
+
+def lines(runs: Sequence[Compared]) -> list[list[str]]:
+  """The table as text, the head first."""
+  found = [
+    ["run", "System 1", "System 2", "distilled", "points", "tokens", "kept",
+     "outcome"]
+  ]  # fmt: skip
+  for run in runs:
+    cells = [run.cell(way) for way in _WAYS]
+    gain, (own, other) = run.gain, run.tokens
+    found.append(
+      [
+        run.name,
+        *(f"{c.percent} [{c.interval}]" if c else "–" for c in cells),
+        points(gain["value"]) if gain else "–",
+        f"{own:.1f}" + (f" / {other:.1f}" if other else ""),
+        run.kept,
+        run.verdict,
+      ]
+    )
+  return found
+
+
+def write(runs: Sequence[Compared], path: epath.PathLike) -> None:
+  """Writes the page."""
+  text = page.render(
+    "compare.html",
+    runs=runs,
+    answer=sentence(runs),
+    differences=differences(runs),
+    pictures=_pictures(runs),
+    splits=list(dict.fromkeys(run.said["split"] for run in runs)),
+  )
+  records.write_text(path, text)
+
+
+def _pictures(runs: Sequence[Compared]) -> list[page.Picture]:
+  names = [run.name for run in runs]
+  cells = {way: [run.cell(way) for run in runs] for way in _WAYS}
+  curves = {run.name: run.finetune for run in runs if run.finetune}
+  wanted: list[tuple[str, str, str, Callable, float]] = []
+  if any(cell for found in cells.values() for cell in found):
+    height = max(plots.HEIGHT, 0.9 + _BAND * len(runs))
+    draw = plots.accuracy_by_run(names, cells)
+    wanted.append(
+      ("accuracy", "Right answers by run", "Test inputs.", draw, height)
+    )
+  for name, called in (("valid_loss", "Validation"), ("loss", "Training")):
+    if any(line.get(name) is not None for c in curves.values() for line in c):
+      draw = plots.curves_by_run(curves, name, "loss, nats a target token")
+      wanted.append(
+        (
+          name,
+          f"{called} loss",
+          "Loss on the target alone.",
+          draw,
+          plots.HEIGHT,
+        )
+      )
+  return [
+    page.picture(name, title, caption, draw, height)
+    for name, title, caption, draw, height in wanted
+  ]

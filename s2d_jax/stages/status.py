@@ -1,0 +1,372 @@
+"""Says how far a run is, from its files alone.
+
+    s2d status --workdir=runs/quickstart
+
+Needs no model, no device and no config file, and disturbs nothing: it may be
+called on any machine that sees the workdir, while the run goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import json
+import time
+from typing import Any, Literal
+
+from absl import flags
+from etils import epath
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from s2d_jax.errors import UserError
+from s2d_jax.progress import clock
+from s2d_jax.records import Record
+from s2d_jax.reporting.run_files import mark_of
+from s2d_jax.stages import program
+
+# No stage leaves its files alone for longer, unless it was stopped.
+_QUIET_SECONDS = 600.0
+_LINES = 30  # of a curve, from which a rate is taken
+_CHUNK = 1 << 20  # bytes that are looked through at once
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+  """How far a stage is that has begun.
+
+  Attributes:
+    told: in words.
+    done, total: what is counted; None where it cannot be known.
+    left: seconds, at the rate of late; None where there is none.
+  """
+
+  told: str = ""
+  done: int | None = None
+  total: int | None = None
+  left: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """What the files say of a stage.
+
+  Attributes:
+    name: as in "evaluate base".
+    state: "quiet" if it has begun, but has not written for ten minutes.
+    told: the summary of a stage that is done, else how far it is.
+    seconds: that it took, in its last start.
+    changed: seconds since it has written, while it is not done.
+    done, total, left: as in `Progress`.
+  """
+
+  name: str
+  state: Literal["done", "running", "quiet", "not begun"]
+  told: str = ""
+  seconds: float | None = None
+  changed: float | None = None
+  done: int | None = None
+  total: int | None = None
+  left: float | None = None
+
+
+class Run:
+  """The files of a workdir, some of which are being written.
+
+  Raises:
+    UserError: there is no such folder, or it holds no run.
+  """
+
+  def __init__(self, workdir: epath.PathLike):
+    self.workdir = epath.Path(workdir)
+    path = self.workdir / "config.json"
+    if not self.workdir.exists():
+      raise UserError(
+        f"{workdir} does not exist; give the --workdir of a run that has begun"
+      )
+    if not path.exists():
+      raise UserError(
+        f"{workdir} holds no run: it has no config.json; give the --workdir of"
+        " the other stages"
+      )
+    try:
+      self.config = json.loads(path.read_text())
+      self.method = self.config["method"]
+    except (ValueError, KeyError, TypeError):
+      raise UserError(
+        f"{path} does not hold the settings of a run; give the --workdir of"
+        " the other stages"
+      ) from None
+
+  def files(self, pattern: str) -> list[epath.Path]:
+    folder, _, name = pattern.rpartition("/")
+    folder = self.workdir / folder
+    return sorted(folder.glob(name)) if folder.exists() else []
+
+  def lines(self, pattern: str) -> int:
+    """Complete lines of some files."""
+    return sum(map(_count_lines, self.files(pattern)))
+
+  def records(self, pattern: str) -> list[Record]:
+    """What can be read of some files: a line may be half written."""
+    found = []
+    for path in self.files(pattern):
+      for line in path.read_bytes().splitlines():
+        try:
+          found.append(json.loads(line))
+        except ValueError:
+          continue
+    return [record for record in found if isinstance(record, dict)]
+
+  def mark(self, stage: str) -> Mapping[str, Any] | None:
+    """The summary and the seconds of a stage that is done."""
+    path = mark_of(self.workdir, stage)
+    try:
+      return json.loads(path.read_text()) if path.exists() else None
+    except ValueError:
+      return {}
+
+  def setting(self, section: str, name: str, default: Any) -> Any:
+    return self.config.get(section, {}).get(name, default)
+
+
+def _count_lines(path: epath.Path) -> int:
+  with path.open("rb") as file:
+    return sum(
+      chunk.count(b"\n") for chunk in iter(lambda: file.read(_CHUNK), b"")
+    )
+
+
+HowFar = Callable[[Run, Sequence[epath.Path]], Progress]
+
+
+def look(workdir: epath.PathLike) -> list[Stage]:
+  """The stages of a run in their order; UserError if there is none."""
+  run = Run(workdir)
+  return [
+    _stage(run, "prepare", "examples/*.jsonl", _prepare),
+    _stage(run, "sample", f"samples/{run.method}/part-*.jsonl", _sample),
+    _stage(run, "select", f"selections/{run.method}/part-*.jsonl", _select),
+    _stage(run, "curate", "distill/*.jsonl", _curate),
+    _evaluate(run, "valid"),
+    _evaluate(run, "base"),
+    _retention(run, "base"),
+    _stage(run, "finetune", "metrics/finetune.jsonl", _finetune),
+    _evaluate(run, "distilled"),
+    _retention(run, "distilled"),
+    _stage(run, "report", "report/*", _report),
+  ]
+
+
+def _stage(run: Run, name: str, pattern: str, how_far: HowFar) -> Stage:
+  done = run.mark(name)
+  if done is not None:
+    return Stage(name, "done", done.get("summary", ""), done.get("seconds"))
+  files = [path for path in run.files(pattern) if path.stat().length]
+  if not files:
+    return Stage(name, "not begun")
+  changed = max(0.0, time.time() - max(path.stat().mtime for path in files))
+  found = how_far(run, files)
+  if changed > _QUIET_SECONDS:
+    found = dataclasses.replace(found, left=None)
+  state = "quiet" if changed > _QUIET_SECONDS else "running"
+  return Stage(name, state, changed=changed, **dataclasses.asdict(found))
+
+
+def _prepare(run: Run, files: Sequence[epath.Path]) -> Progress:
+  return Progress(f"{run.lines('examples/*.jsonl'):,} examples so far")
+
+
+def _sample(run: Run, files: Sequence[epath.Path]) -> Progress:
+  passes = sum(map(_count_lines, files))
+  told = f"{passes:,} passes"
+  curve = [line for line in run.records("metrics/sample.jsonl") if "of" in line]
+  if not curve:
+    return Progress(told)
+  last = curve[-1]
+  done, total = last["examples"], last["of"]
+  # With another number of hosts process 0 has another share.
+  recent = [line for line in curve if line["of"] == total][-_LINES:]
+  left = _left(recent, "examples", total)
+  # A host knows of its own examples, and process 0 tells.
+  told += f" in {len(files)} shards; of process 0 " if len(files) > 1 else ", "
+  told += f"{done:,} of {total:,} examples decided"
+  if last["kept"] is not None:
+    told += f", kept {last['kept']:.0%}"
+  return Progress(told, done, total, left)
+
+
+def _left(curve: Sequence[Record], name: str, total: int) -> float | None:
+  """Seconds that are left at the rate of these lines."""
+  seconds = sum(line["seconds"] for line in curve[1:])
+  made = curve[-1][name] - curve[0][name]
+  return (total - curve[-1][name]) * seconds / made if made > 0 else None
+
+
+def _select(run: Run, files: Sequence[epath.Path]) -> Progress:
+  count = sum(map(_count_lines, files))
+  return Progress(f"{count:,} inputs", count)
+
+
+def _curate(run: Run, files: Sequence[epath.Path]) -> Progress:
+  return Progress("deciding")
+
+
+def _finetune(run: Run, files: Sequence[epath.Path]) -> Progress:
+  curve = [
+    line for line in run.records("metrics/finetune.jsonl") if "step" in line
+  ]
+  if not curve:
+    return Progress("starting")
+  step = curve[-1]["step"]
+  total = curve[0].get("total_steps")
+  told = f"step {step:,}" + (f" of {total:,}" if total else "")
+  for name, words in (("loss", "loss"), ("valid_loss", "validation loss")):
+    values = [line[name] for line in curve if name in line]
+    if values:
+      told += f", {words} {values[-1]:.4f}"
+  saved = [
+    int(path.name) for path in run.files("checkpoints/*") if path.name.isdigit()
+  ]
+  if saved:
+    told += f", saved at {max(saved):,}"
+  left = _left(curve[-_LINES:], "step", total) if total else None
+  return Progress(told, step, total, left)
+
+
+def _evaluate(run: Run, name: str) -> Stage:
+  """Rows of an evaluation: an input and method each."""
+  methods = 1 if name == "distilled" or run.method == "system1" else 2
+  split = "valid" if name == "valid" else "test"
+
+  def how_far(run: Run, files: Sequence[epath.Path]) -> Progress:
+    # By then curation has told of every form, unless it leaves some out.
+    forms = set()
+    if not run.setting("curation", "variants", ()):
+      forms = {row.get("variant") for row in run.records("distill/*.jsonl")}
+    examples = run.lines(f"examples/{split}.jsonl")
+    return _rows(files, len(forms) * examples * methods)
+
+  return _stage(run, f"evaluate {name}", f"eval/{name}/part-*.jsonl", how_far)
+
+
+def _retention(run: Run, name: str) -> Stage:
+  """A row for each question of another task, and one for the text."""
+  tasks = set(run.setting("retention", "tasks", ()))
+  tasks.discard(run.setting("task", "name", ""))
+  total = len(tasks) * run.setting("retention", "n", 0) + 1
+  return _stage(
+    run,
+    f"retention {name}",
+    f"eval/retention-{name}/part-*.jsonl",
+    lambda run, files: _rows(files, total),
+  )
+
+
+def _rows(files: Sequence[epath.Path], total: int) -> Progress:
+  count = sum(map(_count_lines, files))
+  if count > total:  # the files do not tell of how many
+    return Progress(f"{count:,} rows", count)
+  return Progress(f"{count:,} of {total:,} rows", count, total)
+
+
+def _report(run: Run, files: Sequence[epath.Path]) -> Progress:
+  return Progress("writing")
+
+
+def following(stages: Sequence[Stage]) -> str | None:
+  """The first stage that is not done."""
+  return next((s.name for s in stages if s.state != "done"), None)
+
+
+def show(
+  workdir: epath.PathLike, stages: Sequence[Stage], console: Console
+) -> None:
+  """Prints a table, and what to do next."""
+  run = Run(workdir)
+  console.print(
+    Text.assemble(
+      (f"{run.workdir}", "bold"),
+      f"  {run.setting('task', 'name', '?')}, {run.method},"
+      f" {run.setting('model', 'name', '?')}",
+    )
+  )
+  table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+  table.add_column("stage", no_wrap=True)
+  table.add_column("", no_wrap=True)
+  table.add_column("time", justify="right", no_wrap=True)
+  table.add_column("how far", overflow="fold")
+  for stage in stages:
+    sign, style = _SIGNS[stage.state]
+    table.add_row(
+      Text(stage.name, style="dim" if stage.state == "not begun" else ""),
+      Text(f"{sign} {stage.state}", style=style),
+      "" if stage.seconds is None else clock(stage.seconds),
+      Text(_words(stage)),
+    )
+  console.print(table)
+  # As Text, so that square brackets are not read as markup.
+  console.print(Text(_advice(run, stages)), soft_wrap=True)
+
+
+_SIGNS = {
+  "done": ("✓", "green"),
+  "running": ("▶", "bold cyan"),
+  "quiet": ("‖", "yellow"),
+  "not begun": ("·", "dim"),
+}
+
+
+def _words(stage: Stage) -> str:
+  words = [stage.told] if stage.told else []
+  if stage.left is not None:
+    words.append(f"about {clock(stage.left)} left")
+  if stage.changed is not None:
+    words.append(f"last written {clock(stage.changed)} ago")
+  return "; ".join(words)
+
+
+def _advice(run: Run, stages: Sequence[Stage]) -> str:
+  name = following(stages)
+  if name is None:
+    return f"Everything is done: {run.workdir / 'report' / 'index.html'}"
+  program_name = name.partition(" ")[0]
+  return (
+    f"Next: {name}. `s2d pipeline --config=… --workdir={run.workdir}`, with the"
+    " config of before, goes on with it and what follows;"
+    f" `s2d {program_name} --config=… --workdir={run.workdir}` does it alone."
+  )
+
+
+def status(argv) -> None:
+  del argv
+  workdir = flags.FLAGS.workdir
+  if not workdir:
+    raise UserError("give --workdir=FOLDER, for instance runs/quickstart")
+  stages = look(workdir)
+  if flags.FLAGS.json:
+    found = {
+      "workdir": workdir,
+      "next": following(stages),
+      "stages": [dataclasses.asdict(stage) for stage in stages],
+    }
+    print(json.dumps(found, ensure_ascii=False, indent=2))
+    return
+  show(workdir, stages, Console())
+
+
+def main() -> None:
+  # Here, since `s2d plan` has a flag of this name that takes a file.
+  flags.DEFINE_boolean(
+    "json",
+    False,
+    "Prints the same as JSON, for scripts; seconds where there is a time.",
+    allow_override=True,
+  )
+  program.run_program(status, __doc__, ("workdir", "json"))
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,165 @@
+"""Answers to the harness, against those of its own Hugging Face backend.
+
+The goldens are made by tests/goldens/make_lm_eval_goldens.py.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shutil
+
+import jax
+import pytest
+
+pytest.importorskip("lm_eval")
+
+from lm_eval import simple_evaluate  # noqa: E402
+from lm_eval.api.instance import Instance  # noqa: E402
+from lm_eval.tasks import TaskManager  # noqa: E402
+
+from s2d_jax import lm_eval as adapter  # noqa: E402
+from s2d_jax.errors import UserError  # noqa: E402
+from tests import tiny_chat  # noqa: E402
+
+_GOLDENS = pathlib.Path(__file__).parent / "goldens"
+_FOUND = json.loads((_GOLDENS / "lm_eval" / "goldens.json").read_text())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_quickly():
+  """Rather than well."""
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> pathlib.Path:
+  folder = tmp_path_factory.mktemp("lm_eval") / "model"
+  shutil.copytree(_GOLDENS / "llama3_gqa", folder)
+  shutil.copytree(_GOLDENS / "lm_eval", folder, dirs_exist_ok=True)
+  return folder
+
+
+@pytest.fixture(scope="module")
+def evaluated(folder, tmp_path_factory):
+  tasks = tmp_path_factory.mktemp("tasks")
+  data = tasks / "docs.jsonl"
+  data.write_text("".join(json.dumps(doc) + "\n" for doc in _FOUND["docs"]))
+  for task, text in _FOUND["tasks"].items():
+    filled = text.format(name=f"s2d_{task}", data=data)
+    (tasks / f"{task}.yaml").write_text(filled)
+  return simple_evaluate(
+    "s2d_jax",
+    model_args={"pretrained": str(folder), "dtype": "float32"},
+    tasks=[f"s2d_{task}" for task in _FOUND["tasks"]],
+    batch_size=4,
+    task_manager=TaskManager(include_path=str(tasks), include_defaults=False),
+    bootstrap_iters=0,
+  )
+
+
+def _samples(evaluated, task: str) -> list:
+  rows = sorted(evaluated["samples"][task], key=lambda row: row["doc_id"])
+  return [row["filtered_resps"] for row in rows]
+
+
+def test_likelihoods_of_continuations(evaluated):
+  found = _samples(evaluated, "s2d_choice")
+  for row, expected in zip(found, _FOUND["samples"]["s2d_choice"], strict=True):
+    for (logprob, greedy), (wanted, is_greedy) in zip(
+      row, expected, strict=True
+    ):
+      assert float(logprob) == pytest.approx(float(wanted), abs=1e-3)
+      assert str(greedy) == str(is_greedy)
+
+
+def test_greedy_replies(evaluated):
+  assert (
+    _samples(evaluated, "s2d_written") == (_FOUND["samples"]["s2d_written"])
+  )
+
+
+def test_texts_longer_than_the_window(evaluated):
+  found = _samples(evaluated, "s2d_read")
+  for row, expected in zip(found, _FOUND["samples"]["s2d_read"], strict=True):
+    assert list(map(float, row)) == pytest.approx(
+      list(map(float, expected)), abs=2e-3
+    )
+
+
+def test_the_table_of_results(evaluated):
+  for task, metrics in _FOUND["results"].items():
+    for metric, value in metrics.items():
+      found = evaluated["results"][task][metric]
+      assert found == pytest.approx(value, rel=1e-4), (task, metric)
+
+
+def _ask(kind: str, *arguments) -> list[Instance]:
+  return [
+    Instance(kind, doc={}, arguments=one, idx=i)
+    for i, one in enumerate(arguments)
+  ]
+
+
+@pytest.fixture(scope="module")
+def chat_model(tmp_path_factory) -> adapter.S2dJax:
+  folder = tiny_chat.write(tmp_path_factory.mktemp("chat") / "model")
+  return adapter.S2dJax(str(folder), "float32", batch_size=4)
+
+
+def test_the_reply_is_the_greedy_continuation(chat_model):
+  """What was generated is scored as what would be generated."""
+  history = [{"role": "user", "content": "Which?"}]
+  prompt = chat_model.apply_chat_template(history)
+  assert prompt == "user:Which?<|im_end|>assistant:"
+  wishes = {"until": ["~"], "max_gen_toks": 3}
+  [reply] = chat_model.generate_until(
+    _ask("generate_until", (prompt, wishes)), disable_tqdm=True
+  )
+  assert reply
+  other = " Oslo" if reply.startswith(" Lima") else " Lima"
+  [(best, is_greedy), (worse, is_other)] = chat_model.loglikelihood(
+    _ask("loglikelihood", (prompt, reply), (prompt, other * 3)),
+    disable_tqdm=True,
+  )
+  assert is_greedy and not is_other and best > worse
+
+
+def test_repeats_of_a_sampled_request_differ(chat_model):
+  wishes = {
+    "until": [], "max_gen_toks": 12, "do_sample": True, "temperature": 2.0,
+  }  # fmt: skip
+  twice = _ask("generate_until", ("Which?", wishes), ("Which?", wishes))
+  first, second = chat_model.generate_until(twice, disable_tqdm=True)
+  assert first != second
+  assert chat_model.generate_until(twice, disable_tqdm=True) == [first, second]
+
+
+def test_a_continuation_may_be_continued_by_the_model(chat_model):
+  history = [
+    {"role": "user", "content": "Which?"},
+    {"role": "assistant", "content": "It is"},
+  ]
+  text = chat_model.apply_chat_template(history, add_generation_prompt=False)
+  assert text.endswith("It is")
+
+
+def test_mistakes_are_one_sentence(folder, monkeypatch, capsys):
+  for options, said in (
+    ({"batch_size": "many"}, "batch_size='many' must be a number or auto"),
+    ({"max_length": 512}, "max_length=512 must be from 2 to .* of 256"),
+    ({"pretrianed": "x"}, "--model_args pretrianed=… is unknown"),
+    ({"dtype": "float8"}, "dtype='float8' must be one of"),
+  ):
+    with pytest.raises(UserError, match=said):
+      adapter.S2dJax(str(folder), **options)
+  monkeypatch.setattr(
+    adapter.harness, "cli_evaluate", lambda: adapter.S2dJax("no-such-model")
+  )
+  with pytest.raises(SystemExit) as ended:
+    adapter.main()
+  assert ended.value.code == 1
+  [line] = capsys.readouterr().err.splitlines()
+  assert line.startswith("error: model no-such-model is neither")
