@@ -80,7 +80,9 @@ def default() -> ConfigDict:
   config.finetune.weight_decay = 0.0
   config.finetune.clip_norm = 1.0
   config.finetune.b1, config.finetune.b2 = 0.9, 0.95
-  config.finetune.remat = "full"  # what backward recomputes: none, dots, full
+  # What backward recomputes: "none"; "dots", all but products; "full", all of a
+  # layer; auto is dots on CPUs and full elsewhere.
+  config.finetune.remat = "auto"
   config.finetune.optimizer = "adamw"  # or adafactor: hardly any state
   # Rank of the adapters that are trained in place of the weights; 0: all
   # weights are. Of which projections: q, k, v, o, gate, up, down.

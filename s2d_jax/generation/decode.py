@@ -10,6 +10,9 @@ next sample of its slot's prompt while the others go on, and a slot whose rows
 have all ended takes another prompt. To the last bit, a sample does not depend
 on when it was drawn.
 
+Where layers are apart (`Llama.apart`), the caches of a batch are tuples with an
+array a layer, without the axis L, and keys are turned: [B, K, H, C].
+
 On a mesh, slots with their rows are spread over its batch axes and key-value
 heads over `tensor`; every program leaves a batch laid out as it found it.
 """
@@ -17,7 +20,8 @@ heads over `tensor`; every program leaves a batch laid out as it found it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 from flax import linen as nn
 import jax
@@ -50,8 +54,8 @@ class Batch(NamedTuple):
   prompt: KeyValues  # [L, S, K, P, H], valid [S, 1, P]
   length: Int[Array, " S"]  # of prefix and prompt together
   first: Float[Array, "S V"]  # logits of the token behind the prompt
-  keys: Float[Array, "L B K C H"]
-  values: Float[Array, "L B K C H"]
+  keys: Any  # [L, B, K, C, H]
+  values: Any
   logits: Float[Array, "B V"]  # of the token to draw next
   count: Int[Array, " B"]  # tokens drawn so far
   tokens: Int[Array, "B C"]
@@ -91,10 +95,15 @@ Place = Callable[..., Array]
 _CACHE = ("layers", "batch", "kv_heads", None, None)
 
 
+def _axes(cache: Float[Array, "*L B K C H"]) -> tuple[str | None, ...]:
+  """Logical axes of a cache, of all layers or of one."""
+  return _CACHE[-cache.ndim :]
+
+
 def _placed(place: Place, batch: Batch) -> Batch:
   """The one table of how a batch lies over a mesh."""
   by_row = lambda x: place(x, "batch", *[None] * (x.ndim - 1))
-  cache = lambda x: place(x, *_CACHE)
+  cache = lambda tree: jax.tree.map(lambda x: place(x, *_axes(x)), tree)
   rows, prompt, length, first, keys, values, *fields, step = batch
   return Batch(
     jax.tree.map(by_row, rows),
@@ -138,7 +147,7 @@ def abstract_batch(
 ) -> Batch:
   """Shapes and shardings of a batch, nothing allocated."""
   shapes = jax.eval_shape(
-    lambda: _empty_batch(config, dtype, slots, rows, prompt, own)
+    lambda: _empty_batch(config, dtype, slots, rows, prompt, own, False)
   )
   return _placed(_abstract_on(mesh), shapes)
 
@@ -158,23 +167,42 @@ def abstract_shared(
 
 
 def empty_batch(
-  config: ModelConfig, dtype, slots: int, rows: int, prompt: int, own: int
+  config: ModelConfig,
+  dtype,
+  slots: int,
+  rows: int,
+  prompt: int,
+  own: int,
+  apart: bool,
 ) -> Batch:
   """A batch with nothing in it; `prompt` and `own` are lengths in tokens."""
-  batch = _empty_batch(config, dtype, slots, rows, prompt, own)
+  batch = _empty_batch(config, dtype, slots, rows, prompt, own, apart)
   return _placed(_constrained, batch)
 
 
 def _empty_batch(
-  config: ModelConfig, dtype, slots: int, rows: int, prompt: int, own: int
+  config: ModelConfig,
+  dtype,
+  slots: int,
+  rows: int,
+  prompt: int,
+  own: int,
+  apart: bool,
 ) -> Batch:
   batch = slots * rows
-  layers, kv_heads, size = (
-      config.num_layers, config.num_kv_heads, config.head_dim,
-  )  # fmt: skip
-  own_shape = (layers, batch, kv_heads, own, size)
-  prompt_shape = (layers, slots, kv_heads, prompt, size)
   zeros = lambda dtype=jnp.int32: jnp.zeros(batch, dtype)
+
+  def caches(entries: int, length: int):
+    """Of keys and of values."""
+    shape = entries, config.num_kv_heads, length, config.head_dim
+    layers = range(config.num_layers)
+    if not apart:
+      return [jnp.zeros((len(layers), *shape), dtype) for _ in range(2)]
+    turned = entries, config.num_kv_heads, config.head_dim, length
+    return [tuple(jnp.zeros(s, dtype) for _ in layers) for s in (turned, shape)]
+
+  keys, values = caches(batch, own)
+
   return Batch(
     rows=Rows(
       active=zeros(bool),
@@ -190,14 +218,12 @@ def _empty_batch(
       },
     ),
     prompt=KeyValues(
-      jnp.zeros(prompt_shape, dtype),
-      jnp.zeros(prompt_shape, dtype),
-      jnp.zeros((slots, 1, prompt), bool),
+      *caches(slots, prompt), jnp.zeros((slots, 1, prompt), bool)
     ),
     length=jnp.zeros(slots, jnp.int32),
     first=jnp.zeros((slots, config.vocab_size), jnp.float32),
-    keys=jnp.zeros(own_shape, dtype),
-    values=jnp.zeros(own_shape, dtype),
+    keys=keys,
+    values=values,
     logits=jnp.zeros((batch, config.vocab_size), jnp.float32),
     count=zeros(),
     tokens=jnp.zeros((batch, own), jnp.int32),
@@ -242,17 +268,27 @@ def put_prompts(
   length = prefilled.prompt.valid.shape[-1]
   put = lambda old, new: old.at[slots].set(new[source], mode="drop")
 
-  def put_cache(old, new):  # [L, S, K, P, H]
-    return old.at[:, slots, :, :length].set(new[:, source], mode="drop")
+  def put_layers(old, new):  # [*L, S, K, P, H]
+    new = new[..., source, :, :, :]
+    return old.at[..., slots, :, :length, :].set(new, mode="drop")
+
+  def put_turned(old, new):  # [S, K, H, P] ← [Q, K, P, H]
+    new = new.swapaxes(-1, -2)[source]
+    return old.at[slots, :, :, :length].set(new, mode="drop")
+
+  if isinstance(batch.prompt.keys, tuple):
+    keys = tuple(map(put_turned, batch.prompt.keys, prefilled.prompt.keys))
+    values = tuple(
+      map(put_layers, batch.prompt.values, prefilled.prompt.values)
+    )
+  else:
+    keys = put_layers(batch.prompt.keys, prefilled.prompt.keys)
+    values = put_layers(batch.prompt.values, prefilled.prompt.values)
 
   room = batch.prompt.valid.shape[-1] - length
   valid = jnp.pad(prefilled.prompt.valid, ((0, 0), (0, 0), (0, room)))
   filled = batch._replace(
-    prompt=KeyValues(
-      put_cache(batch.prompt.keys, prefilled.prompt.keys),
-      put_cache(batch.prompt.values, prefilled.prompt.values),
-      put(batch.prompt.valid, valid),
-    ),
+    prompt=KeyValues(keys, values, put(batch.prompt.valid, valid)),
     length=put(batch.length, prefilled.length),
     first=put(batch.first, prefilled.logits),
   )
@@ -282,11 +318,17 @@ def start_rows(batch: Batch, fresh: Bool[Array, " B"], rows: Rows) -> Batch:
 def lengthen_prompts(batch: Batch, more: int) -> Batch:
   """Gives every slot room for `more` prompt tokens."""
   keys, values, valid = batch.prompt
-  room = ((0, 0),) * 3 + ((0, more), (0, 0))
+
+  def longer(cache, axis):
+    room = [(0, 0)] * cache.ndim
+    room[axis] = (0, more)
+    return jnp.pad(cache, room)
+
+  turned = isinstance(keys, tuple)
   prompt = KeyValues(
-    jnp.pad(keys, room),
-    jnp.pad(values, room),
-    jnp.pad(valid, ((0, 0), (0, 0), (0, more))),
+    jax.tree.map(lambda x: longer(x, -1 if turned else -2), keys),
+    jax.tree.map(lambda x: longer(x, -2), values),
+    longer(valid, -1),
   )
   return _placed(_constrained, batch._replace(prompt=prompt))
 
@@ -308,6 +350,12 @@ def decode(
   False are ended first (the host saw a stop string in them).
   """
   slots = batch.length.shape[0]
+  if model.apart:  # cut once, not every step
+    prefix = shared.prefix
+    prefix = prefix._replace(
+      keys=tuple(prefix.keys.swapaxes(-1, -2)), values=tuple(prefix.values)
+    )
+    shared = shared._replace(prefix=prefix)
   active = batch.rows.active & keep
   batch = batch._replace(rows=batch.rows._replace(active=active))
   last_step = batch.step + max_steps
@@ -367,7 +415,7 @@ def _advance(
   token = jnp.take_along_axis(batch.tokens, last[:, None], axis=1)
   per_slot = batch.count.shape[0] // batch.length.shape[0]
   position = jnp.repeat(batch.length, per_slot) + last
-  own = jnp.arange(batch.keys.shape[3]) < last[:, None]
+  own = jnp.arange(batch.tokens.shape[1]) < last[:, None]
   _, prefix = _prefix_past(shared, batch.rows.prefix)
   cache = KeyValues(batch.keys, batch.values, own[:, None])
   hidden, new = model.apply(
@@ -388,37 +436,53 @@ def _advance(
 
 def _write(
   cache: KeyValues, new: KeyValues, column: Int[Array, " B"]
-) -> tuple[Array, Array]:
+) -> tuple[Any, Any]:
   """Puts each row's new keys and values into its column, in place."""
-  caches, rows = map(nn.logical_to_mesh_axes, (_CACHE, ("batch",)))
-  local = jax.shard_map(
-    _write_rows, in_specs=(caches, caches, rows), out_specs=caches
-  )
+  caches = jax.tree.map(lambda x: nn.logical_to_mesh_axes(_axes(x)), cache.keys)
+  rows = nn.logical_to_mesh_axes(("batch",))
+
+  def local(turned: bool):
+    return jax.shard_map(
+      functools.partial(_write_rows, turned),
+      in_specs=(caches, caches, rows),
+      out_specs=caches,
+    )
+
+  turned = isinstance(cache.keys, tuple)
   return (
-    local(cache.keys, new.keys, column),
-    local(cache.values, new.values, column),
+    local(turned)(cache.keys, new.keys, column),
+    local(False)(cache.values, new.values, column),
   )
 
 
-def _write_rows(
-  cache: Float[Array, "L B K C H"],
-  new: Float[Array, "L B K 1 H"],
-  column: Int[Array, " B"],
-) -> Float[Array, "L B K C H"]:
+def _write_rows(turned: bool, cache, new, column: Int[Array, " B"]):
   """A loop over the rows of a device.
 
   For a scatter, XLA for TPUs would lay the whole cache out anew; for rows that
-  are not flat it may find no layout at all.
+  are not flat it may find no layout at all. Layers that are apart share the
+  loop: one for each would take longer than its copies.
+
+  Args:
+    turned: whether columns are the last axis.
+    cache: [*L, B, K, C, H], or a tuple with one of each layer.
+    new: [*L, B, K, 1, H], likewise.
+    column: of each row, what is written.
   """
-  layers, rows, heads, _, size = new.shape
-  flat = new.swapaxes(0, 1).reshape(rows, -1)
+  flat = jax.tree.map(
+    lambda x: jnp.moveaxis(x, -4, 0).reshape(x.shape[-4], -1), new
+  )
 
   def put(row, cache):
-    token = flat[row].reshape(layers, 1, heads, 1, size)
-    at = (0, row, 0, column[row], 0)
-    return jax.lax.dynamic_update_slice(cache, token, at)
+    def put_layers(cache, new, flat):
+      *layers, _, heads, length, size = new.shape
+      token = flat[row].reshape(*layers, 1, heads, length, size)
+      place = (0, column[row]) if turned else (column[row], 0)
+      at = *[0] * len(layers), row, 0, *place
+      return jax.lax.dynamic_update_slice(cache, token, at)
 
-  return jax.lax.fori_loop(0, rows, put, cache)
+    return jax.tree.map(put_layers, cache, new, flat)
+
+  return jax.lax.fori_loop(0, len(column), put, cache)
 
 
 def _prefix_past(

@@ -29,7 +29,7 @@ from s2d_jax.errors import UserError
 from s2d_jax.generation import decode as device, prefixes, stopping
 from s2d_jax.generation.sampling import Sampling, knobs
 from s2d_jax.models.attention import KeyValues
-from s2d_jax.models.llama import Llama, Params, packed
+from s2d_jax.models.llama import Llama, Params, layers_apart, packed
 from s2d_jax.parallel import mesh as meshes
 
 # Steps between two looks of the host for stop strings that span tokens.
@@ -39,15 +39,16 @@ _TOKENS_PER_READ = 512
 # Prompt tokens that another row to share them pays for.
 _TOKENS_PER_SHARER = 32
 _SLOTS_PER_PUT = 8
-# Rows that are filled at once, of all.
-_SHARE_FILLED = 1 / 16
+# Rows that are filled at once, of all: on a CPU, where a step takes a hundred
+# times as long as a look of the host, hardly any wait.
+_SHARE_FILLED, _SHARE_FILLED_CPU = 1 / 16, 1 / 64
 
 # The network is part of the program; engines of equal networks share these.
 _prefill = jax.jit(device.prefill, static_argnums=0)
 _put_prompts = jax.jit(device.put_prompts, donate_argnums=0)
 _start_rows = jax.jit(device.start_rows, donate_argnums=0)
 _decode = jax.jit(device.decode, static_argnums=0, donate_argnums=2)
-_empty = jax.jit(device.empty_batch, static_argnums=range(6))
+_empty = jax.jit(device.empty_batch, static_argnums=range(7))
 _packed = jax.jit(packed)
 _lengthen = jax.jit(device.lengthen_prompts, static_argnums=1)
 
@@ -91,6 +92,10 @@ def prompts_per_read(length: int, slots: int, shards: int) -> int:
   """Prompts of a bucket that are read at once, as many on each copy."""
   count = min(_TOKENS_PER_READ // length, slots)
   return max(1, count // shards) * shards
+
+
+def _is_one_cpu(mesh: Mesh) -> bool:
+  return mesh.size == 1 and mesh.devices.flat[0].platform == "cpu"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,6 +181,12 @@ class Engine:
     self._tokenizer = tokenizer
     self._mesh = mesh or meshes.make_mesh()
     self._shards = meshes.batch_shards(self._mesh)
+    self._decoder, self._decoder_params = self._model, self._params
+    self._share_filled = _SHARE_FILLED
+    if _is_one_cpu(self._mesh):
+      self._share_filled = _SHARE_FILLED_CPU
+      self._decoder = model.clone(apart=True)
+      self._decoder_params = layers_apart(self._params)
     self._rows, self._samples, self._slots = rows, samples, slots
     self._own_length = bucket(max_new_tokens)
     self._room = bucket(room)
@@ -267,14 +278,14 @@ class Engine:
     )
     with meshes.use(self._mesh):
       self._batch, self._drawn = _decode(
-        self._model,
-        self._params,
+        self._decoder,
+        self._decoder_params,
         self._batch,
         self._shared_arrays(),
         self._is_running(),
         np.array([prompt in self._queue for prompt in self._held]),
         np.int32(_STEPS_PER_LOOK if look else self._own_length),
-        np.int32(max(1, int(len(self._running) * _SHARE_FILLED))),
+        np.int32(max(1, int(len(self._running) * self._share_filled))),
       )
 
   def _is_running(self) -> np.ndarray:
@@ -407,11 +418,12 @@ class Engine:
         per_slot,
         max(self._room, *lengths),
         self._own_length,
+        self._decoder.apart,
       )
 
   def _reserve(self, length: int) -> None:
     """Lengthens the room for prompts if need be."""
-    room = self._batch.prompt.keys.shape[-2]
+    room = self._batch.prompt.valid.shape[-1]
     if length > room:
       with meshes.use(self._mesh):
         self._batch = _lengthen(self._batch, length - room)

@@ -21,6 +21,7 @@ from flax import linen as nn, traverse_util
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, Int
+import numpy as np
 
 from s2d_jax.models import attention, precision
 from s2d_jax.models.attention import KeyValues
@@ -53,6 +54,7 @@ class Form:
   weights: str
   lora: Lora | None
   attention: str
+  apart: bool
 
   @property
   def activations(self) -> DTypeLike:
@@ -302,7 +304,9 @@ class Attention(nn.Module):
     q = nn.with_logical_constraint(q, ("batch", "length", "heads", "head_dim"))
     # Heads before length: each head's keys lie together for its product.
     k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
-    attended = attention.attend(q, k, v, segments, past, self.form.attention)
+    attended = attention.attend(
+      q, k, v, segments, past, self.form.attention, self.form.apart
+    )
     out = Projection(
       (c.num_heads, c.head_dim, c.embed_dim),
       ("heads", "head_dim", "embed"),
@@ -312,6 +316,8 @@ class Attention(nn.Module):
     )(attended)
     if self.form.wide:
       k, v = precision.pack(k), precision.pack(v)
+    if self.form.apart:
+      k = k.swapaxes(-1, -2)
     return out, (k, v)
 
 
@@ -372,6 +378,8 @@ class Llama(nn.Module):
     config: sizes and constants.
     dtype: of products and activations; norms, softmax and logits are float32.
     wide: activations stay float32 for any dtype, see `models.precision`.
+    apart: each layer has parameters of its own, as `layers_apart` gives them,
+      and so have its keys and values: see `KeyValues`.
     remat: what the backward pass keeps, by name (`REMAT_POLICIES`).
     weights: "float" or "int8" (`models.quantize`).
     lora: adapters beside the weights, if any.
@@ -385,6 +393,7 @@ class Llama(nn.Module):
   lora: Lora | None = None
   attention: str = "xla"
   wide: bool = False
+  apart: bool = False
 
   @property
   def cache_dtype(self) -> DTypeLike:
@@ -393,8 +402,17 @@ class Llama(nn.Module):
 
   def setup(self):
     c = self.config
-    form = Form(self.dtype, self.wide, self.weights, self.lora, self.attention)
+    form = Form(
+      self.dtype,
+      self.wide,
+      self.weights,
+      self.lora,
+      self.attention,
+      self.apart,
+    )
     self.embed = Embedding(c.vocab_size, c.embed_dim, form)
+    if self.apart:
+      self.layer = [Block(c, form) for _ in range(c.num_layers)]
     block = Block
     if REMAT_POLICIES[self.remat] is not None:
       block = nn.remat(
@@ -425,7 +443,8 @@ class Llama(nn.Module):
     the sequences packed into a row, 0 marks padding.
     """
     x = _kept(self.embed(tokens))
-    x, (keys, values) = self.layers(
+    layers = self._each_layer if self.apart else self.layers
+    x, (keys, values) = layers(
       x,
       [(part.keys, part.values) for part in past],
       [part.valid for part in past],
@@ -433,6 +452,17 @@ class Llama(nn.Module):
       segments,
     )
     return self.final_norm(x), KeyValues(keys, values, segments[:, None] > 0)
+
+  def _each_layer(self, x, past, valid, rope, segments):
+    """The layers one after another, as the scan over them would run."""
+    # Else XLA computes sines in every layer, for every head.
+    rope = jax.lax.optimization_barrier(rope)
+    new = []
+    for index, layer in enumerate(self.layer):
+      own = [(k[index], v[index]) for k, v in past]
+      x, keys_values = layer(x, own, valid, rope, segments)
+      new.append(keys_values)
+    return x, tuple(zip(*new, strict=True))
 
   def logits(self, hidden: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
     """Projects hidden states onto the vocabulary, in float32.
@@ -464,6 +494,25 @@ def packed(params: Params) -> Params:
       else leaf
       for path, leaf in flat.items()
     }
+  )
+
+
+def layers_apart(params: Params) -> Params:
+  """Parameters for `Llama.apart`: views of the stacks, nothing is copied.
+
+  What a loop over layers cuts out of a stack, XLA for CPUs copies each time
+  round: in decoding, all weights every step. For arrays of one CPU.
+  """
+  stacks = jax.tree.map(np.asarray, params["layers"])
+  count = len(jax.tree.leaves(stacks)[0])
+  layers = {
+    f"layer_{index}": jax.tree.map(
+      lambda stack, index=index: jax.device_put(stack[index]), stacks
+    )
+    for index in range(count)
+  }
+  return {name: tree for name, tree in params.items() if name != "layers"} | (
+    layers
   )
 
 

@@ -84,7 +84,7 @@ def check(config: ConfigDict) -> None:
     ("sampling.weights", config.sampling.weights, ("float", "int8")),
     ("finetune.dtype", finetune.dtype, precision.SETTINGS),
     ("finetune.optimizer", finetune.optimizer, tuple(OPTIMIZERS)),
-    ("finetune.remat", finetune.remat, tuple(REMAT_POLICIES)),
+    ("finetune.remat", finetune.remat, ("auto", *REMAT_POLICIES)),
   ):
     if value not in known:
       raise UserError(f"{name}={value!r} must be one of {', '.join(known)}")

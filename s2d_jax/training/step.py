@@ -39,7 +39,7 @@ def make_model(
   return Llama(
     model_config,
     dtype,
-    config.remat,
+    remat_of(config, mesh),
     lora=lora_of(config),
     attention=choose_kernel(_platform(mesh), dtype, config.row_length),
     wide=wide,
@@ -54,6 +54,17 @@ def _products(config, mesh: Mesh) -> tuple[str, bool]:
   """Their dtype, and whether activations are wider."""
   dtype = precision.choose(config.dtype, _platform(mesh))
   return dtype, precision.is_wide(dtype, _platform(mesh))
+
+
+def remat_of(config: ml_collections.ConfigDict, mesh: Mesh) -> str:
+  """What the backward pass recomputes.
+
+  By default all of a layer, since memory is what devices lack; but nothing
+  that takes a product on CPUs, whose products take longest.
+  """
+  if config.remat != "auto":
+    return config.remat
+  return "dots" if _platform(mesh) == "cpu" else "full"
 
 
 def lora_of(config: ml_collections.ConfigDict) -> Lora | None:
