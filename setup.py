@@ -57,6 +57,7 @@ setup(
       "nbclient",
       "nbformat",
       "pytest>=8",
+      "pytest-xdist",
       "pyyaml",
       "ruff",
       "scipy",
