@@ -276,7 +276,8 @@ class S2dJax(TemplateLM):
     wishes = normalize_gen_kwargs(wishes, self.max_gen_toks)
     until = handle_stop_sequences(wishes.pop("until", None), eos=None)
     most = wishes.pop("max_gen_toks")
-    wishes.pop("do_sample", None)  # then the temperature is 0
+    if not wishes.pop("do_sample"):  # where nothing is said of it, too
+      wishes["temperature"] = 0.0
     filters = {name: wishes.pop(name) for name in _FILTERS if name in wishes}
     for name, value in wishes.items():
       _log.warning("generation: %s=%r is not supported", name, value)
