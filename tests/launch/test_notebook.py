@@ -62,7 +62,13 @@ def _check_outputs(notebook, questions: int) -> None:
   """All that a reader is told to see is there."""
   cells = _code(notebook)
   shown = {name: _shown(cell) for name, cell in cells.items()}
-  assert [n for n, cell in cells.items() if not cell.outputs] == _SILENT
+  # Libraries may warn where they are used for the first time.
+  silent = [
+    name
+    for name, cell in cells.items()
+    if all(output.get("name") == "stderr" for output in cell.outputs)
+  ]
+  assert silent == _SILENT
   assert "products in" in shown["device"]
   assert re.search(
     rf"{questions} questions: \d+% right when asked plainly, \d+% with a wrong"
@@ -169,6 +175,7 @@ def _run(notebook, monkeypatch, folder: pathlib.Path, settings: str):
   return run
 
 
+@pytest.mark.slow
 def test_it_runs(notebook, monkeypatch, tmp_path):
   monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
   model = tiny_chat.write(tmp_path / "tiny", window=2048)
