@@ -161,5 +161,6 @@ def test_mistakes_are_one_sentence(folder, monkeypatch, capsys):
   with pytest.raises(SystemExit) as ended:
     adapter.main()
   assert ended.value.code == 1
-  [line] = capsys.readouterr().err.splitlines()
+  said = capsys.readouterr().err.splitlines()
+  [line] = [line for line in said if line.startswith("error: ")]
   assert line.startswith("error: model no-such-model is neither")
