@@ -455,8 +455,6 @@ class Llama(nn.Module):
 
   def _each_layer(self, x, past, valid, rope, segments):
     """The layers one after another, as the scan over them would run."""
-    # Else XLA computes sines in every layer, for every head.
-    rope = jax.lax.optimization_barrier(rope)
     new = []
     for index, layer in enumerate(self.layer):
       own = [(k[index], v[index]) for k, v in past]
