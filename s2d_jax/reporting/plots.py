@@ -137,16 +137,7 @@ def accuracy_by_form(table: Table) -> Draw:
         color=theme.kinds[row.kind],
         label=row.label,
       )
-    for edge in range(1, len(table.splits)):
-      axes.axhline(edge - 0.5, color=theme.grid, linewidth=0.8)
-    axes.set_yticks(range(len(table.splits)), map(spoken, table.splits))
-    axes.set_ylim(len(table.splits) - 0.5, -0.5)
-    axes.tick_params(axis="y", labelcolor=theme.ink)
-    _all_shares(axes.xaxis)
-    axes.set_xlabel("right answers, with 95 % interval")
-    axes.grid(axis="x")
-    axes.spines["left"].set_visible(False)
-    _legend(axes, handletextpad=0.1)
+    _rows_of_shares(axes, theme, list(map(spoken, table.splits)))
 
   return draw
 
@@ -325,16 +316,7 @@ def accuracy_by_run(
         color=theme.kinds[kind],
         label=KINDS[kind],
       )
-    for edge in range(1, len(names)):
-      axes.axhline(edge - 0.5, color=theme.grid, linewidth=0.8)
-    axes.set_yticks(range(len(names)), map(_short, names))
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.tick_params(axis="y", labelcolor=theme.ink)
-    _all_shares(axes.xaxis)
-    axes.set_xlabel("right answers, with 95 % interval")
-    axes.grid(axis="x")
-    axes.spines["left"].set_visible(False)
-    _legend(axes, handletextpad=0.1)
+    _rows_of_shares(axes, theme, list(map(_short, names)))
 
   return draw
 
@@ -378,6 +360,20 @@ def curves_by_run(
 def _short(name: str) -> str:
   """The end of a run's name, which tells it from the others."""
   return name if len(name) <= _NAME else f"…{name[1 - _NAME :]}"
+
+
+def _rows_of_shares(axes, theme, names: list[str]) -> None:
+  """A named row each, with shares of right answers along it."""
+  for edge in range(1, len(names)):
+    axes.axhline(edge - 0.5, color=theme.grid, linewidth=0.8)
+  axes.set_yticks(range(len(names)), names)
+  axes.set_ylim(len(names) - 0.5, -0.5)
+  axes.tick_params(axis="y", labelcolor=theme.ink)
+  _all_shares(axes.xaxis)
+  axes.set_xlabel("right answers, with 95 % interval")
+  axes.grid(axis="x")
+  axes.spines["left"].set_visible(False)
+  _legend(axes, handletextpad=0.1)
 
 
 def _all_shares(axis: Axis) -> None:
