@@ -2,7 +2,7 @@
 
 A decode batch has S slots of R rows each. A slot holds one prompt, its rows
 hold samples of that prompt: the rows share the prompt's keys and values. B =
-S * R rows, C own tokens a row at most, V vocabulary; L, K, H as in the model.
+S * R rows, room for C own tokens a row, V vocabulary; L, K, H as in the model.
 
 A row's own keys stand in C columns in the order of its tokens, wherever the
 other rows are. So a row may start at any step: one that has ended takes the
@@ -33,6 +33,7 @@ from s2d_jax.generation.sampling import sample
 from s2d_jax.models.attention import KeyValues
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import Llama, Params
+from s2d_jax.models.rope import Angles, rope_angles
 from s2d_jax.parallel import mesh as meshes
 
 
@@ -41,7 +42,7 @@ class Rows(NamedTuple):
 
   active: Bool[Array, " B"]
   key: UInt32[Array, "B 2"]  # the sample's own random key
-  limit: Int[Array, " B"]  # most tokens, at most C
+  limit: Int[Array, " B"]  # most tokens
   prefix: Int[Array, " B"]  # number of the shared prefix in front of the prompt
   stop: Int[Array, " B"]  # row of the stop table
   knobs: dict[str, Array]  # see `sampling.knobs`
@@ -318,19 +319,39 @@ def start_rows(batch: Batch, fresh: Bool[Array, " B"], rows: Rows) -> Batch:
 def lengthen_prompts(batch: Batch, more: int) -> Batch:
   """Gives every slot room for `more` prompt tokens."""
   keys, values, valid = batch.prompt
-
-  def longer(cache, axis):
-    room = [(0, 0)] * cache.ndim
-    room[axis] = (0, more)
-    return jnp.pad(cache, room)
-
-  turned = isinstance(keys, tuple)
+  longer = functools.partial(_longer, more=more)
   prompt = KeyValues(
-    jax.tree.map(lambda x: longer(x, -1 if turned else -2), keys),
-    jax.tree.map(lambda x: longer(x, -2), values),
-    longer(valid, -1),
+    longer(keys, _length_axis(keys)), longer(values, -2), longer(valid, -1)
   )
   return _placed(_constrained, batch._replace(prompt=prompt))
+
+
+def lengthen_own(batch: Batch, more: int) -> Batch:
+  """Gives every row room for `more` own tokens."""
+  longer = functools.partial(_longer, more=more)
+  batch = batch._replace(
+    keys=longer(batch.keys, _length_axis(batch.keys)),
+    values=longer(batch.values, -2),
+    tokens=longer(batch.tokens, -1),
+    logprobs=longer(batch.logprobs, -1),
+  )
+  return _placed(_constrained, batch)
+
+
+def _length_axis(keys) -> int:
+  """Along which tokens lie: keys are turned where layers are apart."""
+  return -1 if isinstance(keys, tuple) else -2
+
+
+def _longer(tree, axis: int, more: int):
+  """Every array padded behind."""
+
+  def pad(x: Array) -> Array:
+    room = [(0, 0)] * x.ndim
+    room[axis] = (0, more)
+    return jnp.pad(x, room)
+
+  return jax.tree.map(pad, tree)
 
 
 def decode(
@@ -345,12 +366,16 @@ def decode(
 ) -> tuple[Batch, Drawn]:
   """Draws tokens until `wanted` rows more can be filled, or for `max_steps`.
 
+  There must be room for so many steps: the longest row has C - max_steps tokens.
+
   A row that has ended can be filled if there are `more` samples to draw of its
   slot's prompt, or if its whole slot is free for another one. Rows with `keep`
   False are ended first (the host saw a stop string in them).
   """
   slots = batch.length.shape[0]
-  if model.apart:  # cut once, not every step
+  angles = None
+  if model.apart:  # once, not every step
+    angles = _all_angles(model.config, batch, shared)
     prefix = shared.prefix
     prefix = prefix._replace(
       keys=tuple(prefix.keys.swapaxes(-1, -2)), values=tuple(prefix.values)
@@ -374,7 +399,7 @@ def decode(
     )
 
   def step(batch: Batch) -> Batch:
-    batch = _advance(model, params, _draw(batch, shared), shared)
+    batch = _advance(model, params, _draw(batch, shared), shared, angles)
     return _placed(_constrained, batch)
 
   batch = jax.lax.while_loop(unfinished, step, batch)
@@ -407,10 +432,27 @@ def _draw(batch: Batch, shared: Shared) -> Batch:
   )
 
 
+def _all_angles(config: ModelConfig, batch: Batch, shared: Shared) -> Angles:
+  """Of every position that a row of the batch may reach.
+
+  Where layers are apart, XLA would compute sines in every one of them.
+  """
+  parts = shared.prefix_number, batch.prompt.valid, batch.tokens
+  most = sum(part.shape[-1] for part in parts)
+  return rope_angles(config, jnp.arange(most)[:, None])
+
+
 def _advance(
-  model: Llama, params: Params, batch: Batch, shared: Shared
+  model: Llama,
+  params: Params,
+  batch: Batch,
+  shared: Shared,
+  angles: Angles | None,
 ) -> Batch:
-  """Runs the tokens just drawn through the model: the next logits."""
+  """Runs the tokens just drawn through the model: the next logits.
+
+  `angles` are those of all positions, if they are known.
+  """
   last = jnp.maximum(batch.count - 1, 0)
   token = jnp.take_along_axis(batch.tokens, last[:, None], axis=1)
   per_slot = batch.count.shape[0] // batch.length.shape[0]
@@ -424,6 +466,7 @@ def _advance(
     position[:, None],
     jnp.ones_like(token),
     [prefix, batch.prompt, cache],
+    angles and tuple(part[position] for part in angles),
   )
   keys, values = _write(cache, new, last)
   return batch._replace(

@@ -42,6 +42,12 @@ _SLOTS_PER_PUT = 8
 # Rows that are filled at once, of all: on a CPU, where a step takes a hundred
 # times as long as a look of the host, hardly any wait.
 _SHARE_FILLED, _SHARE_FILLED_CPU = 1 / 16, 1 / 64
+# Own tokens of all rows that a batch on a CPU has room for at first, and of one.
+# All the room is read every step, which a CPU feels; most replies end long
+# before their limit, and a program for more room compiles in seconds.
+_OWN_CPU, _OWN_ROW_CPU = 4096, 32
+# Reads that stay known although nobody waits for their prompts.
+_READS_KEPT = 8
 
 # The network is part of the program; engines of equal networks share these.
 _prefill = jax.jit(device.prefill, static_argnums=0)
@@ -50,7 +56,8 @@ _start_rows = jax.jit(device.start_rows, donate_argnums=0)
 _decode = jax.jit(device.decode, static_argnums=0, donate_argnums=2)
 _empty = jax.jit(device.empty_batch, static_argnums=range(7))
 _packed = jax.jit(packed)
-_lengthen = jax.jit(device.lengthen_prompts, static_argnums=1)
+_lengthen_prompts = jax.jit(device.lengthen_prompts, static_argnums=1)
+_lengthen_own = jax.jit(device.lengthen_own, static_argnums=1)
 
 
 def random_key(*parts: str | int) -> int:
@@ -183,12 +190,14 @@ class Engine:
     self._shards = meshes.batch_shards(self._mesh)
     self._decoder, self._decoder_params = self._model, self._params
     self._share_filled = _SHARE_FILLED
+    self._own_length = self._own_room = bucket(max_new_tokens)
     if _is_one_cpu(self._mesh):
       self._share_filled = _SHARE_FILLED_CPU
+      at_first = bucket(max(_OWN_CPU // rows, _OWN_ROW_CPU))
+      self._own_room = min(self._own_length, at_first)
       self._decoder = model.clone(apart=True)
-      self._decoder_params = layers_apart(self._params)
+      self._decoder_params = layers_apart(self._params, not model.wide)
     self._rows, self._samples, self._slots = rows, samples, slots
-    self._own_length = bucket(max_new_tokens)
     self._room = bucket(room)
     self._eos_ids = frozenset(eos_ids)
     self._stops = stopping.StopTable(
@@ -197,10 +206,11 @@ class Engine:
     with meshes.use(self._mesh):
       self._prefixes = prefixes.PrefixStore(model.config, model.cache_dtype)
     self._queue: dict[tuple[int, ...], collections.deque[Request]] = {}
-    # Of prompts that were read and have requests left: where they lie.
-    self._ready: dict[tuple[int, ...], tuple[device.Prefilled, int]] = {}
+    # Of prompts that were read: where they lie. The oldest read comes first.
+    self._read: dict[tuple[int, ...], tuple[device.Prefilled, int]] = {}
     self._held: list[tuple[int, ...]] = []  # the prompt of each slot
     self._running: list[Request | None] = []  # in each row
+    self._count = np.zeros(0, np.int32)  # tokens that each row has drawn
     self._batch: device.Batch | None = None
     self._drawn: device.Drawn | None = None  # of the rows under way
     self._shared: device.Shared | None = None
@@ -226,13 +236,13 @@ class Engine:
       tokens[:, : len(prefix)] = prefix
       lengths = [len(prefix)] * self._shards
       numbers = [prefixes.NONE] * self._shards
-      return self._read(tokens, lengths, numbers).prompt
+      return self._prefill(tokens, lengths, numbers).prompt
 
     with meshes.use(self._mesh):
       if self._prefixes.add(prefix, read):
         self._shared = None
         # What was read stands behind the prefixes that were known then.
-        self._ready.clear()
+        self._read.clear()
         self._held = [()] * len(self._held)
 
   def submit(self, request: Request) -> None:
@@ -276,6 +286,7 @@ class Engine:
     look = self.watch is not None or any(
       r and stopping.needs_text(r.sampling.stop) for r in self._running
     )
+    room = self._reserve_own()
     with meshes.use(self._mesh):
       self._batch, self._drawn = _decode(
         self._decoder,
@@ -284,7 +295,7 @@ class Engine:
         self._shared_arrays(),
         self._is_running(),
         np.array([prompt in self._queue for prompt in self._held]),
-        np.int32(_STEPS_PER_LOOK if look else self._own_length),
+        np.int32(min(_STEPS_PER_LOOK if look else self._own_length, room)),
         np.int32(max(1, int(len(self._running) * self._share_filled))),
       )
 
@@ -301,7 +312,7 @@ class Engine:
       )
     return self._shared
 
-  def _read(self, tokens, lengths, numbers) -> device.Prefilled:
+  def _prefill(self, tokens, lengths, numbers) -> device.Prefilled:
     with meshes.use(self._mesh):
       return _prefill(
         self._model,
@@ -326,10 +337,10 @@ class Engine:
     for slot in np.flatnonzero(~busy):
       if not self._queue:
         break
-      if not self._ready:
+      prompt = next(iter(self._queue))
+      if prompt not in self._read:
         self._read_next()
-      prompt = next(iter(self._ready))
-      prefilled, source = self._ready[prompt]
+      prefilled, source = self._read[prompt]
       puts.append((prefilled, slot, source))
       self._held[slot] = prompt
       for row in range(slot * per_slot, (slot + 1) * per_slot):
@@ -347,9 +358,9 @@ class Engine:
     waiting = self._queue.get(prompt)
     if waiting:
       self._running[row] = waiting.popleft()
+      self._count[row] = 0
       if not waiting:
         del self._queue[prompt]
-        self._ready.pop(prompt, None)
 
   def _put_prompts(self, puts) -> None:
     """Puts prompts that were read together into their slots, some a call."""
@@ -364,7 +375,11 @@ class Engine:
 
   def _read_next(self) -> None:
     """Reads prompts that wait: the oldest, and others of its bucket."""
-    lengths = {p: len(p) - self._prefixes.match(p)[1] for p in self._queue}
+    lengths = {
+      prompt: len(prompt) - self._prefixes.match(prompt)[1]
+      for prompt in self._queue
+      if prompt not in self._read
+    }
     length = bucket(next(iter(lengths.values())))
     width = prompts_per_read(length, len(self._held), self._shards)
     prompts = [p for p in lengths if bucket(lengths[p]) == length][:width]
@@ -375,9 +390,27 @@ class Engine:
       counts[index] = len(prompt) - start
       tokens[index, : counts[index]] = prompt[start:]
     self._reserve(length)
-    prefilled = self._read(tokens, counts, numbers)
+    prefilled = self._prefill(tokens, counts, numbers)
     for index, prompt in enumerate(prompts):
-      self._ready[prompt] = prefilled, index
+      self._read[prompt] = prefilled, index
+    self._forget()
+
+  def _forget(self) -> None:
+    """Drops the oldest of the reads that nobody waits for, but for a few.
+
+    Passes of a question often say the same, and what is asked behind it is then
+    the same prompt again.
+    """
+    reads = collections.defaultdict(list)
+    for prompt, (prefilled, _) in self._read.items():
+      reads[id(prefilled)].append(prompt)
+    idle = [
+      prompts
+      for prompts in reads.values()
+      if not any(prompt in self._queue for prompt in prompts)
+    ]
+    for prompt in itertools.chain(*idle[:-_READS_KEPT]):
+      del self._read[prompt]
 
   def _describe(self) -> device.Rows:
     """The running requests as arrays, one entry a row."""
@@ -409,6 +442,7 @@ class Engine:
     slots = -(-slots // self._shards) * self._shards
     self._held = [()] * slots
     self._running = [None] * (slots * per_slot)
+    self._count = np.zeros(len(self._running), np.int32)
     model = self._model
     with meshes.use(self._mesh):
       self._batch = _empty(
@@ -417,7 +451,7 @@ class Engine:
         slots,
         per_slot,
         max(self._room, *lengths),
-        self._own_length,
+        self._own_room,
         self._decoder.apart,
       )
 
@@ -426,12 +460,23 @@ class Engine:
     room = self._batch.prompt.valid.shape[-1]
     if length > room:
       with meshes.use(self._mesh):
-        self._batch = _lengthen(self._batch, length - room)
+        self._batch = _lengthen_prompts(self._batch, length - room)
+
+  def _reserve_own(self) -> int:
+    """Steps that there is room for in every running row, at least one."""
+    longest = self._count[self._is_running()].max(initial=0)
+    if longest == self._own_room:
+      more = min(self._own_room, self._own_length - self._own_room)
+      with meshes.use(self._mesh):
+        self._batch = _lengthen_own(self._batch, more)
+      self._own_room += more
+    return self._own_room - longest
 
   def _collect(self) -> list[tuple[Request, np.ndarray, np.ndarray]]:
     """Waits for the device and takes what has ended off the batch."""
     active, count, tokens, logprobs, steps = jax.device_get(self._drawn)
     self._drawn = None
+    self._count = np.array(count)
     ended = []
     for row, request in enumerate(self._running):
       if request is None:

@@ -27,7 +27,7 @@ from s2d_jax.models import attention, precision
 from s2d_jax.models.attention import KeyValues
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.lora import DOWN, UP, Lora
-from s2d_jax.models.rope import apply_rope, rope_angles
+from s2d_jax.models.rope import Angles, apply_rope, rope_angles
 
 Params = dict[str, Any]
 
@@ -60,6 +60,15 @@ class Form:
   def activations(self) -> DTypeLike:
     return jnp.float32 if self.wide else self.dtype
 
+  @property
+  def by_column(self) -> bool:
+    """Whether a token is a column of the activations, [D, B, T].
+
+    Then kernels lie as [out, in]. XLA for CPUs multiplies them by few columns a
+    third faster than few rows by a kernel [in, out].
+    """
+    return self.apart and not self.wide
+
 
 def _named(module, name, init, shape, axes, dtype=jnp.float32) -> Array:
   """A parameter whose axes have logical names."""
@@ -72,12 +81,16 @@ class RMSNorm(nn.Module):
   """x / rms(x) * scale, computed in float32 (Zhang & Sennrich 2019)."""
 
   eps: float
+  by_column: bool = False
 
   @nn.compact
   def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-    scale = _named(self, "scale", ones, x.shape[-1:], ("features",))
+    axis = 0 if self.by_column else -1
+    scale = _named(self, "scale", ones, (x.shape[axis],), ("features",))
+    if self.by_column:
+      scale = scale[:, None, None]
     x32 = x.astype(jnp.float32)
-    mean_square = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)
+    mean_square = jnp.mean(jnp.square(x32), axis=axis, keepdims=True)
     normed = x32 * jax.lax.rsqrt(mean_square + self.eps)
     return normed.astype(x.dtype) * scale.astype(x.dtype)
 
@@ -155,6 +168,34 @@ class Projection(nn.Module):
     x = x.astype(dtype)
     narrow = jnp.tensordot(x, down.astype(dtype), axes=n) * lora.scale
     return jnp.tensordot(narrow.astype(dtype), up.astype(dtype), axes=1)
+
+
+class ColumnProjection(Projection):
+  """The same of columns: the kernel lies as [out, in], biases as ever."""
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "I *B"]) -> Float[Array, "O *B"]:
+    dtype, n = self.form.dtype, self.contracted
+    inputs, tokens = x.shape[:n], x.shape[n:]
+    x = x.reshape(*inputs, -1).astype(dtype)
+    shape = self.shape[n:] + self.shape[:n]
+    axes = self.axes[n:] + self.axes[:n]
+    if self.form.weights == "int8":
+      kernel = _named(self, "kernel", zeros, shape, axes, jnp.int8)
+      scale = _named(self, "scale", ones, self.shape[n:], self.axes[n:])
+      product = _product(kernel.astype(dtype), x, n)
+      out = (product * scale[..., None]).astype(self.form.activations)
+    else:
+      kernel = _named(self, "kernel", normal, shape, axes)
+      out = jnp.tensordot(kernel.astype(dtype), x, axes=n)
+    if self.use_bias:
+      bias = _named(self, "bias", zeros, self.shape[n:], self.axes[n:])
+      out = out + bias[..., None].astype(out.dtype)
+    return out.reshape(*out.shape[:-1], *tokens)
+
+
+def _projection(form: Form) -> type[Projection]:
+  return ColumnProjection if form.by_column else Projection
 
 
 @jax.custom_vjp
@@ -281,16 +322,21 @@ class Head(nn.Module):
     return _scores(x, kernel)
 
 
+# How many axes of its input a kernel contracts, where it is not one.
+_CONTRACTED = {"o": 2}
+
+
 class Attention(nn.Module):
   config: ModelConfig
   form: Form
 
   @nn.compact
   def __call__(self, x: Float[Array, "B T D"], rope, segments, past):
-    c = self.config
+    c, by_column = self.config, self.form.by_column
+    projection = _projection(self.form)
 
     def project(name: str, heads: int, axis: str):
-      return Projection(
+      return projection(
         (c.embed_dim, heads, c.head_dim),
         ("embed", axis, "head_dim"),
         self.form,
@@ -298,20 +344,25 @@ class Attention(nn.Module):
         name=name,
       )(x)
 
-    q = apply_rope(project("q", c.num_heads, "heads"), rope)
-    k = apply_rope(project("k", c.num_kv_heads, "kv_heads"), rope)
+    channels = 1 if by_column else -1
+    q = apply_rope(project("q", c.num_heads, "heads"), rope, channels)
+    k = apply_rope(project("k", c.num_kv_heads, "kv_heads"), rope, channels)
     v = project("v", c.num_kv_heads, "kv_heads")
+    if by_column:  # [N H B T] → [B T N H]
+      q, k, v = (jnp.moveaxis(x, (0, 1), (2, 3)) for x in (q, k, v))
     q = nn.with_logical_constraint(q, ("batch", "length", "heads", "head_dim"))
     # Heads before length: each head's keys lie together for its product.
     k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
     attended = attention.attend(
       q, k, v, segments, past, self.form.attention, self.form.apart
     )
-    out = Projection(
+    if by_column:
+      attended = jnp.moveaxis(attended, (2, 3), (0, 1))
+    out = projection(
       (c.num_heads, c.head_dim, c.embed_dim),
       ("heads", "head_dim", "embed"),
       self.form,
-      contracted=2,
+      contracted=_CONTRACTED["o"],
       name="o",
     )(attended)
     if self.form.wide:
@@ -333,7 +384,7 @@ class SwiGLU(nn.Module):
 
     def project(name: str, *axes: str):
       shape = tuple(sizes[axis] for axis in axes)
-      return Projection(shape, axes, self.form, name=name)
+      return _projection(self.form)(shape, axes, self.form, name=name)
 
     gate = project("gate", "embed", "mlp")(x)
     up = project("up", "embed", "mlp")(x)
@@ -355,13 +406,13 @@ class Block(nn.Module):
       KeyValues(k, v, valid)
       for (k, v), valid in zip(past_keys_values, past_valid, strict=True)
     ]
-    eps = self.config.rms_eps
+    eps, by_column = self.config.rms_eps, self.form.by_column
     attended, keys_values = Attention(self.config, self.form, name="attention")(
-      RMSNorm(eps, name="attention_norm")(x), rope, segments, past
+      RMSNorm(eps, by_column, name="attention_norm")(x), rope, segments, past
     )
     x = x + attended
     x = x + SwiGLU(self.config, self.form, name="mlp")(
-      RMSNorm(eps, name="mlp_norm")(x)
+      RMSNorm(eps, by_column, name="mlp_norm")(x)
     )
     return _kept(x), keys_values
 
@@ -379,7 +430,7 @@ class Llama(nn.Module):
     dtype: of products and activations; norms, softmax and logits are float32.
     wide: activations stay float32 for any dtype, see `models.precision`.
     apart: each layer has parameters of its own, as `layers_apart` gives them,
-      and so have its keys and values: see `KeyValues`.
+      and so have its keys and values: see `KeyValues`. No adapters.
     remat: what the backward pass keeps, by name (`REMAT_POLICIES`).
     weights: "float" or "int8" (`models.quantize`).
     lora: adapters beside the weights, if any.
@@ -426,7 +477,8 @@ class Llama(nn.Module):
       length=c.num_layers,
       metadata_params={nn.PARTITION_NAME: "layers"},
     )(c, form)
-    self.final_norm = RMSNorm(c.rms_eps)
+    self.by_column = form.by_column
+    self.final_norm = RMSNorm(c.rms_eps, form.by_column)
     if not c.tie_embeddings:
       self.head = Head(c.embed_dim, c.vocab_size, form)
 
@@ -436,22 +488,31 @@ class Llama(nn.Module):
     positions: Int[Array, "B T"],
     segments: Int[Array, "B T"],
     past: Sequence[KeyValues] = (),
+    rope: Angles | None = None,
   ) -> tuple[Float[Array, "B T D"], KeyValues]:
     """Hidden states after the last norm, and these tokens' keys and values.
 
     `positions` count from 0 at the start of each sequence; `segments` number
-    the sequences packed into a row, 0 marks padding.
+    the sequences packed into a row, 0 marks padding. `rope` are the angles of
+    the positions, if they are known.
     """
+    rope = rope or rope_angles(self.config, positions)
     x = _kept(self.embed(tokens))
+    if self.by_column:
+      x = jnp.moveaxis(x, -1, 0)
+      rope = tuple(jnp.moveaxis(part[:, :, 0], -1, 0) for part in rope)
     layers = self._each_layer if self.apart else self.layers
     x, (keys, values) = layers(
       x,
       [(part.keys, part.values) for part in past],
       [part.valid for part in past],
-      rope_angles(self.config, positions),
+      rope,
       segments,
     )
-    return self.final_norm(x), KeyValues(keys, values, segments[:, None] > 0)
+    hidden = self.final_norm(x)
+    if self.by_column:
+      hidden = jnp.moveaxis(hidden, 0, -1)
+    return hidden, KeyValues(keys, values, segments[:, None] > 0)
 
   def _each_layer(self, x, past, valid, rope, segments):
     """The layers one after another, as the scan over them would run."""
@@ -495,17 +556,31 @@ def packed(params: Params) -> Params:
   )
 
 
-def layers_apart(params: Params) -> Params:
-  """Parameters for `Llama.apart`: views of the stacks, nothing is copied.
+def layers_apart(params: Params, by_column: bool) -> Params:
+  """Parameters for `Llama.apart`, for arrays of one CPU.
 
   What a loop over layers cuts out of a stack, XLA for CPUs copies each time
-  round: in decoding, all weights every step. For arrays of one CPU.
+  round: in decoding, all weights every step.
+
+  Args:
+    params: with the layers in stacks.
+    by_column: lays kernels out as [out, in] (`Form.by_column`), which copies
+      them. Everything else are views of the stacks.
   """
   stacks = jax.tree.map(np.asarray, params["layers"])
   count = len(jax.tree.leaves(stacks)[0])
+
+  def of_layer(path, stack, index: int):
+    leaf = stack[index]
+    *_, module, name = (entry.key for entry in path)
+    if by_column and name == "kernel":
+      contracted = _CONTRACTED.get(module, 1)
+      leaf = np.moveaxis(leaf, range(contracted), range(-contracted, 0)).copy()
+    return jax.device_put(leaf)
+
   layers = {
-    f"layer_{index}": jax.tree.map(
-      lambda stack, index=index: jax.device_put(stack[index]), stacks
+    f"layer_{index}": jax.tree_util.tree_map_with_path(
+      functools.partial(of_layer, index=index), stacks
     )
     for index in range(count)
   }

@@ -11,6 +11,10 @@ import numpy as np
 from s2d_jax.models.config import Llama3Scaling, ModelConfig
 
 
+# Cosine and sine of each token's rotation, in float32.
+Angles = tuple[Float[Array, "B T 1 H/2"], Float[Array, "B T 1 H/2"]]
+
+
 def rope_frequencies(config: ModelConfig) -> np.ndarray:
   """Rotation speed of each pair of channels, radians a token: [H // 2]."""
   exponents = np.arange(0, config.head_dim, 2, dtype=np.float64)
@@ -33,18 +37,23 @@ def _llama3_scaled(
   return keep * frequencies + (1 - keep) * frequencies / scaling.factor
 
 
-def rope_angles(
-  config: ModelConfig, positions: Int[Array, "B T"]
-) -> tuple[Float[Array, "B T 1 H/2"], Float[Array, "B T 1 H/2"]]:
+def rope_angles(config: ModelConfig, positions: Int[Array, "B T"]) -> Angles:
   """Cosine and sine of each token's rotation, in float32."""
   frequencies = jnp.asarray(rope_frequencies(config))
   angles = positions.astype(jnp.float32)[:, :, None, None] * frequencies
   return jnp.cos(angles), jnp.sin(angles)
 
 
-def apply_rope(x: Float[Array, "B T N H"], angles) -> Float[Array, "B T N H"]:
-  """Rotates channel i with channel i + H/2, the layout of Hugging Face."""
+def apply_rope(
+  x: Float[Array, "B T N H"], angles, channels: int = -1
+) -> Float[Array, "B T N H"]:
+  """Rotates channel i with channel i + H/2, the layout of Hugging Face.
+
+  `channels` is the axis that they lie along; `angles` fit to each half of x.
+  """
   cos, sin = angles
-  x1, x2 = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-  rotated = jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], -1)
+  x1, x2 = jnp.split(x.astype(jnp.float32), 2, axis=channels)
+  rotated = jnp.concatenate(
+    [x1 * cos - x2 * sin, x2 * cos + x1 * sin], axis=channels
+  )
   return rotated.astype(x.dtype)
