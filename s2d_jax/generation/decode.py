@@ -11,7 +11,8 @@ have all ended takes another prompt. To the last bit, a sample does not depend
 on when it was drawn.
 
 Where layers are apart (`Llama.apart`), the caches of a batch are tuples with an
-array a layer, without the axis L, and keys are turned: [B, K, H, C].
+array a layer, without the axis L, and keys are turned: [B, K, H, C]. Where tokens
+are columns (`Llama.by_column`), logits are [V, B] and [V, S].
 
 On a mesh, slots with their rows are spread over its batch axes and key-value
 heads over `tensor`; every program leaves a batch laid out as it found it.
@@ -77,7 +78,7 @@ class Drawn(NamedTuple):
 class Shared(NamedTuple):
   """What all rows of a batch have in common."""
 
-  prefix: KeyValues  # every prefix one after another: [L, 1, K, X, H]
+  prefix: KeyValues  # every prefix one after another: [*L, 1, K, X, H]
   prefix_number: Int[Array, " X"]  # whose key this is; -1 is padding
   stop_table: Bool[Array, "Z V"]  # tokens that end a completion
 
@@ -138,17 +139,11 @@ def _abstract_on(mesh: Mesh) -> Place:
 
 
 def abstract_batch(
-  config: ModelConfig,
-  dtype,
-  slots: int,
-  rows: int,
-  prompt: int,
-  own: int,
-  mesh: Mesh,
+  model: Llama, slots: int, rows: int, prompt: int, own: int, mesh: Mesh
 ) -> Batch:
   """Shapes and shardings of a batch, nothing allocated."""
   shapes = jax.eval_shape(
-    lambda: _empty_batch(config, dtype, slots, rows, prompt, own, False)
+    lambda: _empty_batch(model, slots, rows, prompt, own)
   )
   return _placed(_abstract_on(mesh), shapes)
 
@@ -167,37 +162,39 @@ def abstract_shared(
   return _shared_placed(_abstract_on(mesh), shared)
 
 
+def prefixes_apart(shared: Shared) -> Shared:
+  """The same for a model whose layers are apart."""
+  prefix = shared.prefix
+  keys = tuple(prefix.keys.swapaxes(-1, -2))
+  return shared._replace(
+    prefix=prefix._replace(keys=keys, values=tuple(prefix.values))
+  )
+
+
 def empty_batch(
-  config: ModelConfig,
-  dtype,
-  slots: int,
-  rows: int,
-  prompt: int,
-  own: int,
-  apart: bool,
+  model: Llama, slots: int, rows: int, prompt: int, own: int
 ) -> Batch:
   """A batch with nothing in it; `prompt` and `own` are lengths in tokens."""
-  batch = _empty_batch(config, dtype, slots, rows, prompt, own, apart)
+  batch = _empty_batch(model, slots, rows, prompt, own)
   return _placed(_constrained, batch)
 
 
 def _empty_batch(
-  config: ModelConfig,
-  dtype,
-  slots: int,
-  rows: int,
-  prompt: int,
-  own: int,
-  apart: bool,
+  model: Llama, slots: int, rows: int, prompt: int, own: int
 ) -> Batch:
+  config, dtype = model.config, model.cache_dtype
   batch = slots * rows
   zeros = lambda dtype=jnp.int32: jnp.zeros(batch, dtype)
+
+  def logits(count: int):
+    shape = count, config.vocab_size
+    return jnp.zeros(shape[::-1] if model.by_column else shape, jnp.float32)
 
   def caches(entries: int, length: int):
     """Of keys and of values."""
     shape = entries, config.num_kv_heads, length, config.head_dim
     layers = range(config.num_layers)
-    if not apart:
+    if not model.apart:
       return [jnp.zeros((len(layers), *shape), dtype) for _ in range(2)]
     turned = entries, config.num_kv_heads, config.head_dim, length
     return [tuple(jnp.zeros(s, dtype) for _ in layers) for s in (turned, shape)]
@@ -222,10 +219,10 @@ def _empty_batch(
       *caches(slots, prompt), jnp.zeros((slots, 1, prompt), bool)
     ),
     length=jnp.zeros(slots, jnp.int32),
-    first=jnp.zeros((slots, config.vocab_size), jnp.float32),
+    first=logits(slots),
     keys=keys,
     values=values,
-    logits=jnp.zeros((batch, config.vocab_size), jnp.float32),
+    logits=logits(batch),
     count=zeros(),
     tokens=jnp.zeros((batch, own), jnp.int32),
     logprobs=jnp.zeros((batch, own), jnp.float32),
@@ -257,6 +254,7 @@ def prefill(
 
 
 def put_prompts(
+  model: Llama,
   batch: Batch,
   prefilled: Prefilled,
   slots: Int[Array, " N"],
@@ -277,7 +275,7 @@ def put_prompts(
     new = new.swapaxes(-1, -2)[source]
     return old.at[slots, :, :, :length].set(new, mode="drop")
 
-  if isinstance(batch.prompt.keys, tuple):
+  if model.apart:
     keys = tuple(map(put_turned, batch.prompt.keys, prefilled.prompt.keys))
     values = tuple(
       map(put_layers, batch.prompt.values, prefilled.prompt.values)
@@ -286,51 +284,64 @@ def put_prompts(
     keys = put_layers(batch.prompt.keys, prefilled.prompt.keys)
     values = put_layers(batch.prompt.values, prefilled.prompt.values)
 
+  if model.by_column:
+    new = prefilled.logits[source].T
+    first = batch.first.at[:, slots].set(new, mode="drop")
+  else:
+    first = put(batch.first, prefilled.logits)
+
   room = batch.prompt.valid.shape[-1] - length
   valid = jnp.pad(prefilled.prompt.valid, ((0, 0), (0, 0), (0, room)))
   filled = batch._replace(
     prompt=KeyValues(keys, values, put(batch.prompt.valid, valid)),
     length=put(batch.length, prefilled.length),
-    first=put(batch.first, prefilled.logits),
+    first=first,
   )
   return _placed(_constrained, filled)
 
 
-def start_rows(batch: Batch, fresh: Bool[Array, " B"], rows: Rows) -> Batch:
+def start_rows(
+  model: Llama, batch: Batch, fresh: Bool[Array, " B"], rows: Rows
+) -> Batch:
   """Starts a sample of its slot's prompt in each fresh row.
 
   `rows` describes all B rows; the fresh ones are read.
   """
   per_slot = batch.count.shape[0] // batch.length.shape[0]
-  spread = lambda of_slot: jnp.repeat(of_slot, per_slot, axis=0)
 
   def put(old, new):
     mask = fresh.reshape(-1, *[1] * (old.ndim - 1))
     return jnp.where(mask, new, old)
 
+  by_row = 1 if model.by_column else 0
+  logits = jnp.where(
+    jnp.expand_dims(fresh, 1 - by_row),
+    jnp.repeat(batch.first, per_slot, axis=by_row),
+    batch.logits,
+  )
   started = batch._replace(
     rows=jax.tree.map(put, batch.rows, rows),
-    logits=put(batch.logits, spread(batch.first)),
+    logits=logits,
     count=put(batch.count, 0),
   )
   return _placed(_constrained, started)
 
 
-def lengthen_prompts(batch: Batch, more: int) -> Batch:
+def lengthen_prompts(model: Llama, batch: Batch, more: int) -> Batch:
   """Gives every slot room for `more` prompt tokens."""
   keys, values, valid = batch.prompt
   longer = functools.partial(_longer, more=more)
   prompt = KeyValues(
-    longer(keys, _length_axis(keys)), longer(values, -2), longer(valid, -1)
+    longer(keys, _of_keys(model)), longer(values, -2), longer(valid, -1)
   )
   return _placed(_constrained, batch._replace(prompt=prompt))
 
 
-def lengthen_own(batch: Batch, more: int) -> Batch:
+def lengthen_own(model: Llama, batch: Batch, more: int) -> Batch:
   """Gives every row room for `more` own tokens."""
   longer = functools.partial(_longer, more=more)
   batch = batch._replace(
-    keys=longer(batch.keys, _length_axis(batch.keys)),
+    keys=longer(batch.keys, _of_keys(model)),
     values=longer(batch.values, -2),
     tokens=longer(batch.tokens, -1),
     logprobs=longer(batch.logprobs, -1),
@@ -338,9 +349,9 @@ def lengthen_own(batch: Batch, more: int) -> Batch:
   return _placed(_constrained, batch)
 
 
-def _length_axis(keys) -> int:
-  """Along which tokens lie: keys are turned where layers are apart."""
-  return -1 if isinstance(keys, tuple) else -2
+def _of_keys(model: Llama) -> int:
+  """The axis of a cache of keys along which tokens lie."""
+  return -1 if model.apart else -2
 
 
 def _longer(tree, axis: int, more: int):
@@ -373,14 +384,7 @@ def decode(
   False are ended first (the host saw a stop string in them).
   """
   slots = batch.length.shape[0]
-  angles = None
-  if model.apart:  # once, not every step
-    angles = _all_angles(model.config, batch, shared)
-    prefix = shared.prefix
-    prefix = prefix._replace(
-      keys=tuple(prefix.keys.swapaxes(-1, -2)), values=tuple(prefix.values)
-    )
-    shared = shared._replace(prefix=prefix)
+  angles = _all_angles(model.config, batch, shared) if model.apart else None
   active = batch.rows.active & keep
   batch = batch._replace(rows=batch.rows._replace(active=active))
   last_step = batch.step + max_steps
@@ -399,7 +403,8 @@ def decode(
     )
 
   def step(batch: Batch) -> Batch:
-    batch = _advance(model, params, _draw(batch, shared), shared, angles)
+    batch = _draw(batch, shared, 0 if model.by_column else -1)
+    batch = _advance(model, params, batch, shared, angles)
     return _placed(_constrained, batch)
 
   batch = jax.lax.while_loop(unfinished, step, batch)
@@ -409,17 +414,19 @@ def decode(
   return batch, jax.tree.map(_constrained, drawn)
 
 
-def _draw(batch: Batch, shared: Shared) -> Batch:
-  """Draws one token for each active row and ends the rows it completes."""
+def _draw(batch: Batch, shared: Shared, axis: int) -> Batch:
+  """Draws one token for each active row and ends the rows it completes.
+
+  `axis` is that of the vocabulary in the logits.
+  """
   rows = batch.rows
 
   def uniform(key, count):
     key = jax.random.wrap_key_data(key, impl="threefry2x32")
     return jax.random.uniform(jax.random.fold_in(key, count))
 
-  token, logprob = sample(
-    batch.logits, jax.vmap(uniform)(rows.key, batch.count), rows.knobs
-  )
+  random = jax.vmap(uniform)(rows.key, batch.count)
+  token, logprob = sample(batch.logits, random, rows.knobs, axis)
   index = jnp.arange(token.shape[0])
   column = jnp.where(rows.active, batch.count, batch.tokens.shape[1])
   count = batch.count + rows.active
@@ -468,17 +475,18 @@ def _advance(
     [prefix, batch.prompt, cache],
     angles and tuple(part[position] for part in angles),
   )
-  keys, values = _write(cache, new, last)
+  hidden = hidden[..., 0] if model.by_column else hidden[:, 0]
+  keys, values = _write(model, cache, new, last)
   return batch._replace(
     keys=keys,
     values=values,
-    logits=model.apply({"params": params}, hidden[:, 0], method=Llama.logits),
+    logits=model.apply({"params": params}, hidden, method=Llama.logits),
     step=batch.step + 1,
   )
 
 
 def _write(
-  cache: KeyValues, new: KeyValues, column: Int[Array, " B"]
+  model: Llama, cache: KeyValues, new: KeyValues, column: Int[Array, " B"]
 ) -> tuple[Any, Any]:
   """Puts each row's new keys and values into its column, in place."""
   caches = jax.tree.map(lambda x: nn.logical_to_mesh_axes(_axes(x)), cache.keys)
@@ -491,9 +499,8 @@ def _write(
       out_specs=caches,
     )
 
-  turned = isinstance(cache.keys, tuple)
   return (
-    local(turned)(cache.keys, new.keys, column),
+    local(model.apart)(cache.keys, new.keys, column),
     local(False)(cache.values, new.values, column),
   )
 

@@ -39,9 +39,11 @@ _TOKENS_PER_READ = 512
 # Prompt tokens that another row to share them pays for.
 _TOKENS_PER_SHARER = 32
 _SLOTS_PER_PUT = 8
-# Rows that are filled at once, of all: on a CPU, where a step takes a hundred
-# times as long as a look of the host, hardly any wait.
-_SHARE_FILLED, _SHARE_FILLED_CPU = 1 / 16, 1 / 64
+# Rows that are filled at once, of all.
+_SHARE_FILLED = 1 / 16
+# A read of so few prompts, of as many as there is room for, has a program of its
+# own on a CPU, which feels each row of padding.
+_FEW_READ_CPU = 1 / 4
 # Own tokens of all rows that a batch on a CPU has room for at first, and of one.
 # All the room is read every step, which a CPU feels; most replies end long
 # before their limit, and a program for more room compiles in seconds.
@@ -51,13 +53,14 @@ _READS_KEPT = 8
 
 # The network is part of the program; engines of equal networks share these.
 _prefill = jax.jit(device.prefill, static_argnums=0)
-_put_prompts = jax.jit(device.put_prompts, donate_argnums=0)
-_start_rows = jax.jit(device.start_rows, donate_argnums=0)
+_put_prompts = jax.jit(device.put_prompts, static_argnums=0, donate_argnums=1)
+_start_rows = jax.jit(device.start_rows, static_argnums=0, donate_argnums=1)
 _decode = jax.jit(device.decode, static_argnums=0, donate_argnums=2)
-_empty = jax.jit(device.empty_batch, static_argnums=range(7))
+_empty = jax.jit(device.empty_batch, static_argnums=range(5))
 _packed = jax.jit(packed)
-_lengthen_prompts = jax.jit(device.lengthen_prompts, static_argnums=1)
-_lengthen_own = jax.jit(device.lengthen_own, static_argnums=1)
+_prefixes_apart = jax.jit(device.prefixes_apart)
+_lengthen_prompts = jax.jit(device.lengthen_prompts, static_argnums=(0, 2))
+_lengthen_own = jax.jit(device.lengthen_own, static_argnums=(0, 2))
 
 
 def random_key(*parts: str | int) -> int:
@@ -189,14 +192,13 @@ class Engine:
     self._mesh = mesh or meshes.make_mesh()
     self._shards = meshes.batch_shards(self._mesh)
     self._decoder, self._decoder_params = self._model, self._params
-    self._share_filled = _SHARE_FILLED
     self._own_length = self._own_room = bucket(max_new_tokens)
-    if _is_one_cpu(self._mesh):
-      self._share_filled = _SHARE_FILLED_CPU
+    self._is_one_cpu = _is_one_cpu(self._mesh)
+    if self._is_one_cpu:
       at_first = bucket(max(_OWN_CPU // rows, _OWN_ROW_CPU))
       self._own_room = min(self._own_length, at_first)
       self._decoder = model.clone(apart=True)
-      self._decoder_params = layers_apart(self._params, not model.wide)
+      self._decoder_params = layers_apart(self._decoder, self._params)
     self._rows, self._samples, self._slots = rows, samples, slots
     self._room = bucket(room)
     self._eos_ids = frozenset(eos_ids)
@@ -213,7 +215,8 @@ class Engine:
     self._count = np.zeros(0, np.int32)  # tokens that each row has drawn
     self._batch: device.Batch | None = None
     self._drawn: device.Drawn | None = None  # of the rows under way
-    self._shared: device.Shared | None = None
+    # What all rows share, for those who read and for those who draw.
+    self._shared: tuple[device.Shared, device.Shared] | None = None
     self._steps = self._tokens = 0
     self.watch: Callable[[Any, str], None] | None = None
 
@@ -292,24 +295,26 @@ class Engine:
         self._decoder,
         self._decoder_params,
         self._batch,
-        self._shared_arrays(),
+        self._shared_arrays()[1],
         self._is_running(),
         np.array([prompt in self._queue for prompt in self._held]),
         np.int32(min(_STEPS_PER_LOOK if look else self._own_length, room)),
-        np.int32(max(1, int(len(self._running) * self._share_filled))),
+        np.int32(max(1, int(len(self._running) * _SHARE_FILLED))),
       )
 
   def _is_running(self) -> np.ndarray:
     return np.array([request is not None for request in self._running], bool)
 
-  def _shared_arrays(self) -> device.Shared:
+  def _shared_arrays(self) -> tuple[device.Shared, device.Shared]:
     if self._shared is None:
       whole = meshes.replicated(self._mesh)
-      self._shared = device.Shared(
+      shared = device.Shared(
         self._prefixes.keys_values,
         jax.device_put(self._prefixes.numbers, whole),
         jax.device_put(self._stops.rows, whole),
       )
+      apart = _prefixes_apart(shared) if self._decoder.apart else shared
+      self._shared = shared, apart
     return self._shared
 
   def _prefill(self, tokens, lengths, numbers) -> device.Prefilled:
@@ -320,7 +325,7 @@ class Engine:
         tokens,
         np.array(lengths, np.int32),
         np.array(numbers, np.int32),
-        self._shared_arrays(),
+        self._shared_arrays()[0],
       )
 
   def _fill(self) -> None:
@@ -351,7 +356,7 @@ class Engine:
     if fresh.any():
       rows = self._describe()
       with meshes.use(self._mesh):
-        self._batch = _start_rows(self._batch, fresh, rows)
+        self._batch = _start_rows(self._decoder, self._batch, fresh, rows)
 
   def _seat(self, row: int, prompt: tuple[int, ...]) -> None:
     """Gives a row the next request of a prompt, if there is one."""
@@ -371,7 +376,9 @@ class Engine:
       slots[: len(part)] = [slot for _, slot, _ in part]
       sources[: len(part)] = [source for _, _, source in part]
       with meshes.use(self._mesh):
-        self._batch = _put_prompts(self._batch, part[0][0], slots, sources)
+        self._batch = _put_prompts(
+          self._decoder, self._batch, part[0][0], slots, sources
+        )
 
   def _read_next(self) -> None:
     """Reads prompts that wait: the oldest, and others of its bucket."""
@@ -383,6 +390,9 @@ class Engine:
     length = bucket(next(iter(lengths.values())))
     width = prompts_per_read(length, len(self._held), self._shards)
     prompts = [p for p in lengths if bucket(lengths[p]) == length][:width]
+    few = int(width * _FEW_READ_CPU)
+    if self._is_one_cpu and len(prompts) <= few:
+      width = few
     tokens = np.zeros((width, length), np.int32)
     counts, numbers = [1] * width, [prefixes.NONE] * width
     for index, prompt in enumerate(prompts):
@@ -443,16 +453,10 @@ class Engine:
     self._held = [()] * slots
     self._running = [None] * (slots * per_slot)
     self._count = np.zeros(len(self._running), np.int32)
-    model = self._model
+    room = max(self._room, *lengths)
     with meshes.use(self._mesh):
       self._batch = _empty(
-        model.config,
-        model.cache_dtype,
-        slots,
-        per_slot,
-        max(self._room, *lengths),
-        self._own_room,
-        self._decoder.apart,
+        self._decoder, slots, per_slot, room, self._own_room
       )
 
   def _reserve(self, length: int) -> None:
@@ -460,15 +464,20 @@ class Engine:
     room = self._batch.prompt.valid.shape[-1]
     if length > room:
       with meshes.use(self._mesh):
-        self._batch = _lengthen_prompts(self._batch, length - room)
+        self._batch = _lengthen_prompts(
+          self._decoder, self._batch, length - room
+        )
 
   def _reserve_own(self) -> int:
     """Steps that there is room for in every running row, at least one."""
-    longest = self._count[self._is_running()].max(initial=0)
+    longest = 0  # of those that may need more
+    for count, request in zip(self._count, self._running, strict=True):
+      if request and request.sampling.max_new_tokens > self._own_room:
+        longest = max(longest, count)
     if longest == self._own_room:
       more = min(self._own_room, self._own_length - self._own_room)
       with meshes.use(self._mesh):
-        self._batch = _lengthen_own(self._batch, more)
+        self._batch = _lengthen_own(self._decoder, self._batch, more)
       self._own_room += more
     return self._own_room - longest
 

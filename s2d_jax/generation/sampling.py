@@ -7,6 +7,7 @@ temperatures and filters. B rows, V vocabulary.
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -69,51 +70,63 @@ def sample(
   logits: Float[Array, "B V"],
   uniform: Float[Array, " B"],
   knobs: dict[str, Array],
+  axis: int = -1,
 ) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
   """Draws a token a row and gives its log-probability.
 
   The log-probability is the model's own: of the untempered, unfiltered
   distribution.
+
+  Args:
+    logits: [B, V], or [V, B] with `axis` 0: along which the vocabulary lies.
+    uniform: a random number a row, at least 0 and below 1.
+    knobs: see `knobs`.
+    axis: -1 or 0.
   """
-  weights = filtered_weights(logits, knobs)
+  weights = filtered_weights(logits, knobs, axis)
   # Greedy: only the likeliest tokens are left, and the first of them is taken.
   uniform = jnp.where(knobs["temperature"] > 0, uniform, 0.0)
-  token = _inverse_cdf(weights, uniform).astype(jnp.int32)
-  chosen = jnp.take_along_axis(logits, token[:, None], axis=-1)[:, 0]
-  return token, chosen - jax.nn.logsumexp(logits, axis=-1)
+  token = _inverse_cdf(weights, uniform, axis).astype(jnp.int32)
+  chosen = jnp.take_along_axis(logits, jnp.expand_dims(token, axis), axis)
+  return token, chosen.squeeze(axis) - jax.nn.logsumexp(logits, axis)
 
 
 def filtered_weights(
-  logits: Float[Array, "B V"], knobs: dict[str, Array]
+  logits: Float[Array, "B V"], knobs: dict[str, Array], axis: int = -1
 ) -> Float[Array, "B V"]:
   """Unnormalised probabilities: the likeliest token has 1, dropped ones 0."""
-  temperature = knobs["temperature"][:, None]
-  scaled = logits / jnp.where(temperature > 0, temperature, 1.0)
-  weights = jnp.exp(scaled - scaled.max(-1, keepdims=True))
+  by_row = lambda x: jnp.expand_dims(x, axis)
+  temperature = by_row(knobs["temperature"])
+  below = logits - logits.max(axis, keepdims=True)
+  weights = jnp.exp(below / jnp.where(temperature > 0, temperature, 1.0))
   threshold = jax.lax.cond(
     jnp.any(knobs["top_k"] > 0) | jnp.any(knobs["top_p"] < 1),
-    _nucleus_threshold,
-    lambda weights, knobs: jnp.zeros(weights.shape[0]),
+    functools.partial(_nucleus_threshold, axis=axis),
+    lambda weights, knobs: jnp.zeros_like(knobs["min_p"]),
     weights,
     knobs,
   )
   threshold = jnp.maximum(threshold, knobs["min_p"])
   threshold = jnp.where(knobs["temperature"] > 0, threshold, 1.0)
-  return jnp.where(weights >= threshold[:, None], weights, 0.0)
+  return jnp.where(weights >= by_row(threshold), weights, 0.0)
 
 
-def _nucleus_threshold(weights, knobs) -> Float[Array, " B"]:
+def _nucleus_threshold(weights, knobs, axis: int) -> Float[Array, " B"]:
   """The smallest weight that both top-k and top-p keep."""
-  vocabulary = weights.shape[-1]
-  k = jnp.where(knobs["top_k"] > 0, knobs["top_k"], vocabulary)
-  by_count = _largest_threshold(weights, jnp.ones_like(weights), k)
-  kept = jnp.where(weights >= by_count[:, None], weights, 0.0)
-  by_mass = _largest_threshold(weights, kept, knobs["top_p"] * kept.sum(-1))
+  k = jnp.where(knobs["top_k"] > 0, knobs["top_k"], weights.shape[axis])
+  by_count = _largest_threshold(weights, jnp.ones_like(weights), k, axis)
+  kept = jnp.where(
+    weights >= jnp.expand_dims(by_count, axis), weights, 0.0
+  )
+  enough = knobs["top_p"] * kept.sum(axis)
+  by_mass = _largest_threshold(weights, kept, enough, axis)
   by_mass = jnp.where(knobs["top_p"] < 1, by_mass, 0.0)
   return jnp.maximum(by_count, by_mass)
 
 
-def _largest_threshold(weights, measure, target) -> Float[Array, " B"]:
+def _largest_threshold(
+  weights, measure, target: Float[Array, " B"], axis: int
+) -> Float[Array, " B"]:
   """Largest t with sum(measure[weights >= t]) >= target, without sorting.
 
   Non-negative floats sort like their bits, so 30 halvings of the bit pattern
@@ -124,43 +137,49 @@ def _largest_threshold(weights, measure, target) -> Float[Array, " B"]:
     low, high = bounds  # low satisfies the target, high does not
     middle = (low + high) // 2
     t = jax.lax.bitcast_convert_type(middle, jnp.float32)
-    mass = jnp.where(weights >= t[:, None], measure, 0).sum(-1)
-    enough = mass >= target
+    kept = weights >= jnp.expand_dims(t, axis)
+    enough = jnp.where(kept, measure, 0).sum(axis) >= target
     return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
 
-  rows = weights.shape[0]
   one = np.float32(1.0).view(np.int32)
-  low = jnp.zeros(rows, jnp.int32)
-  high = jnp.full(rows, one + 1, jnp.int32)
+  low = jnp.zeros(target.shape, jnp.int32)
+  high = jnp.full(target.shape, one + 1, jnp.int32)
   low, _ = jax.lax.fori_loop(0, 31, halve, (low, high))
   return jax.lax.bitcast_convert_type(low, jnp.float32)
 
 
 def _inverse_cdf(
-  weights: Float[Array, "B V"], uniform: Float[Array, " B"]
+  weights: Float[Array, "B V"], uniform: Float[Array, " B"], axis: int
 ) -> Int[Array, " B"]:
   """The token at which the cumulative weight passes uniform * total.
 
   One random number a row instead of one a token, and two short cumulative
   sums (over blocks, then within a block) instead of one over the vocabulary.
   """
-  rows, vocabulary = weights.shape
-  weights = jnp.pad(weights, ((0, 0), (0, -vocabulary % _BLOCK)))
-  weights = weights.reshape(rows, -1, _BLOCK)
-  sums = weights.sum(-1)
-  block, rest = _first_above(sums, uniform * sums.sum(-1))
-  inside = jnp.take_along_axis(weights, block[:, None, None], axis=1)[:, 0]
-  index, _ = _first_above(inside, rest)
+  outer, inner = (0, 1) if axis == 0 else (1, 2)  # V → blocks, their tokens
+  room = [(0, 0), (0, 0)]
+  room[axis] = (0, -weights.shape[axis] % _BLOCK)
+  weights = jnp.pad(weights, room)
+  shape = list(weights.shape)
+  shape[axis : axis + 1 or None] = [-1, _BLOCK]
+  blocks = weights.reshape(shape)
+  sums = jnp.moveaxis(blocks.sum(inner), axis, -1)
+  block, rest = _first_above(sums, lambda total: uniform * total)
+  which = jnp.expand_dims(block, (outer, inner))
+  inside = jnp.take_along_axis(blocks, which, outer).squeeze(outer)
+  index, _ = _first_above(jnp.moveaxis(inside, axis, -1), lambda _: rest)
   return block * _BLOCK + index
 
 
-def _first_above(weights, target):
+def _first_above(weights: Float[Array, "B W"], target_of):
   """First index whose cumulative weight exceeds target, and what is left.
 
-  Rounding can leave target at or above the total: then the last index with
-  any weight, so that a dropped token is never drawn.
+  The target is a function of the total. Rounding can leave it at or above the
+  total: then the last index with any weight, so that a dropped token is never
+  drawn.
   """
   total = jnp.cumsum(weights, axis=-1)
+  target = target_of(total[:, -1])
   index = jnp.sum(total <= target[:, None], axis=-1)
   width = weights.shape[-1]
   last = width - 1 - jnp.argmax(weights[:, ::-1] > 0, axis=-1)

@@ -55,19 +55,11 @@ class Form:
   lora: Lora | None
   attention: str
   apart: bool
+  by_column: bool
 
   @property
   def activations(self) -> DTypeLike:
     return jnp.float32 if self.wide else self.dtype
-
-  @property
-  def by_column(self) -> bool:
-    """Whether a token is a column of the activations, [D, B, T].
-
-    Then kernels lie as [out, in]. XLA for CPUs multiplies them by few columns a
-    third faster than few rows by a kernel [in, out].
-    """
-    return self.apart and not self.wide
 
 
 def _named(module, name, init, shape, axes, dtype=jnp.float32) -> Array:
@@ -263,6 +255,14 @@ def _scores_gradient(residuals, gradient):
 _scores.defvjp(lambda *args: (_scores(*args), args), _scores_gradient)
 
 
+def _column_scores(
+  table: Float[Array, "V D"], scale, x: Float[Array, "D B"], dtype
+) -> Float[Array, "V B"]:
+  """Logits of columns; int8 tables have a scale a row."""
+  scores = _product(table.astype(dtype), x.astype(dtype), 1)
+  return scores if scale is None else scores * scale[:, None]
+
+
 def _product(x, kernel, axes):
   """`jnp.tensordot` with a float32 result."""
   return jnp.tensordot(x, kernel, axes, preferred_element_type=jnp.float32)
@@ -292,6 +292,9 @@ class Embedding(nn.Module):
 
   def attend(self, x: Float[Array, "B D"]) -> Float[Array, "B V"]:
     dtype = self.form.dtype
+    if self.form.by_column:
+      scale = self.scale if self.form.weights == "int8" else None
+      return _column_scores(self.embedding, scale, x, dtype)
     if self.form.wide and self.form.weights == "float":
       return _rounded_product(x, self.embedding, 1, dtype)
     table = self.embedding.astype(dtype).T
@@ -310,15 +313,21 @@ class Head(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, "B D"]) -> Float[Array, "B V"]:
     shape, axes = (self.embed_dim, self.vocab_size), ("embed", "vocab")
-    if self.form.weights == "int8":
-      kernel = _named(self, "kernel", zeros, shape, axes, jnp.int8)
-      scale = _named(self, "scale", ones, shape[1:], axes[1:])
-      dtype = self.form.dtype
+    dtype, by_column = self.form.dtype, self.form.by_column
+    if by_column:
+      shape, axes = shape[::-1], axes[::-1]
+    is_int8, scale = self.form.weights == "int8", None
+    init, kind = (zeros, jnp.int8) if is_int8 else (normal, jnp.float32)
+    kernel = _named(self, "kernel", init, shape, axes, kind)
+    if is_int8:
+      scale = _named(self, "scale", ones, (self.vocab_size,), ("vocab",))
+    if by_column:
+      return _column_scores(kernel, scale, x, dtype)
+    if is_int8:
       return _product(x.astype(dtype), kernel.astype(dtype), 1) * scale
-    kernel = _named(self, "kernel", normal, shape, axes)
     if self.form.wide:
-      return _rounded_product(x, kernel, 0, self.form.dtype)
-    kernel = nn.with_logical_constraint(kernel.astype(self.form.dtype), axes)
+      return _rounded_product(x, kernel, 0, dtype)
+    kernel = nn.with_logical_constraint(kernel.astype(dtype), axes)
     return _scores(x, kernel)
 
 
@@ -451,6 +460,16 @@ class Llama(nn.Module):
     """Of the keys and values that it gives and is given."""
     return jnp.uint16 if self.wide else self.dtype
 
+  @property
+  def by_column(self) -> bool:
+    """Whether a token is a column of activations, logits and all between.
+
+    Then kernels lie as [out, in]. XLA for CPUs multiplies them by few columns a
+    third faster than few rows by a kernel [in, out]. What is rounded for matrix
+    units (`wide`) it has other products for.
+    """
+    return self.apart and not self.wide
+
   def setup(self):
     c = self.config
     form = Form(
@@ -460,6 +479,7 @@ class Llama(nn.Module):
       self.lora,
       self.attention,
       self.apart,
+      self.by_column,
     )
     self.embed = Embedding(c.vocab_size, c.embed_dim, form)
     if self.apart:
@@ -477,8 +497,7 @@ class Llama(nn.Module):
       length=c.num_layers,
       metadata_params={nn.PARTITION_NAME: "layers"},
     )(c, form)
-    self.by_column = form.by_column
-    self.final_norm = RMSNorm(c.rms_eps, form.by_column)
+    self.final_norm = RMSNorm(c.rms_eps, self.by_column)
     if not c.tie_embeddings:
       self.head = Head(c.embed_dim, c.vocab_size, form)
 
@@ -494,7 +513,7 @@ class Llama(nn.Module):
 
     `positions` count from 0 at the start of each sequence; `segments` number
     the sequences packed into a row, 0 marks padding. `rope` are the angles of
-    the positions, if they are known.
+    the positions, if they are known. The states of columns are [D, B, T].
     """
     rope = rope or rope_angles(self.config, positions)
     x = _kept(self.embed(tokens))
@@ -509,10 +528,7 @@ class Llama(nn.Module):
       rope,
       segments,
     )
-    hidden = self.final_norm(x)
-    if self.by_column:
-      hidden = jnp.moveaxis(hidden, 0, -1)
-    return hidden, KeyValues(keys, values, segments[:, None] > 0)
+    return self.final_norm(x), KeyValues(keys, values, segments[:, None] > 0)
 
   def _each_layer(self, x, past, valid, rope, segments):
     """The layers one after another, as the scan over them would run."""
@@ -527,9 +543,12 @@ class Llama(nn.Module):
     """Projects hidden states onto the vocabulary, in float32.
 
     Apart from `__call__`, so that a caller projects only the positions it
-    reads: the last one in prefill, the targets in training.
+    reads: the last one in prefill, the targets in training. Columns [D, B] give
+    columns [V, B].
     """
     head = self.embed.attend if self.config.tie_embeddings else self.head
+    if self.by_column:
+      return head(hidden)
     logits = head(hidden.reshape(-1, hidden.shape[-1]))
     # Each device its part of the vocabulary: the head itself stays where it is.
     logits = nn.with_logical_constraint(logits, ("batch", "vocab"))
@@ -556,37 +575,29 @@ def packed(params: Params) -> Params:
   )
 
 
-def layers_apart(params: Params, by_column: bool) -> Params:
-  """Parameters for `Llama.apart`, for arrays of one CPU.
+def layers_apart(model: Llama, params: Params) -> Params:
+  """Parameters for a model that is `apart`, from stacks on one CPU.
 
   What a loop over layers cuts out of a stack, XLA for CPUs copies each time
-  round: in decoding, all weights every step.
-
-  Args:
-    params: with the layers in stacks.
-    by_column: lays kernels out as [out, in] (`Form.by_column`), which copies
-      them. Everything else are views of the stacks.
+  round: in decoding, all weights every step. What is cut out here are views,
+  but for kernels that are turned because tokens are columns.
   """
-  stacks = jax.tree.map(np.asarray, params["layers"])
-  count = len(jax.tree.leaves(stacks)[0])
 
-  def of_layer(path, stack, index: int):
-    leaf = stack[index]
+  def turned(path, leaf: np.ndarray) -> Array:
     *_, module, name = (entry.key for entry in path)
-    if by_column and name == "kernel":
+    if model.by_column and name == "kernel":
       contracted = _CONTRACTED.get(module, 1)
-      leaf = np.moveaxis(leaf, range(contracted), range(-contracted, 0)).copy()
+      axes = range(contracted), range(-contracted, 0)
+      leaf = np.moveaxis(leaf, *axes).copy()
     return jax.device_put(leaf)
 
-  layers = {
-    f"layer_{index}": jax.tree_util.tree_map_with_path(
-      functools.partial(of_layer, index=index), stacks
-    )
-    for index in range(count)
-  }
-  return {name: tree for name, tree in params.items() if name != "layers"} | (
-    layers
-  )
+  tree = dict(params)
+  stacks = jax.tree.map(np.asarray, tree.pop("layers"))
+  if "head" in tree:
+    tree["head"] = jax.tree.map(np.asarray, tree["head"])
+  for index in range(model.config.num_layers):
+    tree[f"layer_{index}"] = jax.tree.map(lambda x, i=index: x[i], stacks)
+  return jax.tree_util.tree_map_with_path(turned, tree)
 
 
 def abstract_params(

@@ -213,7 +213,7 @@ def sampler(
   boxed = abstract_params(model_config, dtype, weights)
   params = _with_shardings(boxed, meshes.param_shardings(boxed, mesh))
   state = device.abstract_batch(
-    model_config, dtype, batch.slots, batch.rows, batch.prompt, batch.own, mesh
+    model, batch.slots, batch.rows, batch.prompt, batch.own, mesh
   )
   shared = device.abstract_shared(model_config, dtype, _PREFIX, mesh)
   rows = batch.slots * batch.rows
