@@ -11,8 +11,8 @@ have all ended takes another prompt. To the last bit, a sample does not depend
 on when it was drawn.
 
 Where layers are apart (`Llama.apart`), the caches of a batch are tuples with an
-array a layer, without the axis L, and keys are turned: [B, K, H, C]. Where tokens
-are columns (`Llama.by_column`), logits are [V, B] and [V, S].
+array a layer, without the axis L, and keys are turned: [B, K, H, C]. Where
+tokens are columns (`Llama.by_column`), logits are [V, B] and [V, S].
 
 On a mesh, slots with their rows are spread over its batch axes and key-value
 heads over `tensor`; every program leaves a batch laid out as it found it.
@@ -142,9 +142,7 @@ def abstract_batch(
   model: Llama, slots: int, rows: int, prompt: int, own: int, mesh: Mesh
 ) -> Batch:
   """Shapes and shardings of a batch, nothing allocated."""
-  shapes = jax.eval_shape(
-    lambda: _empty_batch(model, slots, rows, prompt, own)
-  )
+  shapes = jax.eval_shape(lambda: _empty_batch(model, slots, rows, prompt, own))
   return _placed(_abstract_on(mesh), shapes)
 
 
@@ -377,7 +375,7 @@ def decode(
 ) -> tuple[Batch, Drawn]:
   """Draws tokens until `wanted` rows more can be filled, or for `max_steps`.
 
-  There must be room for so many steps: the longest row has C - max_steps tokens.
+  There must be room for so many steps behind the longest row.
 
   A row that has ended can be filled if there are `more` samples to draw of its
   slot's prompt, or if its whole slot is free for another one. Rows with `keep`

@@ -34,19 +34,18 @@ from s2d_jax.parallel import mesh as meshes
 
 # Steps between two looks of the host for stop strings that span tokens.
 _STEPS_PER_LOOK = 8
-# Prompt tokens read at once: enough to keep matrix units busy.
-_TOKENS_PER_READ = 512
+# Prompt tokens read at once: enough to keep matrix units busy. A CPU, which
+# takes its time for padding too, has enough sooner.
+_TOKENS_PER_READ, _TOKENS_PER_READ_CPU = 512, 256
 # Prompt tokens that another row to share them pays for.
 _TOKENS_PER_SHARER = 32
 _SLOTS_PER_PUT = 8
 # Rows that are filled at once, of all.
 _SHARE_FILLED = 1 / 16
-# A read of so few prompts, of as many as there is room for, has a program of its
-# own on a CPU, which feels each row of padding.
-_FEW_READ_CPU = 1 / 4
-# Own tokens of all rows that a batch on a CPU has room for at first, and of one.
-# All the room is read every step, which a CPU feels; most replies end long
-# before their limit, and a program for more room compiles in seconds.
+# Own tokens that a batch on a CPU has room for at first: of all rows together,
+# and of each at least. All the room is read every step, which a CPU feels; most
+# replies end long before their limit, and a program for more room compiles in
+# seconds.
 _OWN_CPU, _OWN_ROW_CPU = 4096, 32
 # Reads that stay known although nobody waits for their prompts.
 _READS_KEPT = 8
@@ -98,9 +97,11 @@ def rows_per_slot(length: int, samples: int) -> int:
   return 1 << (most.bit_length() - 1)
 
 
-def prompts_per_read(length: int, slots: int, shards: int) -> int:
+def prompts_per_read(
+  length: int, slots: int, shards: int, tokens: int = _TOKENS_PER_READ
+) -> int:
   """Prompts of a bucket that are read at once, as many on each copy."""
-  count = min(_TOKENS_PER_READ // length, slots)
+  count = min(tokens // length, slots)
   return max(1, count // shards) * shards
 
 
@@ -193,8 +194,9 @@ class Engine:
     self._shards = meshes.batch_shards(self._mesh)
     self._decoder, self._decoder_params = self._model, self._params
     self._own_length = self._own_room = bucket(max_new_tokens)
-    self._is_one_cpu = _is_one_cpu(self._mesh)
-    if self._is_one_cpu:
+    self._tokens_per_read = _TOKENS_PER_READ
+    if _is_one_cpu(self._mesh):
+      self._tokens_per_read = _TOKENS_PER_READ_CPU
       at_first = bucket(max(_OWN_CPU // rows, _OWN_ROW_CPU))
       self._own_room = min(self._own_length, at_first)
       self._decoder = model.clone(apart=True)
@@ -388,11 +390,10 @@ class Engine:
       if prompt not in self._read
     }
     length = bucket(next(iter(lengths.values())))
-    width = prompts_per_read(length, len(self._held), self._shards)
+    width = prompts_per_read(
+      length, len(self._held), self._shards, self._tokens_per_read
+    )
     prompts = [p for p in lengths if bucket(lengths[p]) == length][:width]
-    few = int(width * _FEW_READ_CPU)
-    if self._is_one_cpu and len(prompts) <= few:
-      width = few
     tokens = np.zeros((width, length), np.int32)
     counts, numbers = [1] * width, [prefixes.NONE] * width
     for index, prompt in enumerate(prompts):
@@ -455,9 +456,7 @@ class Engine:
     self._count = np.zeros(len(self._running), np.int32)
     room = max(self._room, *lengths)
     with meshes.use(self._mesh):
-      self._batch = _empty(
-        self._decoder, slots, per_slot, room, self._own_room
-      )
+      self._batch = _empty(self._decoder, slots, per_slot, room, self._own_room)
 
   def _reserve(self, length: int) -> None:
     """Lengthens the room for prompts if need be."""

@@ -115,9 +115,7 @@ def _nucleus_threshold(weights, knobs, axis: int) -> Float[Array, " B"]:
   """The smallest weight that both top-k and top-p keep."""
   k = jnp.where(knobs["top_k"] > 0, knobs["top_k"], weights.shape[axis])
   by_count = _largest_threshold(weights, jnp.ones_like(weights), k, axis)
-  kept = jnp.where(
-    weights >= jnp.expand_dims(by_count, axis), weights, 0.0
-  )
+  kept = jnp.where(weights >= jnp.expand_dims(by_count, axis), weights, 0.0)
   enough = knobs["top_p"] * kept.sum(axis)
   by_mass = _largest_threshold(weights, kept, enough, axis)
   by_mass = jnp.where(knobs["top_p"] < 1, by_mass, 0.0)

@@ -166,7 +166,7 @@ class ColumnProjection(Projection):
   """The same of columns: the kernel lies as [out, in], biases as ever."""
 
   @nn.compact
-  def __call__(self, x: Float[Array, "I *B"]) -> Float[Array, "O *B"]:
+  def __call__(self, x: Float[Array, "*I B T"]) -> Float[Array, "*O B T"]:
     dtype, n = self.form.dtype, self.contracted
     inputs, tokens = x.shape[:n], x.shape[n:]
     x = x.reshape(*inputs, -1).astype(dtype)

@@ -10,7 +10,6 @@ import numpy as np
 
 from s2d_jax.models.config import Llama3Scaling, ModelConfig
 
-
 # Cosine and sine of each token's rotation, in float32.
 Angles = tuple[Float[Array, "B T 1 H/2"], Float[Array, "B T 1 H/2"]]
 

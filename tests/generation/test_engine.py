@@ -169,6 +169,55 @@ def test_each_distinct_prompt_is_read_once(make, monkeypatch):
     assert read.count(prompt) == 1
 
 
+def test_a_prompt_that_comes_again_is_known(make, monkeypatch):
+  read = []
+  prefill = engines._prefill
+
+  def counting(model, params, tokens, lengths, *rest):
+    read.extend(tuple(t[:n]) for t, n in zip(tokens, lengths, strict=True))
+    return prefill(model, params, tokens, lengths, *rest)
+
+  monkeypatch.setattr(engines, "_prefill", counting)
+  engine = make()
+  often, *others = prompts(2 + engines._READS_KEPT, seed=8)
+  first = run(engine, [sampled(often, ("first",))])
+  for index, prompt in enumerate(others[:-1]):
+    run(engine, [sampled(prompt, (index,))])
+  again = run(engine, [sampled(often, ("first",))])
+  assert again == first
+  assert read.count(often) == 1
+  # One more than are kept beside those that are waited for.
+  run(engine, [sampled(others[-1], ("last",))])
+  assert run(engine, [sampled(often, ("first",))]) == first
+  assert read.count(often) == 2
+
+
+def test_rows_get_room_as_their_replies_grow(make, monkeypatch):
+  """And not a bit of a reply depends on how much there is."""
+  asked = prompts(6, seed=9)
+  long = [
+    sampled(p, (i, s), max_new_tokens=11 * (1 + s))
+    for i, p in enumerate(asked)
+    for s in range(4)
+  ]
+  at_once = run(make(max_new_tokens=44), long)
+  monkeypatch.setattr(engines, "_OWN_CPU", 0)
+  monkeypatch.setattr(engines, "_OWN_ROW_CPU", 16)
+  engine = make(max_new_tokens=44)
+  rooms = set()
+  lengthen = engines._lengthen_own
+
+  def counting(model, batch, more):
+    rooms.add((batch.tokens.shape[1], more))
+    return lengthen(model, batch, more)
+
+  monkeypatch.setattr(engines, "_lengthen_own", counting)
+  grown = run(engine, long)
+  assert rooms == {(16, 16), (32, 16)}
+  for tag, completion in at_once.items():
+    assert grown[tag] == completion
+
+
 def test_programs_are_compiled_once_a_shape(make):
   engine = make()
   programs = (
