@@ -47,8 +47,9 @@ _SHARE_FILLED = 1 / 16
 # replies end long before their limit, and a program for more room compiles in
 # seconds.
 _OWN_CPU, _OWN_ROW_CPU = 4096, 32
-# Reads that stay known although nobody waits for their prompts.
-_READS_KEPT = 8
+# Reads that stay known on a CPU although nobody waits for their prompts.
+# Elsewhere memory is dearer, and reading is cheap beside drawing.
+_READS_KEPT_CPU = 8
 
 # The network is part of the program; engines of equal networks share these.
 _prefill = jax.jit(device.prefill, static_argnums=0)
@@ -194,9 +195,10 @@ class Engine:
     self._shards = meshes.batch_shards(self._mesh)
     self._decoder, self._decoder_params = self._model, self._params
     self._own_length = self._own_room = bucket(max_new_tokens)
-    self._tokens_per_read = _TOKENS_PER_READ
+    self._tokens_per_read, self._reads_kept = _TOKENS_PER_READ, 0
     if _is_one_cpu(self._mesh):
       self._tokens_per_read = _TOKENS_PER_READ_CPU
+      self._reads_kept = _READS_KEPT_CPU
       at_first = bucket(max(_OWN_CPU // rows, _OWN_ROW_CPU))
       self._own_room = min(self._own_length, at_first)
       self._decoder = model.clone(apart=True)
@@ -359,6 +361,7 @@ class Engine:
       rows = self._describe()
       with meshes.use(self._mesh):
         self._batch = _start_rows(self._decoder, self._batch, fresh, rows)
+    self._forget()
 
   def _seat(self, row: int, prompt: tuple[int, ...]) -> None:
     """Gives a row the next request of a prompt, if there is one."""
@@ -384,6 +387,7 @@ class Engine:
 
   def _read_next(self) -> None:
     """Reads prompts that wait: the oldest, and others of its bucket."""
+    self._forget()
     lengths = {
       prompt: len(prompt) - self._prefixes.match(prompt)[1]
       for prompt in self._queue
@@ -404,10 +408,9 @@ class Engine:
     prefilled = self._prefill(tokens, counts, numbers)
     for index, prompt in enumerate(prompts):
       self._read[prompt] = prefilled, index
-    self._forget()
 
   def _forget(self) -> None:
-    """Drops the oldest of the reads that nobody waits for, but for a few.
+    """Drops the oldest of the reads that nobody waits for, but a few.
 
     Passes of a question often say the same, and what is asked behind it is then
     the same prompt again.
@@ -420,7 +423,8 @@ class Engine:
       for prompts in reads.values()
       if not any(prompt in self._queue for prompt in prompts)
     ]
-    for prompt in itertools.chain(*idle[:-_READS_KEPT]):
+    too_many = max(len(idle) - self._reads_kept, 0)
+    for prompt in itertools.chain(*idle[:too_many]):
       del self._read[prompt]
 
   def _describe(self) -> device.Rows:

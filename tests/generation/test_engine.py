@@ -179,14 +179,14 @@ def test_a_prompt_that_comes_again_is_known(make, monkeypatch):
 
   monkeypatch.setattr(engines, "_prefill", counting)
   engine = make()
-  often, *others = prompts(2 + engines._READS_KEPT, seed=8)
+  often, *others = prompts(1 + engines._READS_KEPT_CPU, seed=8)
   first = run(engine, [sampled(often, ("first",))])
   for index, prompt in enumerate(others[:-1]):
     run(engine, [sampled(prompt, (index,))])
   again = run(engine, [sampled(often, ("first",))])
   assert again == first
   assert read.count(often) == 1
-  # One more than are kept beside those that are waited for.
+  # One more than are kept: the oldest is forgotten.
   run(engine, [sampled(others[-1], ("last",))])
   assert run(engine, [sampled(often, ("first",))]) == first
   assert read.count(often) == 2

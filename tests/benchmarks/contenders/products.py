@@ -1,14 +1,16 @@
 """The model's matrix products and nothing else: what no sampler can beat.
 
 Each weight is multiplied once a pass, as in a step of a model. XLA and NumPy
-try both layouts of the weights; the fastest call of all is what counts.
+try both layouts of the weights, and of the tokens where nothing is learnt; the
+fastest call of all is what counts.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -108,6 +110,25 @@ def one_pass(x, head_rows: int, layers, head) -> list:
   return [output for *_, output in forward(x, head_rows, layers, head)]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Columns:
+  """Tokens that are columns, [D, rows], and are multiplied as rows are."""
+
+  lying: Any
+
+  def __matmul__(self, kernel) -> _Columns:
+    return _Columns(kernel @ self.lying)
+
+  def __getitem__(self, rows: slice) -> _Columns:
+    return _Columns(self.lying[:, rows])
+
+
+def one_pass_of_columns(x, head_rows: int, layers, head) -> list:
+  """The same of x [D, rows] and kernels that lie as [out, in]."""
+  outputs = one_pass(_Columns(x), head_rows, layers, head)
+  return [output.lying for output in outputs]
+
+
 def three_passes(x, head_rows: int, layers, head) -> list:
   """… and the two products of each that a gradient takes."""
   out = []
@@ -127,15 +148,18 @@ def seconds(passes, x, head_rows: int, weights, repeats: int) -> float:
   """Of the fastest call: what the machine can do when nothing disturbs it."""
   turned = jax.tree.map(lambda kernel: kernel.T.copy(), weights)
   took = []
-  for work, lying in ((passes, weights), (transposed(passes), turned)):
+  ways = [(passes, x, weights), (transposed(passes), x, turned)]
+  if passes is one_pass:
+    ways.append((one_pass_of_columns, x.T.copy(), turned))
+  for work, tokens, lying in ways:
     compiled = jax.jit(work, static_argnums=1)
-    arrays = jax.tree.map(jnp.asarray, (x, *lying))
+    arrays = jax.tree.map(jnp.asarray, (tokens, *lying))
 
     def with_xla(compiled=compiled, arrays=arrays):
       jax.block_until_ready(compiled(arrays[0], head_rows, *arrays[1:]))
 
-    def with_numpy(work=work, lying=lying):
-      work(x, head_rows, *lying)
+    def with_numpy(work=work, tokens=tokens, lying=lying):
+      work(tokens, head_rows, *lying)
 
     for call in (with_xla, with_numpy):
       call()
