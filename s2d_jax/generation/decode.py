@@ -7,8 +7,8 @@ S * R rows, room for C own tokens a row, V vocabulary; L, K, H as in the model.
 A row's own keys stand in C columns in the order of its tokens, wherever the
 other rows are. So a row may start at any step: one that has ended takes the
 next sample of its slot's prompt while the others go on, and a slot whose rows
-have all ended takes another prompt. To the last bit, a sample does not depend
-on when it was drawn.
+have all ended takes another prompt. In a batch of one shape a sample does not
+depend, to the last bit, on when it was drawn.
 
 Where layers are apart (`Llama.apart`), the caches of a batch are tuples with an
 array a layer, without the axis L, and keys are turned: [B, K, H, C]. Where

@@ -179,7 +179,8 @@ def test_a_prompt_that_comes_again_is_known(make, monkeypatch):
 
   monkeypatch.setattr(engines, "_prefill", counting)
   engine = make()
-  often, *others = prompts(1 + engines._READS_KEPT_CPU, seed=8)
+  count = 1 + engines._READS_KEPT_CPU
+  often, *others = prompts(count, seed=8, shortest=17, longest=32)
   first = run(engine, [sampled(often, ("first",))])
   for index, prompt in enumerate(others[:-1]):
     run(engine, [sampled(prompt, (index,))])
