@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from s2d_jax.models.config import ModelConfig
-from s2d_jax.models.llama import Llama, Params
+from s2d_jax.models.llama import Llama, Params, abstract_params
+from s2d_jax.models.lora import Lora
+
+UNTIED = ModelConfig(
+  vocab_size=96,
+  embed_dim=32,
+  num_layers=3,
+  num_heads=4,
+  num_kv_heads=2,
+  head_dim=16,
+  mlp_dim=48,
+  max_context=64,
+  rope_theta=1e4,
+  rms_eps=1e-5,
+  tie_embeddings=False,
+  attention_bias=True,
+)
+TIED = dataclasses.replace(UNTIED, tie_embeddings=True, attention_bias=False)
 
 
 def random_params(config: ModelConfig) -> Params:
@@ -20,3 +40,12 @@ def random_params(config: ModelConfig) -> Params:
 
   params = nn.meta.unbox(init(jax.random.key(0)))["params"]
   return jax.tree.map(lambda x: x * 10 if float(x.std()) else x, params)
+
+
+def filled_params(config: ModelConfig, lora: Lora | None = None) -> Params:
+  """A tree of the model's shapes, every leaf random: norms and biases too."""
+  rng = np.random.default_rng(0)
+  shapes = nn.unbox(abstract_params(config, lora=lora))
+  return jax.tree.map(
+    lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), shapes
+  )

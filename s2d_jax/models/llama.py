@@ -439,7 +439,7 @@ class Llama(nn.Module):
     dtype: of products and activations; norms, softmax and logits are float32.
     wide: activations stay float32 for any dtype, see `models.precision`.
     apart: each layer has parameters of its own, as `layers_apart` gives them,
-      and so have its keys and values: see `KeyValues`. No adapters.
+      and so have its keys and values: see `KeyValues`.
     remat: what the backward pass keeps, by name (`REMAT_POLICIES`).
     weights: "float" or "int8" (`models.quantize`).
     lora: adapters beside the weights, if any.
@@ -466,9 +466,9 @@ class Llama(nn.Module):
 
     Then kernels lie as [out, in]. XLA for CPUs multiplies them by few columns a
     third faster than few rows by a kernel [in, out]. What is rounded for matrix
-    units (`wide`) it has other products for.
+    units (`wide`) it has other products for. Adapters are of rows.
     """
-    return self.apart and not self.wide
+    return self.apart and not self.wide and self.lora is None
 
   def setup(self):
     c = self.config

@@ -153,7 +153,9 @@ def test_a_shared_prefix_changes_no_token(make):
     assert out[tag].logprob == pytest.approx(plain[tag].logprob, abs=1e-3)
 
 
-def test_each_distinct_prompt_is_read_once(make, monkeypatch):
+@pytest.fixture
+def read(monkeypatch):
+  """The prompts that engines read, one after another."""
   read = []
   prefill = engines._prefill
 
@@ -162,6 +164,10 @@ def test_each_distinct_prompt_is_read_once(make, monkeypatch):
     return prefill(model, params, tokens, lengths, *rest)
 
   monkeypatch.setattr(engines, "_prefill", counting)
+  return read
+
+
+def test_each_distinct_prompt_is_read_once(make, read):
   asked = prompts(5, seed=4)
   requests = [sampled(p, (i, s)) for i, p in enumerate(asked) for s in range(6)]
   assert len(run(make(slots=8, rows=2), requests)) == 30
@@ -169,15 +175,7 @@ def test_each_distinct_prompt_is_read_once(make, monkeypatch):
     assert read.count(prompt) == 1
 
 
-def test_a_prompt_that_comes_again_is_known(make, monkeypatch):
-  read = []
-  prefill = engines._prefill
-
-  def counting(model, params, tokens, lengths, *rest):
-    read.extend(tuple(t[:n]) for t, n in zip(tokens, lengths, strict=True))
-    return prefill(model, params, tokens, lengths, *rest)
-
-  monkeypatch.setattr(engines, "_prefill", counting)
+def test_a_prompt_that_comes_again_is_known(make, read):
   engine = make()
   count = 1 + engines._READS_KEPT_CPU
   often, *others = prompts(count, seed=8, shortest=17, longest=32)

@@ -1,8 +1,5 @@
 """Layers apart and tokens as columns, against the scan over layers."""
 
-import dataclasses
-
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,34 +7,24 @@ import pytest
 
 from s2d_jax.models.attention import KeyValues
 from s2d_jax.models.config import ModelConfig
-from s2d_jax.models.llama import Llama, abstract_params, layers_apart
+from s2d_jax.models.llama import Llama, layers_apart
+from s2d_jax.models.lora import Lora
 from s2d_jax.models.quantize import quantize_params
-
-UNTIED = ModelConfig(
-  vocab_size=96,
-  embed_dim=32,
-  num_layers=3,
-  num_heads=4,
-  num_kv_heads=2,
-  head_dim=16,
-  mlp_dim=48,
-  max_context=64,
-  rope_theta=1e4,
-  rms_eps=1e-5,
-  tie_embeddings=False,
-  attention_bias=True,
-)
-TIED = dataclasses.replace(UNTIED, tie_embeddings=True, attention_bias=False)
+from tests.random_model import TIED, UNTIED, filled_params
 
 
 def _params(config: ModelConfig, weights: str):
-  """Every leaf random, norms and biases too."""
-  rng = np.random.default_rng(0)
-  params = jax.tree.map(
-    lambda leaf: jnp.asarray(0.3 * rng.standard_normal(leaf.shape), "float32"),
-    nn.unbox(abstract_params(config)),
-  )
+  params = jax.tree.map(lambda leaf: 0.3 * leaf, filled_params(config))
   return quantize_params(params) if weights == "int8" else params
+
+
+def _forward(model, params, tokens, steps, past):
+  """Keys and values of the tokens, and logits of what follows the last."""
+  variables, ones = {"params": params}, np.ones_like(tokens)
+  hidden, new = model.apply(variables, tokens, steps, ones, past)
+  axis = -1 if model.by_column else 1  # of T
+  last = jnp.take(hidden, tokens.shape[1] - 1, axis=axis)
+  return new, model.apply(variables, last, method=Llama.logits)
 
 
 @pytest.mark.parametrize("weights", ["float", "int8"])
@@ -51,15 +38,8 @@ def test_columns_are_the_rows_of_the_scan(config, weights):
   tokens = rng.integers(0, config.vocab_size, (2, 7))
   steps = np.broadcast_to(np.arange(7), tokens.shape)
 
-  def forward(model, params, tokens, steps, past):
-    variables, ones = {"params": params}, np.ones_like(tokens)
-    hidden, new = model.apply(variables, tokens, steps, ones, past)
-    axis = -1 if model.by_column else 1  # of T
-    last = jnp.take(hidden, tokens.shape[1] - 1, axis=axis)
-    return new, model.apply(variables, last, method=Llama.logits)
-
-  before, logits = forward(model, params, tokens, steps, [])
-  cache, columns = forward(apart, apart_params, tokens, steps, [])
+  before, logits = _forward(model, params, tokens, steps, [])
+  cache, columns = _forward(apart, apart_params, tokens, steps, [])
   np.testing.assert_allclose(columns.T, logits, atol=2e-4)
   for layer in range(config.num_layers):
     turned = cache.keys[layer].swapaxes(-1, -2)
@@ -71,10 +51,27 @@ def test_columns_are_the_rows_of_the_scan(config, weights):
   past = lambda keys, values: KeyValues(keys, values, np.ones((2, 1, 7), bool))
   tokens = rng.integers(0, config.vocab_size, (4, 1))
   steps = np.full_like(tokens, 7)
-  _, logits = forward(model, params, tokens, steps, [past(*before[:2])])
-  _, columns = forward(apart, apart_params, tokens, steps, [past(*cache[:2])])
+  _, logits = _forward(model, params, tokens, steps, [past(*before[:2])])
+  _, columns = _forward(apart, apart_params, tokens, steps, [past(*cache[:2])])
   np.testing.assert_allclose(columns.T, logits, atol=2e-4)
   assert np.ptp(logits) > 1
+
+
+def test_layers_with_adapters_keep_rows_and_adapters():
+  lora = Lora(2, 4.0, ("q", "down"))
+  params = jax.tree.map(lambda x: 0.3 * x, filled_params(UNTIED, lora))
+  model = Llama(UNTIED, lora=lora)
+  apart = model.clone(apart=True)
+  tokens = np.random.default_rng(1).integers(0, UNTIED.vocab_size, (2, 7))
+  asked = tokens, np.broadcast_to(np.arange(7), tokens.shape), []
+  _, logits = _forward(model, params, *asked)
+  _, same = _forward(apart, layers_apart(apart, params), *asked)
+  np.testing.assert_allclose(same, logits, atol=2e-4)
+  without = model.clone(lora=None)
+  merged = {"params": params}
+  plain, _ = without.apply(merged, *asked[:2], np.ones_like(tokens))
+  adapted, _ = model.apply(merged, *asked[:2], np.ones_like(tokens))
+  assert np.abs(plain - adapted).max() > 0.1
 
 
 def test_only_kernels_are_copied():

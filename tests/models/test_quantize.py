@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from flax import linen as nn, traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import Llama, abstract_params
 from s2d_jax.models.lora import Lora
 from s2d_jax.models.quantize import quantize, quantize_params
 from tests.benchmarks import int8_quality
-
-UNTIED = ModelConfig(
-  vocab_size=96,
-  embed_dim=32,
-  num_layers=3,
-  num_heads=4,
-  num_kv_heads=2,
-  head_dim=16,
-  mlp_dim=48,
-  max_context=64,
-  rope_theta=1e4,
-  rms_eps=1e-5,
-  tie_embeddings=False,
-  attention_bias=True,
-)
-TIED = dataclasses.replace(UNTIED, tie_embeddings=True, attention_bias=False)
+from tests.random_model import TIED, UNTIED, filled_params
 
 # Of each kind of leaf: its path, its axes, and which the product contracts.
 _KINDS = [
@@ -41,15 +23,6 @@ _KINDS = [
   ("head/kernel", (8, 11), (0,)),
   ("embed/embedding", (11, 8), (1,)),
 ]
-
-
-def _filled(config: ModelConfig, lora: Lora | None = None):
-  """A tree of the model's shapes, every leaf random: norms and biases too."""
-  rng = np.random.default_rng(0)
-  shapes = nn.unbox(abstract_params(config, lora=lora))
-  return jax.tree.map(
-    lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), shapes
-  )
 
 
 def _times_scale(values, scale, contracted) -> np.ndarray:
@@ -107,7 +80,7 @@ def test_the_largest_weight_of_a_channel_is_127_and_zeros_stay():
 
 def test_norms_biases_and_adapters_stay():
   lora = Lora(2, 4.0, ("q", "down"))
-  params = _filled(UNTIED, lora)
+  params = filled_params(UNTIED, lora)
   before = traverse_util.flatten_dict(params, sep="/")
   after = traverse_util.flatten_dict(quantize_params(params), sep="/")
   stay = {p for p in before if p.split("/")[-1] not in ("kernel", "embedding")}
@@ -128,7 +101,7 @@ def test_norms_biases_and_adapters_stay():
 @pytest.mark.parametrize("config", [TIED, UNTIED], ids=["tied", "untied"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_model_expects_what_quantising_makes(config, dtype):
-  params = jax.tree.map(lambda x: x.astype(dtype), _filled(config))
+  params = jax.tree.map(lambda x: x.astype(dtype), filled_params(config))
   made = jax.eval_shape(quantize_params, params)
   expected = nn.unbox(abstract_params(config, dtype, weights="int8"))
   describe = lambda tree: {
@@ -140,7 +113,7 @@ def test_the_model_expects_what_quantising_makes(config, dtype):
 
 @pytest.mark.parametrize("config", [TIED, UNTIED], ids=["tied", "untied"])
 def test_int8_logits_are_those_of_the_weights_they_stand_for(config):
-  made = jax.jit(quantize_params)(_filled(config))
+  made = jax.jit(quantize_params)(filled_params(config))
   rng = np.random.default_rng(2)
   tokens = jnp.asarray(rng.integers(0, config.vocab_size, (2, 9)))
 
@@ -154,7 +127,7 @@ def test_int8_logits_are_those_of_the_weights_they_stand_for(config):
   np.testing.assert_allclose(
     logits("int8", made), wanted, atol=2e-5 * np.abs(wanted).max()
   )
-  original = logits("float", _filled(config))
+  original = logits("float", filled_params(config))
   # It would show if the rounding were left out.
   assert np.abs(original - wanted).max() > 1e-3 * np.abs(wanted).max()
 
