@@ -87,8 +87,9 @@ def sample(
   # Greedy: only the likeliest tokens are left, and the first of them is taken.
   uniform = jnp.where(knobs["temperature"] > 0, uniform, 0.0)
   token = _inverse_cdf(weights, uniform, axis).astype(jnp.int32)
-  chosen = jnp.take_along_axis(logits, jnp.expand_dims(token, axis), axis)
-  return token, chosen.squeeze(axis) - jax.nn.logsumexp(logits, axis)
+  below = logits - logits.max(axis, keepdims=True)
+  chosen = jnp.take_along_axis(below, jnp.expand_dims(token, axis), axis)
+  return token, chosen.squeeze(axis) - jnp.log(jnp.exp(below).sum(axis))
 
 
 def filtered_weights(
