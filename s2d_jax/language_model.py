@@ -205,5 +205,5 @@ class LanguageModel:
 def _logits(llama: Llama, params, tokens):
   steps = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
   variables = {"params": params}
-  hidden, _ = llama.apply(variables, tokens, steps, jnp.ones_like(tokens))
+  hidden, _ = llama.apply(variables, tokens, steps)
   return llama.apply(variables, hidden, method=Llama.logits)

@@ -80,13 +80,14 @@ def test_finetune_counts_targets_and_learns(job, model):
     "examples": [{"tokens": row, "is_target": is_target} for row in rows],
     "packed": {"batch_rows": 2, "row_length": 32},
     "batch_examples": 2,
+    "distinct_tokens": 60,
   }
   copy = pretrained.load(job["weights"], make_mesh())  # training overwrites it
   found = s2d_finetune.train(job, copy)
   assert found["counts"] == [{"tokens": 64, "target_tokens": 32}] * 2
   assert found["end_loss"] < found["start_loss"]
   assert bounds.finetune_passes(job) == [
-    {"rows": 64, "head_rows": 32, "learns": True}
+    {"rows": 60, "head_rows": 32, "learns": True}
   ]
   assert bounds.finetune(job, [2.0], "tokens") == 32
   assert bounds.finetune(job, [2.0], "target_tokens") == 16
@@ -177,7 +178,14 @@ def test_workloads_are_as_long_as_their_names_say():
   job = workloads.finetune("2x512", tokenizer)
   assert race.trained(job) == {"tokens": 1024, "target_tokens": 512}
   json.dumps(job)
-  job = workloads.finetune("quickstart", tokenizer)
-  assert len(job["examples"]) > 100
   with pytest.raises(UserError, match="--workload=D"):
     workloads.sampling("D", tokenizer)
+
+
+def test_what_the_quickstart_learns_begins_alike(smollm2):
+  job = workloads.finetune("quickstart", smollm2.tokenizer)
+  assert len(job["examples"]) == 116
+  tokens = race.trained(job)["tokens"]
+  assert tokens / 2 < job["distinct_tokens"] < tokens * 2 / 3
+  # As many examples as stand in three of sixteen rows, in the mean.
+  assert job["batch_examples"] == round(116 * 3 / 16)

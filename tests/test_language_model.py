@@ -97,7 +97,7 @@ def test_logits_are_those_of_the_network(lm, ids):
   assert logits.dtype == jnp.float32
   llama, params = Llama(lm.config), {"params": lm.params}
   steps = jnp.broadcast_to(jnp.arange(24), ids.shape)
-  hidden, _ = llama.apply(params, jnp.asarray(ids), steps, jnp.ones_like(steps))
+  hidden, _ = llama.apply(params, jnp.asarray(ids), steps)
   expected = llama.apply(params, hidden, method=Llama.logits)
   np.testing.assert_allclose(logits, expected, atol=1e-4)
 

@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
-from s2d_jax.models.attention import KeyValues
+from s2d_jax.models.attention import KeyValues, until_end
 from s2d_jax.models.llama import Llama, Params
 from s2d_jax.parallel import mesh as meshes
 
@@ -239,7 +239,7 @@ def _read(
   steps = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
   there = steps < lengths[:, None]
   _, keys_values = model.apply(
-    {"params": params}, tokens, start + steps, there.astype(jnp.int32), past
+    {"params": params}, tokens, start + steps, until_end(there), past
   )
   return keys_values
 
@@ -266,7 +266,7 @@ def _score(
     {"params": params},
     inputs,
     start + steps,
-    there.astype(jnp.int32),
+    until_end(there),
     [*past, read],
   )
 

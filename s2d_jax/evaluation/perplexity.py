@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 import numpy as np
 
 from s2d_jax.errors import UserError
+from s2d_jax.models.attention import until_end
 from s2d_jax.models.llama import Llama, Params
 
 if TYPE_CHECKING:  # importing transformers takes seconds
@@ -84,7 +85,7 @@ def _log_likelihood(
   steps = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
   there = steps < length[:, None]
   variables = {"params": params}
-  hidden, _ = model.apply(variables, tokens, steps, there.astype(jnp.int32))
+  hidden, _ = model.apply(variables, tokens, steps, until_end(there))
   logits = model.apply(variables, hidden[:, :-1], method=Llama.logits)
   scores = jax.nn.log_softmax(logits)
   chosen = jnp.take_along_axis(scores, tokens[:, 1:, None], axis=-1)[..., 0]

@@ -31,7 +31,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from s2d_jax.generation.sampling import sample
-from s2d_jax.models.attention import KeyValues
+from s2d_jax.models.attention import KeyValues, until_end
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import Llama, Params
 from s2d_jax.models.rope import Angles, rope_angles
@@ -243,7 +243,7 @@ def prefill(
     {"params": params},
     tokens,
     before[:, None] + steps,
-    (steps < length[:, None]).astype(jnp.int32),
+    until_end(steps < length[:, None]),
     [past],
   )
   last = jnp.take_along_axis(hidden, (length - 1)[:, None, None], axis=1)[:, 0]
@@ -469,7 +469,7 @@ def _advance(
     {"params": params},
     token,
     position[:, None],
-    jnp.ones_like(token),
+    None,
     [prefix, batch.prompt, cache],
     angles and tuple(part[position] for part in angles),
   )

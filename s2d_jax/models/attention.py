@@ -56,30 +56,30 @@ def attend(
   q: Float[Array, "B T N H"],
   k: Float[Array, "B K T H"],
   v: Float[Array, "B K T H"],
-  segments: Int[Array, "B T"],
+  until: Int[Array, "B T"],
   past: Sequence[KeyValues] = (),
   kernel: str = "xla",
   turned: bool = False,
 ) -> Float[Array, "B T N H"]:
   """One softmax over every valid key of `past` and the causal part of `k`.
 
-  A token sees earlier tokens of its own segment (0 is padding). Scores and
-  sums are float32. The parts are merged by their maxima and sums, as in flash
-  attention (Dao et al. 2022), so splitting the keys changes nothing. Where
-  there is no past, `kernel` names what computes it (`KERNELS`). `turned` says
-  that keys of the past are [P K H S].
+  Token i is seen by itself and those behind it, as far as token until[i] - 1;
+  0 is padding, which nobody sees. So sequences that are packed into a row end
+  where they end, and sequences that begin alike may share their beginning.
+
+  Scores and sums are float32. The parts are merged by their maxima and sums, as
+  in flash attention (Dao et al. 2022), so splitting the keys changes nothing.
+  Where there is no past, `kernel` names what computes it (`KERNELS`). `turned`
+  says that keys of the past are [P K H S].
   """
   if not past and kernel != "xla":
-    return KERNELS[kernel](q, k, v, segments)
+    return KERNELS[kernel](q, k, v, until)
   batch, length, heads, size = q.shape
   kv_heads = k.shape[1]
   q = q * jnp.asarray(size**-0.5, q.dtype)
   q = q.reshape(batch, length, kv_heads, heads // kv_heads, size)
 
-  steps = jnp.arange(length)
-  causal = steps[:, None] >= steps[None, :]
-  seen = (segments[:, :, None] == segments[:, None, :]) & causal
-  parts = [_partial(q, k, v, seen[:, None])]
+  parts = [_partial(q, k, v, _seen(until)[:, None])]
   for part in past:
     valid = part.valid[:, :, None, :]
     parts.append(_partial(q, part.keys, part.values, valid, turned))
@@ -93,6 +93,18 @@ def attend(
     part.total * scale for part, scale in zip(parts, scales, strict=True)
   )
   return (out / total).astype(v.dtype).reshape(batch, length, heads, size)
+
+
+def until_end(there: Bool[Array, "B T"]) -> Int[Array, "B T"]:
+  """`until` of rows with one sequence each; what is not there is padding."""
+  return jnp.where(there, there.shape[1], 0)
+
+
+def _seen(until: Int[Array, "B T"]) -> Bool[Array, "B T T"]:
+  """Whether each token (axis 1) sees each token (axis 2)."""
+  steps = jnp.arange(until.shape[1])
+  causal = steps[:, None] >= steps[None, :]
+  return causal & (steps[:, None] < until[:, None, :])
 
 
 def _partial(
@@ -132,8 +144,11 @@ def _partial(
   return _Partial(by_row(out), by_row(total), by_row(peak))
 
 
-def _splash(q, k, v, segments):
-  """The block-sparse flash attention of TPUs, on each device's own heads."""
+def _splash(q, k, v, until):
+  """The block-sparse flash attention of TPUs, on each device's own heads.
+
+  It knows segments: whole sequences, that end where no other does.
+  """
   # Imported where it is used: Pallas takes a second.
   from jax.experimental.pallas.ops.tpu import splash_attention as splash
 
@@ -147,11 +162,11 @@ def _splash(q, k, v, segments):
     use_fused_bwd_kernel=True,
   )
 
-  def local(q, k, v, segments):
+  def local(q, k, v, until):
     mask = splash.CausalMask((length, length))
     heads = splash.MultiHeadMask([mask] * q.shape[1])
     kernel = splash.make_splash_mha_single_device(heads, block_sizes=blocks)
-    ids = splash.SegmentIds(segments, segments)
+    ids = splash.SegmentIds(until, until)
     return jax.vmap(kernel)(q, k, v, ids)
 
   rows = nn.logical_to_mesh_axes(("batch", "length"))
@@ -164,23 +179,23 @@ def _splash(q, k, v, segments):
     check_vma=False,  # the kernel does not say over what its results vary
   )
   q = (q * jnp.asarray(size**-0.5, q.dtype)).swapaxes(1, 2)
-  return over_devices(q, k, v, segments).swapaxes(1, 2)
+  return over_devices(q, k, v, until).swapaxes(1, 2)
 
 
-def _cudnn(q, k, v, segments):
+def _cudnn(q, k, v, until):
   """The fused attention of cuDNN, for half precision on GPUs."""
-  same = segments[:, None, :, None] == segments[:, None, None, :]
   return jax.nn.dot_product_attention(
     q,
     k.swapaxes(1, 2),
     v.swapaxes(1, 2),
-    mask=same,
+    mask=_seen(until)[:, None],
     is_causal=True,
     implementation="cudnn",
   )
 
 
 KERNELS = {"splash": _splash, "cudnn": _cudnn}
+OF_SEGMENTS = {"splash"}  # those for which sequences share nothing
 
 
 def choose_kernel(platform: str, dtype, length: int) -> str:

@@ -340,7 +340,7 @@ class Attention(nn.Module):
   form: Form
 
   @nn.compact
-  def __call__(self, x: Float[Array, "B T D"], rope, segments, past):
+  def __call__(self, x: Float[Array, "B T D"], rope, until, past):
     c, by_column = self.config, self.form.by_column
     projection = _projection(self.form)
 
@@ -363,7 +363,7 @@ class Attention(nn.Module):
     # Heads before length: each head's keys lie together for its product.
     k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
     attended = attention.attend(
-      q, k, v, segments, past, self.form.attention, self.form.apart
+      q, k, v, until, past, self.form.attention, self.form.apart
     )
     if by_column:
       attended = jnp.moveaxis(attended, (2, 3), (0, 1))
@@ -410,14 +410,14 @@ class Block(nn.Module):
   form: Form
 
   @nn.compact
-  def __call__(self, x, past_keys_values, past_valid, rope, segments):
+  def __call__(self, x, past_keys_values, past_valid, rope, until):
     past = [
       KeyValues(k, v, valid)
       for (k, v), valid in zip(past_keys_values, past_valid, strict=True)
     ]
     eps, by_column = self.config.rms_eps, self.form.by_column
     attended, keys_values = Attention(self.config, self.form, name="attention")(
-      RMSNorm(eps, by_column, name="attention_norm")(x), rope, segments, past
+      RMSNorm(eps, by_column, name="attention_norm")(x), rope, until, past
     )
     x = x + attended
     x = x + SwiGLU(self.config, self.form, name="mlp")(
@@ -505,16 +505,19 @@ class Llama(nn.Module):
     self,
     tokens: Int[Array, "B T"],
     positions: Int[Array, "B T"],
-    segments: Int[Array, "B T"],
+    until: Int[Array, "B T"] | None = None,
     past: Sequence[KeyValues] = (),
     rope: Angles | None = None,
   ) -> tuple[Float[Array, "B T D"], KeyValues]:
     """Hidden states after the last norm, and these tokens' keys and values.
 
-    `positions` count from 0 at the start of each sequence; `segments` number
-    the sequences packed into a row, 0 marks padding. `rope` are the angles of
-    the positions, if they are known. The states of columns are [D, B, T].
+    `positions` count from 0 at the start of each sequence; `until` is how far
+    in its row each token is seen, 0 marks padding (`attention.attend`); by
+    default a row is one sequence. `rope` are the angles of the positions, if
+    they are known. The states of columns are [D, B, T].
     """
+    if until is None:
+      until = jnp.full_like(tokens, tokens.shape[1])
     rope = rope or rope_angles(self.config, positions)
     x = _kept(self.embed(tokens))
     if self.by_column:
@@ -526,16 +529,16 @@ class Llama(nn.Module):
       [(part.keys, part.values) for part in past],
       [part.valid for part in past],
       rope,
-      segments,
+      until,
     )
-    return self.final_norm(x), KeyValues(keys, values, segments[:, None] > 0)
+    return self.final_norm(x), KeyValues(keys, values, until[:, None] > 0)
 
-  def _each_layer(self, x, past, valid, rope, segments):
+  def _each_layer(self, x, past, valid, rope, until):
     """The layers one after another, as the scan over them would run."""
     new = []
     for index, layer in enumerate(self.layer):
       own = [(k[index], v[index]) for k, v in past]
-      x, keys_values = layer(x, own, valid, rope, segments)
+      x, keys_values = layer(x, own, valid, rope, until)
       new.append(keys_values)
     return x, tuple(zip(*new, strict=True))
 
@@ -556,9 +559,8 @@ class Llama(nn.Module):
 
   def init_all(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T V"]:
     """Touches every parameter: what `init` and `eval_shape` run."""
-    ones = jnp.ones_like(tokens)
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-    hidden, _ = self(tokens, positions, ones)
+    hidden, _ = self(tokens, positions)
     return self.logits(hidden)
 
 

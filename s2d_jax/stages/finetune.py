@@ -11,8 +11,7 @@ from ml_collections import ConfigDict
 
 from s2d_jax import records
 from s2d_jax.stages import program, setup
-from s2d_jax.training.examples import tokenise
-from s2d_jax.training.packing import Rows, pack
+from s2d_jax.training.examples import Tokenised, tokenise
 from s2d_jax.training.trainer import finetune
 
 
@@ -21,16 +20,15 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
   """Trains on distill/train, chooses by the loss on distill/valid."""
   setup.enable_compilation_cache()
   model = setup.model_to_train(config)
-  rows = {
-    split: _rows(config, model.tokenizer, workdir, split)
-    for split in ("train", "valid")
-  }
+  train, valid = (
+    _examples(model.tokenizer, workdir, split) for split in ("train", "valid")
+  )
   summary = finetune(
     config.finetune,
     model.config,
     model.params,
-    rows["train"],
-    rows["valid"],
+    train,
+    valid,
     workdir,
     setup.mesh_of(config, model.config),
     config.seed,
@@ -42,14 +40,15 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
   )
 
 
-def _rows(config, tokenizer, workdir: epath.Path, split: str) -> Rows:
-  tokenised = {
+def _examples(
+  tokenizer, workdir: epath.Path, split: str
+) -> dict[str, Tokenised]:
+  return {
     f"{record['example_id']}/{record['variant']}": tokenise(
       tokenizer, record["prompt"], record["target"]
     )
     for record in records.read(workdir / "distill" / f"{split}.jsonl")
   }
-  return pack(tokenised, config.finetune.row_length)
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ def target_loss(
   A sum, not a mean: sums over parts of a batch add up to that of the whole,
   to be divided once by `rows.target_weight.sum()`, the number of targets.
   """
-  hidden, _ = model.apply(variables, rows.tokens, rows.positions, rows.segments)
+  hidden, _ = model.apply(variables, rows.tokens, rows.positions, rows.until)
   # Gathered before the projection: the logits are [B, M, V], not [B, T, V].
   hidden = jnp.take_along_axis(hidden, rows.target_index[..., None], axis=1)
   slots = hidden, rows.target_token, rows.target_weight

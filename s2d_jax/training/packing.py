@@ -1,11 +1,18 @@
-"""Examples packed into rows of one length, so that little is padding.
+"""Examples packed into rows of one length, so that little is computed.
+
+What examples of a row begin with alike stands in it once: a system message, the
+question that several forms ask. A row is then a tree in the order of its
+depth-first walk, and what a token is seen by is the stretch of the row behind
+it that its branches fill (`Rows.until`). The states of a shared token, and its
+part in the gradients, are those it would have in each example.
 
 Axis letters: R rows, T tokens a row, M target slots a row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import collections
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from jaxtyping import Float, Int
@@ -20,14 +27,16 @@ _TARGET_BUCKET = 8  # M is rounded up to a multiple of this
 class Rows(NamedTuple):
   """Packed rows; the fields of a batch of rows are the same.
 
-  Padding has segment 0 and weight 0. The hidden state at `target_index`
-  predicts `target_token`: it is that of the token before. Slots of targets are
-  fewer than tokens, so that the vocabulary is projected only where it is read.
+  Token i of a row is seen by itself and those behind it up to until[i] - 1.
+  Padding has until 0 and weight 0. The hidden state at `target_index` predicts
+  `target_token`: it is that of the token before. Slots of targets are fewer
+  than tokens, so that the vocabulary is projected only where it is read; what
+  several examples have alike weighs as much as they are.
   """
 
   tokens: Int[np.ndarray, "R T"]
   positions: Int[np.ndarray, "R T"]  # from 0 in each example
-  segments: Int[np.ndarray, "R T"]  # from 1 in each row
+  until: Int[np.ndarray, "R T"]
   target_index: Int[np.ndarray, "R M"]
   target_token: Int[np.ndarray, "R M"]
   target_weight: Float[np.ndarray, "R M"]
@@ -35,7 +44,7 @@ class Rows(NamedTuple):
   @property
   def padding(self) -> float:
     """Share of the tokens that are padding, 0 … 1."""
-    return float((self.segments == 0).mean())
+    return float((self.until == 0).mean())
 
   def take(self, indices: Int[np.ndarray, " I"], size: int) -> Rows:
     """The rows at `indices`, followed by empty rows up to `size` of them."""
@@ -48,12 +57,29 @@ class Rows(NamedTuple):
     return Rows(*map(padded, self))
 
 
-def pack(examples: Mapping[str, Tokenised], row_length: int) -> Rows:
-  """Packs named examples into as few rows as first-fit-decreasing finds.
+class _Placed(NamedTuple):
+  """An example in its row, and how many tokens the one before it gives it."""
 
-  The longest example goes first, each into the first row with room (Johnson
-  1973: at most 11/9 of the fewest rows possible); examples of one length keep
-  their order. The same examples give the same rows. Nothing is truncated.
+  example: Tokenised
+  shared: int
+
+
+def pack(
+  examples: Mapping[str, Tokenised], row_length: int, share: bool = True
+) -> Rows:
+  """Packs named examples into few rows. Nothing is truncated.
+
+  In the order of their tokens, examples that begin alike follow each other, and
+  each goes where it shares most with the last one, of the rows with room the
+  first such. Or the longest goes first, each into the first row with room, and
+  nothing is shared (Johnson 1973: at most 11/9 of the fewest rows possible).
+  What makes fewer rows is taken. The same examples give the same rows.
+
+  Args:
+    examples: by name.
+    row_length: T.
+    share: whether examples may share tokens. Not all kernels can
+      (`attention.OF_SEGMENTS`).
 
   Raises:
     UserError: an example is longer than `row_length`, or there is none.
@@ -68,45 +94,83 @@ def pack(examples: Mapping[str, Tokenised], row_length: int) -> Rows:
         f"example {name} has {len(example.tokens)} tokens, more than"
         f" finetune.row_length={row_length}; raise it or drop the example"
       )
-  rows = _first_fit_decreasing(list(examples.values()), row_length)
-  slots = max(sum(int(e.is_target.sum()) for e in row) for row in rows)
-  slots = -(-slots // _TARGET_BUCKET) * _TARGET_BUCKET
-  packed = [_lay_out(row, row_length, slots) for row in rows]
-  return Rows(*map(np.stack, zip(*packed, strict=True)))
+  by_length = sorted(examples.values(), key=lambda e: -len(e.tokens))
+  rows = _first_fit(by_length, [0] * len(by_length), row_length)
+  if share:
+    by_tokens = sorted(examples.values(), key=lambda e: e.tokens.tolist())
+    pairs = zip([by_tokens[0], *by_tokens], by_tokens, strict=False)
+    overlaps = [_overlap(a.tokens, b.tokens) for a, b in pairs]
+    rows = min(_first_fit(by_tokens, overlaps, row_length), rows, key=len)
+  return _stacked([_lay_out(row, row_length) for row in rows])
 
 
-def _first_fit_decreasing(
-  examples: list[Tokenised], row_length: int
-) -> list[list[Tokenised]]:
-  rows: list[list[Tokenised]] = []
+def _overlap(a: Int[np.ndarray, " T"], b: Int[np.ndarray, " T"]) -> int:
+  """How many tokens two examples have alike at their beginning."""
+  length = min(len(a), len(b))
+  differ = np.flatnonzero(a[:length] != b[:length])
+  return int(differ[0]) if differ.size else length
+
+
+def _first_fit(
+  examples: Sequence[Tokenised], overlaps: Sequence[int], row_length: int
+) -> list[list[_Placed]]:
+  """Each example into the row with room whose last one it shares most with.
+
+  `overlaps` are those of each example with the one before it in the order of
+  tokens; with one further before it, it shares the least of those between.
+  """
+  rows: list[list[_Placed]] = []
   room = np.full(len(examples), row_length)  # of each row, opened or not
-  for example in sorted(examples, key=lambda e: -len(e.tokens)):
-    row = int(np.argmax(room >= len(example.tokens)))
-    room[row] -= len(example.tokens)
+  shared = np.zeros(len(examples), int)  # with its last example
+  for example, overlap in zip(examples, overlaps, strict=True):
+    first = slice(len(rows) + 1)  # those that are open, and one that is not
+    shared[first] = np.minimum(shared[first], overlap)
+    own = len(example.tokens) - shared[first]
+    row = int(np.argmax(np.where(room[first] >= own, shared[first], -1)))
     if row == len(rows):
       rows.append([])
-    rows[row].append(example)
+    rows[row].append(_Placed(example, int(shared[row])))
+    room[row] -= own[row]
+    shared[row] = len(example.tokens)
   return rows
 
 
-def _lay_out(examples: list[Tokenised], length: int, slots: int) -> Rows:
-  """One row, without the leading axis."""
-  row = Rows(
-    *(np.zeros(length, np.int32) for _ in range(3)),
-    *(np.zeros(slots, np.int32) for _ in range(2)),
-    np.zeros(slots, np.float32),
-  )
-  start = filled = 0
-  for segment, (tokens, is_target) in enumerate(examples, start=1):
-    stop = start + len(tokens)
-    row.tokens[start:stop] = tokens
-    row.positions[start:stop] = np.arange(len(tokens))
-    row.segments[start:stop] = segment
+def _lay_out(
+  row: Sequence[_Placed], length: int
+) -> tuple[list[Int[np.ndarray, " T"]], collections.Counter]:
+  """Tokens, positions and until; and the weight of each target.
+
+  A target is its index and its token.
+  """
+  tokens, positions, until = fields = [
+    np.zeros(length, np.int32) for _ in range(3)
+  ]
+  targets = collections.Counter()
+  path = np.zeros(0, int)  # where each token of the example stands
+  filled = 0
+  for example, shared in row:
+    stop = filled + len(example.tokens) - shared
+    path = np.concatenate([path[:shared], np.arange(filled, stop)])
+    tokens[path] = example.tokens
+    positions[path] = np.arange(len(path))
+    until[path] = stop
     # Nothing precedes an example's first token, so nothing predicts it.
-    targets = np.flatnonzero(is_target[1:]) + 1
-    taken = slice(filled, filled + len(targets))
-    row.target_index[taken] = start + targets - 1
-    row.target_token[taken] = tokens[targets]
-    row.target_weight[taken] = 1
-    start, filled = stop, taken.stop
-  return row
+    learnt = np.flatnonzero(example.is_target[1:])
+    learnt_tokens = example.tokens[learnt + 1].tolist()
+    targets.update(zip(path[learnt].tolist(), learnt_tokens, strict=True))
+    filled = stop
+  return fields, targets
+
+
+def _stacked(laid_out) -> Rows:
+  """All rows, each with as many slots as the fullest needs."""
+  slots = max(len(targets) for _, targets in laid_out)
+  slots = -(-slots // _TARGET_BUCKET) * _TARGET_BUCKET
+  stacked = []
+  for fields, targets in laid_out:
+    index, token = np.zeros((2, slots), np.int32)
+    weight = np.zeros(slots, np.float32)
+    for slot, ((at, wanted), examples) in enumerate(targets.items()):
+      index[slot], token[slot], weight[slot] = at, wanted, examples
+    stacked.append([*fields, index, token, weight])
+  return Rows(*map(np.stack, zip(*stacked, strict=True)))

@@ -21,7 +21,7 @@ import optax
 from s2d_jax.checkpoints import train_state
 from s2d_jax.checkpoints.train_state import TrainState
 from s2d_jax.models import precision
-from s2d_jax.models.attention import choose_kernel
+from s2d_jax.models.attention import OF_SEGMENTS, choose_kernel
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import Llama, Params, abstract_params
 from s2d_jax.models.lora import Lora, split
@@ -41,9 +41,20 @@ def make_model(
     dtype,
     remat_of(config, mesh),
     lora=lora_of(config),
-    attention=choose_kernel(_platform(mesh), dtype, config.row_length),
+    attention=_kernel(config, mesh),
     wide=wide,
   )
+
+
+def _kernel(config, mesh: Mesh) -> str:
+  """What computes attention."""
+  dtype, _ = _products(config, mesh)
+  return choose_kernel(_platform(mesh), dtype, config.row_length)
+
+
+def can_share(config: ml_collections.ConfigDict, mesh: Mesh) -> bool:
+  """Whether the examples of a row may share tokens: see `packing.pack`."""
+  return _kernel(config, mesh) not in OF_SEGMENTS
 
 
 def _platform(mesh: Mesh) -> str:
@@ -128,7 +139,7 @@ def abstract_rows(
   return Rows(
     tokens=row(tokens, np.int32),
     positions=row(tokens, np.int32),
-    segments=row(tokens, np.int32),
+    until=row(tokens, np.int32),
     target_index=row(slots, np.int32),
     target_token=row(slots, np.int32),
     target_weight=row(slots, np.float32),
@@ -181,7 +192,7 @@ def make_train_step(
       "learning_rate": schedule(state.step),
       "grad_norm": optax.tree.norm(grads),
       "target_tokens": rows.target_weight.sum(),
-      "tokens": (rows.segments > 0).sum(),
+      "tokens": (rows.until > 0).sum(),
     }
     params = optax.apply_updates(state.params, updates)
     return TrainState(state.step + 1, params, opt_state), metrics

@@ -8,7 +8,7 @@ again as they were.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 import hashlib
 import math
@@ -33,10 +33,11 @@ from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import Llama, Params
 from s2d_jax.parallel import mesh as meshes
 from s2d_jax.training import step as steps
+from s2d_jax.training.examples import Tokenised
 from s2d_jax.training.log import TrainingLog
 from s2d_jax.training.loss import joined, target_loss
 from s2d_jax.training.optimizer import make_optimizer
-from s2d_jax.training.packing import Rows
+from s2d_jax.training.packing import Rows, pack
 from s2d_jax.training.preemption import Preemption
 
 
@@ -55,8 +56,8 @@ def finetune(
   config: ml_collections.ConfigDict,
   model_config: ModelConfig,
   params: Params,
-  train: Rows,
-  valid: Rows,
+  train: Mapping[str, Tokenised],
+  valid: Mapping[str, Tokenised],
   workdir: epath.PathLike,
   mesh: Mesh,
   seed: int,
@@ -74,17 +75,19 @@ def finetune(
     params: arrays to start from, float32 where they are trained. They are
       given up: their memory holds the trained parameters, or is freed where a
       checkpoint is gone on from.
-    train: packed rows to learn; every process holds all of them.
-    valid: packed rows to choose the checkpoint by.
+    train: examples to learn; every process holds all of them.
+    valid: examples to choose the checkpoint by.
     workdir: folder of the run.
     mesh: devices; the rows of a micro-batch must divide evenly over them.
     seed: of the order of rows.
 
   Raises:
-    UserError: sizes that do not fit together, a checkpoint of other data, or a
-      loss that is no longer finite.
+    UserError: sizes that do not fit together, no examples or one too long, a
+      checkpoint of other data, or a loss that is no longer finite.
     Preempted: SIGTERM came; the state is saved.
   """
+  share = steps.can_share(config, mesh)
+  train, valid = (pack(x, config.row_length, share) for x in (train, valid))
   order = row_order(config, len(train.tokens), seed)
   micro_rows = _micro_batch_rows(config, mesh)
   model = steps.make_model(config, model_config, mesh)

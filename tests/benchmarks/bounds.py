@@ -46,23 +46,28 @@ def sampling(job: Job, seconds: list[float], tokens: float) -> float:
 
 
 def finetune_passes(job: Job) -> list[Pass]:
-  """The products of a step: of all its tokens, the head of targets only."""
-  counts = race.trained(job)
-  share = job["batch_examples"] / len(job["examples"])
+  """The products of a step: the head's of targets only.
+
+  What examples of a row begin with alike is computed once.
+  """
+  share = _of_an_epoch(job)
   return [
     {
-      "rows": round(counts["tokens"] * share),
-      "head_rows": round(counts["target_tokens"] * share),
+      "rows": round(job["distinct_tokens"] * share),
+      "head_rows": round(race.target_tokens(job) * share),
       "learns": True,
     }
   ]
 
 
+def _of_an_epoch(job: Job) -> float:
+  """How much of it is a step."""
+  return job["batch_examples"] / len(job["examples"])
+
+
 def finetune(job: Job, seconds: list[float], unit: str) -> float:
   """Units a second: "tokens" or "target_tokens"."""
-  (step,) = finetune_passes(job)
-  counted = {"tokens": step["rows"], "target_tokens": step["head_rows"]}
-  return counted[unit] / seconds[0]
+  return race.trained(job)[unit] * _of_an_epoch(job) / seconds[0]
 
 
 def drawn(results: dict[str, summary.Result]) -> float:

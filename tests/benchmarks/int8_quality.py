@@ -18,6 +18,7 @@ import numpy as np
 from s2d_jax import evaluation
 from s2d_jax.checkpoints import pretrained
 from s2d_jax.checkpoints.pretrained import Pretrained
+from s2d_jax.models.attention import until_end
 from s2d_jax.models.llama import Llama
 from s2d_jax.models.quantize import quantize_params
 from s2d_jax.parallel.mesh import make_mesh
@@ -71,9 +72,8 @@ def _log_probs(config, dtype, weights, params, tokens, there):
   llama = Llama(config, jnp.dtype(dtype), weights=weights)
   variables = {"params": params}
   steps = jnp.arange(len(tokens))
-  hidden, _ = llama.apply(
-    variables, tokens[None], steps[None], there[None].astype(jnp.int32)
-  )
+  until = until_end(there[None])
+  hidden, _ = llama.apply(variables, tokens[None], steps[None], until)
   logits = llama.apply(variables, hidden[0], method=Llama.logits)
   return jax.nn.log_softmax(logits)
 

@@ -15,6 +15,7 @@ from s2d_jax.errors import UserError
 from s2d_jax.generation import chat
 from s2d_jax.stages import setup
 from s2d_jax.training.examples import tokenise
+from s2d_jax.training.packing import pack
 
 Job = dict[str, Any]
 
@@ -85,28 +86,32 @@ def finetune(name: str, tokenizer) -> Job:
     "examples": [{"tokens": row, "is_target": is_target} for row in rows],
     "packed": {"batch_rows": count, "row_length": length},
     "batch_examples": count,
+    "distinct_tokens": count * length,
   }
 
 
 def quickstart_examples(tokenizer) -> Job:
   """What the quickstart learns, as it curated it."""
   settings = quickstart.get_config().finetune
-  examples = []
-  for record in records.read(_EXAMPLES):
-    tokens, is_target = tokenise(tokenizer, record["prompt"], record["target"])
-    examples.append(
-      {"tokens": tokens.tolist(), "is_target": is_target.astype(int).tolist()}
-    )
-  total = sum(len(example["tokens"]) for example in examples)
-  step = settings.batch_rows * settings.row_length
+  examples = [
+    tokenise(tokenizer, record["prompt"], record["target"])
+    for record in records.read(_EXAMPLES)
+  ]
+  named = {str(index): example for index, example in enumerate(examples)}
+  rows = pack(named, settings.row_length)
+  step = settings.batch_rows / len(rows.tokens)
   return {
     "workload": "quickstart",
-    "examples": examples,
+    "examples": [
+      {"tokens": tokens.tolist(), "is_target": is_target.astype(int).tolist()}
+      for tokens, is_target in examples
+    ],
     "packed": {
       "batch_rows": settings.batch_rows,
       "row_length": settings.row_length,
     },
-    "batch_examples": round(len(examples) * step / total),
+    "batch_examples": round(len(examples) * step),
+    "distinct_tokens": int((rows.until > 0).sum()),
   }
 
 

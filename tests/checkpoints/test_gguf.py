@@ -282,18 +282,18 @@ def test_real_model_is_that_of_transformers(smollm2):
   config, params = smollm2.config, smollm2.params
   chosen = [prompts[i] for i in golden["with_logits"]]
   tokens = np.zeros((len(chosen), max(map(len, chosen))), np.int32)
-  segments = np.zeros_like(tokens)
+  until = np.zeros_like(tokens)
   for row, prompt in enumerate(chosen):
     tokens[row, : len(prompt)] = prompt
-    segments[row, : len(prompt)] = 1
+    until[row, : len(prompt)] = len(prompt)
   positions = np.broadcast_to(np.arange(tokens.shape[1]), tokens.shape)
   model = Llama(config)
 
   @jax.jit
   def real_logits(params):
     variables = {"params": params}
-    hidden, _ = model.apply(variables, tokens, positions, segments)
-    return model.apply(variables, hidden[segments > 0], method=Llama.logits)
+    hidden, _ = model.apply(variables, tokens, positions, until)
+    return model.apply(variables, hidden[until > 0], method=Llama.logits)
 
   logits = np.asarray(real_logits(params))
   assert len(logits) >= 400

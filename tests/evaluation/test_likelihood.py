@@ -29,7 +29,7 @@ def test_is_the_sum_of_the_log_softmax(tiny, monkeypatch):
   @jax.jit
   def scores(whole):
     steps = jnp.arange(whole.shape[1])[None]
-    hidden, _ = model.apply(params, whole, steps, jnp.ones_like(whole))
+    hidden, _ = model.apply(params, whole, steps)
     logits = model.apply(params, hidden, method=Llama.logits)
     return jax.nn.log_softmax(logits)[0]
 

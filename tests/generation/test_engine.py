@@ -43,8 +43,7 @@ def next_logits(tiny):
   def forward(tokens):
     steps = jnp.arange(tokens.shape[1])[None]
     variables = {"params": tiny.params}
-    ones = jnp.ones_like(tokens)
-    hidden, _ = llama.apply(variables, tokens, steps, ones)
+    hidden, _ = llama.apply(variables, tokens, steps)
     return llama.apply(variables, hidden, method=Llama.logits)
 
   def next_logits(tokens):

@@ -34,7 +34,7 @@ def export(name: str, folder: str, dtype: str = "float32") -> None:
   tokens = jnp.array([_prompt(tokenizer)])
   positions = jnp.arange(tokens.shape[1])[None]
   model, variables = Llama(config), {"params": params}
-  hidden, _ = model.apply(variables, tokens, positions, jnp.ones_like(tokens))
+  hidden, _ = model.apply(variables, tokens, positions)
   logits = model.apply(variables, hidden, method=Llama.logits)
   np.savez(pathlib.Path(folder) / "logits.npz", tokens=tokens, logits=logits)
 

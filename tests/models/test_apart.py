@@ -20,8 +20,8 @@ def _params(config: ModelConfig, weights: str):
 
 def _forward(model, params, tokens, steps, past):
   """Keys and values of the tokens, and logits of what follows the last."""
-  variables, ones = {"params": params}, np.ones_like(tokens)
-  hidden, new = model.apply(variables, tokens, steps, ones, past)
+  variables = {"params": params}
+  hidden, new = model.apply(variables, tokens, steps, None, past)
   axis = -1 if model.by_column else 1  # of T
   last = jnp.take(hidden, tokens.shape[1] - 1, axis=axis)
   return new, model.apply(variables, last, method=Llama.logits)
@@ -69,8 +69,8 @@ def test_layers_with_adapters_keep_rows_and_adapters():
   np.testing.assert_allclose(same, logits, atol=2e-4)
   without = model.clone(lora=None)
   merged = {"params": params}
-  plain, _ = without.apply(merged, *asked[:2], np.ones_like(tokens))
-  adapted, _ = model.apply(merged, *asked[:2], np.ones_like(tokens))
+  plain, _ = without.apply(merged, *asked[:2])
+  adapted, _ = model.apply(merged, *asked[:2])
   assert np.abs(plain - adapted).max() > 0.1
 
 

@@ -28,13 +28,13 @@ def qkv():
   return make(4, 7, 6, 8), make(4, 7, 2, 8), make(4, 7, 2, 8)
 
 
-def _attend(q, k, v, segments, past=()):
+def _attend(q, k, v, until, past=()):
   return np.asarray(
     attend(
       jnp.asarray(q),
       jnp.asarray(k).swapaxes(1, 2),
       jnp.asarray(v).swapaxes(1, 2),
-      jnp.asarray(segments),
+      jnp.asarray(until),
       past,
     )
   )
@@ -42,20 +42,33 @@ def _attend(q, k, v, segments, past=()):
 
 def test_causal_attention_is_a_softmax_over_earlier_keys(qkv):
   q, k, v = qkv
-  out = _attend(q, k, v, np.ones((4, 7), int))
+  out = _attend(q, k, v, np.full((4, 7), 7))
   causal = np.tril(np.ones((7, 7), bool))
   for row in range(4):
     want = _reference(q[row], k[row], v[row], causal)
     np.testing.assert_allclose(out[row], want, atol=2e-5)
 
 
-def test_segments_do_not_see_each_other(qkv):
+def test_sequences_of_a_row_do_not_see_each_other(qkv):
   q, k, v = qkv
-  segments = np.array([[1, 1, 1, 2, 2, 3, 0]] * 4)
-  out = _attend(q, k, v, segments)
-  same = segments[0][:, None] == segments[0][None]
+  until = np.array([[3, 3, 3, 5, 5, 6, 0]] * 4)
+  out = _attend(q, k, v, until)
+  sequence = np.array([1, 1, 1, 2, 2, 3, 0])
+  same = sequence[:, None] == sequence[None]
   want = _reference(q[1], k[1], v[1], same & np.tril(np.ones((7, 7), bool)))
-  np.testing.assert_allclose(out[1], want, atol=2e-5)
+  np.testing.assert_allclose(out[1, :6], want[:6], atol=2e-5)
+  assert np.isfinite(out).all()  # of padding too
+
+
+def test_sequences_that_begin_alike_see_their_beginning(qkv):
+  """Each branch is attended to as if it stood behind the stem alone."""
+  q, k, v = qkv
+  # 0 1 is the stem; 2 3 and 4 5 6 are branches, of which 5 and 6 are twigs.
+  out = _attend(q, k, v, np.array([[7, 7, 4, 4, 7, 6, 7]] * 4))
+  for path in ([0, 1, 2, 3], [0, 1, 4, 5], [0, 1, 4, 6]):
+    causal = np.tril(np.ones((len(path), len(path)), bool))
+    want = _reference(q[2, path], k[2, path], v[2, path], causal)
+    np.testing.assert_allclose(out[2, path], want, atol=2e-5)
 
 
 def test_a_shared_past_is_seen_by_the_rows_it_serves(qkv):
@@ -71,7 +84,7 @@ def test_a_shared_past_is_seen_by_the_rows_it_serves(qkv):
     raw[name] = keys, values, valid
     move = lambda x: jnp.asarray(x, jnp.float32).swapaxes(1, 2)
     past.append(KeyValues(move(keys), move(values), jnp.asarray(valid)))
-  out = _attend(q, k, v, np.ones((4, 7), int), past)
+  out = _attend(q, k, v, np.full((4, 7), 7), past)
   for row in range(4):
     keys, values, seen = [k[row]], [v[row]], [np.tril(np.ones((7, 7), bool))]
     for name, (entries, _) in sizes.items():
@@ -90,11 +103,11 @@ def test_a_shared_past_is_seen_by_the_rows_it_serves(qkv):
 
 def test_a_past_of_which_nothing_is_valid_changes_nothing(qkv):
   q, k, v = qkv
-  ones = np.ones((4, 7), int)
+  whole = np.full((4, 7), 7)
   empty = jnp.full((1, 2, 4, 8), 3.0)
   past = [KeyValues(empty, empty, jnp.zeros((1, 1, 4), bool))]
   np.testing.assert_array_equal(
-    _attend(q, k, v, ones, past), _attend(q, k, v, ones)
+    _attend(q, k, v, whole, past), _attend(q, k, v, whole)
   )
 
 

@@ -100,7 +100,7 @@ def test_a_head_contracts_the_last_axis_of_its_table(params):
 def logits(model, params, tokens):
   steps = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
   variables = {"params": params}
-  hidden, past = model.apply(variables, tokens, steps, jnp.ones_like(tokens))
+  hidden, past = model.apply(variables, tokens, steps)
   return model.apply(variables, hidden, method=Llama.logits), past
 
 

@@ -30,7 +30,7 @@ def program():
   @jax.jit
   def logits(params):
     variables = {"params": params}
-    hidden, _ = llama.apply(variables, tokens, steps, jnp.ones_like(steps))
+    hidden, _ = llama.apply(variables, tokens, steps)
     return llama.apply(variables, hidden, method=Llama.logits)
   return logits
 

@@ -32,7 +32,7 @@ def get_config():
   config.curation.min_margin = 0.0
   config.curation.min_agreement = 0.0
   config.finetune.warmup_steps = 1
-  config.finetune.batch_rows = 2
+  config.finetune.batch_rows = 1
   config.finetune.row_length = 512
   config.finetune.eval_every = 1
   config.evaluation.n = 2

@@ -84,10 +84,15 @@ def packed_loss(params, rows: Rows):
   return target_loss(MODEL, {"params": params}, rows)
 
 
-def only(rows: Rows, row: int, segment: int) -> Rows:
-  """The same rows, with the weight of one example alone."""
+def ends(rows: Rows, row: int) -> list[int]:
+  """Of the examples of a row that share nothing: where each of them ends."""
+  return np.unique(rows.until[row][rows.until[row] > 0]).tolist()
+
+
+def only(rows: Rows, row: int, end: int) -> Rows:
+  """The same rows, with the weight of the example that ends there alone."""
   weight = np.zeros_like(rows.target_weight)
-  slots = rows.segments[row, rows.target_index[row]] == segment
+  slots = rows.until[row, rows.target_index[row]] == end
   weight[row] = rows.target_weight[row] * slots
   return rows._replace(target_weight=weight)
 
@@ -95,28 +100,66 @@ def only(rows: Rows, row: int, segment: int) -> Rows:
 def test_packed_loss_of_each_example_is_its_loss_alone(params, examples):
   rows = pack(examples, 24)
   by_tokens = {tuple(e.tokens): e for e in examples.values()}
-  assert rows.segments.max() > 1
-  seen = 0
+  seen = []
   for row in range(len(rows.tokens)):
-    for segment in range(1, rows.segments[row].max() + 1):
-      tokens = rows.tokens[row, rows.segments[row] == segment]
+    for end in ends(rows, row):
+      tokens = rows.tokens[row, rows.until[row] == end]
       wanted = numpy_loss(params, by_tokens[tuple(tokens)])
       np.testing.assert_allclose(
-        packed_loss(params, only(rows, row, segment)), wanted, rtol=1e-5
+        packed_loss(params, only(rows, row, end)), wanted, rtol=1e-5
       )
-      seen += 1
-  assert seen == len(examples)
+      seen.append(tuple(tokens))
+  assert sorted(seen) == sorted(by_tokens)
   total = sum(numpy_loss(params, e) for e in examples.values())
   np.testing.assert_allclose(packed_loss(params, rows), total, rtol=1e-5)
 
 
 def test_an_example_does_not_see_its_neighbours(params, examples):
   rows = pack(examples, 24)
-  changed = np.where(rows.segments == 1, (rows.tokens + 1) % 61, rows.tokens)
-  for segment, same in ((1, False), (2, True)):
-    before = packed_loss(params, only(rows, 0, segment))
-    after = packed_loss(params, only(rows._replace(tokens=changed), 0, segment))
+  first, second, *_ = ends(rows, 0)
+  changed = np.where(rows.until == first, (rows.tokens + 1) % 61, rows.tokens)
+  for end, same in ((first, False), (second, True)):
+    before = packed_loss(params, only(rows, 0, end))
+    after = packed_loss(params, only(rows._replace(tokens=changed), 0, end))
     assert (float(before) == float(after)) is same
+
+
+@pytest.fixture(scope="module")
+def family():
+  """Examples that begin alike, one of them inside another, one of them twice.
+
+  Targets are shared too, and stand where others have none.
+  """
+  rng = np.random.default_rng(3)
+  draw = lambda n: rng.integers(0, 61, n).tolist()
+  stem, branch, twig = draw(4), draw(3), draw(2)
+  whole = [
+    stem + branch + twig,
+    stem + branch + twig,
+    stem + branch,
+    stem + branch + draw(3),
+    stem + draw(4),
+    draw(6),
+  ]
+  return {
+    str(i): Tokenised(np.array(tokens, np.int32), np.arange(len(tokens)) >= 5)
+    for i, tokens in enumerate(whole)
+  }
+
+
+def test_shared_beginnings_change_neither_loss_nor_gradient(params, family):
+  apart, shared = pack(family, 12, share=False), pack(family, 24)
+  assert (apart.until > 0).sum() == 9 + 9 + 7 + 10 + 8 + 6
+  assert (shared.until > 0).sum() == 9 + 3 + 4 + 6
+  targets = shared.target_weight.sum()
+  assert targets == apart.target_weight.sum() == 4 + 4 + 2 + 5 + 3 + 1
+  want, want_grads = jax.jit(jax.value_and_grad(packed_loss))(params, apart)
+  got, got_grads = jax.jit(jax.value_and_grad(packed_loss))(params, shared)
+  np.testing.assert_allclose(got, want, rtol=1e-6)
+  alone = sum(numpy_loss(params, example) for example in family.values())
+  np.testing.assert_allclose(got, alone, rtol=1e-5)
+  for a, b in zip(*map(jax.tree.leaves, (got_grads, want_grads)), strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max())
 
 
 def test_gradient_is_that_of_the_full_logits(params, examples):
@@ -132,7 +175,7 @@ def test_gradient_is_that_of_the_full_logits(params, examples):
 
   def full(params):
     hidden, _ = MODEL.apply(
-      {"params": params}, rows.tokens, rows.positions, rows.segments
+      {"params": params}, rows.tokens, rows.positions, rows.until
     )
     logits = MODEL.apply({"params": params}, hidden, method=Llama.logits)
     log_probs = jax.nn.log_softmax(logits[:, :-1])
@@ -218,7 +261,7 @@ def test_no_array_has_the_logits_of_more_than_a_chunk(
   params, examples, monkeypatch, limit, chunks
 ):
   """3 rows of 8 slots and 61 tokens are 5856 bytes; chunks divide the slots."""
-  rows = pack(examples, 24)
+  rows = pack(examples, 24, share=False)
   assert rows.target_token.shape == (3, 8)
   monkeypatch.setattr(losses, "_LOGITS_BYTES", limit)
   loss = lambda p: target_loss(MODEL, {"params": p}, rows)
@@ -241,7 +284,7 @@ def _is_kernel(path: tuple[str, ...]) -> bool:
 def _gradient(model, flat, rows: Rows, targets):
   """Plain differentiation of the loss of all logits, with respect to `flat`."""
   variables = {"params": traverse_util.unflatten_dict(flat)}
-  hidden, _ = model.apply(variables, rows.tokens, rows.positions, rows.segments)
+  hidden, _ = model.apply(variables, rows.tokens, rows.positions, rows.until)
   log_probs = jax.nn.log_softmax(
     model.apply(variables, hidden, method=Llama.logits)
   )

@@ -20,18 +20,19 @@ def examples(lengths, seed=0) -> dict[str, Tokenised]:
 
 def test_every_example_lies_whole_in_one_row_and_once():
   made = examples(np.random.default_rng(1).integers(2, 17, 60))
-  rows = pack(made, 16)
+  rows = pack(made, 16, share=False)
   found = []
   for row in range(len(rows.tokens)):
-    for segment in range(1, rows.segments[row].max() + 1):
-      (places,) = np.nonzero(rows.segments[row] == segment)
+    for end in set(rows.until[row].tolist()) - {0}:
+      (places,) = np.nonzero(rows.until[row] == end)
+      assert places[-1] == end - 1
       assert (np.diff(places) == 1).all()
       positions = rows.positions[row, places]
       assert positions.tolist() == list(range(len(places)))
-      of_segment = np.isin(rows.target_index[row], places)
-      of_segment &= rows.target_weight[row] > 0
-      targets = rows.target_token[row, of_segment]
-      after = rows.target_index[row, of_segment] + 1
+      of_example = np.isin(rows.target_index[row], places)
+      of_example &= rows.target_weight[row] > 0
+      targets = rows.target_token[row, of_example]
+      after = rows.target_index[row, of_example] + 1
       assert rows.tokens[row, after].tolist() == targets.tolist()
       found.append((rows.tokens[row, places].tolist(), targets.tolist()))
   wanted = [
@@ -42,14 +43,73 @@ def test_every_example_lies_whole_in_one_row_and_once():
 
 
 def test_first_fit_decreasing_and_padding():
-  rows = pack(examples([2, 5, 3, 7, 3]), 10)
+  rows = pack(examples([2, 5, 3, 7, 3]), 10, share=False)
   # 7 + 3, 5 + 3 + 2: two full rows.
   assert rows.tokens.shape == (2, 10)
   assert rows.padding == 0
-  assert np.bincount(rows.segments[0]).tolist() == [0, 7, 3]
-  assert np.bincount(rows.segments[1]).tolist() == [0, 5, 3, 2]
-  assert pack(examples([2, 5, 3, 7, 3]), 20).padding == 0
+  assert rows.until[0].tolist() == [7] * 7 + [10] * 3
+  assert rows.until[1].tolist() == [5] * 5 + [8] * 3 + [10] * 2
+  assert pack(examples([2, 5, 3, 7, 3]), 20, share=False).padding == 0
   assert pack(examples([5]), 20).padding == 0.75
+
+
+def _conversation(*tokens: int, reply: int) -> Tokenised:
+  """The last `reply` tokens are the reply."""
+  return Tokenised(
+    np.array(tokens, np.int32), np.arange(len(tokens)) >= len(tokens) - reply
+  )
+
+
+def test_what_examples_begin_with_stands_in_a_row_once():
+  rows = pack(
+    {
+      "b": _conversation(1, 2, 3, 8, 9, reply=2),
+      "c": _conversation(1, 2, 7, 9, reply=1),
+      "a": _conversation(1, 2, 3, 4, 5, 6, reply=2),
+    },
+    10,
+  )
+  assert rows.tokens.tolist() == [[1, 2, 3, 4, 5, 6, 8, 9, 7, 9]]
+  assert rows.positions.tolist() == [[0, 1, 2, 3, 4, 5, 3, 4, 2, 3]]
+  assert rows.until.tolist() == [[10, 10, 8, 6, 6, 6, 8, 8, 10, 10]]
+  targets = rows.target_weight[0] > 0
+  # 4 → 5, 5 → 6; 3 → 8, 8 → 9, of which the 3 is the first's; 7 → 9.
+  assert rows.target_index[0, targets].tolist() == [3, 4, 2, 6, 8]
+  assert rows.target_token[0, targets].tolist() == [5, 6, 8, 9, 9]
+
+
+def test_the_same_example_twice_weighs_twice():
+  twice = {name: _conversation(1, 2, 3, reply=1) for name in "ab"}
+  rows = pack(twice, 8)
+  assert rows.until.tolist() == [[3, 3, 3, 0, 0, 0, 0, 0]]
+  assert rows.target_weight[0].tolist() == [2, 0, 0, 0, 0, 0, 0, 0]
+
+
+def test_an_example_goes_where_it_shares_most():
+  """Not where the example before it went, which has no more room."""
+  rows = pack(
+    {
+      "a": _conversation(1, 2, 3, 4, 5, 6, reply=1),
+      "b": _conversation(1, 2, 3, 7, 8, 9, reply=1),
+      "c": _conversation(1, 3, 4, 4, 4, reply=1),
+      "d": _conversation(1, 3, 5, reply=1),
+    },
+    9,
+  )
+  assert rows.tokens.tolist() == [
+    [1, 2, 3, 4, 5, 6, 7, 8, 9],
+    [1, 3, 4, 4, 4, 5, 0, 0, 0],
+  ]
+
+
+def test_sharing_never_makes_more_rows_than_the_longest_first():
+  """In the order of tokens these would leave much of each row empty."""
+  rng = np.random.default_rng(0)
+  for _ in range(20):
+    made = examples(rng.integers(2, 40, 60), seed=int(rng.integers(1 << 30)))
+    shared, apart = pack(made, 40), pack(made, 40, share=False)
+    assert len(shared.tokens) <= len(apart.tokens)
+    assert shared.target_weight.sum() == apart.target_weight.sum()
 
 
 def test_target_slots_are_a_bucket_of_the_fullest_row():
@@ -70,7 +130,7 @@ def test_take_pads_with_rows_of_no_weight():
   rows = pack(examples([9, 8, 7]), 10)
   batch = rows.take(np.array([2, 0]), 4)
   np.testing.assert_array_equal(batch.tokens[:2], rows.tokens[[2, 0]])
-  assert not batch.target_weight[2:].any() and not batch.segments[2:].any()
+  assert not batch.target_weight[2:].any() and not batch.until[2:].any()
 
 
 def test_an_example_too_long_is_named_never_cut():

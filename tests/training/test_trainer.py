@@ -6,6 +6,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import types
 
 from flax import linen as nn, traverse_util
 import jax
@@ -69,16 +70,17 @@ def params():
   return nn.unbox(init(jax.random.key(0)))["params"]
 
 
-def rows(count: int, seed: int):
+def examples(count: int, seed: int) -> dict[str, Tokenised]:
   rng = np.random.default_rng(seed)
   made = {}
   for i, length in enumerate(rng.integers(8, 24, count)):
     tokens = rng.integers(0, 64, length).astype(np.int32)
     made[str(i)] = Tokenised(tokens, np.arange(length) >= rng.integers(2, 7))
-  return pack(made, 32)
+  return made
 
 
-TRAIN, VALID = rows(33, 0), rows(5, 1)
+TRAIN, VALID = examples(33, 0), examples(5, 1)
+ROWS, VALID_ROWS = pack(TRAIN, 32), pack(VALID, 32)
 
 
 def run(workdir, mesh=None, train=TRAIN, **changes) -> trainer.Summary:
@@ -109,13 +111,33 @@ def start_process(workdir, *arguments, **environment) -> subprocess.Popen:
 
 def test_every_row_is_trained_on_in_every_epoch(whole):
   _, summary, curve = whole
-  assert len(TRAIN.tokens) % 4  # the last batch is not full
-  assert summary.total_steps == -(-2 * len(TRAIN.tokens) // 4)
+  assert len(ROWS.tokens) % 4  # the last batch is not full
+  assert summary.total_steps == -(-2 * len(ROWS.tokens) // 4)
   assert [line["step"] for line in curve] == list(
     range(summary.total_steps + 1)
   )
   learned = sum(line["target_tokens"] for line in curve)
-  assert learned == 2 * TRAIN.target_weight.sum()
+  assert learned == 2 * ROWS.target_weight.sum()
+
+
+def _devices(platform: str) -> types.SimpleNamespace:
+  """As much of a mesh as says what computes attention there."""
+  device = types.SimpleNamespace(platform=platform)
+  return types.SimpleNamespace(devices=np.array([device]))
+
+
+@pytest.mark.parametrize(
+  "platform, length, shared",
+  [
+    ("cpu", 256, True),
+    ("gpu", 256, True),
+    ("tpu", 200, True),
+    ("tpu", 256, False),
+  ],
+)
+def test_examples_share_tokens_where_the_kernel_can(platform, length, shared):
+  config = ml_collections.ConfigDict(CONFIG.to_dict() | {"row_length": length})
+  assert steps.can_share(config, _devices(platform)) is shared
 
 
 def test_validation_at_the_start_every_two_steps_and_at_the_end(whole):
@@ -128,13 +150,13 @@ def test_validation_at_the_start_every_two_steps_and_at_the_end(whole):
 
 def test_first_line_is_the_loss_of_the_start_parameters(whole):
   _, _, curve = whole
-  order = trainer.row_order(CONFIG, len(TRAIN.tokens), 3)
-  batch = TRAIN.take(order[0], 4)
+  order = trainer.row_order(CONFIG, len(ROWS.tokens), 3)
+  batch = ROWS.take(order[0], 4)
   loss = target_loss(Llama(MODEL), {"params": params()}, batch)
   mean = float(loss) / batch.target_weight.sum()
   np.testing.assert_allclose(curve[1]["loss"], mean, rtol=1e-5)
-  loss = float(target_loss(Llama(MODEL), {"params": params()}, VALID))
-  mean = loss / VALID.target_weight.sum()
+  loss = float(target_loss(Llama(MODEL), {"params": params()}, VALID_ROWS))
+  mean = loss / VALID_ROWS.target_weight.sum()
   np.testing.assert_allclose(curve[0]["valid_loss"], mean, rtol=1e-5)
 
 
@@ -155,8 +177,8 @@ def test_best_checkpoint_has_the_lowest_validation_loss(tmp_path):
   restored = train_state.restore_params(
     tmp_path / "checkpoints", MODEL, make_mesh()
   )
-  loss = float(target_loss(Llama(MODEL), {"params": restored}, VALID))
-  mean = loss / VALID.target_weight.sum()
+  loss = float(target_loss(Llama(MODEL), {"params": restored}, VALID_ROWS))
+  mean = loss / VALID_ROWS.target_weight.sum()
   np.testing.assert_allclose(mean, losses[best], rtol=1e-5)
 
 
@@ -191,7 +213,7 @@ def test_finished_run_is_left_alone(whole):
 
 def test_other_data_is_refused(whole):
   with pytest.raises(UserError, match="trained with rows="):
-    run(whole[0], train=TRAIN._replace(tokens=TRAIN.tokens + 1))
+    run(whole[0], train=TRAIN | VALID)
 
 
 def test_told_to_stop_it_saves_and_goes_on_along_the_same_curve(
@@ -232,8 +254,8 @@ def test_saving_beside_training_changes_nothing(whole, tmp_path):
   assert len(kept) >= 3
   for step in kept:
     restored = train_state.restore_params(folder, MODEL, make_mesh(), step)
-    loss = float(target_loss(Llama(MODEL), {"params": restored}, VALID))
-    mean = loss / VALID.target_weight.sum()
+    loss = float(target_loss(Llama(MODEL), {"params": restored}, VALID_ROWS))
+    mean = loss / VALID_ROWS.target_weight.sum()
     np.testing.assert_allclose(mean, losses[step], rtol=1e-5)
 
 
@@ -244,7 +266,9 @@ def test_adapters_are_trained_alone(tmp_path):
   )
   curve = lines(tmp_path)
   assert curve[-1]["valid_loss"] == summary.valid_loss
-  assert curve[-1]["loss"] < curve[1]["loss"] - 0.03
+  losses = np.array([line["loss"] for line in curve[1:]])
+  by_epoch = [part.mean() for part in np.array_split(losses, 10)]
+  assert by_epoch[-1] < by_epoch[0] - 0.02
   with train_state.open_manager(tmp_path / "checkpoints") as manager:
     state = steps.abstract_state(
       ml_collections.ConfigDict(CONFIG.to_dict() | {"lora": settings}),
@@ -256,8 +280,8 @@ def test_adapters_are_trained_alone(tmp_path):
   names = {path[-1] for path in traverse_util.flatten_dict(adapters)}
   assert names == {"lora_down", "lora_up"}
   merged = lora.merge(params(), adapters, lora.Lora(**settings))
-  loss = float(target_loss(Llama(MODEL), {"params": merged}, VALID))
-  mean = loss / VALID.target_weight.sum()
+  loss = float(target_loss(Llama(MODEL), {"params": merged}, VALID_ROWS))
+  mean = loss / VALID_ROWS.target_weight.sum()
   np.testing.assert_allclose(mean, summary.valid_loss, rtol=1e-5)
 
 

@@ -37,7 +37,8 @@ def packed(job: race.Job) -> Rows:
     )
     for index, example in enumerate(job["examples"])
   }
-  return pack(examples, job["packed"]["row_length"])
+  share = steps.can_share(settings(job), meshes.make_mesh())
+  return pack(examples, job["packed"]["row_length"], share)
 
 
 def train(job: race.Job, model: pretrained.Pretrained) -> dict:
