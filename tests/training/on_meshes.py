@@ -44,7 +44,7 @@ SHAPES = (  # dcn, data, fsdp, tensor
 
 
 def _rows():
-  """Sixteen rows, packed from 40 sequences, two and three in a row."""
+  """Sixteen rows, packed from 40 sequences, some of which begin alike."""
   rng = np.random.default_rng(0)
   examples = {}
   for i in range(40):
@@ -53,6 +53,7 @@ def _rows():
     tokens[:3] = i % 4  # what several begin with, they share
     examples[str(i)] = Tokenised(tokens, np.arange(length) > length // 2)
   rows = pack(examples, 32)
+  assert max(len(set(row[row > 0])) for row in rows.until) >= 3  # in a row
   assert (rows.until > 0).sum() < sum(len(e.tokens) for e in examples.values())
   return rows.take(np.arange(len(rows.tokens)), 16)
 

@@ -100,6 +100,7 @@ def only(rows: Rows, row: int, end: int) -> Rows:
 def test_packed_loss_of_each_example_is_its_loss_alone(params, examples):
   rows = pack(examples, 24)
   by_tokens = {tuple(e.tokens): e for e in examples.values()}
+  assert len(ends(rows, 0)) > 1
   seen = []
   for row in range(len(rows.tokens)):
     for end in ends(rows, row):

@@ -262,13 +262,11 @@ def test_saving_beside_training_changes_nothing(whole, tmp_path):
 def test_adapters_are_trained_alone(tmp_path):
   settings = {"rank": 4, "alpha": 32.0, "targets": ("q", "v", "down")}
   summary = run(
-    tmp_path, lora=settings, epochs=10, eval_every=1000, learning_rate=0.1
+    tmp_path, lora=settings, epochs=20, eval_every=1000, learning_rate=0.1
   )
   curve = lines(tmp_path)
   assert curve[-1]["valid_loss"] == summary.valid_loss
-  losses = np.array([line["loss"] for line in curve[1:]])
-  by_epoch = [part.mean() for part in np.array_split(losses, 10)]
-  assert by_epoch[-1] < by_epoch[0] - 0.02
+  assert curve[-1]["loss"] < curve[1]["loss"] - 0.03
   with train_state.open_manager(tmp_path / "checkpoints") as manager:
     state = steps.abstract_state(
       ml_collections.ConfigDict(CONFIG.to_dict() | {"lora": settings}),

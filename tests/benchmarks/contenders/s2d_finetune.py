@@ -29,7 +29,7 @@ def settings(job: race.Job):
   return config.lock()
 
 
-def packed(job: race.Job) -> Rows:
+def packed(job: race.Job, share: bool) -> Rows:
   examples = {
     str(index): Tokenised(
       np.array(example["tokens"], np.int32),
@@ -37,13 +37,13 @@ def packed(job: race.Job) -> Rows:
     )
     for index, example in enumerate(job["examples"])
   }
-  share = steps.can_share(settings(job), meshes.make_mesh())
   return pack(examples, job["packed"]["row_length"], share)
 
 
 def train(job: race.Job, model: pretrained.Pretrained) -> dict:
   """A result: see `race.run`."""
-  config, rows, mesh = settings(job), packed(job), meshes.make_mesh()
+  config, mesh = settings(job), meshes.make_mesh()
+  rows = packed(job, steps.can_share(config, mesh))
   order = trainer.row_order(config, len(rows.tokens), seed=0)
   epoch_steps = len(order) // config.epochs
   batch = lambda indices: steps.put_rows(  # noqa: E731
