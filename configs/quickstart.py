@@ -12,6 +12,7 @@ def get_config():
     config.task.train = 32  # countries
     config.task.valid = 4  # countries
     config.task.test = 24  # countries
+  config.sampling.batch_rows = 64  # on a CPU, fewer have a shorter end
   config.sampling.n = 5
   config.sampling.confidence = 0.0  # so few are drawn faster all at once
   config.curation.min_margin = 0.4

@@ -23,7 +23,7 @@ from s2d_jax.models.llama import Llama
 from s2d_jax.parallel.mesh import make_mesh
 from s2d_jax.system2 import methods
 from s2d_jax.system2.program import Fields
-from s2d_jax.system2.scheduler import Job, Result, Scheduler
+from s2d_jax.system2.scheduler import PER_ROW, Job, Result, Scheduler
 from s2d_jax.tasks.task import Task
 
 
@@ -150,7 +150,7 @@ class LanguageModel:
       way,
       prompts,
       seed=seed,
-      in_flight=2 * batch_rows,
+      in_flight=PER_ROW * batch_rows,
     )
     jobs = collections.deque(
       Job((index, sample), fields)

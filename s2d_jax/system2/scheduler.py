@@ -22,6 +22,12 @@ from s2d_jax.system2.program import (
 )
 
 
+# Programs under way for each row of a batch: so many prompts wait then that
+# those of a length are read together, and passes of several rounds that began
+# late do not end long after all others.
+PER_ROW = 4
+
+
 @dataclasses.dataclass(frozen=True)
 class Job:
   """One pass of a method over one input.

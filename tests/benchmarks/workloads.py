@@ -45,7 +45,7 @@ def sampling(name: str, tokenizer) -> Job:
       "max_new_tokens": 128,
       "eos": list(chat.end_tokens(tokenizer)),
       "temperature": 0.7,
-      "rows": 128,
+      "rows": quickstart.get_config().sampling.batch_rows,
     }
   else:
     count, samples = (16, 1) if name == "A" else (8, 8)
