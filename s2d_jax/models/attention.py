@@ -21,6 +21,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from s2d_jax.models import precision
 
+# Queries that see their own sequence together, and into how many parts a long
+# one is cut. What lies behind the last query of a part is not computed, and the
+# scores of a part stay near the processor: on a CPU half the time.
+_QUERIES, _MOST_PARTS = 64, 8
+
 # Added in place of the score of a key that may not be seen: finite, so that a
 # row with nothing to see (padding) stays finite too.
 _MASKED = -1e30
@@ -79,7 +84,7 @@ def attend(
   q = q * jnp.asarray(size**-0.5, q.dtype)
   q = q.reshape(batch, length, kv_heads, heads // kv_heads, size)
 
-  parts = [_partial(q, k, v, _seen(until)[:, None])]
+  parts = [_own(q, k, v, until)]
   for part in past:
     valid = part.valid[:, :, None, :]
     parts.append(_partial(q, part.keys, part.values, valid, turned))
@@ -105,6 +110,27 @@ def _seen(until: Int[Array, "B T"]) -> Bool[Array, "B T T"]:
   steps = jnp.arange(until.shape[1])
   causal = steps[:, None] >= steps[None, :]
   return causal & (steps[:, None] < until[:, None, :])
+
+
+def _own(
+  q: Float[Array, "B T K G H"],
+  k: Float[Array, "B K T H"],
+  v: Float[Array, "B K T H"],
+  until: Int[Array, "B T"],
+) -> _Partial:
+  """Over the tokens at hand: some queries at a time, and the keys they see."""
+  length = q.shape[1]
+  size = max(_QUERIES, -(-length // _MOST_PARTS))
+  seen = _seen(until)[:, None]
+  parts = []
+  for start in range(0, length, size):
+    end = min(start + size, length)
+    keys, values = k[:, :, :end], v[:, :, :end]
+    valid = seen[:, :, start:end, :end]
+    parts.append(_partial(q[:, start:end], keys, values, valid))
+  return _Partial(
+    *(jnp.concatenate(x, axis=1) for x in zip(*parts, strict=True))
+  )
 
 
 def _partial(

@@ -21,7 +21,6 @@ from s2d_jax.system2.program import (
   Template,
 )
 
-
 # Programs under way for each row of a batch: so many prompts wait then that
 # those of a length are read together, and passes of several rounds that began
 # late do not end long after all others.

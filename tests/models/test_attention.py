@@ -71,6 +71,22 @@ def test_sequences_that_begin_alike_see_their_beginning(qkv):
     np.testing.assert_allclose(out[2, path], want, atol=2e-5)
 
 
+@pytest.mark.parametrize("length", [64, 65, 200, 600])
+def test_long_rows_are_computed_in_parts(length):
+  """Of 64 queries, and of more where that would be more than 8 parts."""
+  rng = np.random.default_rng(length)
+  q, k, v = (
+    rng.normal(size=(2, length, n, 8)).astype(np.float32) for n in (4, 2, 2)
+  )
+  ends = np.array([length // 3, length - 5])  # two sequences, and padding
+  until = np.repeat([*ends, 0], np.diff([0, *ends, length]))
+  out = _attend(q, k, v, np.stack([until, until]))
+  seen = np.tril(until[:, None] == until[None])
+  want = _reference(q[1], k[1], v[1], seen)
+  np.testing.assert_allclose(out[1, : ends[-1]], want[: ends[-1]], atol=2e-5)
+  assert np.isfinite(out).all()
+
+
 def test_a_shared_past_is_seen_by_the_rows_it_serves(qkv):
   """Prefix of all rows + prompt of two rows each + own keys = one softmax."""
   q, k, v = qkv
