@@ -166,7 +166,7 @@ def release() -> None:
   """
   _held.clear()
   trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-  if trim is not None:  # another libc has no need of it
+  if trim is not None:  # glibc's alone
     trim(0)
 
 
