@@ -1,6 +1,8 @@
 """What the benchmarks count, compare and print; never how fast it was."""
 
 import json
+import pathlib
+import sys
 
 import pytest
 
@@ -8,7 +10,7 @@ from s2d_jax.checkpoints import pretrained
 from s2d_jax.errors import UserError
 from s2d_jax.parallel.mesh import make_mesh
 from tests import tiny_chat
-from tests.benchmarks import agreement, bounds, summary, workloads
+from tests.benchmarks import agreement, bounds, processes, summary, workloads
 from tests.benchmarks.contenders import (
   products,
   race,
@@ -132,6 +134,44 @@ def test_a_contender_with_another_loss_is_refused():
   for theirs in (2.01, float("nan")):
     with pytest.raises(UserError, match="before training"):
       agreement.check_losses("peer", 2.0, theirs, "float32")
+
+
+_TAKES_TURNS = """
+import pathlib, sys
+from tests.benchmarks.contenders import race
+
+job = race.read_job()
+log = pathlib.Path({log!r})
+
+def call(repeat):
+  if repeat == {fails_at}:
+    sys.exit("out of luck")
+  with log.open("a") as file:
+    file.write(f"{name}{{repeat}} ")
+  return dict(tokens=1)
+
+race.finish(job, race.run(job, call))
+"""
+
+
+def test_contenders_take_turns(monkeypatch, tmp_path):
+  log = tmp_path / "log"
+  package = tmp_path / "tests" / "benchmarks" / "contenders"
+  package.mkdir(parents=True)
+  (package / "race.py").write_text(pathlib.Path(race.__file__).read_text())
+  for name, fails_at in (("a", None), ("b", 2), ("c", None)):
+    text = _TAKES_TURNS.format(log=str(log), name=name, fails_at=fails_at)
+    (package / f"{name}.py").write_text(text)
+  monkeypatch.setattr(processes, "ROOT", tmp_path)
+  modules = {name: (sys.executable, name) for name in "abc"}
+  results = processes.race(modules, {"repeats": 3, "threads": 1})
+  assert log.read_text().split() == [
+    "a0", "b0", "c0", "a1", "b1", "c1", "a2", "c2", "a3", "c3",
+  ]  # fmt: skip
+  assert isinstance(results["b"], UserError)
+  assert "ended with 1:\nout of luck" in str(results["b"])
+  for name in "ac":
+    assert len(results[name]["seconds"]) == 3
 
 
 def test_ratios_are_of_medians():

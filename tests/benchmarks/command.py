@@ -76,18 +76,17 @@ def job(folder: pathlib.Path) -> dict[str, Any]:
 def race(
   names: Sequence[str], kind: str, environments: Mapping[str, Any], job
 ) -> dict[str, dict[str, Any]]:
-  """Runs one contender after the other; one that fails is told and left out."""
+  """Runs the contenders; one that fails is told and left out."""
   folder = processes.peers(_PEERS.value)
-  interpreters = {
-    name: processes.python(environments[name], folder) for name in names
+  modules = {
+    name: (processes.python(environments[name], folder), f"{name}_{kind}")
+    for name in names
   }
-  results = {}
-  for name, interpreter in interpreters.items():
-    print(f"{name} …", file=sys.stderr, flush=True)
-    try:
-      results[name] = processes.run(interpreter, f"{name}_{kind}", job)
-    except UserError as error:
-      print(f"left out: {error}", file=sys.stderr, flush=True)
+  results = processes.race(modules, job)
+  for name, result in list(results.items()):
+    if isinstance(result, UserError):
+      print(f"left out: {result}", file=sys.stderr, flush=True)
+      del results[name]
   return results
 
 
@@ -95,10 +94,13 @@ def products(job, passes) -> dict[str, Any] | None:
   """The matrix products alone, unless they are not wanted."""
   if not _BOUND.value or job["dtype"] != "float32":
     return None
-  print("matrix products …", file=sys.stderr, flush=True)
   small = {key: job[key] for key in ("weights", "threads")}
   small |= {"passes": passes, "repeats": 5}
-  return processes.run(sys.executable, "products", small)
+  modules = {"matrix products": (sys.executable, "products")}
+  [result] = processes.race(modules, small).values()
+  if isinstance(result, UserError):
+    raise result
+  return result
 
 
 def refused(check: Callable[..., None], *args) -> bool:

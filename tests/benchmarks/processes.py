@@ -1,11 +1,13 @@
-"""Contenders in processes of their own, one at a time."""
+"""Contenders in processes of their own, by turns."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import contextlib
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -51,28 +53,86 @@ def python(environment: str | None, folder: pathlib.Path) -> str:
   return str(path)
 
 
-def run(interpreter: str, module: str, job: dict[str, Any]) -> dict[str, Any]:
-  """Runs a contender on as many cores as it has threads.
+def race(
+  modules: Mapping[str, tuple[str, str]], job: Mapping[str, Any]
+) -> dict[str, dict[str, Any] | UserError]:
+  """Runs contenders by turns, each on as many cores as it has threads.
 
-  Raises:
-    UserError: it failed; its last words are part of the message.
+  A machine that others share is now faster, now slower; so all make their first
+  repeat, then all their second. Only one is not stopped at any time.
+
+  Args:
+    modules: contender → an interpreter and the module that it runs.
+    job: what all are told.
+
+  Returns:
+    What each wrote; of one that failed an error, with its last words.
   """
-  with tempfile.TemporaryDirectory() as folder:
-    out, path = pathlib.Path(folder, "out.json"), pathlib.Path(folder, "job")
-    path.write_text(json.dumps(job | {"out": str(out)}))
-    name = f"tests.benchmarks.contenders.{module}"
-    with _only(job["threads"]):  # which a process inherits
-      done = subprocess.run(
-        [interpreter, "-m", name, str(path)],
+  with contextlib.ExitStack() as stack:
+    contenders = {}
+    for name, (interpreter, module) in modules.items():
+      folder = stack.enter_context(tempfile.TemporaryDirectory())
+      contenders[name] = _Contender(interpreter, module, job, folder)
+      stack.callback(contenders[name].kill)
+    for repeat in range(job["repeats"] + 1):
+      for name, contender in contenders.items():
+        if not contender.ended:
+          turn = f"repeat {repeat}" if repeat else "cold call"
+          print(f"{name}: {turn} …", file=sys.stderr, flush=True)
+          contender.take_turn()
+    return {name: one.result() for name, one in contenders.items()}
+
+
+class _Contender:
+  """A process that stops itself before each of its repeats."""
+
+  def __init__(self, interpreter: str, module: str, job, folder: str):
+    self._name = f"tests.benchmarks.contenders.{module}"
+    self._out = pathlib.Path(folder, "out.json")
+    self._words = pathlib.Path(folder, "stderr")
+    self._threads, self._process = job["threads"], None
+    path = pathlib.Path(folder, "job")
+    path.write_text(json.dumps({**job, "out": str(self._out), "turns": True}))
+    self._command = [interpreter, "-m", self._name, str(path)]
+
+  @property
+  def ended(self) -> bool:
+    return self._process is not None and self._process.returncode is not None
+
+  def take_turn(self) -> None:
+    """Lets it run until it stops again or has ended."""
+    if self._process is None:
+      self._start()
+    self._process.send_signal(signal.SIGCONT)
+    if not self.ended:  # it may have been killed while it was stopped
+      _, status = os.waitpid(self._process.pid, os.WUNTRACED)
+      if not os.WIFSTOPPED(status):
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+
+  def _start(self) -> None:
+    with self._words.open("w") as words, _only(self._threads):
+      self._process = subprocess.Popen(  # inherits the cores
+        self._command,
         cwd=ROOT,
-        env=_environment(job["threads"]),
-        capture_output=True,
-        text=True,
+        env=_environment(self._threads),
+        stdout=subprocess.DEVNULL,
+        stderr=words,
       )
-    if done.returncode or not out.exists():
-      words = "\n".join(done.stderr.strip().splitlines()[-12:])
-      raise UserError(f"{name} ended with {done.returncode}:\n{words}")
-    return json.loads(out.read_text())
+
+  def kill(self) -> None:
+    """Ends it where it has not ended."""
+    if self._process is not None:
+      self._process.kill()
+      self._process.wait()
+
+  def result(self) -> dict[str, Any] | UserError:
+    """What it wrote; an error with its last words where it failed."""
+    code = self._process.returncode
+    if code == 0 and self._out.exists():
+      return json.loads(self._out.read_text())
+    words = self._words.read_text(errors="replace").strip().splitlines()
+    told = [f"{self._name} ended with {code}:", *words[-12:]]
+    return UserError("\n".join(told))
 
 
 def _environment(threads: int) -> dict[str, str]:

@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import resource
+import signal
 import statistics
 import sys
 import time
@@ -45,7 +46,8 @@ def run(job: Job, call: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
   """Times `call(repeat)` once cold and `repeats` times warm.
 
   Args:
-    job: with `repeats`.
+    job: with `repeats`; with `turns`, the process stops before each of them,
+      until it is sent SIGCONT.
     call: does the workload once; gives what was counted in it. A
       `first_result` among that is the moment, in `perf_counter` seconds, at
       which the first of several results was there.
@@ -60,6 +62,8 @@ def run(job: Job, call: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
   at = counted.pop("first_result", began + first)
   seconds, counts = [], []
   for repeat in range(1, job["repeats"] + 1):
+    if job.get("turns"):
+      signal.raise_signal(signal.SIGSTOP)
     took, counted = timed(lambda repeat=repeat: call(repeat))
     counted.pop("first_result", None)
     seconds.append(took)
