@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from typing import get_args
 
 from etils import epath
@@ -165,9 +166,10 @@ def release() -> None:
   quickstart would hold a GB of it through its fine-tune.
   """
   _held.clear()
-  trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-  if trim is not None:  # glibc's alone
-    trim(0)
+  if sys.platform == "linux":
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:  # glibc's alone
+      trim(0)
 
 
 def _sampler(config: ConfigDict, name: str) -> Pretrained:
