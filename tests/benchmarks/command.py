@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import json
 import pathlib
 import platform
+import signal
 import sys
 from typing import Any
 
@@ -41,6 +42,8 @@ _BOUND = flags.DEFINE_bool(
 
 def start(main: Callable[[Sequence[str]], None]) -> None:
   """Runs a program; a UserError is one line."""
+  # Contenders that are stopped would outlive a program that just ends.
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: it was ended"))
 
   def run(argv: Sequence[str]) -> None:
     if len(argv) > 1:
