@@ -303,8 +303,16 @@ def test_another_command_is_not_disturbed(cloud):
   assert "error: another command runs on pod" in err
 
 
+@pytest.fixture
+def hears_ctrl_c():
+  """What runs in the background ignores it, and so do all that it starts."""
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("answer", ["y", "n", ""])
-def test_ctrl_c_asks_whether_to_delete(cloud, answer):
+def test_ctrl_c_asks_whether_to_delete(cloud, hears_ctrl_c, answer):
   cloud.program('echo begun; until [ -e "$FAKE/go" ]; do sleep 0.1; done')
   launcher = cloud.start(*_PLACE, "--", *_STAGE)
   cloud.wait_for("begun", launcher)
