@@ -71,15 +71,17 @@ def race(
   with contextlib.ExitStack() as stack:
     contenders = {}
     for name, (interpreter, module) in modules.items():
+      print(f"{name}: cold call …", file=sys.stderr, flush=True)
       folder = stack.enter_context(tempfile.TemporaryDirectory())
       contenders[name] = _Contender(interpreter, module, job, folder)
       stack.callback(contenders[name].kill)
-    for repeat in range(job["repeats"] + 1):
+      contenders[name].until_stopped()
+    for repeat in range(1, job["repeats"] + 1):
       for name, contender in contenders.items():
         if not contender.ended:
-          turn = f"repeat {repeat}" if repeat else "cold call"
-          print(f"{name}: {turn} …", file=sys.stderr, flush=True)
-          contender.take_turn()
+          print(f"{name}: repeat {repeat} …", file=sys.stderr, flush=True)
+          contender.go_on()
+          contender.until_stopped()
     return {name: one.result() for name, one in contenders.items()}
 
 
@@ -90,40 +92,35 @@ class _Contender:
     self._name = f"tests.benchmarks.contenders.{module}"
     self._out = pathlib.Path(folder, "out.json")
     self._words = pathlib.Path(folder, "stderr")
-    self._threads, self._process = job["threads"], None
     path = pathlib.Path(folder, "job")
     path.write_text(json.dumps({**job, "out": str(self._out), "turns": True}))
-    self._command = [interpreter, "-m", self._name, str(path)]
+    with self._words.open("w") as words, _only(job["threads"]):
+      self._process = subprocess.Popen(  # inherits the cores
+        [interpreter, "-m", self._name, str(path)],
+        cwd=ROOT,
+        env=_environment(job["threads"]),
+        stdout=subprocess.DEVNULL,
+        stderr=words,
+      )
 
   @property
   def ended(self) -> bool:
-    return self._process is not None and self._process.returncode is not None
+    return self._process.returncode is not None
 
-  def take_turn(self) -> None:
-    """Lets it run until it stops again or has ended."""
-    if self._process is None:
-      self._start()
+  def go_on(self) -> None:
     self._process.send_signal(signal.SIGCONT)
+
+  def until_stopped(self) -> None:
+    """Waits until it has stopped or ended."""
     if not self.ended:  # it may have been killed while it was stopped
       _, status = os.waitpid(self._process.pid, os.WUNTRACED)
       if not os.WIFSTOPPED(status):
         self._process.returncode = os.waitstatus_to_exitcode(status)
 
-  def _start(self) -> None:
-    with self._words.open("w") as words, _only(self._threads):
-      self._process = subprocess.Popen(  # inherits the cores
-        self._command,
-        cwd=ROOT,
-        env=_environment(self._threads),
-        stdout=subprocess.DEVNULL,
-        stderr=words,
-      )
-
   def kill(self) -> None:
     """Ends it where it has not ended."""
-    if self._process is not None:
-      self._process.kill()
-      self._process.wait()
+    self._process.kill()
+    self._process.wait()
 
   def result(self) -> dict[str, Any] | UserError:
     """What it wrote; an error with its last words where it failed."""
