@@ -18,7 +18,7 @@ from s2d_jax.errors import UserError
 from s2d_jax.generation import chat as chats
 from s2d_jax.generation.engine import Completion, Engine, Request, random_key
 from s2d_jax.generation.sampling import Sampling
-from s2d_jax.models import precision
+from s2d_jax.models import kernels, precision
 from s2d_jax.models.llama import Llama
 from s2d_jax.parallel.mesh import make_mesh
 from s2d_jax.system2 import methods
@@ -40,8 +40,7 @@ class LanguageModel:
     self.params = model.params
     platform = jax.default_backend()
     dtype = precision.choose(dtype, platform)
-    wide = precision.is_wide(dtype, platform)
-    self._llama = Llama(model.config, dtype, wide=wide)
+    self._llama = Llama(model.config, kernels.for_platform(dtype, platform))
 
   @classmethod
   def load(cls, name: epath.PathLike, dtype: str = "auto") -> LanguageModel:

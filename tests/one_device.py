@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from s2d_jax.models.config import ModelConfig
-from s2d_jax.models.llama import Params
+from s2d_jax.models.params import Params
 from s2d_jax.parallel.mesh import make_mesh
 
 

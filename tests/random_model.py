@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from s2d_jax.models.config import ModelConfig
-from s2d_jax.models.llama import Llama, Params, abstract_params
+from s2d_jax.models.llama import Llama
 from s2d_jax.models.lora import Lora
+from s2d_jax.models.params import Params, abstract_params
 
 UNTIED = ModelConfig(
   vocab_size=96,

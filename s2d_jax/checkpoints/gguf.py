@@ -23,7 +23,7 @@ from s2d_jax.checkpoints.gguf_file import GGUFFile
 from s2d_jax.checkpoints.layout import Leaf
 from s2d_jax.errors import UserError
 from s2d_jax.models.config import Llama3Scaling, ModelConfig
-from s2d_jax.models.llama import Params
+from s2d_jax.models.params import Params
 from s2d_jax.models.rope import rope_frequencies
 
 _NAMES = {

@@ -25,7 +25,7 @@ from s2d_jax.checkpoints.hf_config import (
 from s2d_jax.checkpoints.layout import Leaf
 from s2d_jax.errors import UserError
 from s2d_jax.models.config import ModelConfig
-from s2d_jax.models.llama import Params
+from s2d_jax.models.params import Params
 
 if TYPE_CHECKING:  # importing transformers takes seconds
   from transformers import PreTrainedTokenizerBase

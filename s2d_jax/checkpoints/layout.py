@@ -19,7 +19,7 @@ import numpy as np
 
 from s2d_jax.errors import UserError
 from s2d_jax.models.config import ModelConfig
-from s2d_jax.models.llama import Params, abstract_params
+from s2d_jax.models.params import Params, abstract_params
 
 _MODEL = {
   "embed/embedding": "model.embed_tokens.weight",

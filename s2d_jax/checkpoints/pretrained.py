@@ -15,8 +15,8 @@ from s2d_jax.checkpoints.tokenizer import check_fits, load_tokenizer
 from s2d_jax.errors import UserError
 from s2d_jax.models import lora
 from s2d_jax.models.config import ModelConfig
-from s2d_jax.models.llama import Params
 from s2d_jax.models.lora import Lora
+from s2d_jax.models.params import Params
 
 if TYPE_CHECKING:  # importing transformers takes seconds
   from transformers import PreTrainedTokenizerBase

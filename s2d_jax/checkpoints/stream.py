@@ -22,7 +22,7 @@ from s2d_jax.checkpoints import layout
 from s2d_jax.checkpoints.layout import Leaf
 from s2d_jax.errors import UserError
 from s2d_jax.models.config import ModelConfig
-from s2d_jax.models.llama import Params, abstract_params
+from s2d_jax.models.params import Params, abstract_params
 from s2d_jax.models.quantize import quantize
 from s2d_jax.parallel.mesh import param_shardings
 from s2d_jax.progress import Progress

@@ -26,8 +26,8 @@ from s2d_jax.checkpoints.layout import Leaf
 from s2d_jax.errors import UserError
 from s2d_jax.models import lora
 from s2d_jax.models.config import ModelConfig
-from s2d_jax.models.llama import Params, abstract_params
 from s2d_jax.models.lora import Lora
+from s2d_jax.models.params import Params, abstract_params
 from s2d_jax.parallel.mesh import param_shardings, replicated
 
 Position = dict[str, Any]  # JSON: where in which data the run stands

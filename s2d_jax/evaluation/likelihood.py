@@ -22,8 +22,10 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
-from s2d_jax.models.attention import KeyValues, until_end
-from s2d_jax.models.llama import Llama, Params
+from s2d_jax.models.attention import until_end
+from s2d_jax.models.key_values import KeyValues
+from s2d_jax.models.llama import Llama
+from s2d_jax.models.params import Params
 from s2d_jax.parallel import mesh as meshes
 
 Tokens = tuple[int, ...]

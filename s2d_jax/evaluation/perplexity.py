@@ -13,7 +13,8 @@ import numpy as np
 
 from s2d_jax.errors import UserError
 from s2d_jax.models.attention import until_end
-from s2d_jax.models.llama import Llama, Params
+from s2d_jax.models.llama import Llama
+from s2d_jax.models.params import Params
 
 if TYPE_CHECKING:  # importing transformers takes seconds
   from transformers import PreTrainedTokenizerBase

@@ -28,8 +28,10 @@ import numpy as np
 from s2d_jax.errors import UserError
 from s2d_jax.generation import decode as device, prefixes, stopping
 from s2d_jax.generation.sampling import Sampling, knobs
-from s2d_jax.models.attention import KeyValues
-from s2d_jax.models.llama import Llama, Params, layers_apart, packed
+from s2d_jax.models import one_cpu
+from s2d_jax.models.key_values import KeyValues
+from s2d_jax.models.llama import Llama
+from s2d_jax.models.params import Params
 from s2d_jax.parallel import mesh as meshes
 
 # Steps between two looks of the host for stop strings that span tokens.
@@ -53,14 +55,12 @@ _READS_KEPT_CPU = 8
 
 # The network is part of the program; engines of equal networks share these.
 _prefill = jax.jit(device.prefill, static_argnums=0)
-_put_prompts = jax.jit(device.put_prompts, static_argnums=0, donate_argnums=1)
-_start_rows = jax.jit(device.start_rows, static_argnums=0, donate_argnums=1)
+_put_prompts = jax.jit(device.put_prompts, donate_argnums=0)
+_start_rows = jax.jit(device.start_rows, donate_argnums=0)
 _decode = jax.jit(device.decode, static_argnums=0, donate_argnums=2)
 _empty = jax.jit(device.empty_batch, static_argnums=range(5))
-_packed = jax.jit(packed)
-_prefixes_apart = jax.jit(device.prefixes_apart)
-_lengthen_prompts = jax.jit(device.lengthen_prompts, static_argnums=(0, 2))
-_lengthen_own = jax.jit(device.lengthen_own, static_argnums=(0, 2))
+_extend_prompts = jax.jit(device.extend_prompts, static_argnums=1)
+_extend_own = jax.jit(device.extend_own, static_argnums=1)
 
 
 def random_key(*parts: str | int) -> int:
@@ -189,7 +189,7 @@ class Engine:
     mesh: Mesh | None = None,
   ):
     self._model = model
-    self._params = _packed(params) if model.wide else params
+    self._params = model.kernels.for_decoding(params)
     self._tokenizer = tokenizer
     self._mesh = mesh or meshes.make_mesh()
     self._shards = meshes.batch_shards(self._mesh)
@@ -201,8 +201,9 @@ class Engine:
       self._reads_kept = _READS_KEPT_CPU
       at_first = bucket(max(_OWN_CPU // rows, _OWN_ROW_CPU))
       self._own_room = min(self._own_length, at_first)
-      self._decoder = model.clone(apart=True)
-      self._decoder_params = layers_apart(self._decoder, self._params)
+      self._decoder, self._decoder_params = one_cpu.for_decoding(
+        model, self._params
+      )
     self._rows, self._samples, self._slots = rows, samples, slots
     self._room = bucket(room)
     self._eos_ids = frozenset(eos_ids)
@@ -210,7 +211,7 @@ class Engine:
       tokenizer, eos_ids, model.config.vocab_size
     )
     with meshes.use(self._mesh):
-      self._prefixes = prefixes.PrefixStore(model.config, model.cache_dtype)
+      self._prefixes = prefixes.PrefixStore(model)
     self._queue: dict[tuple[int, ...], collections.deque[Request]] = {}
     # Of prompts that were read: where they lie. The oldest read comes first.
     self._read: dict[tuple[int, ...], tuple[device.Prefilled, int]] = {}
@@ -317,8 +318,10 @@ class Engine:
         jax.device_put(self._prefixes.numbers, whole),
         jax.device_put(self._stops.rows, whole),
       )
-      apart = _prefixes_apart(shared) if self._decoder.apart else shared
-      self._shared = shared, apart
+      for_decoder = shared._replace(
+        prefix=self._decoder.as_cache(shared.prefix)
+      )
+      self._shared = shared, for_decoder
     return self._shared
 
   def _prefill(self, tokens, lengths, numbers) -> device.Prefilled:
@@ -360,7 +363,7 @@ class Engine:
     if fresh.any():
       rows = self._describe()
       with meshes.use(self._mesh):
-        self._batch = _start_rows(self._decoder, self._batch, fresh, rows)
+        self._batch = _start_rows(self._batch, fresh, rows)
     self._forget()
 
   def _seat(self, row: int, prompt: tuple[int, ...]) -> None:
@@ -381,9 +384,7 @@ class Engine:
       slots[: len(part)] = [slot for _, slot, _ in part]
       sources[: len(part)] = [source for _, _, source in part]
       with meshes.use(self._mesh):
-        self._batch = _put_prompts(
-          self._decoder, self._batch, part[0][0], slots, sources
-        )
+        self._batch = _put_prompts(self._batch, part[0][0], slots, sources)
 
   def _read_next(self) -> None:
     """Reads prompts that wait: the oldest, and others of its bucket."""
@@ -427,13 +428,13 @@ class Engine:
     for prompt in itertools.chain(*idle[:too_many]):
       del self._read[prompt]
 
-  def _describe(self) -> device.Rows:
+  def _describe(self) -> device.RowSettings:
     """The running requests as arrays, one entry a row."""
     some = next(request for request in self._running if request is not None)
     rows = [request or some for request in self._running]  # idle: not active
     keys = np.array([row.key for row in rows], np.uint64)
     stops = [self._stops.number(row.sampling.stop) for row in rows]
-    return device.Rows(
+    return device.RowSettings(
       active=self._is_running(),
       key=keys[:, None].view(np.uint32),
       limit=np.array([r.sampling.max_new_tokens for r in rows], np.int32),
@@ -467,9 +468,7 @@ class Engine:
     room = self._batch.prompt.valid.shape[-1]
     if length > room:
       with meshes.use(self._mesh):
-        self._batch = _lengthen_prompts(
-          self._decoder, self._batch, length - room
-        )
+        self._batch = _extend_prompts(self._batch, length - room)
 
   def _reserve_own(self) -> int:
     """Steps that there is room for in every running row, at least one."""
@@ -480,7 +479,7 @@ class Engine:
     if longest == self._own_room:
       more = min(self._own_room, self._own_length - self._own_room)
       with meshes.use(self._mesh):
-        self._batch = _lengthen_own(self._decoder, self._batch, more)
+        self._batch = _extend_own(self._batch, more)
       self._own_room += more
     return self._own_room - longest
 

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from s2d_jax.models.attention import KeyValues
-from s2d_jax.models.config import ModelConfig
+from s2d_jax.models.key_values import KeyValues
+from s2d_jax.models.llama import Llama
 
 NONE = -2  # number of the prefix of a prompt that has none
 _PADDING = -1
@@ -29,9 +29,8 @@ class PrefixStore:
     numbers: whose key each of the X is; padding belongs to nobody.
   """
 
-  def __init__(self, config: ModelConfig, dtype):
-    shape = (config.num_layers, 1, config.num_kv_heads, 16, config.head_dim)
-    self.keys_values = _zeros(shape, dtype)
+  def __init__(self, model: Llama):
+    self.keys_values = _empty(model)
     self.numbers = np.full(16, _PADDING, np.int32)
     self._prefixes: list[tuple[int, ...]] = []
 
@@ -65,10 +64,9 @@ class PrefixStore:
     return number, length
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _zeros(shape: tuple[int, ...], dtype) -> KeyValues:
-  empty = jnp.zeros(shape, dtype)
-  return KeyValues(empty, empty, jnp.zeros((1, 1, 1), bool))
+@functools.partial(jax.jit, static_argnums=0)
+def _empty(model: Llama) -> KeyValues:
+  return model.empty_cache(1, 16)._replace(valid=jnp.zeros((1, 1, 1), bool))
 
 
 @jax.jit

@@ -7,7 +7,6 @@ temperatures and filters. B rows, V vocabulary.
 from __future__ import annotations
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +69,6 @@ def sample(
   logits: Float[Array, "B V"],
   uniform: Float[Array, " B"],
   knobs: dict[str, Array],
-  axis: int = -1,
 ) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
   """Draws a token a row and gives its log-probability.
 
@@ -78,53 +76,51 @@ def sample(
   distribution.
 
   Args:
-    logits: [B, V], or [V, B] with `axis` 0: along which the vocabulary lies.
+    logits: of the next token.
     uniform: a random number a row, at least 0 and below 1.
     knobs: see `knobs`.
-    axis: -1 or 0.
   """
-  weights = filtered_weights(logits, knobs, axis)
+  weights = filtered_weights(logits, knobs)
   # Greedy: only the likeliest tokens are left, and the first of them is taken.
   uniform = jnp.where(knobs["temperature"] > 0, uniform, 0.0)
-  token = _inverse_cdf(weights, uniform, axis).astype(jnp.int32)
-  below = logits - logits.max(axis, keepdims=True)
-  chosen = jnp.take_along_axis(below, jnp.expand_dims(token, axis), axis)
-  return token, chosen.squeeze(axis) - jnp.log(jnp.exp(below).sum(axis))
+  token = _inverse_cdf(weights, uniform).astype(jnp.int32)
+  below = logits - logits.max(-1, keepdims=True)
+  chosen = jnp.take_along_axis(below, token[:, None], axis=-1)
+  return token, chosen.squeeze(-1) - jnp.log(jnp.exp(below).sum(-1))
 
 
 def filtered_weights(
-  logits: Float[Array, "B V"], knobs: dict[str, Array], axis: int = -1
+  logits: Float[Array, "B V"], knobs: dict[str, Array]
 ) -> Float[Array, "B V"]:
   """Unnormalised probabilities: the likeliest token has 1, dropped ones 0."""
-  by_row = lambda x: jnp.expand_dims(x, axis)
-  temperature = by_row(knobs["temperature"])
-  below = logits - logits.max(axis, keepdims=True)
+  temperature = knobs["temperature"][:, None]
+  below = logits - logits.max(-1, keepdims=True)
   weights = jnp.exp(below / jnp.where(temperature > 0, temperature, 1.0))
   threshold = jax.lax.cond(
     jnp.any(knobs["top_k"] > 0) | jnp.any(knobs["top_p"] < 1),
-    functools.partial(_nucleus_threshold, axis=axis),
+    _nucleus_threshold,
     lambda weights, knobs: jnp.zeros_like(knobs["min_p"]),
     weights,
     knobs,
   )
   threshold = jnp.maximum(threshold, knobs["min_p"])
   threshold = jnp.where(knobs["temperature"] > 0, threshold, 1.0)
-  return jnp.where(weights >= by_row(threshold), weights, 0.0)
+  return jnp.where(weights >= threshold[:, None], weights, 0.0)
 
 
-def _nucleus_threshold(weights, knobs, axis: int) -> Float[Array, " B"]:
+def _nucleus_threshold(weights, knobs) -> Float[Array, " B"]:
   """The smallest weight that both top-k and top-p keep."""
-  k = jnp.where(knobs["top_k"] > 0, knobs["top_k"], weights.shape[axis])
-  by_count = _largest_threshold(weights, jnp.ones_like(weights), k, axis)
-  kept = jnp.where(weights >= jnp.expand_dims(by_count, axis), weights, 0.0)
-  enough = knobs["top_p"] * kept.sum(axis)
-  by_mass = _largest_threshold(weights, kept, enough, axis)
+  k = jnp.where(knobs["top_k"] > 0, knobs["top_k"], weights.shape[-1])
+  by_count = _largest_threshold(weights, jnp.ones_like(weights), k)
+  kept = jnp.where(weights >= by_count[:, None], weights, 0.0)
+  enough = knobs["top_p"] * kept.sum(-1)
+  by_mass = _largest_threshold(weights, kept, enough)
   by_mass = jnp.where(knobs["top_p"] < 1, by_mass, 0.0)
   return jnp.maximum(by_count, by_mass)
 
 
 def _largest_threshold(
-  weights, measure, target: Float[Array, " B"], axis: int
+  weights, measure, target: Float[Array, " B"]
 ) -> Float[Array, " B"]:
   """Largest t with sum(measure[weights >= t]) >= target, without sorting.
 
@@ -136,8 +132,8 @@ def _largest_threshold(
     low, high = bounds  # low satisfies the target, high does not
     middle = (low + high) // 2
     t = jax.lax.bitcast_convert_type(middle, jnp.float32)
-    kept = weights >= jnp.expand_dims(t, axis)
-    enough = jnp.where(kept, measure, 0).sum(axis) >= target
+    kept = weights >= t[:, None]
+    enough = jnp.where(kept, measure, 0).sum(-1) >= target
     return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
 
   one = np.float32(1.0).view(np.int32)
@@ -148,25 +144,19 @@ def _largest_threshold(
 
 
 def _inverse_cdf(
-  weights: Float[Array, "B V"], uniform: Float[Array, " B"], axis: int
+  weights: Float[Array, "B V"], uniform: Float[Array, " B"]
 ) -> Int[Array, " B"]:
   """The token at which the cumulative weight passes uniform * total.
 
   One random number a row instead of one a token, and two short cumulative
   sums (over blocks, then within a block) instead of one over the vocabulary.
   """
-  outer, inner = (0, 1) if axis == 0 else (1, 2)  # V → blocks, their tokens
-  room = [(0, 0), (0, 0)]
-  room[axis] = (0, -weights.shape[axis] % _BLOCK)
-  weights = jnp.pad(weights, room)
-  shape = list(weights.shape)
-  shape[axis : axis + 1 or None] = [-1, _BLOCK]
-  blocks = weights.reshape(shape)
-  sums = jnp.moveaxis(blocks.sum(inner), axis, -1)
-  block, rest = _first_above(sums, lambda total: uniform * total)
-  which = jnp.expand_dims(block, (outer, inner))
-  inside = jnp.take_along_axis(blocks, which, outer).squeeze(outer)
-  index, _ = _first_above(jnp.moveaxis(inside, axis, -1), lambda _: rest)
+  padding = -weights.shape[-1] % _BLOCK
+  weights = jnp.pad(weights, ((0, 0), (0, padding)))
+  blocks = weights.reshape(len(weights), -1, _BLOCK)
+  block, rest = _first_above(blocks.sum(-1), lambda total: uniform * total)
+  inside = jnp.take_along_axis(blocks, block[:, None, None], axis=1).squeeze(1)
+  index, _ = _first_above(inside, lambda _: rest)
   return block * _BLOCK + index
 
 

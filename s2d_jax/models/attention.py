@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from s2d_jax.models import precision
+from s2d_jax.models.key_values import KeyValues
 
 # Queries that see their own sequence together, and into how many parts a long
 # one is cut. What lies behind the last query of a part is not computed, and the
@@ -29,24 +29,6 @@ _QUERIES, _MOST_PARTS = 64, 8
 # Added in place of the score of a key that may not be seen: finite, so that a
 # row with nothing to see (padding) stays finite too.
 _MASKED = -1e30
-
-
-class KeyValues(NamedTuple):
-  """Keys and values of tokens that came before, and who may see which.
-
-  Entry p of P serves the query rows p * R … (p + 1) * R - 1: a prefix common to
-  all rows has P = 1, a prompt has P = number of prompts, a row's own tokens
-  have P = B. Rows share an entry without copying it. `valid` has R = 1 where
-  all rows of an entry see the same keys. In front of the axes below, `keys`
-  and `values` carry the layer axis until the scan over layers takes it off;
-  where layers are apart (`Llama.apart`) they are tuples with an array each, and
-  `keys` are turned to [P K H S]: XLA for CPUs multiplies few rows by them in a
-  third of the time.
-  """
-
-  keys: Float[Array, "*L P K S H"]
-  values: Float[Array, "*L P K S H"]
-  valid: Bool[Array, "P R S"]
 
 
 class _Partial(NamedTuple):
@@ -63,8 +45,7 @@ def attend(
   v: Float[Array, "B K T H"],
   until: Int[Array, "B T"],
   past: Sequence[KeyValues] = (),
-  kernel: str = "xla",
-  turned: bool = False,
+  implementation: str = "xla",
 ) -> Float[Array, "B T N H"]:
   """One softmax over every valid key of `past` and the causal part of `k`.
 
@@ -74,11 +55,11 @@ def attend(
 
   Scores and sums are float32. The parts are merged by their maxima and sums, as
   in flash attention (Dao et al. 2022), so splitting the keys changes nothing.
-  Where there is no past, `kernel` names what computes it (`KERNELS`). `turned`
-  says that keys of the past are [P K H S].
+  Where there is no past, `implementation` names what computes it
+  (`IMPLEMENTATIONS`).
   """
-  if not past and kernel != "xla":
-    return KERNELS[kernel](q, k, v, until)
+  if not past and implementation != "xla":
+    return IMPLEMENTATIONS[implementation](q, k, v, until)
   batch, length, heads, size = q.shape
   kv_heads = k.shape[1]
   q = q * jnp.asarray(size**-0.5, q.dtype)
@@ -86,8 +67,7 @@ def attend(
 
   parts = [_own(q, k, v, until)]
   for part in past:
-    valid = part.valid[:, :, None, :]
-    parts.append(_partial(q, part.keys, part.values, valid, turned))
+    parts.append(_partial(q, part, part.valid[:, :, None, :]))
 
   peak = parts[0].peak
   for part in parts[1:]:
@@ -125,9 +105,9 @@ def _own(
   parts = []
   for start in range(0, length, size):
     end = min(start + size, length)
-    keys, values = k[:, :, :end], v[:, :, :end]
+    before = KeyValues(k[:, :, :end], v[:, :, :end])
     valid = seen[:, :, start:end, :end]
-    parts.append(_partial(q[:, start:end], keys, values, valid))
+    parts.append(_partial(q[:, start:end], before, valid))
   return _Partial(
     *(jnp.concatenate(x, axis=1) for x in zip(*parts, strict=True))
   )
@@ -135,33 +115,18 @@ def _own(
 
 def _partial(
   q: Float[Array, "B T K G H"],
-  keys: Float[Array, "P K S H"],
-  values: Float[Array, "P K S H"],
+  past: KeyValues,
   seen: Bool[Array, "P _ _ S"],
-  turned: bool = False,
 ) -> _Partial:
   """The products of entry p and its rows are one matrix product a head."""
-  keys, values = precision.unpack(keys), precision.unpack(values)
-  q = q.astype(keys.dtype)
-  batch, entries = q.shape[0], keys.shape[0]
-  q = q.reshape(entries, batch // entries, *q.shape[1:])
-  scores = jnp.einsum(
-    "prtkgh,pkhs->pkrtgs" if turned else "prtkgh,pksh->pkrtgs",
-    q,
-    keys,
-    preferred_element_type=jnp.float32,
-  )
+  batch, entries = q.shape[0], seen.shape[0]
+  scores = past.scores(q.reshape(entries, batch // entries, *q.shape[1:]))
   scores = jnp.where(seen[:, None, :, :, None, :], scores, _MASKED)
   # The maximum only keeps exp() in range: no gradient belongs to it.
   peak = jax.lax.stop_gradient(scores.max(-1, keepdims=True))
   weights = jnp.exp(scores - peak)
   total = weights.sum(-1, keepdims=True)
-  out = jnp.einsum(
-    "pkrtgs,pksh->pkrtgh",
-    weights.astype(values.dtype),
-    values,
-    preferred_element_type=jnp.float32,
-  )
+  out = past.weighted(weights)
 
   def by_row(x):
     x = jnp.moveaxis(x, 1, 3)  # p k r t g _ → p r t k g _
@@ -220,11 +185,11 @@ def _cudnn(q, k, v, until):
   )
 
 
-KERNELS = {"splash": _splash, "cudnn": _cudnn}
+IMPLEMENTATIONS = {"splash": _splash, "cudnn": _cudnn}
 OF_SEGMENTS = {"splash"}  # those for which sequences share nothing
 
 
-def choose_kernel(platform: str, dtype, length: int) -> str:
+def choose(platform: str, dtype, length: int) -> str:
   """What computes attention without a past on devices of this kind."""
   if platform == "tpu" and length % 128 == 0:
     return "splash"

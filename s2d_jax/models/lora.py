@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
-from flax import traverse_util
+from flax import linen as nn, traverse_util
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, DTypeLike, Float
 
-Params = dict[str, Any]
+from s2d_jax.models.kernels import Params, normal, parameter, zeros
 
 PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
 DOWN, UP = "lora_down", "lora_up"
@@ -33,6 +32,28 @@ class Lora:
   @property
   def scale(self) -> float:
     return self.alpha / self.rank
+
+  def project(
+    self,
+    module: nn.Module,
+    x: Float[Array, "B ..."],
+    shape: tuple[int, ...],
+    axes: tuple[str, ...],
+    n: int,
+    dtype: DTypeLike,
+  ) -> Float[Array, "B ..."]:
+    """What the adapters of a kernel [*I, *O] add to its product, in `dtype`.
+
+    They are parameters of `module`; see `kernels.Float.project`.
+    """
+    down_shape, up_shape = (*shape[:n], self.rank), (self.rank, *shape[n:])
+    down_axes, up_axes = (*axes[:n], "rank"), ("rank", *axes[n:])
+    # The product begins at zero: the model begins as it was.
+    down = parameter(module, DOWN, normal, down_shape, down_axes)
+    up = parameter(module, UP, zeros, up_shape, up_axes)
+    x = x.astype(dtype)
+    narrow = jnp.tensordot(x, down.astype(dtype), axes=n) * self.scale
+    return jnp.tensordot(narrow.astype(dtype), up.astype(dtype), axes=1)
 
 
 def split(params: Params) -> tuple[Params, Params]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from s2d_jax.models.kernels import CONTRACTED
+
 
 def quantize(path: str, leaf: Array) -> dict[str, Array] | None:
   """The int8 form of a leaf of the parameter tree, by its path.
@@ -30,7 +32,7 @@ def quantize(path: str, leaf: Array) -> dict[str, Array] | None:
     contracted = (1,)
   else:
     first = 1 if parents[0] == "layers" else 0
-    count = 2 if parents[-1] == "o" else 1
+    count = CONTRACTED.get(parents[-1], 1)
     contracted = tuple(range(first, first + count))
   leaf = leaf.astype(jnp.float32)
   peak = jnp.abs(leaf).max(contracted, keepdims=True)

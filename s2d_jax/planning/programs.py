@@ -21,9 +21,10 @@ import numpy as np
 
 from s2d_jax.generation import decode as device
 from s2d_jax.generation.engine import prompts_per_read
-from s2d_jax.models import placement, precision
+from s2d_jax.models import kernels, placement, precision
 from s2d_jax.models.config import ModelConfig
-from s2d_jax.models.llama import Llama, abstract_params
+from s2d_jax.models.llama import Llama
+from s2d_jax.models.params import abstract_params
 from s2d_jax.parallel import hlo, mesh as meshes
 from s2d_jax.parallel.topology import Topology
 from s2d_jax.training import step as steps
@@ -209,19 +210,20 @@ def sampler(
   slots = math.ceil(batch.slots / shards) * shards
   batch = dataclasses.replace(batch, slots=slots)
   width = prompts_per_read(batch.prompt, batch.slots, shards)
-  model = Llama(model_config, dtype, weights=weights)
+  way = kernels.for_platform(dtype, "tpu", weights)
+  model = Llama(model_config, way)
   boxed = abstract_params(model_config, dtype, weights)
   params = _with_shardings(boxed, meshes.param_shardings(boxed, mesh))
   state = device.abstract_batch(
     model, batch.slots, batch.rows, batch.prompt, batch.own, mesh
   )
-  shared = device.abstract_shared(model_config, dtype, _PREFIX, mesh)
+  shared = device.abstract_shared(model, _PREFIX, mesh)
   rows = batch.slots * batch.rows
   kept = {
     "parameters": local_bytes(params),
-    "keys and values": local_bytes((state.prompt, state.keys, state.values)),
+    "keys and values": local_bytes((state.prompt, state.own)),
     "rest of the batch": local_bytes(
-      (state._replace(prompt=(), keys=(), values=()), shared)
+      (state._replace(prompt=(), own=()), shared)
     ),
   }
 
@@ -266,7 +268,7 @@ def sampler(
       ),
       kept,
       step=hlo.loop_body,
-      caches=tuple(map(_local, (state.keys, state.prompt.keys))),
+      caches=tuple(map(_local, (state.own.keys, state.prompt.keys))),
       tokens=rows,
       model_flops=forward_flops(
         model_config, rows, seen=batch.prompt + batch.own / 2, projected=rows

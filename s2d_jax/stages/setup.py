@@ -20,7 +20,7 @@ from s2d_jax.errors import UserError
 from s2d_jax.generation import chat
 from s2d_jax.generation.engine import Engine
 from s2d_jax.generation.sampling import Sampling
-from s2d_jax.models import placement, precision
+from s2d_jax.models import kernels, placement, precision
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import REMAT_POLICIES, Llama
 from s2d_jax.models.lora import PROJECTIONS
@@ -179,17 +179,14 @@ def _sampler(config: ConfigDict, name: str) -> Pretrained:
 
 def _sampling_dtype(config: ConfigDict) -> str:
   """Of the weights."""
-  if config.sampling.weights != "float":
-    return config.sampling.weights
-  dtype, wide = _products(config)
-  return "float32" if wide else dtype
+  return _kernels(config).loaded_as
 
 
-def _products(config: ConfigDict) -> tuple[str, bool]:
-  """Dtype of the sampler's products, and whether activations are wider."""
+def _kernels(config: ConfigDict) -> kernels.Float:
+  """How the sampler keeps and multiplies kernels."""
   platform = jax.default_backend()
   dtype = precision.choose(config.model.dtype, platform)
-  return dtype, precision.is_wide(dtype, platform)
+  return kernels.for_platform(dtype, platform, config.sampling.weights)
 
 
 def _load(name: str, mesh: Mesh, dtype: str) -> Pretrained:
@@ -203,9 +200,7 @@ def _load(name: str, mesh: Mesh, dtype: str) -> Pretrained:
 
 def network(config: ConfigDict, model: Pretrained) -> Llama:
   """As the sampler computes it."""
-  dtype, wide = _products(config)
-  weights = config.sampling.weights
-  return Llama(model.config, dtype, weights=weights, wide=wide)
+  return Llama(model.config, _kernels(config))
 
 
 def scheduler(

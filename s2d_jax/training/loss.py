@@ -13,7 +13,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from s2d_jax.models.llama import ROUNDED, Llama, Params
+from s2d_jax.models.kernels import STAND_INS
+from s2d_jax.models.llama import Llama
+from s2d_jax.models.params import Params
 from s2d_jax.training.packing import Rows
 
 _LOGITS_BYTES = 2**28  # of float32 logits that a device holds at once
@@ -102,7 +104,7 @@ def mean_loss_and_grads(
   """
   targets = rows.target_weight.sum()
   flat = traverse_util.flatten_dict(params)
-  stand_ins = _stand_ins(model, flat)
+  stand_ins = model.kernels.stand_ins(flat)
   plain = {path: leaf for path, leaf in flat.items() if path not in stand_ins}
   whole = traverse_util.flatten_dict(joined(params, frozen))
 
@@ -110,7 +112,7 @@ def mean_loss_and_grads(
     plain, stand_ins = learnt
     variables = {
       "params": traverse_util.unflatten_dict(whole | plain),
-      ROUNDED: traverse_util.unflatten_dict(stand_ins),
+      STAND_INS: traverse_util.unflatten_dict(stand_ins),
     }
     return target_loss(model, variables, micro) / targets
 
@@ -128,16 +130,3 @@ def mean_loss_and_grads(
     lambda leaf: jnp.zeros(leaf.shape, jnp.float32), (targets, params)
   )
   return jax.lax.scan(add, zero, rows)[0]
-
-
-def _stand_ins(model: Llama, flat: dict) -> dict:
-  """What receives the gradients of kernels that are rounded for the product."""
-  if model.wide:
-    return {}
-  return {
-    path: jnp.zeros(leaf.shape, model.dtype)
-    for path, leaf in flat.items()
-    if path[0] == "layers"
-    and path[-1] == "kernel"
-    and leaf.dtype != model.dtype
-  }

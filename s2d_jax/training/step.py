@@ -20,11 +20,11 @@ import optax
 
 from s2d_jax.checkpoints import train_state
 from s2d_jax.checkpoints.train_state import TrainState
-from s2d_jax.models import precision
-from s2d_jax.models.attention import OF_SEGMENTS, choose_kernel
+from s2d_jax.models import attention, kernels, precision
 from s2d_jax.models.config import ModelConfig
-from s2d_jax.models.llama import Llama, Params, abstract_params
+from s2d_jax.models.llama import Llama
 from s2d_jax.models.lora import Lora, split
+from s2d_jax.models.params import Params, abstract_params
 from s2d_jax.parallel import mesh as meshes
 from s2d_jax.training.loss import mean_loss_and_grads
 from s2d_jax.training.optimizer import learning_rate, make_optimizer
@@ -35,36 +35,34 @@ def make_model(
   config: ml_collections.ConfigDict, model_config: ModelConfig, mesh: Mesh
 ) -> Llama:
   """The network as the fine-tune computes it on these devices."""
-  dtype, wide = _products(config, mesh)
   return Llama(
     model_config,
-    dtype,
+    _kernels(config, mesh),
     remat_of(config, mesh),
-    lora=lora_of(config),
-    attention=_kernel(config, mesh),
-    wide=wide,
+    lora_of(config),
+    _attention(config, mesh),
   )
 
 
-def _kernel(config, mesh: Mesh) -> str:
-  """What computes attention."""
-  dtype, _ = _products(config, mesh)
-  return choose_kernel(_platform(mesh), dtype, config.row_length)
+def _attention(config, mesh: Mesh) -> str:
+  """What computes it."""
+  dtype = _kernels(config, mesh).dtype
+  return attention.choose(_platform(mesh), dtype, config.row_length)
 
 
 def can_share(config: ml_collections.ConfigDict, mesh: Mesh) -> bool:
   """Whether the examples of a row may share tokens: see `packing.pack`."""
-  return _kernel(config, mesh) not in OF_SEGMENTS
+  return _attention(config, mesh) not in attention.OF_SEGMENTS
 
 
 def _platform(mesh: Mesh) -> str:
   return mesh.devices.flat[0].platform
 
 
-def _products(config, mesh: Mesh) -> tuple[str, bool]:
-  """Their dtype, and whether activations are wider."""
+def _kernels(config, mesh: Mesh) -> kernels.Float:
+  """How kernels are kept and multiplied."""
   dtype = precision.choose(config.dtype, _platform(mesh))
-  return dtype, precision.is_wide(dtype, _platform(mesh))
+  return kernels.for_platform(dtype, _platform(mesh))
 
 
 def remat_of(config: ml_collections.ConfigDict, mesh: Mesh) -> str:
@@ -114,8 +112,9 @@ def given_dtype(config: ml_collections.ConfigDict, mesh: Mesh) -> str:
 
   What is frozen under adapters need not be wider than it is read.
   """
-  dtype, wide = _products(config, mesh)
-  return dtype if config.lora.rank and not wide else "float32"
+  if not config.lora.rank:
+    return "float32"
+  return _kernels(config, mesh).loaded_as
 
 
 def _trained_and_frozen(config, model_config, mesh) -> tuple[Params, Params]:

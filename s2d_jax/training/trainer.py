@@ -30,7 +30,8 @@ from s2d_jax.checkpoints.train_state import TrainState
 from s2d_jax.errors import Preempted, UserError
 from s2d_jax.models import lora
 from s2d_jax.models.config import ModelConfig
-from s2d_jax.models.llama import Llama, Params
+from s2d_jax.models.llama import Llama
+from s2d_jax.models.params import Params
 from s2d_jax.parallel import mesh as meshes
 from s2d_jax.training import step as steps
 from s2d_jax.training.examples import Tokenised

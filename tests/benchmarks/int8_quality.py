@@ -18,6 +18,7 @@ import numpy as np
 from s2d_jax import evaluation
 from s2d_jax.checkpoints import pretrained
 from s2d_jax.checkpoints.pretrained import Pretrained
+from s2d_jax.models import kernels
 from s2d_jax.models.attention import until_end
 from s2d_jax.models.llama import Llama
 from s2d_jax.models.quantize import quantize_params
@@ -69,7 +70,8 @@ def measure(
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _log_probs(config, dtype, weights, params, tokens, there):
-  llama = Llama(config, jnp.dtype(dtype), weights=weights)
+  way = {"float": kernels.Float, "int8": kernels.Int8}[weights]
+  llama = Llama(config, way(dtype))
   variables = {"params": params}
   steps = jnp.arange(len(tokens))
   until = until_end(there[None])

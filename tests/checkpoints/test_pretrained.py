@@ -15,7 +15,7 @@ import pytest
 from s2d_jax.checkpoints import pretrained, train_state
 from s2d_jax.checkpoints.train_state import TrainState
 from s2d_jax.errors import UserError
-from s2d_jax.models.llama import abstract_params
+from s2d_jax.models.params import abstract_params
 from s2d_jax.parallel.mesh import make_mesh
 from tests import tiny_chat
 

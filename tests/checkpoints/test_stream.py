@@ -26,7 +26,7 @@ from safetensors.numpy import load_file
 from s2d_jax.checkpoints import hf, layout, train_state
 from s2d_jax.errors import UserError
 from s2d_jax.models.config import ModelConfig
-from s2d_jax.models.llama import abstract_params
+from s2d_jax.models.params import abstract_params
 from s2d_jax.models.quantize import quantize_params
 from s2d_jax.parallel.mesh import make_mesh, param_shardings
 from tests import tiny_chat

@@ -18,7 +18,7 @@ from s2d_jax.checkpoints import train_state
 from s2d_jax.checkpoints.train_state import TrainState
 from s2d_jax.errors import UserError
 from s2d_jax.models.config import ModelConfig
-from s2d_jax.models.llama import abstract_params
+from s2d_jax.models.params import abstract_params
 from s2d_jax.parallel.mesh import make_mesh, param_shardings
 
 CONFIG = ModelConfig(32, 8, 2, 4, 2, 2, 16, 16, 1e4, 1e-5, True)

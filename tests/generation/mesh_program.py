@@ -15,7 +15,8 @@ from s2d_jax.generation import engine as engines
 from s2d_jax.generation.engine import Engine, Request, random_key
 from s2d_jax.generation.sampling import Sampling
 from s2d_jax.models.config import ModelConfig
-from s2d_jax.models.llama import Llama, abstract_params
+from s2d_jax.models.llama import Llama
+from s2d_jax.models.params import abstract_params
 from s2d_jax.parallel import mesh as meshes
 from tests import tiny_chat
 from tests.random_model import random_params

@@ -203,13 +203,13 @@ def test_rows_get_room_as_their_replies_grow(make, monkeypatch):
   monkeypatch.setattr(engines, "_OWN_ROW_CPU", 16)
   engine = make(max_new_tokens=44)
   rooms = set()
-  lengthen = engines._lengthen_own
+  lengthen = engines._extend_own
 
   def counting(model, batch, more):
     rooms.add((batch.tokens.shape[1], more))
     return lengthen(model, batch, more)
 
-  monkeypatch.setattr(engines, "_lengthen_own", counting)
+  monkeypatch.setattr(engines, "_extend_own", counting)
   grown = run(engine, long)
   assert rooms == {(16, 16), (32, 16)}
   for tag, completion in at_once.items():

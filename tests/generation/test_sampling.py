@@ -154,13 +154,3 @@ def test_a_dropped_token_is_never_drawn_at_the_ends(uniform):
 def test_impossible_settings_are_named(wrong):
   with pytest.raises(UserError, match=next(iter(wrong))):
     Sampling(**wrong)
-
-
-def test_the_vocabulary_may_lie_along_the_first_axis():
-  settings = [*SETTINGS.values(), Sampling(temperature=0.0)]
-  logits = jnp.asarray(_logits(len(settings)))
-  uniform = jnp.linspace(0.0, 0.999, len(settings))
-  token, logprob = sample(logits, uniform, knobs(settings))
-  turned, of_turned = sample(logits.T, uniform, knobs(settings), axis=0)
-  np.testing.assert_array_equal(token, turned)
-  np.testing.assert_allclose(logprob, of_turned, rtol=1e-5)

@@ -50,7 +50,9 @@ def errors(mesh, length: int, size: int) -> dict[str, float]:
     @jax.jit
     def values_and_gradients(q, k, v):
       def apply(*qkv):
-        return attend(*qkv, jnp.asarray(until), kernel=kernel) * is_token
+        return (
+          attend(*qkv, jnp.asarray(until), implementation=kernel) * is_token
+        )
 
       out, pull_back = jax.vjp(apply, q, k, v)
       return dict(

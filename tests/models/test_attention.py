@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from s2d_jax.models.attention import KeyValues, attend, choose_kernel
+from s2d_jax.models.attention import attend, choose
+from s2d_jax.models.key_values import KeyValues
 from s2d_jax.parallel import mesh as meshes
 from tests import fake_devices
 from tests.models import splash
@@ -152,10 +153,10 @@ def test_each_device_runs_the_kernel_on_its_own_rows_and_heads():
 
 
 def test_which_kernel_is_chosen():
-  assert choose_kernel("tpu", "bfloat16", 1024) == "splash"
-  assert choose_kernel("tpu", "float32", 640) == "splash"
-  assert choose_kernel("tpu", "bfloat16", 1000) == "xla"  # no whole blocks
-  assert choose_kernel("gpu", "bfloat16", 1000) == "cudnn"
-  assert choose_kernel("cuda", jnp.float16, 1024) == "cudnn"
-  assert choose_kernel("gpu", "float32", 1024) == "xla"
-  assert choose_kernel("cpu", "bfloat16", 1024) == "xla"
+  assert choose("tpu", "bfloat16", 1024) == "splash"
+  assert choose("tpu", "float32", 640) == "splash"
+  assert choose("tpu", "bfloat16", 1000) == "xla"  # no whole blocks
+  assert choose("gpu", "bfloat16", 1000) == "cudnn"
+  assert choose("cuda", jnp.float16, 1024) == "cudnn"
+  assert choose("gpu", "float32", 1024) == "xla"
+  assert choose("cpu", "bfloat16", 1024) == "xla"

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from s2d_jax.models import lora as loras
-from s2d_jax.models.llama import Llama, abstract_params
+from s2d_jax.models.llama import Llama
 from s2d_jax.models.lora import PROJECTIONS, Lora
+from s2d_jax.models.params import abstract_params
 
 ALL = Lora(rank=3, alpha=12.0, targets=PROJECTIONS)
 TOKENS = np.random.default_rng(3).integers(0, 128, (2, 9))

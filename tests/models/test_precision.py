@@ -9,9 +9,9 @@ import pytest
 
 from s2d_jax.generation.engine import Engine, Request, random_key
 from s2d_jax.generation.sampling import Sampling
-from s2d_jax.models import llama, precision
+from s2d_jax.models import kernels, precision
 from s2d_jax.models.config import ModelConfig
-from s2d_jax.models.llama import Llama, packed
+from s2d_jax.models.llama import Llama
 from tests.random_model import random_params
 
 CONFIG = ModelConfig(
@@ -27,7 +27,7 @@ CONFIG = ModelConfig(
   tie_embeddings=True,
   max_context=64,
 )
-WIDE = Llama(CONFIG, jnp.bfloat16, wide=True)
+ROUNDED = Llama(CONFIG, kernels.Rounded(jnp.bfloat16))
 
 
 @pytest.fixture(scope="module")
@@ -51,17 +51,24 @@ def test_auto_is_what_the_device_is_good_at(monkeypatch):
 
 
 def test_only_cpus_keep_activations_wide():
-  assert precision.is_wide("bfloat16", "cpu")
-  assert not precision.is_wide("float32", "cpu")
-  assert not precision.is_wide("bfloat16", "tpu")
+  on = kernels.for_platform
+  assert on("bfloat16", "cpu") == kernels.Rounded("bfloat16")
+  assert on("float32", "cpu") == kernels.Float("float32")
+  assert on("bfloat16", "tpu") == kernels.Float("bfloat16")
+  assert on("bfloat16", "cpu", "int8") == kernels.RoundedInt8("bfloat16")
+  assert on("bfloat16", "gpu", "int8") == kernels.Int8("bfloat16")
+  activations = {way: way("bfloat16").activations for way in kernels.WAYS}
+  assert activations[kernels.Float] == activations[kernels.Int8] == "bfloat16"
+  assert activations[kernels.Rounded] == jnp.float32
+  assert activations[kernels.RoundedInt8] == jnp.float32
 
 
 def test_bits_are_bfloat16():
   x = jax.random.normal(jax.random.key(0), (5, 7))
-  bits = precision.pack(x)
+  bits = kernels.pack(x)
   assert bits.dtype == jnp.uint16
-  np.testing.assert_array_equal(precision.unpack(bits), x.astype(jnp.bfloat16))
-  assert precision.unpack(x) is x
+  np.testing.assert_array_equal(kernels.unpack(bits), x.astype(jnp.bfloat16))
+  assert kernels.unpack(x) is x
 
 
 def test_a_product_and_its_gradients_are_those_of_rounded_factors(params):
@@ -70,7 +77,7 @@ def test_a_product_and_its_gradients_are_those_of_rounded_factors(params):
   x = jax.random.normal(jax.random.key(1), (7, kernel.shape[0]))
   back = jax.random.normal(jax.random.key(2), (7, kernel.shape[1]))
   out, pull = jax.vjp(
-    lambda *both: llama._rounded_product(*both, 0, jnp.bfloat16), x, kernel
+    lambda *both: kernels.rounded_product(*both, 0, jnp.bfloat16), x, kernel
   )
   exact, pull_exact = jax.vjp(jnp.matmul, rounded(x), rounded(kernel))
   close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
@@ -87,7 +94,7 @@ def test_a_head_contracts_the_last_axis_of_its_table(params):
   x = jax.random.normal(jax.random.key(1), (6, table.shape[1]))
   back = jax.random.normal(jax.random.key(2), (6, table.shape[0]))
   out, pull = jax.vjp(
-    lambda *both: llama._rounded_product(*both, 1, jnp.bfloat16), x, table
+    lambda *both: kernels.rounded_product(*both, 1, jnp.bfloat16), x, table
   )
   exact, pull_exact = jax.vjp(
     lambda x, table: x @ table.T, rounded(x), rounded(table)
@@ -106,33 +113,35 @@ def logits(model, params, tokens):
 
 def test_packed_kernels_change_nothing(params):
   tokens = jax.random.randint(jax.random.key(3), (2, 10), 0, CONFIG.vocab_size)
-  bits = packed(params)
+  bits = ROUNDED.kernels.for_decoding(params)
   kernel = bits["layers"]["mlp"]["up"]["kernel"]
   assert kernel.dtype == jnp.uint16
-  one, past = jax.jit(logits, static_argnums=0)(WIDE, params, tokens)
-  other, _ = jax.jit(logits, static_argnums=0)(WIDE, bits, tokens)
+  one, past = jax.jit(logits, static_argnums=0)(ROUNDED, params, tokens)
+  other, _ = jax.jit(logits, static_argnums=0)(ROUNDED, bits, tokens)
   assert one.dtype == jnp.float32
-  assert past.keys.dtype == WIDE.cache_dtype == jnp.uint16
+  assert past.keys.dtype == ROUNDED.kernels.cache_dtype == jnp.uint16
   np.testing.assert_array_equal(one, other)
 
 
-def test_a_wide_model_is_nearer_to_float32_than_a_narrow_one(params):
+def test_rounded_factors_are_nearer_to_float32_than_bfloat16(params):
   tokens = jax.random.randint(jax.random.key(3), (4, 20), 0, CONFIG.vocab_size)
   exact, _ = logits(Llama(CONFIG), params, tokens)
-  off = {
-    model.wide: float(jnp.abs(logits(model, params, tokens)[0] - exact).mean())
-    for model in (WIDE, Llama(CONFIG, jnp.bfloat16))
-  }
+  error = lambda way: float(
+    jnp.abs(logits(Llama(CONFIG, way), params, tokens)[0] - exact).mean()
+  )
+  rounded, narrow = (
+    error(way(jnp.bfloat16)) for way in (kernels.Rounded, kernels.Float)
+  )
   scale = float(jnp.abs(exact).mean())
-  assert 0 < off[True] < 0.02 * scale
-  assert off[True] < off[False]
+  assert 0 < rounded < 0.02 * scale
+  assert rounded < narrow
 
 
 def test_decoding_from_packed_keys_follows_the_whole_sequence(params):
   """Each greedy token is the best of a run over everything before it."""
   new, prompts = 12, [(5, 9, 2, 7), (80, 3, 3, 41, 22, 6)]
   engine = Engine(
-    WIDE, params, Letters(), (), rows=2, samples=1, max_new_tokens=new
+    ROUNDED, params, Letters(), (), rows=2, samples=1, max_new_tokens=new
   )
   for index, prompt in enumerate(prompts):
     sampling = Sampling(temperature=0, max_new_tokens=new)
@@ -142,7 +151,7 @@ def test_decoding_from_packed_keys_follows_the_whole_sequence(params):
     drawn |= {tag: c.tokens for tag, c in engine.step()}
   for index, prompt in enumerate(prompts):
     whole = jnp.array([prompt + drawn[index]])
-    scores, _ = logits(WIDE, params, whole)
+    scores, _ = logits(ROUNDED, params, whole)
     before = scores[0, len(prompt) - 1 : -1]
     chosen = jnp.take_along_axis(before, whole[0, len(prompt) :, None], -1)
     # Keys of the past are rounded, those of a whole sequence are not.

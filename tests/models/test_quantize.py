@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from s2d_jax.models.llama import Llama, abstract_params
+from s2d_jax.models import kernels
+from s2d_jax.models.llama import Llama
 from s2d_jax.models.lora import Lora
+from s2d_jax.models.params import abstract_params
 from s2d_jax.models.quantize import quantize, quantize_params
 from tests.benchmarks import int8_quality
 from tests.random_model import TIED, UNTIED, filled_params
@@ -30,12 +32,12 @@ def _times_scale(values, scale, contracted) -> np.ndarray:
   return np.asarray(values, np.float64) * step
 
 
-def _stands_for(node: dict, path: tuple[str, ...] = ()) -> dict:
+def stands_for(node: dict, path: tuple[str, ...] = ()) -> dict:
   """The float tree whose values an int8 tree has."""
   made = {}
   for key, child in node.items():
     if isinstance(child, dict):
-      made[key] = _stands_for(child, (*path, key))
+      made[key] = stands_for(child, (*path, key))
     elif child.dtype == jnp.int8:
       contracted = {"head": (0,), "o": (1, 2)}.get(path[-1], (1,))
       weights = _times_scale(child, node["scale"], contracted)
@@ -118,11 +120,11 @@ def test_int8_logits_are_those_of_the_weights_they_stand_for(config):
   tokens = jnp.asarray(rng.integers(0, config.vocab_size, (2, 9)))
 
   def logits(weights: str, params):
-    model = Llama(config, weights=weights)
+    model = Llama(config, kernels.for_platform("float32", "cpu", weights))
     apply = jax.jit(lambda p: model.apply(p, tokens, method=Llama.init_all))
     return np.asarray(apply({"params": params}))
 
-  wanted = logits("float", _stands_for(made))
+  wanted = logits("float", stands_for(made))
   # The scale is taken out of the product's sum: float32 rounding, no more.
   np.testing.assert_allclose(
     logits("int8", made), wanted, atol=2e-5 * np.abs(wanted).max()

@@ -16,7 +16,8 @@ _ROOT = pathlib.Path(__file__).parents[2]
 _PROGRAM = """
 import json
 import jax, jax.numpy as jnp, numpy as np
-from s2d_jax.models.llama import Llama, abstract_params
+from s2d_jax.models.llama import Llama
+from s2d_jax.models.params import abstract_params
 from s2d_jax.parallel import mesh as meshes
 from tests import tiny_chat
 

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 
 from s2d_jax.models.config import ModelConfig
-from s2d_jax.models.llama import Llama, abstract_params
+from s2d_jax.models.llama import Llama
+from s2d_jax.models.params import abstract_params
 from s2d_jax.parallel import mesh as meshes
 from s2d_jax.training import loss as losses, step
 from s2d_jax.training.examples import Tokenised

@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from s2d_jax.models import kernels
 from s2d_jax.models.config import ModelConfig
-from s2d_jax.models.llama import Llama, abstract_params
+from s2d_jax.models.llama import Llama
 from s2d_jax.models.lora import PROJECTIONS, Lora, split
+from s2d_jax.models.params import abstract_params
 from s2d_jax.training import loss as losses
 from s2d_jax.training.examples import Tokenised
 from s2d_jax.training.loss import joined, mean_loss_and_grads, target_loss
@@ -300,7 +302,9 @@ def _gradient_of_rounded(params, rows: Rows, targets) -> dict:
     path: leaf.astype(jnp.bfloat16) if _is_kernel(path) else leaf
     for path, leaf in traverse_util.flatten_dict(params).items()
   }
-  return _gradient(Llama(CONFIG, jnp.bfloat16), flat, rows, targets)
+  return _gradient(
+    Llama(CONFIG, kernels.Float(jnp.bfloat16)), flat, rows, targets
+  )
 
 
 # Of the largest gradient of a leaf: bfloat16 has 8 bits, and the two programs
@@ -309,7 +313,7 @@ _HALF_PRECISION = 2**-7
 
 
 def test_gradients_of_rounded_kernels(params, examples):
-  model = Llama(CONFIG, jnp.bfloat16, "full")
+  model = Llama(CONFIG, kernels.Float(jnp.bfloat16), "full")
   rows = pack(examples, 24)
   compute = jax.jit(mean_loss_and_grads, static_argnums=0)
   _, grads = compute(model, params, {}, _micro_batches(rows, 1))
@@ -325,7 +329,7 @@ def test_gradients_of_rounded_kernels(params, examples):
 def test_rounded_gradients_of_micro_batches_are_summed_in_float32(
   params, examples
 ):
-  model = Llama(CONFIG, jnp.bfloat16)
+  model = Llama(CONFIG, kernels.Float(jnp.bfloat16))
   rows = pack(examples, 12).take(np.arange(5), 6)
   targets = rows.target_weight.sum()
   compute = jax.jit(mean_loss_and_grads, static_argnums=0)

@@ -10,7 +10,7 @@ import pytest
 
 from s2d_jax.errors import UserError
 from s2d_jax.models.config import ModelConfig
-from s2d_jax.models.llama import abstract_params
+from s2d_jax.models.params import abstract_params
 from s2d_jax.training.optimizer import (
   decayed,
   learning_rate,

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import time
 
-import jax.numpy as jnp
-
 from s2d_jax.checkpoints import pretrained
 from s2d_jax.generation.engine import Engine, Request, random_key
 from s2d_jax.generation.sampling import Sampling
+from s2d_jax.models import kernels
 from s2d_jax.models.llama import Llama
 from s2d_jax.parallel.mesh import make_mesh
 from tests.benchmarks.contenders import race
@@ -18,7 +17,7 @@ from tests.benchmarks.contenders import race
 def make_engine(job: race.Job, model: pretrained.Pretrained, samples: int):
   """An engine that has read what all prompts begin with."""
   engine = Engine(
-    Llama(model.config, jnp.dtype(job["dtype"])),
+    Llama(model.config, kernels.Float(job["dtype"])),
     model.params,
     model.tokenizer,
     job["eos"],

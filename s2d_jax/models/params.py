@@ -1,0 +1,40 @@
+"""The tree of a model's parameters: shapes and names, nothing allocated."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import DTypeLike
+
+from s2d_jax.models import kernels
+from s2d_jax.models.config import ModelConfig
+from s2d_jax.models.kernels import Params
+from s2d_jax.models.llama import Llama
+from s2d_jax.models.lora import Lora
+
+
+def abstract_params(
+  config: ModelConfig,
+  dtype: DTypeLike = jnp.float32,
+  weights: str = "float",
+  lora: Lora | None = None,
+) -> Params:
+  """Shapes and logical axis names of every parameter.
+
+  Floating-point leaves are of `dtype`, but for the scales of int8 weights.
+  """
+  tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+  is_int8 = weights == "int8"
+  way = kernels.Int8() if is_int8 else kernels.Float()
+  model = Llama(config, way, lora=lora)
+  init = lambda key, tokens: model.init(key, tokens, method=Llama.init_all)
+  params = jax.eval_shape(init, jax.random.key(0), tokens)["params"]
+
+  def cast(path, leaf):
+    keys = jax.tree_util.keystr(path)
+    of_int8 = is_int8 and "scale" in keys and "norm" not in keys
+    if leaf.dtype == jnp.int8 or of_int8:
+      return leaf
+    return jax.ShapeDtypeStruct(leaf.shape, dtype)
+
+  return jax.tree_util.tree_map_with_path(cast, params)
