@@ -45,7 +45,8 @@ _SLOTS_PER_PUT = 8
 # Rows that are filled at once, of all.
 _SHARE_FILLED = 1 / 16
 # Own tokens that a batch on a CPU has room for at first: of all rows together,
-# and of each at least. All the room is read every step, which a CPU feels; most
+# and of each at least: fewer than 32 are summed in another order, and the last
+# bits would tell. All the room is read every step, which a CPU feels; most
 # replies end long before their limit, and a program for more room compiles in
 # seconds.
 _OWN_CPU, _OWN_ROW_CPU = 4096, 32

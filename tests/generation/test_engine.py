@@ -194,24 +194,23 @@ def test_rows_get_room_as_their_replies_grow(make, monkeypatch):
   """And not a bit of a reply depends on how much there is."""
   asked = prompts(6, seed=9)
   long = [
-    sampled(p, (i, s), max_new_tokens=11 * (1 + s))
+    sampled(p, (i, s), max_new_tokens=20 * (1 + s))
     for i, p in enumerate(asked)
     for s in range(4)
   ]
-  at_once = run(make(max_new_tokens=44), long)
+  at_once = run(make(max_new_tokens=80), long)
   monkeypatch.setattr(engines, "_OWN_CPU", 0)
-  monkeypatch.setattr(engines, "_OWN_ROW_CPU", 16)
-  engine = make(max_new_tokens=44)
+  engine = make(max_new_tokens=80)
   rooms = set()
-  lengthen = engines._extend_own
+  extend = engines._extend_own
 
-  def counting(model, batch, more):
+  def counting(batch, more):
     rooms.add((batch.tokens.shape[1], more))
-    return lengthen(model, batch, more)
+    return extend(batch, more)
 
   monkeypatch.setattr(engines, "_extend_own", counting)
   grown = run(engine, long)
-  assert rooms == {(16, 16), (32, 16)}
+  assert rooms == {(32, 32), (64, 32)}
   for tag, completion in at_once.items():
     assert grown[tag] == completion
 
