@@ -65,7 +65,7 @@ class LanguageModel:
     top_p: float = 1.0,
     min_p: float = 0.0,
     max_new_tokens: int = 64,
-    stop: Sequence[str] = (),
+    stop: str | Sequence[str] = (),
     seed: int = 0,
     chat: bool = False,
     batch_rows: int = 64,
@@ -82,7 +82,7 @@ class LanguageModel:
       top_p: see `Sampling`.
       min_p: see `Sampling`.
       max_new_tokens: longest completion, in tokens.
-      stop: strings that end a completion.
+      stop: strings that end a completion, or one.
       seed: another seed, other samples.
       chat: puts each prompt into the chat template as a user's message.
       batch_rows: completions decoded at once.
@@ -90,9 +90,7 @@ class LanguageModel:
     Returns:
       For each prompt its n completions: text, tokens, logprob, finish_reason.
     """
-    sampling = Sampling(
-      temperature, top_k, top_p, min_p, max_new_tokens, tuple(stop)
-    )
+    sampling = Sampling(temperature, top_k, top_p, min_p, max_new_tokens, stop)
     rows = max(1, min(len(prompts) * n, batch_rows))
     engine = self._engine(rows, n, max_new_tokens)
     for index, prompt in enumerate(prompts):

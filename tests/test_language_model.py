@@ -91,6 +91,17 @@ def test_chat_puts_the_prompt_into_the_template(lm):
   assert found.tokens[0] == int(jnp.argmax(first))
 
 
+def test_a_stop_string_may_stand_alone(lm):
+  def drawn(stop):
+    return lm.generate(_PROMPTS, max_new_tokens=6, stop=stop)
+
+  one, other = drawn(" Lima"), drawn([" Lima"])
+  assert one == other
+  replies = [row[0] for row in one]
+  assert any(reply.finish_reason == "stop" for reply in replies)
+  assert not any("Lima" in reply.text for reply in replies)
+
+
 def test_logits_are_those_of_the_network(lm, ids):
   logits = lm.logits(ids)
   assert logits.shape == (2, 24, lm.config.vocab_size)

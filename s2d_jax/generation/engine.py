@@ -32,8 +32,8 @@ from s2d_jax.models.attention import KeyValues
 from s2d_jax.models.llama import Llama, Params, layers_apart, packed
 from s2d_jax.parallel import mesh as meshes
 
-# Steps between two looks of the host for stop strings that span tokens.
-_STEPS_PER_LOOK = 8
+# Steps between two polls of the host for stop strings that span tokens.
+_STEPS_PER_POLL = 8
 # Prompt tokens read at once: enough to keep matrix units busy. A CPU, which
 # takes its time for padding too, has enough sooner.
 _TOKENS_PER_READ, _TOKENS_PER_READ_CPU = 512, 256
@@ -126,7 +126,7 @@ class Completion:
 
   Attributes:
     text: without end token or stop string.
-    tokens: every generated token, the end token too: what the reply cost.
+    tokens: up to and including the one that ends it.
     logprob: sum of the log-probabilities of `tokens` under the model itself
       (before temperature and filters), in nats.
     finish_reason: "stop" (end token or stop string) or "length".
@@ -171,7 +171,7 @@ class Engine:
 
   Attributes:
     watch: if set, is told the tag and the text so far of every completion that
-      is under way, each time the host looks.
+      is under way, each time the host polls.
   """
 
   def __init__(
@@ -190,7 +190,6 @@ class Engine:
   ):
     self._model = model
     self._params = _packed(params) if model.wide else params
-    self._tokenizer = tokenizer
     self._mesh = mesh or meshes.make_mesh()
     self._shards = meshes.batch_shards(self._mesh)
     self._decoder, self._decoder_params = self._model, self._params
@@ -205,10 +204,9 @@ class Engine:
       self._decoder_params = layers_apart(self._decoder, self._params)
     self._rows, self._samples, self._slots = rows, samples, slots
     self._room = bucket(room)
-    self._eos_ids = frozenset(eos_ids)
-    self._stops = stopping.StopTable(
-      tokenizer, eos_ids, model.config.vocab_size
-    )
+    vocab_size = model.config.vocab_size
+    self._ends = stopping.ReplyEnd(tokenizer, eos_ids, vocab_size)
+    self._stops = stopping.StopTable(self._ends, vocab_size)
     with meshes.use(self._mesh):
       self._prefixes = prefixes.PrefixStore(model.config, model.cache_dtype)
     self._queue: dict[tuple[int, ...], collections.deque[Request]] = {}
@@ -290,8 +288,8 @@ class Engine:
     """Fills the batch and sets the device to draw."""
     if self._queue:
       self._fill()
-    look = self.watch is not None or any(
-      r and stopping.needs_text(r.sampling.stop) for r in self._running
+    polls = self.watch is not None or any(
+      r and stopping.may_span_tokens(r.sampling.stop) for r in self._running
     )
     room = self._reserve_own()
     with meshes.use(self._mesh):
@@ -302,7 +300,7 @@ class Engine:
         self._shared_arrays()[1],
         self._is_running(),
         np.array([prompt in self._queue for prompt in self._held]),
-        np.int32(min(_STEPS_PER_LOOK if look else self._own_length, room)),
+        np.int32(min(_STEPS_PER_POLL if polls else self._own_length, room)),
         np.int32(max(1, int(len(self._running) * _SHARE_FILLED))),
       )
 
@@ -494,33 +492,27 @@ class Engine:
       if request is None:
         continue
       drawn = tokens[row, : count[row]], logprobs[row, : count[row]]
-      if not active[row] or self._says_stop(request, drawn[0]):
+      if not active[row] or self._is_over(request, drawn[0]):
         ended.append((request, *drawn))
         self._running[row] = None
       elif self.watch is not None:
-        self.watch(request.tag, self._text(drawn[0]))
+        self.watch(request.tag, self._ends.text(drawn[0].tolist()))
     self._steps = int(steps)
     self._tokens += sum(len(tokens) for _, tokens, _ in ended)
     return ended
 
-  def _says_stop(self, request: Request, tokens: np.ndarray) -> bool:
-    """Whether there is a stop string that the device cannot see."""
+  def _is_over(self, request: Request, tokens: np.ndarray) -> bool:
+    """Whether a reply that the device goes on with has ended."""
     stop = request.sampling.stop
-    if not stopping.needs_text(stop):
-      return False
-    return stopping.cut(self._text(tokens), stop)[1]
-
-  def _text(self, tokens: np.ndarray) -> str:
-    return self._tokenizer.decode(tokens, skip_special_tokens=True)
+    spans = stopping.may_span_tokens(stop)
+    return spans and self._ends.find(tokens, stop) is not None
 
   def _completion(self, request: Request, tokens, logprobs) -> Completion:
-    ended = bool(len(tokens)) and int(tokens[-1]) in self._eos_ids
-    text, found = stopping.cut(
-      self._text(tokens[:-1] if ended else tokens), request.sampling.stop
-    )
+    end = self._ends.find(tokens, request.sampling.stop)
+    length = end.length if end else len(tokens)
     return Completion(
-      text=text,
-      tokens=tuple(tokens.tolist()),
-      logprob=float(logprobs.sum()),
-      finish_reason="stop" if ended or found else "length",
+      text=end.text if end else self._ends.text(tokens.tolist()),
+      tokens=tuple(tokens[:length].tolist()),
+      logprob=float(logprobs[:length].sum()),
+      finish_reason="stop" if end else "length",
     )

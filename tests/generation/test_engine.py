@@ -268,6 +268,52 @@ def test_a_stop_string_ends_a_reply_and_is_cut_off(make, length):
   assert out[1] == whole
 
 
+def test_a_reply_is_the_same_whenever_the_host_polls(make, monkeypatch):
+  """All of it: its tokens and its log-probability too."""
+  asked = prompts(6, seed=10)
+  free = run(make(), [sampled(p, (i,)) for i, p in enumerate(asked)])
+  stopped = [
+    sampled(p, (i,), stop=(free[i,].text[3:5],)) for i, p in enumerate(asked)
+  ]
+  others = [sampled(p, (i, "free")) for i, p in enumerate(asked)]
+  expected = run(make(), stopped)
+  for (index,), completion in expected.items():
+    whole = free[index,]
+    text = stopped[index].sampling.stop[0]
+    assert completion.text == whole.text[: whole.text.index(text)]
+    length = len(completion.text) + 2
+    assert completion.tokens == whole.tokens[:length]
+    assert whole.logprob < completion.logprob < 0
+    assert completion.finish_reason == "stop"
+  for steps in (1, 3, 16):
+    monkeypatch.setattr(engines, "_STEPS_PER_POLL", steps)
+    drawn = run(make(), [*others, *stopped])
+    assert {tag: drawn[tag] for tag in expected} == expected
+    watched = make()
+    watched.watch = lambda tag, text: None
+    assert run(watched, stopped[::-1]) == expected
+
+
+def test_a_stop_string_may_be_a_special_token(make):
+  """The end token, where it is not among those that end every reply."""
+  prompt = prompts(1, seed=6)[0]
+  hot = {"temperature": 50.0, "max_new_tokens": 16}  # any token at all
+  names = [(number,) for number in range(24)]
+  free = run(make(), [sampled(prompt, name, **hot) for name in names])
+  stop = ("<end>", "\x7f\x7f\x7f")
+  out = run(make(), [sampled(prompt, n, stop=stop, **hot) for n in names])
+  ended = [name for name in names if EOS in free[name].tokens]
+  assert ended
+  for name in names:
+    if name not in ended:
+      assert out[name] == free[name]
+      continue
+    tokens = free[name].tokens
+    assert out[name].tokens == tokens[: tokens.index(EOS) + 1]
+    assert out[name].finish_reason == "stop"
+    assert out[name].text == "".join(map(chr, out[name].tokens[:-1]))
+
+
 def test_prompts_that_cannot_be_read_are_refused(make):
   engine = make()
   with pytest.raises(UserError, match="prompt of 250 tokens .* window of 256"):

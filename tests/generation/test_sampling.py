@@ -156,6 +156,13 @@ def test_impossible_settings_are_named(wrong):
     Sampling(**wrong)
 
 
+def test_a_stop_string_need_not_stand_in_a_tuple():
+  assert Sampling(stop="END").stop == ("END",)
+  assert Sampling(stop=["a", "b"]).stop == ("a", "b")
+  with pytest.raises(UserError, match="stop"):
+    Sampling(stop="")
+
+
 def test_the_vocabulary_may_lie_along_the_first_axis():
   settings = [*SETTINGS.values(), Sampling(temperature=0.0)]
   logits = jnp.asarray(_logits(len(settings)))
