@@ -17,6 +17,8 @@ from typing import NamedTuple
 from jaxtyping import Bool
 import numpy as np
 
+from s2d_jax.conversation import special_tokens
+
 _INCOMPLETE = "\ufffd"  # what a character decodes to that lacks some bytes
 _MOST_BYTES = 4  # of a character
 
@@ -135,8 +137,7 @@ class ReplyEnd:
 
   @functools.cached_property
   def _special(self) -> frozenset[int]:
-    added = self._tokenizer.added_tokens_decoder
-    return frozenset(index for index, token in added.items() if token.special)
+    return special_tokens(self._tokenizer)
 
 
 class StopTable:
