@@ -31,8 +31,8 @@ from s2d_jax.system2.scheduler import Job, Result, Scheduler, Step
 from s2d_jax.tasks.task import Task, read_examples
 
 _DIRECTLY = "system1"
-# Tokens of a prompt that decoding has room for without being compiled again.
-_ROOM = 256
+# Tokens of a prompt that decoding takes without being compiled again.
+_PROMPT_CAPACITY = 256
 
 
 class _General(NamedTuple):
@@ -178,7 +178,7 @@ class Speaker:
       chat.end_tokens,
       rows=self._n,
       samples=self._n,
-      room=_ROOM,
+      prompt_capacity=_PROMPT_CAPACITY,
       max_new_tokens=max(
         template.max_new_tokens
         for prompts in self._prompts.values()
