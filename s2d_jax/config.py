@@ -16,6 +16,11 @@ def default() -> ConfigDict:
   # Of the products of sampling: float32 or bfloat16; auto is bfloat16, but for
   # CPUs without matrix units for it (AMX).
   config.model.dtype = "auto"
+  # Options of the chat template, for instance {"enable_thinking": False}.
+  config.model.chat = ConfigDict()
+  # What a chat template takes for today, as 2024-07-26; empty: the day on which
+  # the workdir is made.
+  config.model.date = ""
 
   # Devices of the fine-tune along each axis; 0: chosen for the model and the
   # devices there are. dcn: slices, data: copies, fsdp: weights are spread,

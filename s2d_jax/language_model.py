@@ -14,8 +14,8 @@ import numpy as np
 
 from s2d_jax.checkpoints import hf, pretrained
 from s2d_jax.checkpoints.pretrained import Pretrained
+from s2d_jax.conversation import ChatTemplate
 from s2d_jax.errors import UserError
-from s2d_jax.generation import chat as chats
 from s2d_jax.generation.engine import Completion, Engine, Request, random_key
 from s2d_jax.generation.sampling import Sampling
 from s2d_jax.models import kernels, precision
@@ -28,15 +28,26 @@ from s2d_jax.tasks.task import Task
 
 
 class LanguageModel:
-  """A model, its weights and its tokenizer.
+  """A model, its weights, its tokenizer and its chat template.
 
   lm = LanguageModel.load("smollm2-135m-instruct")
   lm.generate(["What is the capital of Peru?"], n=8, chat=True)
+
+  Args:
+    model: as `pretrained.load` gives it.
+    dtype: of the products; see `load`.
+    chat_template: with its options and date; default: the tokenizer's.
   """
 
-  def __init__(self, model: Pretrained, dtype: str = "auto"):
+  def __init__(
+    self,
+    model: Pretrained,
+    dtype: str = "auto",
+    chat_template: ChatTemplate | None = None,
+  ):
     self.config = model.config
     self.tokenizer = model.tokenizer
+    self.chat_template = chat_template or ChatTemplate(model.tokenizer)
     self.params = model.params
     platform = jax.default_backend()
     dtype = precision.choose(dtype, platform)
@@ -46,13 +57,19 @@ class LanguageModel:
   def load(cls, name: epath.PathLike, dtype: str = "auto") -> LanguageModel:
     """Loads a name, a Hugging Face folder, a .gguf file or a run's folder.
 
+    The model of a run has the chat template as the run had it: its options and
+    its date.
+
     Args:
       name: for instance "smollm2-135m-instruct", "org/model" on the Hub,
         "model.gguf", "runs/quickstart" or "runs/quickstart/checkpoints/20".
       dtype: of the products, "float32", "bfloat16" or "auto": what is fastest
         on the devices there are. The weights are float32.
     """
-    return cls(pretrained.load(name, make_mesh()), dtype)
+    model = pretrained.load(name, make_mesh())
+    settings = pretrained.settings_of(name)
+    chat_template = ChatTemplate.from_settings(model.tokenizer, settings)
+    return cls(model, dtype, chat_template)
 
   def generate(
     self,
@@ -64,7 +81,7 @@ class LanguageModel:
     top_p: float = 1.0,
     min_p: float = 0.0,
     max_new_tokens: int = 64,
-    stop: Sequence[str] = (),
+    stop: str | Sequence[str] = (),
     seed: int = 0,
     chat: bool = False,
     batch_rows: int = 64,
@@ -81,7 +98,7 @@ class LanguageModel:
       top_p: see `Sampling`.
       min_p: see `Sampling`.
       max_new_tokens: longest completion, in tokens.
-      stop: strings that end a completion.
+      stop: strings that end a completion, or one.
       seed: another seed, other samples.
       chat: puts each prompt into the chat template as a user's message.
       batch_rows: completions decoded at once.
@@ -89,9 +106,7 @@ class LanguageModel:
     Returns:
       For each prompt its n completions: text, tokens, logprob, finish_reason.
     """
-    sampling = Sampling(
-      temperature, top_k, top_p, min_p, max_new_tokens, tuple(stop)
-    )
+    sampling = Sampling(temperature, top_k, top_p, min_p, max_new_tokens, stop)
     rows = max(1, min(len(prompts) * n, batch_rows))
     engine = self._engine(rows, n, max_new_tokens)
     for index, prompt in enumerate(prompts):
@@ -145,7 +160,7 @@ class LanguageModel:
     )
     scheduler = Scheduler(
       engine,
-      self.tokenizer,
+      self.chat_template,
       way,
       prompts,
       seed=seed,
@@ -176,7 +191,7 @@ class LanguageModel:
     self, folder: epath.PathLike, dtype: str = "float32"
   ) -> None:
     """Writes a Hugging Face folder that transformers loads."""
-    ends = chats.end_tokens(self.tokenizer)
+    ends = self.chat_template.end_tokens
     hf.write(
       folder, self.config, self.params, self.tokenizer, dtype, end_tokens=ends
     )
@@ -186,7 +201,7 @@ class LanguageModel:
       self._llama,
       self.params,
       self.tokenizer,
-      chats.end_tokens(self.tokenizer),
+      self.chat_template.end_tokens,
       rows=rows,
       samples=samples,
       max_new_tokens=max_new_tokens,
@@ -196,8 +211,8 @@ class LanguageModel:
     if not chat:
       return tuple(self.tokenizer(prompt)["input_ids"])
     message = {"role": "user", "content": prompt}
-    text = chats.render(self.tokenizer, [message])
-    return chats.encode(self.tokenizer, text)
+    text = self.chat_template.prompt([message])
+    return self.chat_template.encode(text)
 
 
 @functools.partial(jax.jit, static_argnums=0)

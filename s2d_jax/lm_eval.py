@@ -37,10 +37,11 @@ from lm_eval.models.utils import (
 )
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
+from s2d_jax.checkpoints import pretrained as checkpoints
 from s2d_jax.config import default
+from s2d_jax.conversation import ChatTemplate
 from s2d_jax.errors import UserError
 from s2d_jax.evaluation.likelihood import log_likelihoods
-from s2d_jax.generation import chat
 from s2d_jax.generation.engine import Engine, Request, random_key
 from s2d_jax.generation.sampling import Sampling
 from s2d_jax.models import precision
@@ -106,14 +107,16 @@ class S2dJax(TemplateLM):
         f"dtype={dtype!r} must be one of {', '.join(precision.SETTINGS)}"
       )
     config = default()
-    config.model.name, config.model.dtype = str(pretrained), dtype
+    self._name = str(pretrained)
+    config.model.name, config.model.dtype = self._name, dtype
     setup.enable_compilation_cache()
     model = setup.base_model(config)
     self.tokenizer = model.tokenizer
+    settings = checkpoints.settings_of(self._name)
+    self._chat = ChatTemplate.from_settings(model.tokenizer, settings)
     self.batch_size = _rows(batch_size)
     self.max_length = _window(max_length, model.config.max_context)
     self.max_gen_toks = max_gen_toks
-    self._name = str(pretrained)
     self._params = model.params
     self._network = setup.network(config, model)
     self._mesh = setup.sampling_mesh(config, model.config)
@@ -158,15 +161,9 @@ class S2dJax(TemplateLM):
     chat_history: list[dict[str, str]],
     add_generation_prompt: bool = True,
   ) -> str:
-    if not self.tokenizer.chat_template:
-      chat.render(self.tokenizer, chat_history)  # says so
-    return self.tokenizer.apply_chat_template(
-      chat_history,
-      tokenize=False,
-      add_generation_prompt=add_generation_prompt,
-      # The last message is one that the model is to go on with.
-      continue_final_message=not add_generation_prompt,
-    )
+    if add_generation_prompt:
+      return self._chat.prompt(chat_history)
+    return self._chat.unfinished(chat_history)
 
   def _loglikelihood_tokens(
     self,
@@ -233,7 +230,7 @@ class S2dJax(TemplateLM):
       self._network,
       self._params,
       self.tokenizer,
-      chat.end_tokens(self.tokenizer),
+      self._chat.end_tokens,
       rows=min(self.batch_size, max(len(requests), 1)),
       max_new_tokens=longest,
       mesh=self._mesh,

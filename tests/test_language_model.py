@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from s2d_jax import LanguageModel, UserError
-from s2d_jax.generation import chat
 from s2d_jax.models.llama import Llama
 from s2d_jax.system2.program import Template
 from tests import tiny_chat
@@ -80,7 +79,7 @@ def test_greedy_is_the_argmax_of_the_logits(lm):
 
 def test_chat_puts_the_prompt_into_the_template(lm):
   message = {"role": "user", "content": _PROMPTS[0]}
-  rendered = chat.render(lm.tokenizer, [message])
+  rendered = lm.chat_template.prompt([message])
   assert rendered == f"user:{_PROMPTS[0]}<|im_end|>assistant:"
   options = {"temperature": 0.0, "max_new_tokens": 6}
   asked = lm.generate(_PROMPTS[:1], chat=True, **options)
@@ -89,6 +88,17 @@ def test_chat_puts_the_prompt_into_the_template(lm):
   expected = lm.tokenizer(rendered)["input_ids"]
   first = lm.logits(np.array([expected]))[0, -1]
   assert found.tokens[0] == int(jnp.argmax(first))
+
+
+def test_a_stop_string_may_stand_alone(lm):
+  def drawn(stop):
+    return lm.generate(_PROMPTS, max_new_tokens=6, stop=stop)
+
+  one, other = drawn(" Lima"), drawn([" Lima"])
+  assert one == other
+  replies = [row[0] for row in one]
+  assert any(reply.finish_reason == "stop" for reply in replies)
+  assert not any("Lima" in reply.text for reply in replies)
 
 
 def test_logits_are_those_of_the_network(lm, ids):

@@ -96,6 +96,12 @@ def read_config(name: epath.PathLike) -> ModelConfig:
   return _reader(path).read_config(path)
 
 
+def settings_of(name: epath.PathLike) -> dict[str, Any]:
+  """The section `model` of a run's settings; empty if `name` is of none."""
+  run, _ = _run_and_step(name)
+  return {} if run is None else _settings(run)["model"]
+
+
 def _path(name: epath.PathLike) -> epath.Path:
   """The folder or file of the model, or of the one that a run started from."""
   run, _ = _run_and_step(name)

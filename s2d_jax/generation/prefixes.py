@@ -1,4 +1,4 @@
-"""Token prefixes that many prompts begin with, read once.
+"""Token prefixes that many prompts begin with, prefilled once.
 
 A system message or a few worked examples stand in front of every prompt of a
 run. Their keys and values lie one after another in one store that all rows of
@@ -17,51 +17,53 @@ import numpy as np
 from s2d_jax.models.key_values import KeyValues
 from s2d_jax.models.llama import Llama
 
-NONE = -2  # number of the prefix of a prompt that has none
+NONE = -2  # id of the prefix of a prompt that has none
 _PADDING = -1
 
 
 class PrefixStore:
-  """Prefixes by number, and their keys and values side by side.
+  """Prefixes by id, and their keys and values side by side.
 
   Attributes:
-    keys_values: [L, 1, K, X, H]; callers make `valid` from `numbers`.
-    numbers: whose key each of the X is; padding belongs to nobody.
+    keys_values: [L, 1, K, X, H]; callers make `valid` from `prefix_ids`.
+    prefix_ids: whose key each of the X is; padding belongs to nobody.
   """
 
   def __init__(self, model: Llama):
     self.keys_values = _empty(model)
-    self.numbers = np.full(16, _PADDING, np.int32)
+    self.prefix_ids = np.full(16, _PADDING, np.int32)
     self._prefixes: list[tuple[int, ...]] = []
 
   def add(
-    self, prefix: Sequence[int], read: Callable[[tuple[int, ...]], KeyValues]
+    self,
+    tokens: Sequence[int],
+    prefill: Callable[[tuple[int, ...]], KeyValues],
   ) -> bool:
-    """Reads a prefix unless it is there already; says whether it was new."""
-    prefix = tuple(prefix)
-    if not prefix or prefix in self._prefixes:
+    """Prefills a prefix unless it is there already; says whether it was new."""
+    tokens = tuple(tokens)
+    if not tokens or tokens in self._prefixes:
       return False
-    new = read(prefix)
+    new = prefill(tokens)
     length = new.keys.shape[-2]
-    numbers = np.full(length, _PADDING, np.int32)
-    numbers[: len(prefix)] = len(self._prefixes)
+    ids = np.full(length, _PADDING, np.int32)
+    ids[: len(tokens)] = len(self._prefixes)
     # The padding that the store begins with is in nobody's way.
     old = [self.keys_values] if self._prefixes else []
-    known = self.numbers if self._prefixes else self.numbers[:0]
-    self.numbers = np.concatenate([known, numbers])
+    known = self.prefix_ids if self._prefixes else self.prefix_ids[:0]
+    self.prefix_ids = np.concatenate([known, ids])
     self.keys_values = _join([*old, new])
-    self._prefixes.append(prefix)
+    self._prefixes.append(tokens)
     return True
 
   def match(self, tokens: Sequence[int]) -> tuple[int, int]:
-    """Number and length of the longest stored proper prefix of `tokens`."""
+    """Id and length of the longest stored proper prefix of `tokens`."""
     tokens = tuple(tokens)
-    number, length = NONE, 0
-    for candidate, prefix in enumerate(self._prefixes):
+    found, length = NONE, 0
+    for prefix_id, prefix in enumerate(self._prefixes):
       size = len(prefix)
       if length < size < len(tokens) and tokens[:size] == prefix:
-        number, length = candidate, size
-    return number, length
+        found, length = prefix_id, size
+    return found, length
 
 
 @functools.partial(jax.jit, static_argnums=0)

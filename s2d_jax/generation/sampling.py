@@ -32,7 +32,7 @@ class Sampling:
     min_p: keep tokens at least this fraction as likely as the likeliest (Nguyen
       et al. 2024); 0 keeps all.
     max_new_tokens: the longest completion, the end token included.
-    stop: strings that end a completion; the text is cut before them.
+    stop: strings that end a completion, or one; the text is cut before them.
   """
 
   temperature: float = 1.0
@@ -43,6 +43,8 @@ class Sampling:
   stop: tuple[str, ...] = ()
 
   def __post_init__(self):
+    stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+    object.__setattr__(self, "stop", stop)  # frozen
     for name, ok, want in (
       ("temperature", self.temperature >= 0, "0 (greedy) or more"),
       ("top_k", self.top_k >= 0, "0 (off) or more"),

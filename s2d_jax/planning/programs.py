@@ -20,7 +20,7 @@ import ml_collections
 import numpy as np
 
 from s2d_jax.generation import decode as device
-from s2d_jax.generation.engine import prompts_per_read
+from s2d_jax.generation.shapes import prompts_per_prefill
 from s2d_jax.models import kernels, placement, precision
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import Llama
@@ -209,7 +209,7 @@ def sampler(
   shards = meshes.batch_shards(mesh)
   slots = math.ceil(batch.slots / shards) * shards
   batch = dataclasses.replace(batch, slots=slots)
-  width = prompts_per_read(batch.prompt, batch.slots, shards)
+  width = prompts_per_prefill(batch.prompt, batch.slots, shards)
   way = kernels.for_platform(dtype, "tpu", weights)
   model = Llama(model_config, way)
   boxed = abstract_params(model_config, dtype, weights)

@@ -11,8 +11,8 @@ from absl import flags
 import jax
 
 from s2d_jax.checkpoints import hf, pretrained
+from s2d_jax.conversation import ChatTemplate
 from s2d_jax.errors import UserError
-from s2d_jax.generation import chat
 from s2d_jax.parallel.mesh import make_mesh
 from s2d_jax.stages import program
 
@@ -35,13 +35,15 @@ def convert(argv) -> None:
   parts = math.gcd(embed_dim, len(devices))
   mesh = make_mesh(fsdp=parts, devices=devices)
   model = pretrained.load(_MODEL.value, mesh, _DTYPE.value)
+  settings = pretrained.settings_of(_MODEL.value)
+  chat = ChatTemplate.from_settings(model.tokenizer, settings)
   hf.write(
     _OUT.value,
     model.config,
     model.params,
     model.tokenizer,
     _DTYPE.value,
-    end_tokens=chat.end_tokens(model.tokenizer),
+    end_tokens=chat.end_tokens,
   )
   print(f"wrote {_OUT.value}: {model.config.num_params:,} parameters")
 

@@ -10,6 +10,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from s2d_jax import records
+from s2d_jax.conversation import ChatTemplate
 from s2d_jax.stages import program, setup
 from s2d_jax.training.examples import Tokenised, tokenise
 from s2d_jax.training.trainer import finetune
@@ -20,8 +21,9 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
   """Trains on distill/train, chooses by the loss on distill/valid."""
   setup.enable_compilation_cache()
   model = setup.model_to_train(config)
+  chat = setup.chat_template(config, model)
   train, valid = (
-    _examples(model.tokenizer, workdir, split) for split in ("train", "valid")
+    _examples(chat, workdir, split) for split in ("train", "valid")
   )
   summary = finetune(
     config.finetune,
@@ -41,11 +43,11 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
 
 
 def _examples(
-  tokenizer, workdir: epath.Path, split: str
+  chat: ChatTemplate, workdir: epath.Path, split: str
 ) -> dict[str, Tokenised]:
   return {
     f"{record['example_id']}/{record['variant']}": tokenise(
-      tokenizer, record["prompt"], record["target"]
+      chat, record["prompt"], record["target"]
     )
     for record in records.read(workdir / "distill" / f"{split}.jsonl")
   }

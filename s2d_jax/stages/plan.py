@@ -21,7 +21,7 @@ from rich.text import Text
 
 from s2d_jax import records
 from s2d_jax.errors import UserError
-from s2d_jax.generation.engine import rows_per_slot
+from s2d_jax.generation.shapes import rows_per_slot
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.parallel import topology as topologies
 from s2d_jax.parallel.topology import Topology

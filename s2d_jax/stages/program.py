@@ -17,7 +17,7 @@ from absl import app, flags, logging
 from etils import epath
 from ml_collections import ConfigDict, config_flags
 
-from s2d_jax import profiling, records, tracking
+from s2d_jax import conversation, profiling, records, tracking
 from s2d_jax.config import default
 from s2d_jax.errors import Preempted, UserError
 from s2d_jax.metrics import Curve
@@ -254,7 +254,11 @@ _USED_BY = {
 
 
 def claim_workdir(config: ConfigDict, workdir: epath.Path) -> None:
-  """Writes config.json, or checks that the folder is of the same run."""
+  """Writes config.json, or checks that the folder is of the same run.
+
+  Where `config` leaves the date open, it is filled in: the day on which the
+  folder was made, whenever and wherever the run goes on.
+  """
   if hosts.is_lead():
     _claim(config, workdir)
   hosts.barrier("config.json")
@@ -272,6 +276,7 @@ def _check_claim(config: ConfigDict, workdir: epath.Path) -> None:
       " folder that all hosts share"
     )
   found = json.loads(path.read_text())
+  _fill_in_date(config, found)
   changed = _difference(found, json.loads(config.to_json()))
   if changed:
     raise UserError(
@@ -282,25 +287,13 @@ def _check_claim(config: ConfigDict, workdir: epath.Path) -> None:
 
 def _claim(config: ConfigDict, workdir: epath.Path) -> None:
   path = workdir / "config.json"
+  found = _read_claim(path) if path.exists() else {}
+  _fill_in_date(config, found)
   wanted = json.loads(config.to_json())
-  if path.exists():
-    try:
-      found = json.loads(path.read_text())
-    except ValueError:
-      raise UserError(
-        f"{path} is not valid JSON; delete it if this folder is yours to use"
-      ) from None
-    changed = _difference(found, wanted)
-    fixed = [name for name in changed if not _may_change(workdir, name)]
-    if fixed:
-      told = "; ".join(changed[name] for name in fixed)
-      raise UserError(
-        f"{workdir} holds a run with other settings ({told}); use another"
-        " --workdir"
-      )
-    if not changed:
-      return
-    print(f"settings changed: {'; '.join(changed.values())}", flush=True)
+  if found:
+    _check_changes(workdir, found, wanted)
+  if found == wanted:
+    return
   try:
     records.write_text(path, json.dumps(wanted, indent=2) + "\n")
   except OSError as error:
@@ -308,6 +301,37 @@ def _claim(config: ConfigDict, workdir: epath.Path) -> None:
       f"{workdir} cannot be written ({error.strerror or error}); choose"
       " another --workdir"
     ) from None
+
+
+def _read_claim(path: epath.Path) -> dict:
+  try:
+    return json.loads(path.read_text())
+  except ValueError:
+    raise UserError(
+      f"{path} is not valid JSON; delete it if this folder is yours to use"
+    ) from None
+
+
+def _fill_in_date(config: ConfigDict, found: dict) -> None:
+  """That of the run, which begins today if it has none."""
+  date = config.model.date or found.get("model", {}).get("date")
+  config.model.date = date or conversation.today().isoformat()
+
+
+def _check_changes(workdir: epath.Path, found: dict, wanted: dict) -> None:
+  """Tells of settings that are no longer the same; refuses some."""
+  changed = _difference(found, wanted)
+  if not found.get("model", {}).get("date"):  # a run of an earlier version
+    changed.pop("model.date", None)
+  fixed = [name for name in changed if not _may_change(workdir, name)]
+  if fixed:
+    told = "; ".join(changed[name] for name in fixed)
+    raise UserError(
+      f"{workdir} holds a run with other settings ({told}); use another"
+      " --workdir"
+    )
+  if changed:
+    print(f"settings changed: {'; '.join(changed.values())}", flush=True)
 
 
 def _difference(found: dict, wanted: dict) -> dict[str, str]:

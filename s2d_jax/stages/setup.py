@@ -14,10 +14,10 @@ from ml_collections import ConfigDict
 
 from s2d_jax.checkpoints import pretrained
 from s2d_jax.checkpoints.pretrained import Pretrained
+from s2d_jax.conversation import ChatTemplate, read_date
 from s2d_jax.curation.curate import Filter, Select
 from s2d_jax.curation.vote import Thresholds
 from s2d_jax.errors import UserError
-from s2d_jax.generation import chat
 from s2d_jax.generation.engine import Engine
 from s2d_jax.generation.sampling import Sampling
 from s2d_jax.models import kernels, placement, precision
@@ -47,6 +47,8 @@ def check(config: ConfigDict) -> None:
   task = task_of(config)
   prompts_of(config, task)
   sampling_of(config)
+  if config.model.date:
+    read_date(config.model.date)
   curation = config.curation
   if set(curation.variants) - set(task.variants):
     raise UserError(
@@ -203,6 +205,11 @@ def network(config: ConfigDict, model: Pretrained) -> Llama:
   return Llama(model.config, _kernels(config))
 
 
+def chat_template(config: ConfigDict, model: Pretrained) -> ChatTemplate:
+  """The model's, with the options and the date of the run."""
+  return ChatTemplate.from_settings(model.tokenizer, config.model.to_dict())
+
+
 def scheduler(
   config: ConfigDict, model: Pretrained, task: Task, method: str, n: int
 ) -> Scheduler:
@@ -213,11 +220,12 @@ def scheduler(
   # a reply stands on it, and only its own replies have it in common.
   alike = max(prompt.n for prompt in prompts.values())
   samples = n * alike if len(prompts) == 1 else alike
+  chat = chat_template(config, model)
   engine = Engine(
     network(config, model),
     model.params,
     model.tokenizer,
-    chat.end_tokens(model.tokenizer),
+    chat.end_tokens,
     rows=config.sampling.batch_rows,
     samples=samples,
     max_new_tokens=max(p.max_new_tokens for p in prompts.values()),
@@ -225,7 +233,7 @@ def scheduler(
   )
   return Scheduler(
     engine,
-    model.tokenizer,
+    chat,
     methods.by_name(method),
     prompts,
     seed=config.seed,

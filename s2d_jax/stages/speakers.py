@@ -22,7 +22,6 @@ from s2d_jax.checkpoints.pretrained import Pretrained
 from s2d_jax.config import default
 from s2d_jax.curation.vote import vote
 from s2d_jax.errors import UserError
-from s2d_jax.generation import chat as chats
 from s2d_jax.generation.engine import Engine
 from s2d_jax.generation.sampling import Sampling
 from s2d_jax.stages import setup
@@ -32,8 +31,8 @@ from s2d_jax.system2.scheduler import Job, Result, Scheduler, Step
 from s2d_jax.tasks.task import Task, read_examples
 
 _DIRECTLY = "system1"
-# Tokens of a prompt that decoding has room for without being compiled again.
-_ROOM = 256
+# Tokens of a prompt that decoding takes without being compiled again.
+_PROMPT_CAPACITY = 256
 
 
 class _General(NamedTuple):
@@ -171,14 +170,15 @@ class Speaker:
   def reset(self) -> None:
     """Begins anew, after an answer that was not heard to its end."""
     config, model = self._subject.config, self._model
+    chat = setup.chat_template(config, model)
     engine = Engine(
       setup.network(config, model),
       model.params,
       model.tokenizer,
-      chats.end_tokens(model.tokenizer),
+      chat.end_tokens,
       rows=self._n,
       samples=self._n,
-      room=_ROOM,
+      prompt_capacity=_PROMPT_CAPACITY,
       max_new_tokens=max(
         template.max_new_tokens
         for prompts in self._prompts.values()
@@ -189,7 +189,7 @@ class Speaker:
     self._schedulers = {
       method: Scheduler(
         engine,
-        model.tokenizer,
+        chat,
         METHODS[method],
         prompts,
         seed=config.seed,

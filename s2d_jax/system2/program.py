@@ -20,8 +20,8 @@ import dataclasses
 import string
 from typing import Any
 
+from s2d_jax.conversation import Message
 from s2d_jax.errors import UserError
-from s2d_jax.generation.chat import Message
 from s2d_jax.generation.engine import Completion
 
 

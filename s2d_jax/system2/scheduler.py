@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import dataclasses
 import itertools
 
+from s2d_jax.conversation import ChatTemplate
 from s2d_jax.errors import UserError
-from s2d_jax.generation import chat
 from s2d_jax.generation.engine import Completion, Engine, Request, random_key
 from s2d_jax.generation.sampling import Sampling
 from s2d_jax.system2.program import (
@@ -113,7 +113,7 @@ class Scheduler:
 
   Args:
     engine: draws the completions.
-    tokenizer: has the chat template.
+    chat: the chat template that makes prompts of asks.
     method: the generator function to run.
     prompts: its templates.
     seed: of the run.
@@ -124,7 +124,7 @@ class Scheduler:
   def __init__(
     self,
     engine: Engine,
-    tokenizer,
+    chat: ChatTemplate,
     method: Method,
     prompts: Prompts,
     *,
@@ -132,7 +132,7 @@ class Scheduler:
     in_flight: int,
   ):
     self._engine = engine
-    self._tokenizer = tokenizer
+    self._chat = chat
     self._method = method
     self._prompts = prompts
     self._seed = seed
@@ -182,10 +182,10 @@ class Scheduler:
     self, program: _Program, asks: list[Ask], sampling: Sampling
   ) -> None:
     for index, ask in enumerate(asks):
-      prompt = chat.render(self._tokenizer, ask.messages)
+      prompt = self._chat.prompt(ask.messages)
       number = len(program.done) + index
       request = Request(
-        chat.encode(self._tokenizer, prompt),
+        self._chat.encode(prompt),
         random_key(self._seed, *program.job.name, number),
         dataclasses.replace(
           sampling, max_new_tokens=ask.max_new_tokens, stop=ask.stop
@@ -201,12 +201,10 @@ class Scheduler:
   def _common_prefix(self, template: Template) -> tuple[int, ...]:
     """The tokens that every use of a template begins with."""
     uses = [
-      chat.encode(
-        self._tokenizer,
-        chat.render(
-          self._tokenizer,
-          template.messages(**dict.fromkeys(template.gaps, filler)),
-        ),
+      self._chat.encode(
+        self._chat.prompt(
+          template.messages(**dict.fromkeys(template.gaps, filler))
+        )
       )
       for filler in ("Alpha", "9 zebras")
     ]

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from jaxtyping import Bool, Int
 import numpy as np
 
+from s2d_jax.conversation import ChatTemplate, Message, special_tokens
 from s2d_jax.errors import UserError
-
-if TYPE_CHECKING:
-  from transformers import PreTrainedTokenizerFast
-
-Message = dict[str, str]  # {"role", "content"}
 
 
 class Tokenised(NamedTuple):
@@ -23,9 +20,9 @@ class Tokenised(NamedTuple):
 
 
 def tokenise(
-  tokenizer: PreTrainedTokenizerFast, prompt: list[Message], target: str
+  chat: ChatTemplate, prompt: Sequence[Message], target: str
 ) -> Tokenised:
-  """Tokens of `prompt` answered by `target`, in the tokenizer's chat template.
+  """Tokens of `prompt` answered by `target`, in a chat template.
 
   The conversation is rendered and tokenised whole, so the tokens are those of
   the text itself, whatever is merged across the border between prompt and
@@ -34,19 +31,16 @@ def tokenise(
   end of the turn (a newline, as a rule) is not.
 
   Raises:
-    UserError: the template rewrites the prompt once it is answered, or does
-      not end a turn with a special token.
+    UserError: the template refuses the conversation, rewrites the prompt once
+      it is answered, or does not end a turn with a special token.
   """
+  tokenizer = chat.tokenizer
   if not tokenizer.is_fast:
     raise UserError(
       f"the tokenizer {tokenizer.name_or_path} has no tokenizer.json, which"
       " is needed to tell the reply's tokens from the prompt's"
     )
-  reply = {"role": "assistant", "content": target}
-  asked = tokenizer.apply_chat_template(
-    prompt, tokenize=False, add_generation_prompt=True
-  )
-  whole = tokenizer.apply_chat_template([*prompt, reply], tokenize=False)
+  asked, whole = chat.prompt(prompt), chat.answered(prompt, target)
   if not whole.startswith(asked):
     raise UserError(
       f"the chat template of {tokenizer.name_or_path} renders a prompt"
@@ -59,7 +53,8 @@ def tokenise(
   tokens = np.asarray(encoded["input_ids"], np.int32)
   ends = np.asarray(encoded["offset_mapping"], np.int64)[:, 1]
   behind = ends > len(asked)
-  closing = np.flatnonzero(behind & np.isin(tokens, _special_ids(tokenizer)))
+  special = list(special_tokens(tokenizer))
+  closing = np.flatnonzero(behind & np.isin(tokens, special))
   if not closing.size:
     raise UserError(
       f"the chat template of {tokenizer.name_or_path} does not end the"
@@ -68,9 +63,3 @@ def tokenise(
     )
   behind[closing[-1] + 1 :] = False
   return Tokenised(tokens, behind)
-
-
-def _special_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
-  # Not all_special_ids: that leaves out Llama 3's end of turn.
-  added = tokenizer.added_tokens_decoder
-  return [index for index, token in added.items() if token.special]

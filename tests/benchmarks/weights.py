@@ -7,7 +7,7 @@ import pathlib
 import re
 
 from s2d_jax.checkpoints import hf, pretrained
-from s2d_jax.generation import chat
+from s2d_jax.conversation import ChatTemplate
 from s2d_jax.parallel.mesh import make_mesh
 
 
@@ -27,5 +27,5 @@ def folder(name: str) -> pathlib.Path:
 
 
 def write(path: pathlib.Path, model: pretrained.Pretrained) -> None:
-  ends = chat.end_tokens(model.tokenizer)
+  ends = ChatTemplate(model.tokenizer).end_tokens
   hf.write(path, model.config, model.params, model.tokenizer, end_tokens=ends)

@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 
 from configs import quickstart
 from s2d_jax import evaluation, records
+from s2d_jax.conversation import ChatTemplate
 from s2d_jax.errors import UserError
-from s2d_jax.generation import chat
 from s2d_jax.stages import setup
 from s2d_jax.training.examples import tokenise
 from s2d_jax.training.packing import pack
@@ -43,7 +43,7 @@ def sampling(name: str, tokenizer) -> Job:
       "prompts": questions(tokenizer, 64),
       "samples": 8,
       "max_new_tokens": 128,
-      "eos": list(chat.end_tokens(tokenizer)),
+      "eos": list(ChatTemplate(tokenizer).end_tokens),
       "temperature": 0.7,
       "rows": quickstart.get_config().sampling.batch_rows,
     }
@@ -93,8 +93,9 @@ def finetune(name: str, tokenizer) -> Job:
 def quickstart_examples(tokenizer) -> Job:
   """What the quickstart learns, as it curated it."""
   settings = quickstart.get_config().finetune
+  chat = ChatTemplate(tokenizer)
   examples = [
-    tokenise(tokenizer, record["prompt"], record["target"])
+    tokenise(chat, record["prompt"], record["target"])
     for record in records.read(_EXAMPLES)
   ]
   named = {str(index): example for index, example in enumerate(examples)}
@@ -138,8 +139,9 @@ def questions(tokenizer, count: int) -> list[list[int]]:
     for example in task.examples()["train"]
     for variant in task.variants
   ]
-  texts = [chat.render(tokenizer, ask.messages) for ask in asks[:count]]
-  return [list(chat.encode(tokenizer, text)) for text in texts]
+  chat = ChatTemplate(tokenizer)
+  texts = [chat.prompt(ask.messages) for ask in asks[:count]]
+  return [list(chat.encode(text)) for text in texts]
 
 
 def common_prefix(prompts: list[list[int]]) -> int:

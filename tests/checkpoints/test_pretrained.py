@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from s2d_jax import LanguageModel
 from s2d_jax.checkpoints import pretrained, train_state
 from s2d_jax.checkpoints.train_state import TrainState
 from s2d_jax.errors import UserError
@@ -23,7 +24,9 @@ from tests import tiny_chat
 def _write_run(run: pathlib.Path, base: pathlib.Path, steps: dict[int, float]):
   """A run on `base` whose weights at step s are s + 1 times the tiny ones."""
   run.mkdir()
-  (run / "config.json").write_text(json.dumps({"model": {"name": str(base)}}))
+  settings = {"name": str(base), "chat": {"word": run.name}}
+  settings["date"] = "2024-07-06"
+  (run / "config.json").write_text(json.dumps({"model": settings}))
   with train_state.open_manager(run / "checkpoints", keep=2) as manager:
     for step, valid_loss in steps.items():
       params = jax.tree.map(jnp.asarray, _times(step + 1))
@@ -57,6 +60,16 @@ def test_a_run_gives_what_it_has_learnt(run, step, factor, dtype):
   assert {x.dtype.name for x in jax.tree.leaves(model.params)} == {dtype}
   assert model.config == pretrained.read_config(name)
   assert model.tokenizer.eos_token == tiny_chat.END
+
+
+def test_a_run_gives_its_prompts_too(run):
+  """Its options and its date, whatever day it is."""
+  for name in (run, run / "checkpoints" / "3"):
+    lm = LanguageModel.load(name)
+    lm.tokenizer.chat_template = "{{ word }} {{ strftime_now('%d %b %Y') }}"
+    asked = lm.chat_template.prompt([{"role": "user", "content": "?"}])
+    assert asked == "second 06 Jul 2024"
+  assert pretrained.settings_of(run.parent / "model") == {}
 
 
 @pytest.mark.parametrize("name, factor", [("model", 1), ("second", 3)])

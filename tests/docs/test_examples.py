@@ -10,6 +10,7 @@ from s2d_jax.generation.engine import Completion
 from s2d_jax.stages import setup
 from s2d_jax.system2 import methods
 from s2d_jax.tasks.custom import Custom
+from tests import tiny_chat
 from tests.docs import documents
 
 _DOCS = documents.ROOT / "docs"
@@ -48,13 +49,25 @@ def test_every_method_is_in_the_table():
 def test_the_prompt_of_the_document_can_be_replaced():
   from s2d_jax.config import default
 
-  replace, _ = _blocks("methods.md", "python")
+  replace, *_ = _blocks("methods.md", "python")
   config = default()
   with config.unlocked():
     exec(replace, {"config": config})
   prompts = setup.prompts_of(config, setup.task_of(config))
   assert prompts["extract"].system.startswith("Repeat the question")
   assert len(prompts["extract"].shots) == 1
+
+
+def test_the_options_of_the_document_reach_the_chat_template():
+  from s2d_jax.config import default
+
+  _, options, _ = _blocks("methods.md", "python")
+  config = default()
+  exec(options, {"config": config})
+  model = tiny_chat.model()
+  model.tokenizer.chat_template = "{{ enable_thinking }}"
+  chat = setup.chat_template(config, model)
+  assert chat.prompt([{"role": "user", "content": "?"}]) == "False"
 
 
 def test_the_task_of_the_document_reads_its_file(tmp_path, monkeypatch):

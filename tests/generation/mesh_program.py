@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
-from s2d_jax.generation import engine as engines
+from s2d_jax.generation import programs
 from s2d_jax.generation.engine import Engine, Request, random_key
 from s2d_jax.generation.sampling import Sampling
 from s2d_jax.models.config import ModelConfig
@@ -71,4 +71,4 @@ def draw(shape: Mapping[str, int]) -> dict[str, list[int]]:
 
 def compilations() -> int:
   """Of the decode program, so far."""
-  return engines._decode._cache_size()
+  return programs._decode._cache_size()

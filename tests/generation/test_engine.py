@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from s2d_jax.errors import UserError
-from s2d_jax.generation import engine as engines
+from s2d_jax.generation import engine as engines, programs, shapes
 from s2d_jax.generation.engine import Engine, Request, random_key
 from s2d_jax.generation.sampling import Sampling
 from s2d_jax.models.llama import Llama
@@ -153,44 +153,44 @@ def test_a_shared_prefix_changes_no_token(make):
 
 
 @pytest.fixture
-def read(monkeypatch):
-  """The prompts that engines read, one after another."""
-  read = []
-  prefill = engines._prefill
+def prefilled(monkeypatch):
+  """The prompts that engines prefill, one after another."""
+  found = []
+  prefill = programs._prefill
 
   def counting(model, params, tokens, lengths, *rest):
-    read.extend(tuple(t[:n]) for t, n in zip(tokens, lengths, strict=True))
+    found.extend(tuple(t[:n]) for t, n in zip(tokens, lengths, strict=True))
     return prefill(model, params, tokens, lengths, *rest)
 
-  monkeypatch.setattr(engines, "_prefill", counting)
-  return read
+  monkeypatch.setattr(programs, "_prefill", counting)
+  return found
 
 
-def test_each_distinct_prompt_is_read_once(make, read):
+def test_each_distinct_prompt_is_prefilled_once(make, prefilled):
   asked = prompts(5, seed=4)
   requests = [sampled(p, (i, s)) for i, p in enumerate(asked) for s in range(6)]
   assert len(run(make(slots=8, rows=2), requests)) == 30
   for prompt in asked:
-    assert read.count(prompt) == 1
+    assert prefilled.count(prompt) == 1
 
 
-def test_a_prompt_that_comes_again_is_known(make, read):
+def test_a_prompt_that_comes_again_is_known(make, prefilled):
   engine = make()
-  count = 1 + engines._READS_KEPT_CPU
+  count = 1 + shapes._PREFILLS_KEPT_CPU
   often, *others = prompts(count, seed=8, shortest=17, longest=32)
   first = run(engine, [sampled(often, ("first",))])
   for index, prompt in enumerate(others[:-1]):
     run(engine, [sampled(prompt, (index,))])
   again = run(engine, [sampled(often, ("first",))])
   assert again == first
-  assert read.count(often) == 1
+  assert prefilled.count(often) == 1
   # One more than are kept: the oldest is forgotten.
   run(engine, [sampled(others[-1], ("last",))])
   assert run(engine, [sampled(often, ("first",))]) == first
-  assert read.count(often) == 2
+  assert prefilled.count(often) == 2
 
 
-def test_rows_get_room_as_their_replies_grow(make, monkeypatch):
+def test_capacity_grows_with_the_replies(make, monkeypatch):
   """And not a bit of a reply depends on how much there is."""
   asked = prompts(6, seed=9)
   long = [
@@ -199,33 +199,33 @@ def test_rows_get_room_as_their_replies_grow(make, monkeypatch):
     for s in range(4)
   ]
   at_once = run(make(max_new_tokens=80), long)
-  monkeypatch.setattr(engines, "_OWN_CPU", 0)
+  monkeypatch.setattr(shapes, "_OWN_CPU", 0)
   engine = make(max_new_tokens=80)
-  rooms = set()
-  extend = engines._extend_own
+  capacities = set()
+  extend = programs._extend_own
 
   def counting(batch, more):
-    rooms.add((batch.tokens.shape[1], more))
+    capacities.add((batch.tokens.shape[1], more))
     return extend(batch, more)
 
-  monkeypatch.setattr(engines, "_extend_own", counting)
+  monkeypatch.setattr(programs, "_extend_own", counting)
   grown = run(engine, long)
-  assert rooms == {(32, 32), (64, 32)}
+  assert capacities == {(32, 32), (64, 32)}
   for tag, completion in at_once.items():
     assert grown[tag] == completion
 
 
 def test_programs_are_compiled_once_a_shape(make):
   engine = make()
-  programs = (
-    engines._prefill,
-    engines._put_prompts,
-    engines._start_rows,
-    engines._decode,
+  compiled = (
+    programs._prefill,
+    programs._put_prompts,
+    programs._start_rows,
+    programs._decode,
   )
   asked = prompts(10, seed=5, shortest=3, longest=16)  # one length bucket
   run(engine, [sampled(asked[0], ("first",))])
-  before = [program._cache_size() for program in programs]
+  before = [program._cache_size() for program in compiled]
   for index, prompt in enumerate(asked):
     setting = {
       "temperature": 0.1 * index,
@@ -235,7 +235,7 @@ def test_programs_are_compiled_once_a_shape(make):
       "max_new_tokens": 1 + index,
     }
     run(engine, [sampled(prompt, (index, s), **setting) for s in range(index)])
-  assert [program._cache_size() for program in programs] == before
+  assert [program._cache_size() for program in compiled] == before
 
 
 def test_an_end_token_ends_a_reply(make, next_logits):
@@ -267,7 +267,53 @@ def test_a_stop_string_ends_a_reply_and_is_cut_off(make, length):
   assert out[1] == whole
 
 
-def test_prompts_that_cannot_be_read_are_refused(make):
+def test_a_reply_is_the_same_whenever_the_host_polls(make, monkeypatch):
+  """All of it: its tokens and its log-probability too."""
+  asked = prompts(6, seed=10)
+  free = run(make(), [sampled(p, (i,)) for i, p in enumerate(asked)])
+  stopped = [
+    sampled(p, (i,), stop=(free[i,].text[3:5],)) for i, p in enumerate(asked)
+  ]
+  others = [sampled(p, (i, "free")) for i, p in enumerate(asked)]
+  expected = run(make(), stopped)
+  for (index,), completion in expected.items():
+    whole = free[index,]
+    text = stopped[index].sampling.stop[0]
+    assert completion.text == whole.text[: whole.text.index(text)]
+    length = len(completion.text) + 2
+    assert completion.tokens == whole.tokens[:length]
+    assert whole.logprob < completion.logprob < 0
+    assert completion.finish_reason == "stop"
+  for steps in (1, 3, 16):
+    monkeypatch.setattr(engines, "_STEPS_PER_POLL", steps)
+    drawn = run(make(), [*others, *stopped])
+    assert {tag: drawn[tag] for tag in expected} == expected
+    watched = make()
+    watched.watch = lambda tag, text: None
+    assert run(watched, stopped[::-1]) == expected
+
+
+def test_a_stop_string_may_be_a_special_token(make):
+  """The end token, where it is not among those that end every reply."""
+  prompt = prompts(1, seed=6)[0]
+  hot = {"temperature": 50.0, "max_new_tokens": 16}  # any token at all
+  names = [(number,) for number in range(24)]
+  free = run(make(), [sampled(prompt, name, **hot) for name in names])
+  stop = ("<end>", "\x7f\x7f\x7f")
+  out = run(make(), [sampled(prompt, n, stop=stop, **hot) for n in names])
+  ended = [name for name in names if EOS in free[name].tokens]
+  assert ended
+  for name in names:
+    if name not in ended:
+      assert out[name] == free[name]
+      continue
+    tokens = free[name].tokens
+    assert out[name].tokens == tokens[: tokens.index(EOS) + 1]
+    assert out[name].finish_reason == "stop"
+    assert out[name].text == "".join(map(chr, out[name].tokens[:-1]))
+
+
+def test_prompts_that_do_not_fit_are_refused(make):
   engine = make()
   with pytest.raises(UserError, match="prompt of 250 tokens .* window of 256"):
     engine.submit(sampled((40,) * 250, (0,)))

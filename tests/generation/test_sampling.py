@@ -154,3 +154,10 @@ def test_a_dropped_token_is_never_drawn_at_the_ends(uniform):
 def test_impossible_settings_are_named(wrong):
   with pytest.raises(UserError, match=next(iter(wrong))):
     Sampling(**wrong)
+
+
+def test_a_stop_string_need_not_stand_in_a_tuple():
+  assert Sampling(stop="END").stop == ("END",)
+  assert Sampling(stop=["a", "b"]).stop == ("a", "b")
+  with pytest.raises(UserError, match="stop"):
+    Sampling(stop="")

@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from s2d_jax.generation import chat
+from s2d_jax.conversation import ChatTemplate
 from s2d_jax.generation.engine import Engine, Request
 from s2d_jax.generation.sampling import Sampling
 from s2d_jax.models.llama import Llama
@@ -21,7 +21,7 @@ def test_greedy_continuations_of_48_tokens_are_those_of_transformers(smollm2):
     Llama(smollm2.config),
     smollm2.params,
     smollm2.tokenizer,
-    chat.end_tokens(smollm2.tokenizer),
+    ChatTemplate(smollm2.tokenizer).end_tokens,
     rows=len(prompts),
     max_new_tokens=48,
   )

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 
 import pytest
 from rich.console import Console
 
 from s2d_jax import LanguageModel
 from s2d_jax.errors import UserError
-from s2d_jax.generation import chat as chats
 from s2d_jax.stages import chat, setup, speakers
 from tests import tiny_chat
 
@@ -71,7 +71,7 @@ def test_three_columns_of_a_run(of_run, finished, config):
   template = setup.task_of(config).prompts["system1"]
   for title, name in (_BASE, config.model.name), (_DISTILLED, finished):
     lm = LanguageModel.load(name, "float32")
-    prompt = chats.render(lm.tokenizer, template.messages(text=_QUESTION))
+    prompt = lm.chat_template.prompt(template.messages(text=_QUESTION))
     [[expected]] = lm.generate(
       [prompt], temperature=0.0, max_new_tokens=4, stop=template.stop
     )
@@ -172,6 +172,20 @@ def test_several_passes_vote(of_model):
   assert answers[title].note == "3 of 3 passes agree"
   assert answers[title].text == alone[title].text
   assert answers[title].tokens == 3 * alone[title].tokens
+
+
+def test_prompts_are_those_of_the_run(finished, tmp_path):
+  """The options of its template, and the day on which it began."""
+  run = shutil.copytree(finished, tmp_path / "run")
+  path = run / "config.json"
+  config = json.loads(path.read_text())
+  config["model"] |= {"chat": {"word": "So"}, "date": "2024-07-06"}
+  path.write_text(json.dumps(config))
+  subject = speakers.subject_of(str(run))
+  model = tiny_chat.model()
+  model.tokenizer.chat_template = "{{ word }} {{ strftime_now('%d %b %Y') }}"
+  chatting = setup.chat_template(subject.config, model)
+  assert chatting.prompt([{"role": "user", "content": "?"}]) == "So 06 Jul 2024"
 
 
 def test_a_model_that_nobody_knows(cache):

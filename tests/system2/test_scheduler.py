@@ -4,6 +4,7 @@ import collections
 
 import pytest
 
+from s2d_jax.conversation import ChatTemplate
 from s2d_jax.errors import UserError
 from s2d_jax.generation.engine import Completion, random_key
 from s2d_jax.generation.sampling import Sampling
@@ -66,7 +67,7 @@ def branch(fields, prompts):
 def schedule(engine, in_flight=3, think=branch, prompts=PROMPTS):
   return Scheduler(
     engine,
-    Characters(),
+    ChatTemplate(Characters()),
     Method(think, prompts),
     prompts,
     seed=5,

@@ -5,6 +5,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from s2d_jax.conversation import ChatTemplate
 from s2d_jax.errors import UserError
 from s2d_jax.training.examples import tokenise
 
@@ -49,7 +50,7 @@ def byte_level() -> PreTrainedTokenizerFast:
 
 @pytest.mark.parametrize("target", ["Lima", "São Tomé ☕", " x \n\n y", "Li\n"])
 def test_targets_are_the_reply_and_the_end_of_turn(byte_level, target):
-  tokens, is_target = tokenise(byte_level, ASK, target)
+  tokens, is_target = tokenise(ChatTemplate(byte_level), ASK, target)
   whole = byte_level.apply_chat_template(
     [*ASK, {"role": "assistant", "content": target}], tokenize=False
   )
@@ -62,7 +63,7 @@ def test_targets_are_the_reply_and_the_end_of_turn(byte_level, target):
 
 
 def test_generation_prompt_carries_no_loss(byte_level):
-  tokens, is_target = tokenise(byte_level, ASK, "Lima")
+  tokens, is_target = tokenise(ChatTemplate(byte_level), ASK, "Lima")
   asked = byte_level.apply_chat_template(
     ASK, tokenize=False, add_generation_prompt=True
   )
@@ -70,7 +71,8 @@ def test_generation_prompt_carries_no_loss(byte_level):
 
 
 def test_a_target_may_quote_the_end_of_turn(byte_level):
-  tokens, is_target = tokenise(byte_level, ASK, "<|im_end|>\nLima")
+  target = "<|im_end|>\nLima"
+  tokens, is_target = tokenise(ChatTemplate(byte_level), ASK, target)
   assert byte_level.decode(tokens[is_target]) == "<|im_end|>\nLima<|im_end|>"
 
 
@@ -79,7 +81,7 @@ def test_a_token_merged_across_the_border_is_a_target():
   vocab = {piece: i for i, piece in enumerate(dict.fromkeys(letters))}
   tokenizer = fast(Tokenizer(models.BPE(vocab, [(":", "L")])), GLUED)
   ask = [{"role": "user", "content": "Peru"}]
-  tokens, is_target = tokenise(tokenizer, ask, "Lima")
+  tokens, is_target = tokenise(ChatTemplate(tokenizer), ask, "Lima")
   pieces = tokenizer.convert_ids_to_tokens(tokens)
   assert pieces == [*"qPeru", ":L", *"ima", "<|im_end|>"]
   assert is_target.tolist() == [False] * 5 + [True] * 5
@@ -93,7 +95,7 @@ def test_template_that_rewrites_the_prompt_is_refused(byte_level):
     byte_level.backend_tokenizer, "{{ messages|length }}" + CHATML
   )
   with pytest.raises(UserError, match="renders a prompt differently"):
-    tokenise(rewriting, ASK, "Lima")
+    tokenise(ChatTemplate(rewriting), ASK, "Lima")
 
 
 def test_template_without_end_of_turn_is_refused(byte_level):
@@ -102,4 +104,4 @@ def test_template_without_end_of_turn_is_refused(byte_level):
     "{% for m in messages %}{{ m.content }}\n{% endfor %}",
   )
   with pytest.raises(UserError, match="never learn to stop"):
-    tokenise(endless, ASK, "Lima")
+    tokenise(ChatTemplate(endless), ASK, "Lima")

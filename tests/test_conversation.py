@@ -1,0 +1,162 @@
+"""Prompts against Jinja itself, and against transformers on the same day."""
+
+from __future__ import annotations
+
+import datetime
+import re
+
+import jinja2
+import pytest
+
+from s2d_jax import conversation
+from s2d_jax.conversation import ChatTemplate
+from s2d_jax.errors import UserError
+from s2d_jax.training.examples import tokenise
+from tests import tiny_chat
+
+DAY = datetime.date(2024, 7, 6)
+ASK = [{"role": "user", "content": "Which?"}]
+BODY = (
+  "{% for m in messages %}{{ m['role'] }}:{{ m['content'] }}<|im_end|>\n"
+  "{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+)
+DATED = {
+  "call": "{{ strftime_now('%d %b %Y') }}\n" + BODY,
+  # As Llama 3.2's.
+  "if defined": (
+    "{%- if not date_string is defined %}\n"
+    "  {%- if strftime_now is defined %}\n"
+    '    {%- set date_string = strftime_now("%d %b %Y") %}\n'
+    "  {%- else %}\n    {%- set date_string = '26 Jul 2024' %}\n"
+    "  {%- endif %}\n{%- endif %}\nToday Date: {{ date_string }}\n" + BODY
+  ),
+  "named format": (
+    "\n  {% set f = '%A, %-d %B' %}\n{{ strftime_now(f ~ ' %Y') }}\n\n" + BODY
+  ),
+  "in a macro": (
+    "  {% macro head(n) %}{{ n }} {{ strftime_now('%Y-%m-%d %H:%M') }}"
+    "{% endmacro %}\n{% for m in messages %}{{ head(loop.index) }}"
+    "{% endfor %}\n" + BODY
+  ),
+  "number": "{{ 1 + strftime_now('%Y') | int }}{{ 100 }}%\n" + BODY,
+}
+
+
+def _chat(template, options=None, date=DAY) -> ChatTemplate:
+  tokenizer = tiny_chat.tokenizer()
+  tokenizer.add_special_tokens({"additional_special_tokens": ["<|turn|>"]})
+  tokenizer.chat_template = template
+  return ChatTemplate(tokenizer, options, date)
+
+
+def _by_jinja(template: str, date: datetime.date, **variables) -> str:
+  """As transformers sets Jinja up, with a clock that stands."""
+  environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
+  environment.globals["strftime_now"] = date.strftime
+  return environment.from_string(template).render(
+    messages=ASK, add_generation_prompt=True, **variables
+  )
+
+
+@pytest.mark.parametrize("name", DATED)
+def test_a_template_is_told_the_given_date(name):
+  expected = _by_jinja(DATED[name], DAY)
+  assert {"2024", "2025"} & set(re.findall(r"\d{4}", expected))
+  assert _chat(DATED[name]).prompt(ASK) == expected
+
+
+@pytest.mark.parametrize("name", DATED)
+def test_without_a_date_it_is_today(name):
+  chat = _chat(DATED[name], date=None)
+  # Nothing but the date may have been changed; midnight may pass meanwhile.
+  told = DATED[name].replace(" %H:%M", "")
+  chat.tokenizer.chat_template = told
+  assert chat.prompt(ASK) in (
+    _by_jinja(told, datetime.date.today() - datetime.timedelta(days=days))
+    for days in (0, 1)
+  )
+  by_transformers = chat.tokenizer.apply_chat_template(
+    ASK, tokenize=False, add_generation_prompt=True
+  )
+  assert chat.prompt(ASK) == by_transformers
+
+
+def test_the_next_day_changes_nothing(monkeypatch):
+  """With the date that is kept in a run's settings."""
+  settings = {"chat": {}, "date": DAY.isoformat()}
+  tokenizer = _chat(DATED["if defined"]).tokenizer
+  made = []
+  for day in (DAY, DAY + datetime.timedelta(days=1)):
+    monkeypatch.setattr(conversation, "today", lambda day=day: day)
+    chat = ChatTemplate.from_settings(tokenizer, settings)
+    tokens, is_target = tokenise(chat, ASK, "Lima")
+    made.append((chat.prompt(ASK), tokens.tolist(), is_target.tolist()))
+  assert made[0] == made[1]
+  assert ChatTemplate(tokenizer).prompt(ASK) != made[0][0]
+
+
+def test_options_reach_prompts_examples_and_end_tokens():
+  template = (
+    "{% set end = '<|turn|>' if short else '<|im_end|>' %}"
+    "{% for m in messages %}{{ m['content'] }}{{ end }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'S:' if short else 'L:' }}{% endif %}"
+  )
+  prompts, ends = [], []
+  for options in ({}, {"short": True}):
+    chat = _chat(template, options)
+    prompts.append(chat.prompt(ASK))
+    assert prompts[-1] == _by_jinja(template, DAY, **options)
+    ends.append(set(chat.end_tokens))
+    assert chat.unfinished(ASK) == "Which?"
+  assert prompts[0] != prompts[1]
+  turn, end = chat.tokenizer.convert_tokens_to_ids(["<|turn|>", "<|im_end|>"])
+  assert ends == [{end}, {turn, end}]
+  glued = template.partition("{% if add")[0]
+  for options, closing in (({}, end), ({"short": True}, turn)):
+    tokens, is_target = tokenise(_chat(glued, options), ASK, "Lima")
+    assert tokens[-1] == closing and is_target[-1]
+
+
+def test_settings_of_a_run_are_those_of_its_model_section():
+  tokenizer = _chat("{{ word }}{{ strftime_now('%Y') }}").tokenizer
+  settings = {"name": "x", "chat": {"word": "in "}, "date": "1999-12-31"}
+  chat = ChatTemplate.from_settings(tokenizer, settings)
+  assert chat.prompt(ASK) == "in 1999"
+  today = ChatTemplate.from_settings(tokenizer, {}).prompt(ASK)
+  assert int(today) >= 2025
+  with pytest.raises(UserError, match="model.date='tomorrow' must be a day"):
+    ChatTemplate.from_settings(tokenizer, {"date": "tomorrow"})
+
+
+def test_what_a_template_says_of_its_mistake_is_told():
+  template = (
+    "{% for m in messages %}{% if m['role'] == 'system' %}"
+    "{{ raise_exception('System role not supported') }}{% endif %}"
+    "{{ m['content'] }}<|im_end|>{% endfor %}"
+  )
+  chat = _chat(template)
+  assert chat.prompt(ASK) == "Which?<|im_end|>"
+  system = {"role": "system", "content": "S"}
+  for make in (chat.prompt, chat.unfinished, lambda m: chat.answered(m, "x")):
+    with pytest.raises(UserError, match="refuses .*System role not supported"):
+      make([system, *ASK])
+  for broken in ("{% if", "{{ messages[0]['content'] + 1 }}", "{{ no.such }}"):
+    with pytest.raises(UserError, match="the chat template refuses"):
+      _chat(broken).prompt(ASK)
+
+
+def test_one_template_of_several_is_chosen_by_name():
+  known = {"rag": "R" + BODY, "plain": "P" + BODY}
+  with pytest.raises(UserError, match="rag, plain, but none called default"):
+    _chat(known).prompt(ASK)
+  assert _chat(known).end_tokens == (_chat(BODY).tokenizer.eos_token_id,)
+  chosen = _chat(known, {"chat_template": "plain"})
+  assert chosen.prompt(ASK).startswith("Puser:")
+  assert _chat(known | {"default": BODY}).prompt(ASK).startswith("user:")
+
+
+def test_without_a_template_there_is_no_chat():
+  chat = _chat(None)
+  with pytest.raises(UserError, match="has no chat template"):
+    chat.prompt(ASK)
+  assert chat.end_tokens == (chat.tokenizer.eos_token_id,)
