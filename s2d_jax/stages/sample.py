@@ -17,8 +17,13 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from s2d_jax import profiling
-from s2d_jax.curation.adaptive import Ballot, Pass, Poll, Stopping
-from s2d_jax.curation.curate import ballots
+from s2d_jax.curation.adaptive import (
+  AdaptiveVote,
+  ExampleVotes,
+  SampleId,
+  StoppingRule,
+)
+from s2d_jax.curation.curate import votes_of
 from s2d_jax.curation.vote import vote
 from s2d_jax.records import Record
 from s2d_jax.stages import program, setup
@@ -79,14 +84,14 @@ def _place(examples: Mapping[str, Example]) -> Place:
   return place
 
 
-def stopping(config: ConfigDict, task: Task) -> Stopping:
+def stopping(config: ConfigDict, task: Task) -> StoppingRule:
   """When an input is sampled no further."""
   prompts = setup.prompts_of(config, task)
   several = max(prompt.n for prompt in prompts.values()) > 1
   by_vote = config.curation.select == "vote"
   # The rule is about passes that have one vote each.
   one_vote = config.curation.nested or not several
-  return Stopping(
+  return StoppingRule(
     config.sampling.n,
     config.sampling.confidence if by_vote and one_vote else 0.0,
     setup.filter_of(config).thresholds,
@@ -99,12 +104,12 @@ def _polls(
   task: Task,
   examples: Mapping[str, Example],
   parts: Parts,
-) -> dict[str, Poll]:
+) -> dict[str, ExampleVotes]:
   """This host's examples, each as far as it has been sampled."""
   done = collections.defaultdict(dict)
   for record in parts.recovered:
     name = record["example_id"], record["variant"]
-    done[name][record["sample"]] = ballots([record], nested=True)[0]
+    done[name][record["sample"]] = votes_of([record], nested=True)[0]
   valid = {e.id for e in read_examples(setup.examples_path(workdir, "valid"))}
   rule = stopping(config, task)
   in_full = dataclasses.replace(rule, confidence=0.0)
@@ -116,12 +121,12 @@ def _polls(
   room = 2 * config.sampling.batch_rows
   together = -(-room // (len(examples) * config.sampling.n))
 
-  def poll(example_id: str) -> Poll:
+  def poll(example_id: str) -> ExampleVotes:
     checks = audited(config, example_id)
     own = in_full if checks else rule
-    inputs = {v: Ballot(own, done[example_id, v]) for v in order}
+    inputs = {v: AdaptiveVote(own, done[example_id, v]) for v in order}
     in_waves = not checks and example_id not in valid
-    return Poll(inputs, needed if in_waves else 0, together)
+    return ExampleVotes(inputs, needed if in_waves else 0, together)
 
   return {name: poll(name) for name in parts.share(list(examples))}
 
@@ -183,8 +188,8 @@ def _sample(
   workdir: epath.Path,
   task: Task,
   examples: Mapping[str, Example],
-  polls: Mapping[str, Poll],
-  passes: Mapping[str, list[Pass]],
+  polls: Mapping[str, ExampleVotes],
+  passes: Mapping[str, list[SampleId]],
   parts: Parts,
 ) -> None:
   model = setup.base_model(config)
@@ -209,11 +214,11 @@ def _sample(
       example_id, variant, number = result.job.name
       record = _record(task, examples[example_id], result)
       parts.append(record)
-      answer = ballots([record], nested=True)[0]
+      answer = votes_of([record], nested=True)[0]
       following = polls[example_id].receive(variant, number, answer)
       # In front: what is under way is finished before more is begun.
       jobs.extendleft(reversed(new_jobs(example_id, following)))
-      is_over = polls[example_id].is_over
+      is_over = polls[example_id].is_decided
       tally.add(record, is_over)
       progress.advance(is_over, tally.status, result.tokens)
       if tally.is_due:
@@ -222,7 +227,7 @@ def _sample(
 
 def _at_once(config: ConfigDict, task: Task) -> int:
   """Passes of the first round over an input: they share its prompt."""
-  return max(1, stopping(config, task).wanted([]))
+  return max(1, stopping(config, task).samples_needed([]))
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import collections
 from collections.abc import Collection, Sequence
 import time
 
-from s2d_jax.curation.curate import Filter, Wording, curate
+from s2d_jax.curation.curate import Filter, Formatter, curate
 from s2d_jax.records import Record
 
 _SECONDS_A_LINE = 10.0  # of the curve
@@ -56,9 +56,9 @@ class Tally:
 
   def _decide(self, example_id: str) -> None:
     drawn = self._under_way.pop(example_id)
-    wording = Wording(lambda *_: [], lambda *_: "-")  # which is not asked here
+    formatter = Formatter(lambda *_: [], lambda *_: "-")  # of no interest here
     accepted, _ = curate(
-      drawn, [example_id], self._variants, wording, self._rule
+      drawn, [example_id], self._variants, formatter, self._rule
     )
     self._believed += len(accepted)
     self._examples += 1

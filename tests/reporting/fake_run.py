@@ -8,7 +8,7 @@ import pathlib
 import numpy as np
 
 from s2d_jax import records
-from s2d_jax.curation.curate import Filter, Wording, curate
+from s2d_jax.curation.curate import Filter, Formatter, curate
 from s2d_jax.curation.vote import Thresholds, vote
 
 NASTY = (
@@ -246,8 +246,8 @@ class FakeRun:
         return [{"role": "user", "content": self.text(of[name], variant)}]
 
       rule = Filter("vote", Thresholds(0, 0.4), 0.5)
-      wording = Wording(prompt, lambda name, variant, answer: None)
-      kept, dropped = curate(drawn, list(of), FORMS, wording, rule)
+      formatter = Formatter(prompt, lambda name, variant, answer: None)
+      kept, dropped = curate(drawn, list(of), FORMS, formatter, rule)
       records.write(workdir / "distill" / f"{split}.jsonl", kept)
       samples += drawn
       rejected += dropped
