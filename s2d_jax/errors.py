@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-  """A mistake the user can mend: the message says what, where, and what to do.
+  """A mistake the user can fix: the message says what, where, and what to do.
 
   Programs print the message as one line and exit with status 1; a library
   caller catches it like any other exception.

@@ -38,7 +38,7 @@ def read(path: epath.PathLike) -> Iterator[Record]:
         record = json.loads(line.decode())
       except ValueError as error:  # not UTF-8 is one, too
         raise UserError(
-          f"{path}, line {number} is not valid JSON ({error}); mend or delete"
+          f"{path}, line {number} is not valid JSON ({error}); fix or delete"
           " that line"
         ) from None
       if not isinstance(record, dict):
@@ -65,8 +65,8 @@ def write(path: epath.PathLike, records: Iterable[Record]) -> None:
   write_text(path, "".join(dumps(record) + "\n" for record in records))
 
 
-def mend(path: epath.PathLike) -> None:
-  """Cuts off the half line that a kill can leave at the end of a file."""
+def drop_partial_line(path: epath.PathLike) -> None:
+  """Cuts off the partial line that a kill can leave at the end of a file."""
   # Bytes: a kill may have cut a character in two.
   whole, newline, half = epath.Path(path).read_bytes().rpartition(b"\n")
   if half:
@@ -88,7 +88,7 @@ class Appender:
     self._written = time.monotonic()
     self._path.parent.mkdir(parents=True, exist_ok=True)
     if self._path.exists():
-      mend(self._path)
+      drop_partial_line(self._path)
       self.recovered = list(read(self._path))
     else:
       self.recovered = []

@@ -125,7 +125,7 @@ class Planned:
     return self.program.problem is None
 
 
-def measured(program: Program) -> Planned:
+def planned(program: Program) -> Planned:
   compiled = program.module is not None
   return Planned(program, estimate(program) if compiled else None)
 

@@ -96,7 +96,7 @@ def sample_trials(
 
 def _try(settings: Mapping[str, str], mesh: str, compile_program) -> Trial:
   try:
-    planned = estimate.measured(compile_program())
+    planned = estimate.planned(compile_program())
   except UserError as error:  # the mesh does not suit the model
     return Trial({"mesh": mesh, **settings}, None, str(error))
   mesh = programs.mesh_text(planned.program.mesh)

@@ -174,4 +174,4 @@ def _read_json(path: epath.Path) -> Mapping[str, Any]:
   try:
     return json.loads(path.read_text())
   except ValueError:
-    raise UserError(f"{path} is not valid JSON; mend or delete it") from None
+    raise UserError(f"{path} is not valid JSON; fix or delete it") from None

@@ -1,4 +1,4 @@
-"""Believes: keeps what the passes agree on, throws the thinking away.
+"""Keeps the answers that the samples agree on, and drops the thinking.
 
 Writes distill/train.jsonl and distill/valid.jsonl (prompt and target) and
 distill/rejected.jsonl (with the reason), and what adaptive voting has saved to
@@ -33,7 +33,7 @@ from s2d_jax.tasks.task import Example, Task, read_examples
 def run(config: ConfigDict, workdir: epath.Path) -> str:
   """Decides over the samples of the train and valid splits."""
   task = setup.task_of(config)
-  chosen = select.read(config, workdir)
+  chosen = select.read_choices(config, workdir)
   samples = sample.read_samples(config, workdir)
   rejected, counts = [], {}
   for split in ("train", "valid"):
@@ -124,16 +124,16 @@ def _write_savings(
   task: Task,
   samples: Sequence[Record],
 ) -> None:
-  """Passes that were not needed, and how the audited inputs compare."""
+  """Samples that were not needed, and how the audited inputs compare."""
   groups = collections.defaultdict(list)
   for record in samples:
     groups[record["example_id"], record["variant"]].append(record)
   total = config.sampling.n
-  rule = sample.stopping(config, task)
+  rule = sample.stopping_rule(config, task)
   audited = [
     _decides_alike(rule, votes_of(group, nested=True))
     for (example_id, _), group in groups.items()
-    if sample.audited(config, example_id)
+    if sample.is_audited(config, example_id)
   ]
   lengths = [len(group) for group in groups.values()]
   inputs = len({name for name, _ in groups}) * len(task.variants)

@@ -81,7 +81,7 @@ class Template:
     if missing:
       raise UserError(
         f"a prompt has the gap {{{missing[0]}}}, but is given"
-        f" {', '.join(sorted(values))}; mend config.prompts ({self.user!r})"
+        f" {', '.join(sorted(values))}; fix config.prompts ({self.user!r})"
       )
     # One pass over the template: braces in a value are left alone.
     content = "".join(

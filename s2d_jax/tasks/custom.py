@@ -209,7 +209,7 @@ def _labels(row: Row, column: str | None, find: Answer) -> list[str] | None:
   if not labels:
     raise UserError(
       f"task.label: the column {column!r} says {str(values[0])[:60]!r}, which"
-      " no reply is ever read as; mend task.answer, or the label"
+      " no reply is ever read as; fix task.answer, or the label"
     )
   return labels
 
