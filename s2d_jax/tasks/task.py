@@ -34,7 +34,7 @@ class Task(Protocol):
   Attributes:
     name: of the task.
     variants: ways of putting every example; results are reported for each.
-    plain: the variant asked straight.
+    plain: the neutral variant.
     biased: the one meant to lead astray, for the headline of the report; the
       plain one where there is none.
     prompts: the template "system1", and those of the methods' templates that
