@@ -54,7 +54,7 @@ class ChatSetup:
     distilled: the folder of the run, which is that of its distilled model; None
       without a run.
     task: has the templates.
-    format: fills the gap of that name in templates: how to answer.
+    format: value of the placeholder of that name: how to answer.
   """
 
   config: ConfigDict

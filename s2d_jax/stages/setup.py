@@ -27,7 +27,7 @@ from s2d_jax.models.lora import PROJECTIONS
 from s2d_jax.parallel import hosts
 from s2d_jax.system2 import methods, program
 from s2d_jax.system2.program import Prompts
-from s2d_jax.system2.scheduler import PER_ROW, Scheduler
+from s2d_jax.system2.scheduler import PROGRAMS_PER_ROW, Scheduler
 from s2d_jax.tasks.registry import make_task
 from s2d_jax.tasks.task import Task
 from s2d_jax.training import step as steps
@@ -234,7 +234,7 @@ def scheduler(
     methods.by_name(method),
     prompts,
     seed=config.seed,
-    in_flight=PER_ROW * config.sampling.batch_rows,
+    in_flight=PROGRAMS_PER_ROW * config.sampling.batch_rows,
   )
 
 
