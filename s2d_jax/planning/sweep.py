@@ -17,7 +17,7 @@ from s2d_jax.planning.estimate import Planned
 from s2d_jax.planning.programs import Batch
 
 _FACTORS = (1, 2, 4)  # of the batch size that the config asks for
-# What keeps least comes first: where it does not fit, the others do not either.
+# The one that keeps least comes first: if it does not fit, no other does.
 _REMAT = tuple(reversed(REMAT_POLICIES))
 
 

@@ -20,7 +20,7 @@ MODEL_NAMES = (
 )
 PODS = ("v5p:4x4x4", "v5e:16x16", "v6e:8x8", "v4:4x4x4")
 HOSTS = ("v5p:2x2x1", "v5e:2x4", "v6e:2x4", "v4:2x2x1")
-_BATCH = Batch(slots=26, rows=5, prompt=512, own=256)
+_BATCH = Batch(slots=26, rows=5, prompt=512, reply=256)
 
 
 def markdown(

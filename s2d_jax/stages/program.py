@@ -152,10 +152,10 @@ def run_program(
   try:
     app.run(quiet_start, flags_parser=parse)
   except UserError as error:
-    print(f"error: {hosts.prefix()}{error}", file=sys.stderr)
+    print(f"error: {hosts.log_prefix()}{error}", file=sys.stderr)
     _end(str(error), 1)
   except Preempted as error:
-    print(f"{hosts.prefix()}{error}", file=sys.stderr)
+    print(f"{hosts.log_prefix()}{error}", file=sys.stderr)
     hosts.barrier("preempted")  # what each is saving is whole
     _end(str(error), 143)
   except BrokenPipeError:  # who read the output has left, as `head` does

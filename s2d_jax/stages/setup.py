@@ -245,7 +245,7 @@ def sampling_of(config: ConfigDict) -> Sampling:
 
 def sampling_mesh(config: ConfigDict, model: ModelConfig) -> Mesh:
   """The devices that are sampled on: those of this host, or of all."""
-  hosts.check_alone()
+  hosts.check_joined()
   is_shared = config.sampling.scope == "host"
   return placement.sampling_mesh(
     model,
@@ -257,7 +257,7 @@ def sampling_mesh(config: ConfigDict, model: ModelConfig) -> Mesh:
 
 def mesh_of(config: ConfigDict, model: ModelConfig) -> Mesh:
   """The devices that the fine-tune is spread over: of all hosts."""
-  hosts.check_alone()
+  hosts.check_joined()
   finetune = config.finetune
   return placement.training_mesh(
     model,
