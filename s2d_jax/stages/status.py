@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from s2d_jax.errors import UserError
-from s2d_jax.progress import clock
+from s2d_jax.progress import format_duration
 from s2d_jax.records import Record
 from s2d_jax.reporting.run_files import mark_of
 from s2d_jax.stages import program
@@ -309,7 +309,7 @@ def show(
     table.add_row(
       Text(stage.name, style="dim" if stage.state == "not begun" else ""),
       Text(f"{sign} {stage.state}", style=style),
-      "" if stage.seconds is None else clock(stage.seconds),
+      "" if stage.seconds is None else format_duration(stage.seconds),
       Text(_details(stage)),
     )
   console.print(table)
@@ -328,9 +328,9 @@ _SIGNS = {
 def _details(stage: Stage) -> str:
   details = [stage.summary] if stage.summary else []
   if stage.left is not None:
-    details.append(f"about {clock(stage.left)} left")
+    details.append(f"about {format_duration(stage.left)} left")
   if stage.changed is not None:
-    details.append(f"last written {clock(stage.changed)} ago")
+    details.append(f"last written {format_duration(stage.changed)} ago")
   return "; ".join(details)
 
 
