@@ -7,18 +7,18 @@ import importlib
 import sys
 
 _STAGES = {
-  "pipeline": "all stages, one after another; goes on where it was killed",
+  "pipeline": "run all stages in order; resume where a run was killed",
   "prepare": "make the examples",
-  "sample": "think: n passes of the method over unlabelled inputs",
+  "sample": "draw n samples of the method for every unlabelled input",
   "select": "let the model choose among its own replies",
-  "curate": "keep the answers that the passes agree on",
-  "finetune": "teach the same model to answer directly",
-  "evaluate": "compare System 1, System 2 and the distilled model",
-  "retention": "measure what the fine-tune did to other tasks and to a text",
-  "report": "write the report page, or put several runs side by side",
-  "status": "say how far a run is, from its files alone",
-  "chat": "ask a model, or what a run has distilled, on the terminal",
-  "plan": "say whether a run fits a TPU, and how fast it is, without one",
+  "curate": "keep the answers that the samples agree on",
+  "finetune": "fine-tune the same model to answer directly",
+  "evaluate": "evaluate System 1, System 2 and the distilled model",
+  "retention": "evaluate other tasks, and the perplexity of a text",
+  "report": "write the report page, or compare several runs",
+  "status": "show how far a run is, from its files alone",
+  "chat": "ask a model, or the models of a run, on the terminal",
+  "plan": "estimate memory and speed of a run on a TPU, without one",
   "convert": "export a model or a run's checkpoint as a Hugging Face folder",
 }
 

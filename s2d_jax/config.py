@@ -1,4 +1,4 @@
-"""Every setting of a run with its default; a file in configs/ changes some."""
+"""All settings of a run and their defaults; a file in configs/ changes some."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def default() -> ConfigDict:
   config.model = ConfigDict()
   # A short name, a Hub id, a Hugging Face folder, a .gguf file or a workdir.
   config.model.name = "smollm2-135m-instruct"
-  # Of the products of sampling: float32 or bfloat16; auto is bfloat16, but for
-  # CPUs without matrix units for it (AMX).
+  # Of the matrix products of sampling: float32 or bfloat16; auto is bfloat16,
+  # but float32 on CPUs without matrix units for it (AMX).
   config.model.dtype = "auto"
   # Options of the chat template, for instance {"enable_thinking": False}.
   config.model.chat = ConfigDict()
@@ -23,8 +23,8 @@ def default() -> ConfigDict:
   config.model.date = ""
 
   # Devices of the fine-tune along each axis; 0: chosen for the model and the
-  # devices there are. dcn: slices, data: copies, fsdp: weights are spread,
-  # tensor: heads and features are spread.
+  # devices. dcn: slices, data: copies, fsdp: weights are sharded, tensor: heads
+  # and features are sharded.
   config.mesh = ConfigDict()
   config.mesh.dcn, config.mesh.data = 0, 0
   config.mesh.fsdp, config.mesh.tensor = 0, 0
@@ -36,14 +36,14 @@ def default() -> ConfigDict:
   config.prompts = ConfigDict()
 
   config.sampling = ConfigDict()
-  config.sampling.n = 5  # passes of the method an input, at the most
-  # An input is sampled no further once its vote is as good as decided: with
-  # this probability all n passes would come to the same. 0: always n passes.
+  config.sampling.n = 5  # most samples of an input
+  # An input is sampled no further once its vote is as good as decided: all n
+  # samples would have the same result with this probability. 0: always n.
   config.sampling.confidence = 0.95
-  # An example to learn from is given up once so many of its variants disagree
-  # that curation.min_agreement will keep none of them.
+  # A training example is given up once so many of its variants disagree that
+  # curation.min_agreement will keep none of them.
   config.sampling.give_up = True
-  # Share of the examples that are sampled in full, to check on both.
+  # Share of the examples that are sampled in full, to check both.
   config.sampling.audit = 0.1
   config.sampling.temperature = 0.7
   config.sampling.top_k = 0  # 0: off
@@ -56,22 +56,23 @@ def default() -> ConfigDict:
   # "float": weights in model.dtype; "int8": a byte each, a scale a channel.
   config.sampling.weights = "float"
   # Devices of the sampler along each axis; 0: chosen, as many copies of the
-  # model as there is room for. data: copies, tensor: weights are spread.
+  # model as fit. data: copies, tensor: weights are sharded.
   config.sampling.mesh = ConfigDict({"data": 0, "tensor": 0})
 
   config.curation = ConfigDict()
-  # Whose answer is believed: "vote", the one with most votes; "usc", the reply
+  # How an answer is selected: "vote", the one with most votes; "usc", the reply
   # that the model itself finds most consistent with the others; "first", the
-  # first pass as it comes, unfiltered; "label", the labels, as an upper bound.
+  # first sample with an answer, unfiltered; "label", the label, as an upper
+  # bound.
   config.curation.select = "vote"
-  config.curation.min_votes = 0  # fewest votes of the winner
+  config.curation.min_votes = 0  # of the winner
   # Votes of the winner less those of the runner-up, as a share of all samples.
   config.curation.min_margin = 0.4
   # Share of an example's variants that must win with the same answer; 0: off.
   config.curation.min_agreement = 0.5
   # Several answers to one thought (prompts.<last>.n > 1) vote together.
   config.curation.nested = True
-  config.curation.variants = ()  # variants that are taught; none: all
+  config.curation.variants = ()  # variants to train on; none: all
   config.curation.balance = False  # as many inputs of each answer
   config.curation.deduplicate = True  # each prompt once
 
@@ -85,29 +86,28 @@ def default() -> ConfigDict:
   config.finetune.weight_decay = 0.0
   config.finetune.clip_norm = 1.0
   config.finetune.b1, config.finetune.b2 = 0.9, 0.95
-  # What backward recomputes: "none"; "dots", all but products; "full", all of a
-  # layer; auto is dots on CPUs and full elsewhere.
+  # What the backward pass recomputes: "none"; "dots", all but matrix products;
+  # "full", the whole layer; auto is dots on CPUs and full elsewhere.
   config.finetune.remat = "auto"
   config.finetune.optimizer = "adamw"  # or adafactor: hardly any state
-  # Rank of the adapters that are trained in place of the weights; 0: all
-  # weights are. Of which projections: q, k, v, o, gate, up, down.
+  # Rank of the adapters that are trained instead of the weights; 0: all weights
+  # are trained. Targets are some of q, k, v, o, gate, up, down.
   config.finetune.lora = ConfigDict(
     {"rank": 0, "alpha": 16.0, "targets": ("q", "k", "v", "o")}
   )
-  # Of the products, as model.dtype; weights and their gradients are float32.
+  # Of the matrix products, as model.dtype; weights and gradients are float32.
   config.finetune.dtype = "auto"
   config.finetune.eval_every = 8  # steps
   config.finetune.keep = 1  # best checkpoints kept, besides the latest
-  # Checkpoints are written while training goes on, from a copy in the host's
-  # memory.
+  # Writes checkpoints while training goes on, from a copy in the host's memory.
   config.finetune.async_save = True
 
   config.evaluation = ConfigDict()
-  config.evaluation.n = 5  # passes of the method an input, for mean and vote
+  config.evaluation.n = 5  # samples of an input, for mean and vote
 
-  # Plain questions of other tasks before and after, and a text to read.
+  # Plain questions of other tasks, and the perplexity of a text.
   config.retention = ConfigDict()
   config.retention.n = 16  # examples a task; 0: off
   config.retention.tasks = ("sycophancy", "coin_flip", "last_letters")
-  config.retention.text = ""  # a file to read; none: the packaged one
+  config.retention.text = ""  # a text file; none: the packaged one
   return config.lock()

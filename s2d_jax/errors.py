@@ -1,8 +1,8 @@
-"""The one exception a user is meant to read."""
+"""Exceptions whose message is for the user."""
 
 
 class UserError(Exception):
-  """A mistake the user can mend: the message says what, where, and what to do.
+  """A mistake that the user can fix: the message says what, where, what to do.
 
   Programs print the message as one line and exit with status 1; a library
   caller catches it like any other exception.
@@ -10,8 +10,8 @@ class UserError(Exception):
 
 
 class Preempted(Exception):
-  """The machine is being taken away; what is done so far is saved.
+  """The machine is being preempted; the work so far is saved.
 
   Programs print the message and exit with status 143, as a process does that
-  SIGTERM ends: whoever started it starts it again.
+  SIGTERM ends: run the same command again.
   """

@@ -14,12 +14,12 @@ _FLUSH_SECONDS = 20.0  # a bucket takes whole files only
 
 
 class EventFile:
-  """The event file of a folder, in place of those that are there.
+  """The event file of a folder; replaces those that are there.
 
   tensorboardX writes it, since it needs neither TensorFlow nor torch, while the
   writers of clu and Flax call TensorFlow. Into a bucket it would go with a
   client and credentials of its own: there the file is made on this machine, and
-  copied the way that all files of a run take.
+  copied like all files of a run.
   """
 
   def __init__(self, folder: epath.Path):
@@ -34,7 +34,7 @@ class EventFile:
       folder = epath.Path(self._local.name)
     writer = self._tensorboardx.event_file_writer.EventsWriter
     self._writer = writer(os.fspath(folder / "events"))
-    # Has a TensorBoard that is open forget what the old files told it.
+    # Makes an open TensorBoard forget the old files.
     log = self._tensorboardx.proto.event_pb2.SessionLog
     self._write(0, time.time(), session_log=log(status=log.START))
     self.flush()

@@ -23,7 +23,7 @@ from s2d_jax.models.llama import Llama
 from s2d_jax.parallel.mesh import make_mesh
 from s2d_jax.system2 import methods
 from s2d_jax.system2.program import Fields
-from s2d_jax.system2.scheduler import PER_ROW, Job, Result, Scheduler
+from s2d_jax.system2.scheduler import PROGRAMS_PER_ROW, Job, Result, Scheduler
 from s2d_jax.tasks.task import Task
 
 
@@ -134,25 +134,25 @@ class LanguageModel:
     """Has a System 2 method think about each input, n times.
 
     Args:
-      inputs: what fills the gaps of the prompts: `task.fields(example,
+      inputs: values of the placeholders of the prompts: `task.fields(example,
         variant)`, or a question of your own as {"text": "…"}.
       task: whose prompts are used.
       method: how to think: "s2a", "rar2", "cot" …; "system1" answers directly.
-      n: passes an input.
+      n: samples an input.
       temperature: of every reply; 0 is greedy.
-      seed: another seed, other passes.
+      seed: another seed, other samples.
       batch_rows: replies decoded at once.
 
     Returns:
-      For each input its n passes: the steps with prompt and completion, the
-      replies, and the tokens that all steps took.
+      For each input its n samples: the steps with prompt and completion, the
+      replies, and the tokens of all steps.
 
     Raises:
       UserError: no such method, or the task has no prompt for it.
     """
-    way = methods.by_name(method)
-    prompts = way.prompts_for(task.name, task.prompts)
-    # What is asked behind a reply stands on it: its passes share no prompt.
+    system2 = methods.by_name(method)
+    prompts = system2.prompts_for(task.name, task.prompts)
+    # A later prompt contains an earlier reply, so samples do not share it.
     engine = self._engine(
       rows=max(1, min(len(inputs) * n, batch_rows)),
       samples=n if len(prompts) == 1 else 1,
@@ -161,10 +161,10 @@ class LanguageModel:
     scheduler = Scheduler(
       engine,
       self.chat_template,
-      way,
+      system2,
       prompts,
       seed=seed,
-      in_flight=PER_ROW * batch_rows,
+      in_flight=PROGRAMS_PER_ROW * batch_rows,
     )
     jobs = collections.deque(
       Job((index, sample), fields)

@@ -4,12 +4,12 @@
     python -m s2d_jax.lm_eval --model s2d_jax \\
       --model_args pretrained=runs/quickstart --batch_size 32 --tasks arc_easy
 
-The harness finds models outside of its package only once they are registered,
-and has no entry points for that: this program registers and then hands all its
-arguments over. In a script, importing this module registers too.
+The harness has no entry points for models outside of its package: this program
+registers the model and passes all its arguments on. In a script, importing this
+module registers it too.
 
-What is scored is what the harness's own `hf` backend scores: special tokens,
-the border between context and continuation, and truncation from the left.
+Special tokens, the boundary between context and continuation, and truncation
+from the left are those of the harness's own `hf` backend.
 """
 
 from __future__ import annotations
@@ -50,31 +50,31 @@ from s2d_jax.stages import setup
 
 # Rows of a batch where `--batch_size auto` leaves the choice to us.
 _ROWS = 32
-# Of generation: what the engine can draw by. The rest of a task's wishes
-# (beams, penalties) it cannot.
+# Generation arguments of a task that the engine supports; it does not support
+# others (beams, penalties).
 _FILTERS = ("temperature", "top_k", "top_p", "min_p")
 
 _log = logging.getLogger(__name__)
 
 
 class S2dJax(TemplateLM):
-  """A model of this package, as the harness asks it.
+  """A model of this package, with the interface of the harness.
 
   Args:
     pretrained: a name, a Hugging Face folder, a .gguf file, or the folder of a
       run, whose distilled model it is then.
     dtype: of the products: float32, bfloat16 or auto.
-    batch_size: rows read or drawn at once, or "auto".
+    batch_size: rows scored or decoded at once, or "auto".
     max_length: the window, in tokens; default: the model's own.
-    max_gen_toks: longest reply, where a task does not say.
+    max_gen_toks: longest reply, if a task does not set it.
     add_bos_token: whether to begin prompts with the tokenizer's special
       tokens; default: as the tokenizer does.
-    prefix_token_id: what an empty context is; default: the first token of a
-      text, or else the end token.
+    prefix_token_id: token for an empty context; default: the token that begins
+      a text, else the end token.
     seed: of sampled replies.
-    max_batch_size: not used: there is no search for a size.
-    device: not used: JAX chooses, or the environment's JAX_PLATFORMS.
-    unknown: is refused by name.
+    max_batch_size: unused: there is no search for a size.
+    device: unused: JAX chooses, or the environment's JAX_PLATFORMS.
+    unknown: an error.
   """
 
   backend = "causal"
@@ -148,7 +148,7 @@ class S2dJax(TemplateLM):
   def _encode(
     self, text: str, add_special_tokens: bool | None, prefix: str | None
   ) -> list[int]:
-    """No second beginning where the text spells `prefix` already."""
+    """Adds no special tokens if the text already begins with `prefix`."""
     if add_special_tokens is None:
       begun = has_bos_prefix(text, prefix)
       add_special_tokens = False if begun else self._add_bos_token
@@ -191,14 +191,14 @@ class S2dJax(TemplateLM):
   def _cut(
     self, context: list[int], continuation: list[int]
   ) -> tuple[list[int], list[int]]:
-    """From the left, to what fits: the last token is predicted, not read."""
+    """Truncates from the left; the last token is predicted, not an input."""
     if not 0 < len(continuation) <= self.max_length:
       raise UserError(
         f"a continuation of {len(continuation)} tokens cannot be scored in a"
         f" window of {self.max_length}"
       )
-    room = self.max_length + 1 - len(continuation)
-    return context[-room:], continuation
+    most = self.max_length + 1 - len(continuation)
+    return context[-most:], continuation
 
   def loglikelihood_rolling(
     self, requests: list[Instance], disable_tqdm: bool = False
@@ -224,8 +224,8 @@ class S2dJax(TemplateLM):
   def generate_until(
     self, requests: list[Instance], disable_tqdm: bool = False
   ) -> list[str]:
-    drawn = [self._sampling(request.args[1]) for request in requests]
-    longest = max((one.max_new_tokens for one in drawn), default=1)
+    samplings = [self._sampling(request.args[1]) for request in requests]
+    longest = max((one.max_new_tokens for one in samplings), default=1)
     engine = Engine(
       self._network,
       self._params,
@@ -237,16 +237,16 @@ class S2dJax(TemplateLM):
     )
     prompts = [
       self._prompt(request.args[0], sampling.max_new_tokens)
-      for request, sampling in zip(requests, drawn, strict=True)
+      for request, sampling in zip(requests, samplings, strict=True)
     ]
     if len(prompts) > 1:
       engine.share_prefix(os.path.commonprefix(prompts))  # worked examples
-    asked: collections.Counter[str] = collections.Counter()
+    repeats: collections.Counter[str] = collections.Counter()
     for index, request in enumerate(requests):
       text = request.args[0]
-      asked[text] += 1  # repeats shall differ
-      key = random_key(self._seed, text, asked[text])
-      engine.submit(Request(prompts[index], key, drawn[index], index))
+      repeats[text] += 1  # so that repeats differ
+      key = random_key(self._seed, text, repeats[text])
+      engine.submit(Request(prompts[index], key, samplings[index], index))
     replies = [""] * len(requests)
     with Progress(
       "generate_until", len(requests), "replies", quiet=disable_tqdm
@@ -254,7 +254,7 @@ class S2dJax(TemplateLM):
       while engine.busy:
         ended = engine.step()
         for index, completion in ended:
-          # Spelled out, the end token is a stop string like others.
+          # Written as text, the end token is a stop string like others.
           end = self.tokenizer.eos_token
           replies[index] = completion.text.partition(end)[0]
           self.cache_hook.add_partial(
@@ -264,23 +264,23 @@ class S2dJax(TemplateLM):
     return replies
 
   def _prompt(self, text: str, new: int) -> tuple[int, ...]:
-    """Cut from the left, to leave room for `new` tokens."""
+    """Truncated from the left, to leave space for `new` tokens."""
     tokens = self._encode(text, None, self.tokenizer.bos_token)
     return tuple(tokens[-(self.max_length - new) :] or [self.prefix_token_id])
 
-  def _sampling(self, wishes: dict[str, Any]) -> Sampling:
-    """What a task wishes, in our terms."""
-    wishes = normalize_gen_kwargs(wishes, self.max_gen_toks)
-    until = handle_stop_sequences(wishes.pop("until", None), eos=None)
-    most = wishes.pop("max_gen_toks")
-    if not wishes.pop("do_sample"):  # where nothing is said of it, too
-      wishes["temperature"] = 0.0
-    filters = {name: wishes.pop(name) for name in _FILTERS if name in wishes}
-    for name, value in wishes.items():
+  def _sampling(self, gen_kwargs: dict[str, Any]) -> Sampling:
+    """The generation arguments of a task as a `Sampling`."""
+    kwargs = normalize_gen_kwargs(gen_kwargs, self.max_gen_toks)
+    until = handle_stop_sequences(kwargs.pop("until", None), eos=None)
+    most = kwargs.pop("max_gen_toks")
+    if not kwargs.pop("do_sample"):  # the default
+      kwargs["temperature"] = 0.0
+    filters = {name: kwargs.pop(name) for name in _FILTERS if name in kwargs}
+    for name, value in kwargs.items():
       _log.warning("generation: %s=%r is not supported", name, value)
     if most >= self.max_length:
       raise UserError(
-        f"max_gen_toks={most} leaves no room for a prompt in a window of"
+        f"max_gen_toks={most} leaves no space for a prompt in a window of"
         f" {self.max_length}; lower it with --gen_kwargs max_gen_toks=…"
       )
     stop = tuple(string for string in until if string)

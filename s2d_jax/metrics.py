@@ -1,8 +1,8 @@
 """Figures of a stage over its steps: JSON Lines, TensorBoard, and W&B.
 
-metrics/<stage>.jsonl is what counts. TensorBoard's event file is made of it
-anew whenever the stage goes on, so it has each step once, however often the run
-was killed; a W&B run is told what it does not have yet.
+metrics/<stage>.jsonl is the source. TensorBoard's event file is rewritten from
+it whenever the stage resumes, so it has each step once, however often the run
+was killed; a W&B run gets the steps that it does not have yet.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from s2d_jax import records, tracking
 from s2d_jax.event_file import EventFile
 from s2d_jax.records import Record
 
-# What a line counts since the line before; it is drawn as a rate.
+# Counts since the previous line; they are plotted as rates.
 _COUNTED = ("passes", "tokens", "target_tokens")
 _NOT_DRAWN = ("step", "seconds", "total_steps", "of", *_COUNTED)
 
 
 class Curve:
-  """The lines of metrics/<name>.jsonl, which `append` also draws.
+  """The lines of metrics/<name>.jsonl, which `append` also plots.
 
   A stage that goes on from step `start` keeps the lines up to it and drops
   those after, which are about to be written again.
@@ -57,9 +57,9 @@ class Curve:
     self._events.flush()
 
   def append(self, line: Record) -> None:
-    """Adds a line, which has a "step"; it is given its "seconds".
+    """Adds a line, which has a "step", and sets its "seconds".
 
-    Those are the time since the line before, whatever was done in it.
+    Those are the time since the previous line, whatever was done in it.
     """
     now = time.monotonic()
     line = {**line, "seconds": round(now - self._last_line, 3)}
@@ -75,7 +75,7 @@ class Curve:
       tracking.log(self._name, line["step"], figures)
 
   def flush(self) -> None:
-    """When this returns, every line is where a kill cannot reach it."""
+    """When this returns, every line will survive a kill."""
     if self._file is not None:
       self._file.flush()
       self._events.flush()
@@ -90,7 +90,7 @@ class Curve:
 
 
 def scalars(line: Record) -> dict[str, float]:
-  """What is drawn of a line: its figures, and rates of what it counts."""
+  """The figures of a line that are plotted, counts as rates."""
   drawn = {
     name: value
     for name, value in line.items()

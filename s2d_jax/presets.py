@@ -1,7 +1,7 @@
-"""What depends on the model: its name, the mesh, batch sizes, learning rate.
+"""Settings that depend on the model: its name, batch sizes, learning rate.
 
-A file in configs/ says what is asked and how; the same file is run with another
-model by naming one of these behind a colon:
+A file in configs/ sets the task and the method; to run it with another model,
+name one of these presets after a colon:
 
     s2d pipeline --config=configs/paper/last_letters_rar2.py:smollm2-360m …
 """
@@ -47,7 +47,7 @@ PRESETS = {
 
 
 def use_model(config: ConfigDict, model: str) -> ConfigDict:
-  """Gives a config what depends on the model; returns it."""
+  """Sets what depends on the model; returns the config."""
   if model not in PRESETS:
     raise UserError(
       f"there is no preset for the model {model!r}; there are"

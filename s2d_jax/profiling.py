@@ -1,4 +1,4 @@
-"""A trace of what the devices do in some steps of a stage."""
+"""Profiler traces of some steps of a stage."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from s2d_jax import records
 
 T = TypeVar("T")
 
-# The first step is mostly compilation; then a trace has as many as tell
-# something, and ends before it is too large to be looked at.
+# The first step is mostly compilation; a trace then has enough steps to be
+# useful, and ends before it is too large to view.
 _FIRST = 2
 _LEAST_STEPS, _LEAST_SECONDS = 4, 2.0
 
-_workdir: epath.Path | None = None  # where traces are wanted
+_workdir: epath.Path | None = None  # where traces are written; None: nowhere
 _END = object()
 
 
 def enable(workdir: epath.Path | None) -> None:
-  """Has `traced` write under profile/ of this workdir; None: no more."""
+  """Makes `traced` write under profile/ of this workdir; None: stops it."""
   global _workdir
   _workdir = workdir
 
@@ -68,7 +68,7 @@ class _Trace:
     self._folder = folder
     self._local = tempfile.TemporaryDirectory()
     options = jax.profiler.ProfileOptions()
-    options.python_tracer_level = 0  # a call a line would drown the rest
+    options.python_tracer_level = 0  # Python calls would hide all else
     jax.profiler.start_trace(self._local.name, profiler_options=options)
     self._began = time.monotonic()
 

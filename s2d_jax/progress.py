@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a line now and then in a log."""
+"""Progress of long work: a bar on a terminal, occasional lines in a log."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from rich.text import Text
 
 # A log of minutes has a line every few seconds, one of days every minute.
 _LEAST_SECONDS, _MOST_SECONDS = 10.0, 60.0
-# Results come in bursts, as rows of a batch end together: what comes within a
-# second is one, and a rate is that between the bursts of so many seconds.
+# Results come in bursts, as rows of a batch end together: those within a second
+# are one burst, and a rate is that between the bursts of the last seconds.
 _BURST_SECONDS, _RATE_SECONDS = 1.0, 300.0
 
 
@@ -79,12 +79,12 @@ class Progress:
     self._bar.stop()
 
   def advance(self, count: int, status: str = "", tokens: int = 0) -> None:
-    """Notes `count` more done; `status` stands beside the figures.
+    """Adds `count` done items.
 
     Args:
-      count: of what is counted.
-      status: what else there is to say.
-      tokens: that this took; their rate is shown, if there are any.
+      count: of items.
+      status: text beside the figures.
+      tokens: that these items took; their rate is shown, if there are any.
     """
     now = time.monotonic()
     self._tokens += tokens
@@ -99,9 +99,9 @@ class Progress:
       self._print()
 
   def _rates(self, now: float) -> tuple[float, float]:
-    """Of late: what is counted, and tokens, a second; 0 if not yet known.
+    """Recent items and tokens a second; 0 if not yet known.
 
-    What came before the first burst was mostly compilation, and is left out.
+    The time before the first burst was mostly compilation, and is left out.
     """
     done, bursts = self._task.completed, self._bursts
     if bursts and now - bursts[-1].time < _BURST_SECONDS:
@@ -136,7 +136,7 @@ class Progress:
 
 
 class _Burst(NamedTuple):
-  """Results that came together, and what was done by then."""
+  """A burst of results: its time, and the totals after it."""
 
   time: float
   done: float
@@ -175,15 +175,15 @@ def _rate(task: Task) -> str:
 
 def _left(task: Task) -> str:
   if task.finished:
-    return f"in {clock(task.finished_time or 0)}"
+    return f"in {format_duration(task.finished_time or 0)}"
   rate = task.fields["rate"]
-  return f"{clock(task.remaining / rate)} left" if rate else ""
+  return f"{format_duration(task.remaining / rate)} left" if rate else ""
 
 
-def clock(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
   """A duration: 0:03:12, or 2 d 3:04:05."""
   days, seconds = divmod(int(seconds), 24 * 3600)
   hours, seconds = divmod(seconds, 3600)
   minutes, seconds = divmod(seconds, 60)
-  told = f"{hours}:{minutes:02}:{seconds:02}"
-  return f"{days} d {told}" if days else told
+  time_of_day = f"{hours}:{minutes:02}:{seconds:02}"
+  return f"{days} d {time_of_day}" if days else time_of_day

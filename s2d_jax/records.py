@@ -1,9 +1,9 @@
-"""JSON Lines on disk: append, resume after a kill, read, replace whole.
+"""JSON Lines on disk: append, resume after a kill, read, replace.
 
-Two ways of writing, for two kinds of file. A file that is made at once
-(`write`) appears complete or not at all: temporary name, then rename. A file
-that grows for minutes (`Appender`) is flushed line by line; a kill can leave
-half a line at its end, which the next `Appender` cuts off before it goes on.
+There are two kinds of file. One that is written at once (`write`) appears
+complete or not at all: temporary name, then rename. One that grows for minutes
+(`Appender`) is flushed line by line; a kill can leave half a line at its end,
+which the next `Appender` cuts off before it goes on.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def dumps(record: Record) -> str:
 
 
 def read(path: epath.PathLike) -> Iterator[Record]:
-  """Yields the records of a finished file; names the line that is broken."""
+  """Yields the records of a file; an error names the broken line."""
   path = epath.Path(path)
   if not path.exists():
     raise UserError(f"{path} does not exist; run the stage that writes it")
@@ -38,7 +38,7 @@ def read(path: epath.PathLike) -> Iterator[Record]:
         record = json.loads(line.decode())
       except ValueError as error:  # not UTF-8 is one, too
         raise UserError(
-          f"{path}, line {number} is not valid JSON ({error}); mend or delete"
+          f"{path}, line {number} is not valid JSON ({error}); fix or delete"
           " that line"
         ) from None
       if not isinstance(record, dict):
@@ -65,8 +65,8 @@ def write(path: epath.PathLike, records: Iterable[Record]) -> None:
   write_text(path, "".join(dumps(record) + "\n" for record in records))
 
 
-def mend(path: epath.PathLike) -> None:
-  """Cuts off the half line that a kill can leave at the end of a file."""
+def drop_partial_line(path: epath.PathLike) -> None:
+  """Cuts off the partial line that a kill can leave at the end of a file."""
   # Bytes: a kill may have cut a character in two.
   whole, newline, half = epath.Path(path).read_bytes().rpartition(b"\n")
   if half:
@@ -77,8 +77,8 @@ class Appender:
   """A growing JSONL file that outlives kills.
 
   `recovered` holds the records that were already there. A last line cut by a
-  kill is dropped; a broken line before it is an error, since only a person can
-  have made it. Object stores cannot append, so there the whole file is
+  kill is dropped; a broken line before it is an error, since it was edited.
+  Object stores cannot append, so there the whole file is
   rewritten every `interval` seconds and at the end.
   """
 
@@ -88,7 +88,7 @@ class Appender:
     self._written = time.monotonic()
     self._path.parent.mkdir(parents=True, exist_ok=True)
     if self._path.exists():
-      mend(self._path)
+      drop_partial_line(self._path)
       self.recovered = list(read(self._path))
     else:
       self.recovered = []
@@ -107,7 +107,7 @@ class Appender:
       self._rewrite()
 
   def flush(self) -> None:
-    """When this returns, every record is where a kill cannot reach it."""
+    """When this returns, every record will survive a kill."""
     if self._file is None:
       self._rewrite()
 

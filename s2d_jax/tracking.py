@@ -1,4 +1,4 @@
-"""Weights & Biases, for those who ask for it."""
+"""Logging to Weights & Biases, with --wandb."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _run: Any = None  # the one that is open in this process
 
 @contextlib.contextmanager
 def wandb_run(workdir: epath.Path, config: Mapping[str, Any]) -> Iterator[None]:
-  """Opens the W&B run of a workdir; what curves draw meanwhile goes there.
+  """Opens the W&B run of a workdir; curves are logged to it inside.
 
-  Its id is drawn by the first start and kept in metrics/wandb.json, so that a
-  run which was killed goes on as the same one. It is not derived from names:
-  two people's runs/quickstart are two runs.
+  Its id is random and kept in metrics/wandb.json, so that a run that was killed
+  resumes the same one. It is not derived from names: the runs/quickstart of two
+  people are two runs.
 
   Args:
     workdir: of the run; its last part is the name.
@@ -52,9 +52,9 @@ def wandb_run(workdir: epath.Path, config: Mapping[str, Any]) -> Iterator[None]:
       name=workdir.name,
       config=dict(config),
       resume="allow",
-      # Else it would lie in the folder that the command was called in.
+      # Otherwise it would be in the current folder.
       dir=os.environ.get("WANDB_DIR", os.fspath(workdir) if is_local else None),
-      # Its copy of what is printed would break the bars.
+      # Capturing the output would break the progress bars.
       settings=wandb.Settings(console="off"),
     )
   except wandb.errors.Error as error:
@@ -74,7 +74,7 @@ def wandb_run(workdir: epath.Path, config: Mapping[str, Any]) -> Iterator[None]:
 
 
 def last_step(name: str) -> int:
-  """The newest step of a curve that W&B has; -1 where it has none of it."""
+  """The newest step of a curve that W&B has; -1 if it has none."""
   if _run is None:
     return -1
   # Stages count different things, so each has an axis of its own.

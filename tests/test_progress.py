@@ -98,4 +98,4 @@ def test_large_numbers_are_short(clock, capsys):
   [(0.9, "0:00:00"), (3725, "1:02:05"), (200_000, "2 d 7:33:20")],
 )
 def test_durations(seconds, told):
-  assert progress.clock(seconds) == told
+  assert progress.format_duration(seconds) == told

@@ -58,7 +58,7 @@ def read_params(
   config: ModelConfig,
   mesh: Mesh,
   dtype: str,
-  change: stream.Change | None = None,
+  transform: stream.Transform | None = None,
 ) -> Params:
   """Reads the tensors of a GGUF file into arrays laid out over `mesh`.
 
@@ -74,15 +74,17 @@ def read_params(
   @functools.lru_cache(maxsize=1)  # the shards of a leaf follow one another
   def read_leaf(leaf: Leaf, dtype: np.dtype) -> np.ndarray:
     whole = np.empty(leaf.shape, dtype)
-    for part in layout.parts(leaf, [slice(None)] * whole.ndim, whole):
-      part.view[...] = _read_tensor(file, part.tensor, config)
+    for tensor_slice in layout.tensor_slices(
+      leaf, [slice(None)] * whole.ndim, whole
+    ):
+      tensor_slice.view[...] = _read_tensor(file, tensor_slice.tensor, config)
     return whole
 
   def fill(leaf: Leaf, index: Sequence[slice], shard: np.ndarray) -> None:
     shard[...] = read_leaf(leaf, shard.dtype)[index]
 
-  place = functools.partial(stream.place_shards, fill=fill)
-  return stream.load(config, mesh, dtype, place, change)
+  load_leaf = functools.partial(stream.place_shards, fill=fill)
+  return stream.load(config, mesh, dtype, load_leaf, transform)
 
 
 def _read_tensor(

@@ -39,7 +39,7 @@ def read_params(
   config: ModelConfig,
   mesh: Mesh,
   dtype: str,
-  change: stream.Change | None = None,
+  transform: stream.Transform | None = None,
 ) -> Params:
   """Reads the safetensors of `folder` into arrays laid out over `mesh`.
 
@@ -56,14 +56,14 @@ def read_params(
   _check_tensors(files, config)
 
   def fill(leaf: Leaf, index: Sequence[slice], shard: np.ndarray) -> None:
-    for part in layout.parts(leaf, index, shard):
-      _copy(files[part.tensor.name], part)
+    for tensor_slice in layout.tensor_slices(leaf, index, shard):
+      _copy(files[tensor_slice.tensor.name], tensor_slice)
 
-  place = functools.partial(stream.place_shards, fill=fill)
-  return stream.load(config, mesh, dtype, place, change)
+  load_leaf = functools.partial(stream.place_shards, fill=fill)
+  return stream.load(config, mesh, dtype, load_leaf, transform)
 
 
-def _copy(file: epath.Path, part: layout.Part) -> None:
+def _copy(file: epath.Path, tensor_slice: layout.TensorSlice) -> None:
   """Fills the view from the file, some rows at a time.
 
   Few rows, because they are transposed on the way, which is ten times slower
@@ -71,17 +71,17 @@ def _copy(file: epath.Path, part: layout.Part) -> None:
   because it is mapped into memory, and pages once read count as ours until it
   is closed.
   """
-  rows, *columns = part.window
+  rows, *columns = tensor_slice.window
   for start in range(rows.start, rows.stop, _ROWS):
     stop = min(start + _ROWS, rows.stop)
     try:
       with _open(file) as tensors:
-        tensor = tensors.get_slice(part.tensor.name)
+        tensor = tensors.get_slice(tensor_slice.tensor.name)
         block = tensor[(slice(start, stop), *columns)]
     except safetensors.SafetensorError as error:
       raise _damaged(file, error) from None
     to = slice(start - rows.start, stop - rows.start)
-    part.view[to] = block.astype(part.view.dtype)
+    tensor_slice.view[to] = block.astype(tensor_slice.view.dtype)
 
 
 def write(

@@ -3,7 +3,7 @@
 Files hold a tensor a layer and matrices as [out, in], under the names Hugging
 Face gave them; the tree stacks layers in front and holds [in, out] with heads
 as axes of their own. Reading and writing share the table and one view, which
-also tells what window of a file's tensor a part of a leaf is.
+also gives the slice of a file's tensor that a shard of a leaf needs.
 """
 
 from __future__ import annotations
@@ -59,19 +59,19 @@ class Leaf(NamedTuple):
   tensors: tuple[Tensor, ...]  # in the order of the layers
 
 
-class Part(NamedTuple):
-  """What one tensor of a file contributes to a part of a leaf."""
+class TensorSlice(NamedTuple):
+  """The slice of one tensor of a file that fills part of a shard."""
 
   tensor: Tensor
   window: tuple[slice, ...]  # of the tensor in the file
-  view: np.ndarray  # of the leaf's part, in the file's layout: to be filled
+  view: np.ndarray  # of the shard, in the file's layout: to be filled
 
 
 def leaves(config: ModelConfig) -> list[Leaf]:
   """Every leaf of a model, the largest first.
 
-  That is the order in which to load: what a leaf needs beside itself while it
-  is read then comes on top of little.
+  Loaded in this order, the memory that a leaf needs while it is read comes on
+  top of little.
   """
   tree = nn.meta.unbox(abstract_params(config))
   shapes = {
@@ -107,12 +107,12 @@ def tensors(config: ModelConfig) -> list[Tensor]:
   return sorted(found, key=lambda t: (layer(t), order.index(t.path)))
 
 
-def parts(
+def tensor_slices(
   leaf: Leaf, index: Sequence[slice], shard: np.ndarray
-) -> Iterator[Part]:
-  """Goes through the tensors that fill `shard`, which is leaf[index].
+) -> Iterator[TensorSlice]:
+  """Yields the slices of tensors that fill `shard`, which is leaf[index].
 
-  Who copies each window of the file into its view has filled the shard.
+  Copying the window of each into its view fills the shard.
   """
   ranges = [
     range(*axis.indices(size))
@@ -123,13 +123,13 @@ def parts(
   window = _file_window(leaf.path, shape, ranges[1:] if stacked else ranges)
   for row, layer in enumerate(ranges[0] if stacked else [0]):
     view = _file_view(leaf.path, shard[row] if stacked else shard)
-    yield Part(leaf.tensors[layer], window, view)
+    yield TensorSlice(leaf.tensors[layer], window, view)
 
 
 def extract(params: Params, tensor: Tensor, dtype: DTypeLike) -> np.ndarray:
   """One tensor out of the tree as a file stores it.
 
-  A leaf on devices is turned there, and only the layer asked for is fetched.
+  A leaf on devices is transposed there, and only that layer is fetched.
   """
   leaf = params
   for key in tensor.path.split("/"):
@@ -158,7 +158,7 @@ def _file_view(path: str, leaf: np.ndarray) -> np.ndarray:
 
 
 def _file_window(path: str, shape, ranges) -> tuple[slice, ...]:
-  """The same view of a part: which slice of each axis of the file it is."""
+  """The same view of a shard: its slice of each axis of the file."""
 
   def merged(axes: slice) -> slice:
     (first, *rest), (_, *sizes) = ranges[axes], shape[axes]

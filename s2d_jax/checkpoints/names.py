@@ -1,4 +1,4 @@
-"""Model names: a folder, a GGUF file, a short name or a Hub id → a path."""
+"""Resolves model names: a folder, GGUF file, short name or Hub id → a path."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def _sha256(path: pathlib.Path) -> str:
 
 
 def _check_hub_id(name: str) -> None:
-  """Refuses what can only be a path, or a short name that nobody knows."""
+  """Refuses what can only be a path, and unknown short names."""
   if "/" not in name and not name.endswith(".gguf"):
     near = difflib.get_close_matches(name.lower(), _HUB_IDS, n=1)
     known = f"did you mean {near[0]}?" if near else ", ".join(_HUB_IDS)

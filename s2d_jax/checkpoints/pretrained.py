@@ -58,16 +58,16 @@ def _params(
   config: ModelConfig,
   mesh: Mesh,
   dtype: str,
-  change: stream.Change | None = None,
+  transform: stream.Transform | None = None,
 ) -> Params:
   run, step = _run_and_step(name)
   if run is None:
     path = names.resolve(name)
-    return _reader(path).read_params(path, config, mesh, dtype, change)
+    return _reader(path).read_params(path, config, mesh, dtype, transform)
   checkpoints, adapters = run / "checkpoints", _adapters(run)
   if adapters is None:
     return train_state.restore_params(
-      checkpoints, config, mesh, step, dtype, change
+      checkpoints, config, mesh, step, dtype, transform
     )
   trained = train_state.restore_adapters(
     checkpoints, config, adapters, mesh, step
@@ -76,14 +76,14 @@ def _params(
   def merged(path: str, leaf: jax.Array) -> jax.Array:
     merge = functools.partial(lora.merge_leaf, path, lora=adapters)
     leaf = jax.jit(merge, out_shardings=leaf.sharding)(leaf, trained)
-    return leaf if change is None else change(path, leaf)
+    return leaf if transform is None else transform(path, leaf)
 
-  # Beside which they were trained: a model, or what another run has learnt.
+  # The weights they were trained with: a model, or the result of another run.
   return _params(_base_name(run), config, mesh, dtype, merged)
 
 
 def _adapters(run: epath.Path) -> Lora | None:
-  """What a run trains in place of the weights, by its settings."""
+  """The adapters that a run trains instead of the weights, if it does."""
   found = _settings(run).get("finetune", {}).get("lora", {"rank": 0})
   if not found["rank"]:
     return None

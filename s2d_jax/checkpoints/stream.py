@@ -28,10 +28,10 @@ from s2d_jax.parallel.mesh import param_shardings
 from s2d_jax.progress import Progress
 
 Index = tuple[slice, ...]
-# Gives a leaf as an array of the dtype and sharding of an abstract one.
-Place = Callable[[Leaf, jax.ShapeDtypeStruct], jax.Array]
-# Gives another array of the same shape, dtype and sharding for a leaf's path.
-Change = Callable[[str, jax.Array], jax.Array]
+# Loads a leaf as an array of the dtype and sharding of an abstract one.
+LoadLeaf = Callable[[Leaf, jax.ShapeDtypeStruct], jax.Array]
+# (path of a leaf, array) → another array of the same shape, dtype and sharding.
+Transform = Callable[[str, jax.Array], jax.Array]
 # Fills an array with leaf[index], whatever float type it is of.
 Fill = Callable[[Leaf, Index, np.ndarray], None]
 
@@ -40,8 +40,8 @@ def load(
   config: ModelConfig,
   mesh: Mesh,
   dtype: str,
-  place: Place,
-  change: Change | None = None,
+  load_leaf: LoadLeaf,
+  transform: Transform | None = None,
 ) -> Params:
   """Lays the parameters out over `mesh`, a leaf at a time.
 
@@ -50,8 +50,8 @@ def load(
     mesh: of this process's devices or of all; only its own are filled.
     dtype: "float32", "bfloat16", or "int8": each kernel is read as bfloat16 and
       becomes int8 on the devices, before the next one is read.
-    place: where the leaves come from.
-    change: what is made of a leaf once it is on the devices, if anything.
+    load_leaf: where the leaves come from.
+    transform: applied to each leaf once it is on the devices, if given.
   """
   if dtype not in ("float32", "bfloat16", "int8"):
     raise UserError(f"dtype {dtype!r} is none of float32, bfloat16 and int8")
@@ -72,9 +72,9 @@ def load(
         as_read if wanted == jnp.int8 else wanted,
         sharding=shardings[leaf.path],
       )
-      array = place(leaf, target)
-      if change is not None:
-        array = change(leaf.path, array)
+      array = load_leaf(leaf, target)
+      if transform is not None:
+        array = transform(leaf.path, array)
       if wanted == jnp.int8:
         params |= _quantized(leaf.path, array, shardings)
       else:
@@ -113,7 +113,7 @@ def _quantized(path: str, array: jax.Array, shardings) -> dict[str, jax.Array]:
     functools.partial(quantize, path),
     out_shardings={name: shardings[paths[name]] for name in names},
   )
-  # The bfloat16 leaf is let go only when nothing reads it any more.
+  # The bfloat16 leaf is freed only when nothing reads it any more.
   made = jax.block_until_ready(to_int8(array))
   return {paths[name]: part for name, part in made.items()}
 

@@ -30,7 +30,7 @@ from s2d_jax.models.lora import Lora
 from s2d_jax.models.params import Params, abstract_params
 from s2d_jax.parallel.mesh import param_shardings, replicated
 
-Position = dict[str, Any]  # JSON: where in which data the run stands
+Position = dict[str, Any]  # JSON: the data of the run, and the place in it
 
 
 class TrainState(NamedTuple):
@@ -56,7 +56,7 @@ def open_manager(
     get_metric_fn=_valid_loss,
     reverse=True,
     n=keep,
-    # Such a one is the rest of a deletion that a kill cut short.
+    # One without is the rest of a deletion that a kill interrupted.
     keep_checkpoints_without_metrics=False,
   )
   latest = checkpoint_managers.LatestN(1)
@@ -110,7 +110,7 @@ def save(
   position: Position,
   valid_loss: float,
 ) -> None:
-  """Writes `state`: what a restart goes on from.
+  """Writes `state`, from which a restart resumes.
 
   It is complete when this returns, or a while later in the background.
   """
@@ -161,7 +161,7 @@ def restore_params(
   mesh: Mesh,
   step: int | None = None,
   dtype: str = "float32",
-  change: stream.Change | None = None,
+  transform: stream.Transform | None = None,
 ) -> Params:
   """Parameters of one step, or of the best, laid out over `mesh`.
 
@@ -175,7 +175,7 @@ def restore_params(
     mesh: of this process's devices or of all.
     step: which; default: the one of lowest validation loss.
     dtype: "float32", "bfloat16" or "int8".
-    change: what is made of a leaf once it is on the devices, if anything.
+    transform: applied to each leaf once it is on the devices, if given.
 
   Raises:
     UserError: there is no such checkpoint, or it is of another model.
@@ -184,7 +184,7 @@ def restore_params(
   with _finished(directory, step) as (manager, found):
     _check_model(manager, found, abstract)
 
-    def place(leaf: Leaf, target: jax.ShapeDtypeStruct) -> jax.Array:
+    def load_leaf(leaf: Leaf, target: jax.ShapeDtypeStruct) -> jax.Array:
       flat = traverse_util.flatten_dict(abstract, sep="/")
       only = dict.fromkeys(flat, ocp.PLACEHOLDER) | {leaf.path: target}
       tree = traverse_util.unflatten_dict(only, sep="/")
@@ -192,7 +192,7 @@ def restore_params(
       restored = manager.restore(found, args=item).params
       return traverse_util.flatten_dict(restored, sep="/")[leaf.path]
 
-    return stream.load(config, mesh, dtype, place, change)
+    return stream.load(config, mesh, dtype, load_leaf, transform)
 
 
 def restore_adapters(
@@ -219,7 +219,7 @@ def restore_adapters(
 def _finished(
   directory: epath.PathLike, step: int | None
 ) -> Iterator[tuple[ocp.CheckpointManager, int]]:
-  """Opens what a run has saved; the step asked for, or the best."""
+  """Opens the checkpoints of a run; yields the step asked for, or the best."""
   me = jax.process_index()
   options = ocp.CheckpointManagerOptions(
     best_fn=_valid_loss,

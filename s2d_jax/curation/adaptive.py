@@ -1,12 +1,12 @@
-"""When it is decided what becomes of an input before all passes are drawn.
+"""Adaptive sampling: when the vote on an input is decided before all samples.
 
 Adaptive-Consistency (Aggarwal et al. 2023) stops sampling an input once the
 leader is most likely the winner. Here the question is sharper: would the vote
-over all `total` passes be accepted, and for this answer? With a uniform prior
-on the share of the leader, the number X of the r remaining passes that go to
+over all `total` samples be accepted, and for this answer? With a uniform prior
+on the share of the leader, the number X of the r remaining samples that go to
 it is beta-binomial, X ~ BetaBinomial(r, a + 1, b + 1), after a votes for the
-leader and b passes for anything else. All that does not go to the leader is
-taken to go to the runner-up, so the probability is a lower bound.
+leader and b samples for anything else. Whatever does not go to the leader is
+assumed to go to the runner-up, so the probability is a lower bound.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from s2d_jax.curation.vote import Thresholds, Vote, vote
 
 
 @dataclasses.dataclass(frozen=True)
-class Stopping:
-  """The rule by which sampling of an input ends.
+class StoppingRule:
+  """When to stop sampling an input.
 
   Attributes:
-    total: passes of an input at the most.
-    confidence: probability that the vote of all of them would be the same; 0
-      never stops early.
+    total: most samples of an input.
+    confidence: stop once the vote over all of them would come out the same
+      with this probability; 0 never stops early.
     thresholds: of an accepted vote.
   """
 
@@ -37,11 +37,11 @@ class Stopping:
   confidence: float
   thresholds: Thresholds
 
-  def wanted(self, answers: Sequence[str | None]) -> int:
-    """Passes to draw next: the fewest that could decide it; 0: it is decided.
+  def samples_needed(self, answers: Sequence[str | None]) -> int:
+    """Fewest further samples that could decide the vote; 0: it is decided.
 
     Args:
-      answers: of the passes so far, None where there is none.
+      answers: of the samples so far, None where there is none.
     """
     left = self.total - len(answers)
     if not self.confidence:
@@ -53,7 +53,7 @@ class Stopping:
     return self._fewest(leader, len(answers) - leader)
 
   def _is_lost(self, so_far: Vote, left: int) -> bool:
-    """Whether not even all the remaining passes could have it accepted."""
+    """Whether even all the remaining samples could not get it accepted."""
     first, second, *_ = [*so_far.counts.values(), 0, 0]
     return not self.thresholds.accept(first + left, second, self.total)
 
@@ -66,7 +66,7 @@ class Stopping:
     return left
 
   def _accepted(self, leader: int, others: int) -> float:
-    """Probability that the leader wins the vote of all passes, acceptably."""
+    """Probability that the vote over all samples is accepted for the leader."""
     left = self.total - leader - others
     chance = stats.betabinom(left, leader + 1, others + 1)
     return sum(
@@ -76,148 +76,148 @@ class Stopping:
     )
 
 
-def decision(
+def accepted_answer(
   answers: Sequence[str | None], thresholds: Thresholds
 ) -> str | None:
-  """What a vote comes to: the answer that is kept, None if none is."""
+  """The winner of the vote if the thresholds accept it, else None."""
   result = vote(answers)
   first, second, *_ = [*result.counts.values(), 0, 0]
   accepted = thresholds.accept(first, second, result.samples)
   return result.winner if accepted else None
 
 
-def replay(answers: Sequence[str | None], stopping: Stopping) -> int:
-  """Passes after which sampling would have stopped, had all been drawn."""
-  made = 0
-  while wanted := stopping.wanted(answers[:made]):
-    made += wanted
-  return made
-
-
-class Ballot:
-  """The passes over one input, drawn in rounds until its vote is decided.
+def stopping_time(answers: Sequence[str | None], rule: StoppingRule) -> int:
+  """Samples after which the rule would have stopped.
 
   Args:
-    rule: when that is.
-    answers: of passes that were drawn before, by their number. Which passes
-      come next follows from answers alone, so a run that was killed draws the
-      passes that it would have drawn.
+    answers: of all samples, in their order.
+    rule: the stopping rule.
+  """
+  drawn = 0
+  while needed := rule.samples_needed(answers[:drawn]):
+    drawn += needed
+  return drawn
+
+
+class AdaptiveVote:
+  """The vote on one input, sampled in rounds until it is decided.
+
+  Args:
+    rule: decides when that is.
+    answers: of earlier samples, by their number. Which samples come next
+      follows from answers alone, so a run that was killed draws the samples
+      that it would have drawn.
   """
 
-  def __init__(self, rule: Stopping, answers: Mapping[int, str | None]):
+  def __init__(self, rule: StoppingRule, answers: Mapping[int, str | None]):
     self._rule = rule
     self._answers = dict(answers)
-    self._made = 0  # passes of complete rounds
-    self._under_way: set[int] = set()
+    self._drawn = 0  # samples of complete rounds
+    self._pending: set[int] = set()
 
   def next_round(self) -> list[int]:
-    """Passes to draw now; none when the vote is decided."""
-    while wanted := self._rule.wanted(self._so_far()):
-      numbers = range(self._made, self._made + wanted)
-      self._under_way = {n for n in numbers if n not in self._answers}
-      if self._under_way:
-        return sorted(self._under_way)
-      self._made += wanted
+    """Numbers of the samples to draw now; none if the vote is decided."""
+    while needed := self._rule.samples_needed(self._so_far()):
+      numbers = range(self._drawn, self._drawn + needed)
+      self._pending = {n for n in numbers if n not in self._answers}
+      if self._pending:
+        return sorted(self._pending)
+      self._drawn += needed
     return []
 
   def receive(self, number: int, answer: str | None) -> list[int] | None:
-    """Takes a pass; gives the next round, or None while this one lasts."""
+    """Adds a sample; returns the next round, or None while this one lasts."""
     self._answers[number] = answer
-    self._under_way.discard(number)
-    return None if self._under_way else self.next_round()
+    self._pending.discard(number)
+    return None if self._pending else self.next_round()
 
   @property
   def is_decided(self) -> bool:
-    return self._made > 0 and not self._rule.wanted(self._so_far())
+    return self._drawn > 0 and not self._rule.samples_needed(self._so_far())
 
   @property
   def winner(self) -> str | None:
-    """Of the passes so far."""
+    """Of the samples so far."""
     return vote(self._so_far()).winner
 
   @property
-  def made(self) -> int:
-    """Passes of complete rounds."""
-    return self._made
+  def drawn(self) -> int:
+    """Samples of complete rounds."""
+    return self._drawn
 
   def _so_far(self) -> list[str | None]:
-    return [self._answers[number] for number in range(self._made)]
+    return [self._answers[number] for number in range(self._drawn)]
 
 
-Pass = tuple[str, int]  # variant, number
+SampleId = tuple[str, int]  # variant, number
 
 
-class Poll:
-  """The inputs of one example, drawn until it is known what becomes of them.
+class ExampleVotes:
+  """The votes on all variants of one example.
 
-  Where several variants must win with the same answer they are asked in waves,
-  and no further once so many disagree that none of them can be kept: what is
-  kept is the same, and much of what would be thrown away is never made.
+  Where several variants must win with the same answer they are sampled in
+  waves, and no further once so many disagree that none of them can be kept:
+  what is kept is the same, and much of what would be rejected is never sampled.
 
   Args:
-    ballots: by variant, in the order in which they are asked.
-    needed: variants that must win with the same answer; with one or none they
-      are asked all at once.
-    together: variants of a wave, at the least. The first wave has as many as
-      must be decided before any example can be lost.
+    votes: by variant, in the order in which the variants are sampled.
+    needed: variants that must win with the same answer; with one or none all
+      variants are sampled at once.
+    wave_size: fewest variants of a wave. The first wave has as many as must be
+      decided before any example can be lost.
   """
 
   def __init__(
-    self, ballots: Mapping[str, Ballot], needed: int, together: int = 1
+    self, votes: Mapping[str, AdaptiveVote], needed: int, wave_size: int = 1
   ):
-    self._ballots = ballots
+    self._votes = votes
     self._needed = needed
-    first = max(together, len(ballots) - max(needed, 1) + 1)
-    starts = [0, *range(first, len(ballots), together), len(ballots)]
-    variants = list(ballots)
+    first = max(wave_size, len(votes) - max(needed, 1) + 1)
+    starts = [0, *range(first, len(votes), wave_size), len(votes)]
+    variants = list(votes)
     self._waves = [
       variants[start:end]
       for start, end in itertools.pairwise(starts)
       if start < end
     ]
 
-  def start(self) -> list[Pass]:
-    """The passes to draw first, or next after a wave or a kill."""
+  def start(self) -> list[SampleId]:
+    """The samples to draw first, or next after a wave or a kill."""
     while wave := self._wave():
-      passes = [
+      samples = [
         (variant, number)
         for variant in wave
-        for number in self._ballots[variant].next_round()
+        for number in self._votes[variant].next_round()
       ]
-      if passes:
-        return passes
+      if samples:
+        return samples
     return []
 
   def receive(
     self, variant: str, number: int, answer: str | None
-  ) -> list[Pass]:
-    """Takes a pass; gives those to draw because of it."""
+  ) -> list[SampleId]:
+    """Adds a sample; returns those to draw because of it."""
     wave = self._wave()
-    numbers = self._ballots[variant].receive(number, answer)
+    numbers = self._votes[variant].receive(number, answer)
     if numbers:
       return [(variant, number) for number in numbers]
     return [] if self._wave() == wave else self.start()
 
   @property
-  def is_over(self) -> bool:
+  def is_decided(self) -> bool:
     """Whether every variant is decided, or none can be kept any more."""
     return self._wave() is None
-
-  @property
-  def made(self) -> int:
-    """Passes of complete rounds."""
-    return sum(ballot.made for ballot in self._ballots.values())
 
   def _wave(self) -> list[str] | None:
     """The first wave that is not decided, unless it is not needed."""
     winners: collections.Counter[str] = collections.Counter()
-    left = len(self._ballots)
+    left = len(self._votes)
     for wave in self._waves:
       if max(winners.values(), default=0) + left < self._needed:
         return None
-      ballots = [self._ballots[variant] for variant in wave]
-      if not all(ballot.is_decided for ballot in ballots):
+      votes = [self._votes[variant] for variant in wave]
+      if not all(v.is_decided for v in votes):
         return wave
-      winners.update(b.winner for b in ballots if b.winner is not None)
+      winners.update(v.winner for v in votes if v.winner is not None)
       left -= len(wave)
     return None

@@ -1,10 +1,9 @@
-"""Which answers to believe, without labels: votes that other wordings share.
+"""Which answers to train on, without labels: votes that the variants share.
 
-Self-consistency: an input is kept if its passes agree clearly (the margin of
+Self-consistency: an input is kept if its samples agree clearly (the margin of
 the vote), or with the reply that the model itself finds most consistent with
-the others. Consistency under perturbation: and if the same example, put in its
-other variants, wins with the same answer (the agreement). What was thought on
-the way is thrown away.
+the others. Consistency under perturbation: and if the other variants of the
+example win with the same answer (the agreement). The thinking is thrown away.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from s2d_jax.errors import UserError
 from s2d_jax.records import Record
 
 Messages = list[dict[str, str]]
-Name = tuple[str, str]  # example id, variant
+InputId = tuple[str, str]  # example id, variant
 Select = Literal["vote", "usc", "first", "label"]
 
 _SPECIAL = re.compile(r"<\|[^|<>]*\|>|</?s>|<(?:unk|pad)>")
@@ -28,12 +27,12 @@ _SPECIAL = re.compile(r"<\|[^|<>]*\|>|</?s>|<(?:unk|pad)>")
 
 @dataclasses.dataclass(frozen=True)
 class Filter:
-  """What makes an input's answer believed.
+  """Which answer of an input is taken, and when the input is kept.
 
   Attributes:
-    select: who says which answer it is: "vote", the answer with most votes;
+    select: how the answer is selected: "vote", the answer with most votes;
       "usc", the reply that the model chose among them (universal
-      self-consistency); "first", the first pass that has an answer, with no
+      self-consistency); "first", the first sample that has an answer, with no
       filter at all; "label", the label, for an upper bound.
     thresholds: of the vote, or of the votes for the chosen reply.
     min_agreement: least share of the example's variants whose winner is this
@@ -49,13 +48,13 @@ class Filter:
 
 
 @dataclasses.dataclass(frozen=True)
-class Wording:
-  """How inputs and answers are said to the student.
+class Formatter:
+  """How the student's prompts and targets are written.
 
   Attributes:
     prompt: (example id, variant) → messages.
-    target: (example id, variant, answer) → its wording; None where only the
-      model's own words will do.
+    target: (example id, variant, answer) → text; None: a reply of the model's
+      own is the target.
   """
 
   prompt: Callable[[str, str], Messages]
@@ -63,43 +62,44 @@ class Wording:
 
 
 class _Outcome(NamedTuple):
-  """What the passes over one input come to."""
+  """The result of one input."""
 
   vote: Vote
   winner: str | None
   margin: float | None  # None where no vote was taken
-  reason: str | None  # why it is not believed
-  words: Sequence[Record]  # passes that speak for the winner, if only these do
+  reason: str | None  # why it is rejected
+  source: Sequence[Record]  # samples the target is taken from; none: from all
 
 
 def curate(
   samples: Iterable[Record],
   example_ids: Sequence[str],
   variants: Sequence[str],
-  wording: Wording,
+  formatter: Formatter,
   rule: Filter,
-  chosen: Mapping[Name, int | None] | None = None,
+  chosen: Mapping[InputId, int | None] | None = None,
 ) -> tuple[list[Record], list[Record]]:
-  """Parts the inputs that were sampled into accepted and rejected ones.
+  """Splits the sampled inputs into accepted and rejected ones.
 
   The reason of a rejected record is the first of: "given up" (never sampled,
-  as other variants disagree already), "unparsable" (nobody voted), "tie", "no
-  choice" (the model chose none), "votes" and "margin" (too few, too small),
-  "disagrees" (the other variants win with other answers).
+  as other variants disagree already), "unparsable" (no sample has an answer),
+  "tie", "no choice" (the model chose none), "votes" and "margin" (too few, too
+  small), "disagrees" (the other variants win with other answers).
 
   Args:
-    samples: one record a pass, in any order.
+    samples: records of samples/, in any order.
     example_ids: examples in the order of the output.
     variants: of every example; in the output they are in the order of names.
-    wording: of prompts and targets.
-    rule: who decides, and how clearly it must be.
-    chosen: the pass that the model chose for an input, where it is asked to.
+    formatter: of prompts and targets.
+    rule: how an answer is selected, and how clear the vote must be.
+    chosen: number of the sample that the model chose for an input, where it is
+      asked to.
 
   Returns:
     Records of distill/: accepted, and rejected with a reason.
 
   Raises:
-    UserError: a pass is there twice, is of an unknown example, or an example
+    UserError: a sample occurs twice, is of an unknown example, or an example
       has none.
   """
   groups = _grouped(samples, example_ids)
@@ -110,17 +110,19 @@ def curate(
       variant: _outcome(group, rule, (chosen or {}).get((example_id, variant)))
       for variant, group in found.items()
     }
-    passes = [sample for group in found.values() for sample in group]
+    all_samples = [sample for group in found.values() for sample in group]
     for variant, own in outcomes.items():
       agreement = _agreement(own, list(outcomes.values()))
       target = None
       if own.winner is not None:
-        target = wording.target(example_id, variant, own.winner)
-        target = target or _own_words(own.words or passes, own.winner)
+        target = formatter.target(example_id, variant, own.winner)
+        target = target or _frequent_reply(
+          own.source or all_samples, own.winner
+        )
       record = {
         "example_id": example_id,
         "variant": variant,
-        "prompt": wording.prompt(example_id, variant),
+        "prompt": formatter.prompt(example_id, variant),
         "target": target,
         "votes": dict(own.vote.counts),
         "samples": own.vote.samples,
@@ -139,21 +141,22 @@ def curate(
 
 
 def supervised(
-  labels: Mapping[str, str], variants: Sequence[str], wording: Wording
+  labels: Mapping[str, str], variants: Sequence[str], formatter: Formatter
 ) -> list[Record]:
   """Records of distill/ that teach the labels: the upper bound.
 
   Args:
     labels: example id → the right answer, as the task names it.
     variants: of every example.
-    wording: of prompts and targets; a label without a wording is its own.
+    formatter: of prompts and targets; where it has no target for a label, the
+      label is the target.
   """
   return [
     {
       "example_id": example_id,
       "variant": variant,
-      "prompt": wording.prompt(example_id, variant),
-      "target": wording.target(example_id, variant, label) or label,
+      "prompt": formatter.prompt(example_id, variant),
+      "target": formatter.target(example_id, variant, label) or label,
       "votes": {},
       "samples": 0,
       "winner": label,
@@ -171,19 +174,19 @@ def clean(text: str) -> str:
   return next(filter(None, stretches), "")
 
 
-def ballots(group: Sequence[Record], nested: bool) -> list[str | None]:
-  """The votes of the passes over one input.
+def votes_of(samples: Sequence[Record], nested: bool) -> list[str | None]:
+  """The answers that the samples of one input vote for, None for no vote.
 
   A reply of nothing but special tokens could not be taught: no vote.
   """
   votes = []
-  for sample in group:
-    answers = [one.answer for one in _sayings(sample)]
+  for sample in samples:
+    answers = [reply.answer for reply in _replies(sample)]
     votes += [vote(answers).winner] if nested else answers
   return votes
 
 
-class _Saying(NamedTuple):
+class _Reply(NamedTuple):
   """A reply, the answer in it, and the step it came from."""
 
   text: str
@@ -191,13 +194,13 @@ class _Saying(NamedTuple):
   step: Record
 
 
-def _sayings(sample: Record) -> list[_Saying]:
-  """What a pass said: one reply, or several answers to one thought."""
+def _replies(sample: Record) -> list[_Reply]:
+  """Of a sample: one, or several to one thought."""
   replies = sample.get("replies", [sample["reply"]])
   answers = sample.get("answers", [sample["answer"]])
   texts = [clean(reply) for reply in replies]
   return [
-    _Saying(text, answer if text else None, step)
+    _Reply(text, answer if text else None, step)
     for text, answer, step in zip(
       texts, answers, sample["steps"][-len(texts) :], strict=True
     )
@@ -207,23 +210,23 @@ def _sayings(sample: Record) -> list[_Saying]:
 def _grouped(
   samples: Iterable[Record], example_ids: Sequence[str]
 ) -> Mapping[str, Mapping[str, list[Record]]]:
-  """Samples by example and variant; each list in the order of its passes."""
+  """Samples by example and variant, each list in the order of its numbers."""
   groups = {example_id: {} for example_id in example_ids}
   seen = set()
   for sample in samples:
     example_id, variant = sample["example_id"], sample["variant"]
-    name = example_id, variant, sample["sample"]
+    sample_id = example_id, variant, sample["sample"]
     if example_id not in groups:
       raise UserError(
         f"the samples hold an example {example_id!r} that was not asked for;"
         " sample into a new workdir"
       )
-    if name in seen:
+    if sample_id in seen:
       raise UserError(
-        f"the samples hold pass {sample['sample']} of {example_id!r}"
-        f" ({variant}) twice; delete one of the two lines"
+        f"sample {sample['sample']} of {example_id!r} ({variant}) is there"
+        " twice; delete one of the two lines"
       )
-    seen.add(name)
+    seen.add(sample_id)
     groups[example_id].setdefault(variant, []).append(sample)
   empty = [example_id for example_id in example_ids if not groups[example_id]]
   if empty:
@@ -240,7 +243,7 @@ def _grouped(
 def _outcome(
   group: Sequence[Record], rule: Filter, choice: int | None
 ) -> _Outcome:
-  votes = vote(ballots(group, rule.nested))
+  votes = vote(votes_of(group, rule.nested))
   if not group:
     return _Outcome(votes, None, 0.0, "given up", ())
   if rule.select == "first":
@@ -258,9 +261,9 @@ def _outcome(
 
 
 def _first(votes: Vote, group: Sequence[Record]) -> _Outcome:
-  """The first pass with an answer, whatever the others say."""
+  """The first sample with an answer, whatever the others say."""
   for sample in group:
-    answer = ballots([sample], nested=True)[0]
+    answer = votes_of([sample], nested=True)[0]
     if answer is not None:
       return _Outcome(votes, answer, None, None, [sample])
   return _Outcome(votes, None, None, "unparsable", ())
@@ -273,7 +276,7 @@ def _chosen(
   sample = next((s for s in group if s["sample"] == choice), None)
   if sample is None:
     return _Outcome(votes, None, 0.0, "no choice", ())
-  winner = ballots([sample], nested=True)[0]
+  winner = votes_of([sample], nested=True)[0]
   if winner is None:
     return _Outcome(votes, None, 0.0, "unparsable", ())
   mine, rival = _ranked(votes, winner)
@@ -303,22 +306,24 @@ def _agreement(own: _Outcome, outcomes: Sequence[_Outcome]) -> float:
   return sum(other.winner == own.winner for other in outcomes) / len(outcomes)
 
 
-def _own_words(passes: Sequence[Record], winner: str) -> str:
-  """The most frequent wording; then the likeliest a token; then by text.
+def _frequent_reply(samples: Sequence[Record], winner: str) -> str:
+  """The most frequent reply with this answer.
 
-  The passes are those of all variants: their answer is to be the same, and so
-  is the wording that speaks for it.
+  Ties go to the likeliest a token, then to the first by text. The samples are
+  those of all variants: their answer is to be the same, and so is the target.
 
   A reply that was cut off at the token limit is taken only if all were: the
   student would learn to stop in the middle of a sentence.
   """
-  said = [one for sample in passes for one in _sayings(sample)]
-  for_winner = [one for one in said if one.answer == winner]
-  whole = [one for one in for_winner if one.step.get("finish") != "length"]
-  wordings = collections.defaultdict(list)
+  replies = [reply for sample in samples for reply in _replies(sample)]
+  for_winner = [reply for reply in replies if reply.answer == winner]
+  whole = [
+    reply for reply in for_winner if reply.step.get("finish") != "length"
+  ]
+  logprobs = collections.defaultdict(list)  # a token, by text
   for text, _, step in whole or for_winner:
-    wordings[text].append(step["logprob"] / max(step["tokens"], 1))
+    logprobs[text].append(step["logprob"] / max(step["tokens"], 1))
   return min(
-    wordings,
-    key=lambda text: (-len(wordings[text]), -max(wordings[text]), text),
+    logprobs,
+    key=lambda text: (-len(logprobs[text]), -max(logprobs[text]), text),
   )

@@ -9,11 +9,11 @@ import math
 
 from s2d_jax.records import Record
 
-_TOLD = 4  # thresholds in a sentence
+_MOST_LISTED = 4  # thresholds in a sentence
 _WHY = {
   "tie": "ended in a tie",
   "unparsable": "had no answer that could be parsed",
-  "given up": "were given up, as their other forms disagreed",
+  "given up": "were given up, as their other variants disagreed",
   "no choice": "had no reply that the model chose",
 }
 
@@ -63,21 +63,21 @@ def explain_empty(records: Sequence[Record], min_agreement: float) -> str:
   voted = _agreed(records, 0.0)
   if not voted:
     reasons = collections.Counter(record["reason"] for record in records)
-    told = ", ".join(
+    counts = ", ".join(
       f"{count} {_WHY.get(reason, reason)}" for reason, count in reasons.items()
     )
     return (
-      f"of {len(records)} inputs {told}; look at samples/, or sample more"
-      " passes"
+      f"of {len(records)} inputs {counts}; look at samples/, or draw more"
+      " samples"
     )
   curve, condition = threshold_curve(records, min_agreement), ""
   if not curve:
     best = _floor(max(record["agreement"] for record in voted))
     curve = threshold_curve(records, best)
     condition = f" with curation.min_agreement={best:g}"
-  told = curve[::-1][:_TOLD]  # the highest, and the lowest of all
-  told += [curve[0]] if curve[0] not in told else []
-  kept = ", ".join(f"{p.kept} at {_floor(p.margin):g}" for p in told)
+  points = curve[::-1][:_MOST_LISTED]  # the highest, and the lowest of all
+  points += [curve[0]] if curve[0] not in points else []
+  kept = ", ".join(f"{p.kept} at {_floor(p.margin):g}" for p in points)
   return (
     f"of {len(records)} inputs curation.min_margin would have kept {kept}"
     f"{condition}"

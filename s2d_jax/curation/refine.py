@@ -1,4 +1,4 @@
-"""What is left out of the training set although it is believed."""
+"""Accepted inputs that are left out of the training set all the same."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import hashlib
 from s2d_jax import records
 from s2d_jax.records import Record
 
-Parted = tuple[list[Record], list[Record]]
+KeptAndDropped = tuple[list[Record], list[Record]]
 
 
-def deduplicate(accepted: Sequence[Record]) -> Parted:
+def deduplicate(accepted: Sequence[Record]) -> KeptAndDropped:
   """Keeps the first record of each prompt; the others are "duplicate"."""
   kept, dropped, seen = [], [], set()
   for record in accepted:
@@ -25,7 +25,7 @@ def deduplicate(accepted: Sequence[Record]) -> Parted:
   return kept, dropped
 
 
-def balance(accepted: Sequence[Record]) -> Parted:
+def balance(accepted: Sequence[Record]) -> KeptAndDropped:
   """Keeps as many records of each target as there are of the rarest.
 
   Which ones are kept is drawn by their names, so that it depends on nothing
@@ -37,7 +37,7 @@ def balance(accepted: Sequence[Record]) -> Parted:
   size = min(map(len, groups.values()), default=0)
   chosen = set()
   for group in groups.values():
-    group.sort(key=lambda index: _lot(accepted[index]))
+    group.sort(key=lambda index: _random_rank(accepted[index]))
     chosen.update(group[:size])
   kept = [r for index, r in enumerate(accepted) if index in chosen]
   dropped = [
@@ -48,6 +48,6 @@ def balance(accepted: Sequence[Record]) -> Parted:
   return kept, dropped
 
 
-def _lot(record: Record) -> str:
+def _random_rank(record: Record) -> str:
   name = f"{record['example_id']}\x1f{record['variant']}"
   return hashlib.blake2b(name.encode(), digest_size=8).hexdigest()

@@ -1,4 +1,4 @@
-"""The vote of several passes over one input."""
+"""The vote of several samples of one input."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Vote:
-  """What the passes agree on.
+  """What the samples agree on.
 
   Attributes:
     counts: votes of each answer, most votes first, then by answer.
-    samples: passes, those without an answer too.
-    winner: the answer with the most votes; None where nobody voted or the
+    samples: how many, those without an answer too.
+    winner: the answer with the most votes; None if there are no votes or the
       first place is shared.
     margin: votes of the winner less those of the runner-up, over `samples`;
       0 without a winner.
@@ -47,11 +47,11 @@ class Thresholds:
 
 
 def vote(answers: Sequence[str | None]) -> Vote:
-  """Counts the answers; None is a pass that could not be parsed: no vote."""
+  """Counts the answers; None is a sample without one, and no vote."""
   counted = collections.Counter(a for a in answers if a is not None)
   counts = dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
   first, second, *_ = [*counts.values(), 0, 0]
-  if first == second:  # 0 = 0 where nobody voted
+  if first == second:  # 0 = 0 if there are no votes
     return Vote(counts, len(answers), None, 0.0)
   margin = (first - second) / len(answers)
   return Vote(counts, len(answers), next(iter(counts)), margin)

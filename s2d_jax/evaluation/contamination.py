@@ -8,15 +8,15 @@ import dataclasses
 import re
 from typing import NamedTuple
 
-_TEMPLATE = 0.1  # share of the training prompts that makes a word a template's
-_TELLING = 3  # words of an n-gram that are no template's
+_TEMPLATE = 0.1  # a word of more training prompts belongs to a template
+_DISTINCTIVE = 3  # words of an n-gram that belong to no template
 _WORD = re.compile(r"\w+")
 
 Ngram = tuple[str, ...]
 
 
 class Match(NamedTuple):
-  """A test prompt, words of it, and a training prompt that has them too."""
+  """A test prompt, an n-gram of it, and a training prompt that has it too."""
 
   test: str
   words: str
@@ -25,7 +25,7 @@ class Match(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Overlap:
-  """How much of a test set stands in the training data.
+  """How much of a test set is in the training data.
 
   Attributes:
     n: words of an n-gram.
@@ -50,14 +50,14 @@ def overlap(
   Case and punctuation are ignored. A word of more than a tenth of the training
   prompts belongs to a template (or is as frequent as "the"), and an n-gram
   counts only if three of its words do not: "A coin is heads up. Edward does"
-  says nothing about who else there is. A prompt of fewer than `n` words has no
-  n-gram. Only the n-grams of the test prompts are held in memory.
+  identifies no question. A prompt of fewer than `n` words has no n-gram. Only
+  the n-grams of the test prompts are held in memory.
 
   Args:
     train: prompts that were trained on; repeated ones count once.
     test: prompts of the evaluation; each counts.
     n: words of an n-gram.
-    shown: most matches to give.
+    shown: most matches to return.
   """
   train = list(dict.fromkeys(train))
   sought = {ngram for text in test for ngram in _ngrams(text, n)}
@@ -70,17 +70,17 @@ def overlap(
         first.setdefault(ngram, text)
   most = max(1, _TEMPLATE * len(train))
 
-  def is_telling(ngram: Ngram) -> bool:
-    return sum(holders[word] <= most for word in ngram) >= min(_TELLING, n)
+  def is_distinctive(ngram: Ngram) -> bool:
+    return sum(holders[word] <= most for word in ngram) >= min(_DISTINCTIVE, n)
 
-  learnt = set(train)
+  trained_on = set(train)
   overlapping, duplicates, matches = 0, 0, []
   for text in test:
-    shared = (g for g in _ngrams(text, n) if g in first and is_telling(g))
+    shared = (g for g in _ngrams(text, n) if g in first and is_distinctive(g))
     ngram = next(shared, None)
     overlapping += ngram is not None
-    duplicates += text in learnt
-    if text in learnt:
+    duplicates += text in trained_on
+    if text in trained_on:
       matches.append(Match(text, text, text))
     elif ngram is not None:
       matches.append(Match(text, " ".join(ngram), first[ngram]))

@@ -1,8 +1,8 @@
-"""How likely given continuations of given contexts are, in batches.
+"""Log-likelihoods of given continuations of given contexts, in batches.
 
-A context is read once for all its continuations, and what many contexts begin
-with (worked examples) once for all of them: both are a past that rows share.
-Only continuations are projected onto the vocabulary.
+A context is prefilled once for all its continuations, and a prefix that many
+contexts share (worked examples) once for all of them: rows share both caches.
+Logits are computed for continuations only.
 
 Axis letters: G contexts, L their length, C continuations a context, B = G * C
 rows, T continuation length, D embedding, V vocabulary.
@@ -30,10 +30,10 @@ from s2d_jax.parallel import mesh as meshes
 
 Tokens = tuple[int, ...]
 
-_LOGITS_BYTES = 2**28  # of float32 logits that are there at once
-# Continuations that stand side by side; a context with more is read again.
-_MOST_SIDE_BY_SIDE = 8
-# Tokens that contexts must begin with in common to have them read apart.
+_LOGITS_BYTES = 2**28  # of float32 logits in memory at once
+# Continuations of a unit; a context with more is prefilled again.
+_MAX_CONTINUATIONS = 8
+# Tokens that contexts must share to have the prefix prefilled separately.
 _LEAST_PREFIX = 64
 
 
@@ -52,7 +52,7 @@ class Likelihood(NamedTuple):
 class _Unit(NamedTuple):
   """A context with some of its continuations, by their place in the input."""
 
-  context: Tokens  # without its last token, which is read with continuations
+  context: Tokens  # without its last token, which goes with continuations
   rows: tuple[tuple[int, Tokens], ...]  # the last token and the continuation
 
   @property
@@ -73,16 +73,16 @@ def log_likelihoods(
   mesh: Mesh,
   advance: Callable[[int], None] = lambda count: None,
 ) -> list[Likelihood]:
-  """The likelihood of each continuation behind its context.
+  """The likelihood of each continuation after its context.
 
   Args:
     model: the network.
     params: of the network, on the devices of `mesh`.
     pairs: tokens of a context and of its continuation; neither is empty, and
       together they are at most one more than the model's window.
-    rows: continuations read at once.
+    rows: continuations scored at once.
     mesh: the devices.
-    advance: is told how many more are done.
+    advance: is called with the number of continuations that were scored.
   """
   found: list[Likelihood | None] = [None] * len(pairs)
   for prefix, units in _runs(_units(pairs), rows):
@@ -109,8 +109,8 @@ def _units(pairs) -> list[_Unit]:
   units = []
   for context, rows in by_context.items():
     rows.sort(key=lambda row: len(row[1]))
-    for start in range(0, len(rows), _MOST_SIDE_BY_SIDE):
-      part = rows[start : start + _MOST_SIDE_BY_SIDE]
+    for start in range(0, len(rows), _MAX_CONTINUATIONS):
+      part = rows[start : start + _MAX_CONTINUATIONS]
       units.append(_Unit(context, tuple(part)))
   return units
 
@@ -118,9 +118,9 @@ def _units(pairs) -> list[_Unit]:
 def _runs(
   units: list[_Unit], least: int
 ) -> Iterator[tuple[Tokens, list[_Unit]]]:
-  """Prefixes that at least so many units begin with, and these; the rest last.
+  """Prefixes shared by at least `least` units, with these; the rest last.
 
-  Units in the order of their contexts: those that begin alike are neighbours.
+  Sorted by context, units with a common prefix are neighbours.
   """
   runs: list[tuple[Tokens, list[_Unit]]] = []
   for unit in sorted(units):
@@ -146,7 +146,7 @@ def _common(a: Tokens, b: Tokens) -> int:
 def _batches(
   units: list[_Unit], start: int, rows: int
 ) -> Iterator[list[_Unit]]:
-  """Units of one shape, as many as `rows` continuations have room for.
+  """Batches of units of one shape, with at most `rows` continuations.
 
   The longest come first: what does not fit the memory fails at once, and the
   time left is over- rather than underestimated.
@@ -205,32 +205,32 @@ def _arrays(batch: list[_Unit], start: int, rows: int, shards: int) -> _Arrays:
 def _past(
   model: Llama, params: Params, prefix: Tokens, mesh: Mesh
 ) -> list[KeyValues]:
-  """What all contexts begin with, read once; nothing where that is nothing."""
+  """The cache of the shared prefix; empty if there is none."""
   if not prefix:
     return []
-  # A row for each copy of the model, which has nothing else to do.
+  # A row for each copy of the model, which would be idle otherwise.
   shards = meshes.batch_shards(mesh)
   tokens = np.zeros((shards, _bucket(len(prefix))), np.int32)
   tokens[:, : len(prefix)] = prefix
   with meshes.use(mesh):
-    return [_read_prefix(model, params, tokens, np.int32(len(prefix)))]
+    return [_prefill_prefix(model, params, tokens, np.int32(len(prefix)))]
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _read_prefix(
+def _prefill_prefix(
   model: Llama,
   params: Params,
   tokens: Int[Array, "S X"],
   length: Int[Array, ""],
 ) -> KeyValues:
   lengths = jnp.full(tokens.shape[0], length)
-  read = _read(model, params, tokens, lengths, 0, [])
-  # All rows are alike; the first of them serves every row of a batch.
-  keys, values = read.keys[:, :1], read.values[:, :1]
-  return KeyValues(keys, values, read.valid[:1])
+  cache = _prefill(model, params, tokens, lengths, 0, [])
+  # All rows are equal; the first of them serves every row of a batch.
+  keys, values = cache.keys[:, :1], cache.values[:, :1]
+  return KeyValues(keys, values, cache.valid[:1])
 
 
-def _read(
+def _prefill(
   model: Llama,
   params: Params,
   tokens: Int[Array, "G L"],
@@ -239,9 +239,9 @@ def _read(
   past: list[KeyValues],
 ) -> KeyValues:
   steps = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-  there = steps < lengths[:, None]
+  is_token = steps < lengths[:, None]
   _, keys_values = model.apply(
-    {"params": params}, tokens, start + steps, until_end(there), past
+    {"params": params}, tokens, start + steps, until_end(is_token), past
   )
   return keys_values
 
@@ -258,21 +258,21 @@ def _score(
   past: list[KeyValues],
 ) -> tuple[Float[Array, " B"], Bool[Array, " B"]]:
   """Log-probability of each continuation, and whether it is the greedy one."""
-  read = _read(model, params, contexts, context_lengths, prefix, past)
+  cache = _prefill(model, params, contexts, context_lengths, prefix, past)
   inputs, targets = tokens[:, :-1], tokens[:, 1:]
   steps = jnp.broadcast_to(jnp.arange(inputs.shape[1]), inputs.shape)
-  there = steps < lengths[:, None]
-  side_by_side = len(tokens) // len(contexts)
-  start = prefix + jnp.repeat(context_lengths, side_by_side)[:, None]
+  is_token = steps < lengths[:, None]
+  per_context = len(tokens) // len(contexts)
+  start = prefix + jnp.repeat(context_lengths, per_context)[:, None]
   hidden, _ = model.apply(
     {"params": params},
     inputs,
     start + steps,
-    until_end(there),
-    [*past, read],
+    until_end(is_token),
+    [*past, cache],
   )
 
-  def look(chunk):
+  def score_chunk(chunk):
     hidden, target = chunk
     logits = model.apply({"params": params}, hidden, method=Llama.logits)
     chosen = jnp.take_along_axis(logits, target[..., None], -1)[..., 0]
@@ -287,16 +287,16 @@ def _score(
 
   logprobs, greedy = (
     jnp.moveaxis(x, 0, 1).reshape(inputs.shape)
-    for x in jax.lax.map(look, (split(hidden), split(targets)))
+    for x in jax.lax.map(score_chunk, (split(hidden), split(targets)))
   )
   return (
-    jnp.where(there, logprobs, 0.0).sum(-1),
-    (greedy | ~there).all(-1),
+    jnp.where(is_token, logprobs, 0.0).sum(-1),
+    (greedy | ~is_token).all(-1),
   )
 
 
 def _chunks(rows: int, length: int, vocabulary: int) -> int:
-  """Into how many parts a power of 2 is cut to bound the logits in memory."""
+  """Number of chunks, a power of 2, that bounds the logits in memory."""
   count = 1
   whole = 4 * rows * length * vocabulary
   while count < length and whole > count * _LOGITS_BYTES:

@@ -1,4 +1,4 @@
-"""How well a model predicts a text."""
+"""The perplexity of a text."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def perplexity(
     tokenizer: of the model.
     text: to read.
     window: tokens of a window, at most the model's context.
-    rows: windows read at once; on a mesh, a multiple of the copies of the
+    rows: windows scored at once; on a mesh, a multiple of the copies of the
       model.
 
   Raises:
@@ -84,10 +84,10 @@ def _log_likelihood(
 ) -> Float[Array, ""]:
   """Of tokens 1 to length, each given those before it; padding behind them."""
   steps = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-  there = steps < length[:, None]
+  is_token = steps < length[:, None]
   variables = {"params": params}
-  hidden, _ = model.apply(variables, tokens, steps, until_end(there))
+  hidden, _ = model.apply(variables, tokens, steps, until_end(is_token))
   logits = model.apply(variables, hidden[:, :-1], method=Llama.logits)
   scores = jax.nn.log_softmax(logits)
   chosen = jnp.take_along_axis(scores, tokens[:, 1:, None], axis=-1)[..., 0]
-  return jnp.where(there[:, 1:], chosen, 0.0).sum()
+  return jnp.where(is_token[:, 1:], chosen, 0.0).sum()

@@ -20,18 +20,18 @@ ALL = "all"  # the split of what is measured over all variants together
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-  """Of one example, one way of answering it; metrics may lack a label."""
+  """Of one example, by one method of one model; metrics may lack a label."""
 
   metrics: Mapping[str, float]
   tokens: float
-  answers: Sequence[str | None]  # of each pass, or the one that was voted for
+  answers: Sequence[str | None]  # of each sample, or the one that won the vote
 
 
 def results(rows: Sequence[Record], task: str, model: str) -> list[Record]:
   """Means over the examples, for each split, method and metric.
 
-  A method `m` is scored as the mean over its single passes; where the rows
-  have a vote there is a second method, `m_vote`: the answer that the passes
+  A method `m` is scored as the mean over its single samples; where the rows
+  have a vote there is a second method, `m_vote`: the answer that the samples
   agree on, with the tokens of all of them.
 
   Two metrics need no label: "answered", the share of replies that have an
@@ -62,12 +62,12 @@ def results(rows: Sequence[Record], task: str, model: str) -> list[Record]:
 def _inconsistent(
   task: str, model: str, method: str, groups: Sequence[Mapping[str, Score]]
 ) -> list[Record]:
-  """The answers of pass i compared over the variants; no answer is one, too."""
+  """Compares the answers of sample i over the variants; None is one, too."""
   names = [name for name in groups[0] if all(name in g for g in groups)]
   if len(groups) < 2 or not names:
     return []
   values = [
-    # Passes without a partner in another variant are left out.
+    # Samples without a partner in another variant are left out.
     np.mean(
       [len(set(together)) > 1 for together in zip(*answers, strict=False)]
     )
@@ -113,16 +113,16 @@ class Change:
 
 @dataclasses.dataclass(frozen=True)
 class Headline:
-  """What a run has come to.
+  """The main figures of a run.
 
   Attributes:
-    plain: accuracy on the split asked straight.
-    biased: accuracy on the split that leads astray.
+    plain: accuracy on the neutral split.
+    biased: accuracy on the split meant to lead astray.
     gap_closed: gain on `biased` as a share of what the base model's System 1
       loses from plain to biased; None where it loses nothing.
     tokens: mean of the distilled model an answer, on the biased split.
-    tokens_single: of one pass of System 2; None where it was not evaluated.
-    tokens_vote: of all passes of its vote; None likewise.
+    tokens_single: of one sample of System 2; None where it was not evaluated.
+    tokens_vote: of all samples of its vote; None likewise.
   """
 
   plain: Change
@@ -134,7 +134,7 @@ class Headline:
 
   @property
   def single_ratio(self) -> float | None:
-    """Tokens of one pass of System 2 for each of the distilled model."""
+    """Tokens of one sample of System 2 for each of the distilled model."""
     return self.tokens_single and self.tokens_single / self.tokens
 
   @property
@@ -153,7 +153,7 @@ def headline(
   Args:
     base: rows of eval/base.jsonl.
     distilled: rows of eval/distilled.jsonl.
-    plain: the split asked straight.
+    plain: the neutral split.
     biased: the split meant to lead astray; may be the same.
   """
   before, after = by_group(base), by_group(distilled)
@@ -180,13 +180,13 @@ def by_group(rows: Sequence[Record]) -> Groups:
   for row in rows:
     tokens = float(np.mean([one["tokens"] for one in row["passes"]]))
     answers = [one["answer"] for one in row["passes"]]
-    ways = {row["method"]: _score(row["metrics"], tokens, answers)}
+    methods = {row["method"]: _score(row["metrics"], tokens, answers)}
     if "vote" in row:
       voted = row["vote"]
-      ways[row["method"] + "_vote"] = _score(
+      methods[row["method"] + "_vote"] = _score(
         voted["metrics"], voted["tokens"], [voted["answer"]]
       )
-    for method, score in ways.items():
+    for method, score in methods.items():
       group = groups.setdefault((method, row["variant"]), {})
       group[row["example_id"]] = score
   return groups

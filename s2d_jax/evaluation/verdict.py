@@ -1,4 +1,4 @@
-"""Does thinking pay here, and did the distilled model keep what it pays?
+"""Does thinking pay here, and did the distilled model keep the gain?
 
 A claim needs evidence: the 95 % interval of a paired difference, and enough
 examples that an interval means something. Everything else is "unclear".
@@ -31,7 +31,7 @@ _FEWEST_ALIKE = round(3 / _SLIGHT)
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-  """One way of answering against another, on the examples of both.
+  """One method or model against another, on the examples of both.
 
   Attributes:
     first: its mean.
@@ -75,16 +75,17 @@ class Verdict:
   Attributes:
     split: a variant.
     is_system2: whether the method is another than System 1.
-    vote: the method's vote against one pass of System 1, on validation inputs.
-    single: one pass of the method against one of System 1, there.
+    vote: the method's vote against one sample of System 1, on validation
+      inputs.
+    single: one sample of the method against one of System 1, there.
     votes: the method's vote against System 1's vote, there: what thinking
-      gains over asking often.
+      gains over sampling more.
     margins: means of the margins of these two votes; needs no label.
-    margin_passes: passes of an input that the margins are taken over.
+    margin_samples: samples of an input that the margins are taken over.
     on_test: as `vote`, or as `single` where there is none, on test inputs.
     distilled: the distilled model against System 1, on test inputs.
     distilled_vote: the distilled model against the method's vote, there.
-    distilled_single: the same against one pass.
+    distilled_single: the same against one sample.
     agreement: how often the distilled model and System 1 before it gave the
       answer of the method's vote, there; needs no label.
   """
@@ -95,7 +96,7 @@ class Verdict:
   single: Comparison | None
   votes: Comparison | None
   margins: Comparison | None
-  margin_passes: int
+  margin_samples: int
   on_test: Comparison | None
   distilled: Comparison | None
   distilled_vote: Comparison | None
@@ -103,20 +104,20 @@ class Verdict:
   agreement: Comparison | None
 
   @property
-  def paying(self) -> Comparison | None:
-    """Whether the method pays: by the validation inputs, if they can tell."""
+  def teacher_gain(self) -> Comparison | None:
+    """The method against System 1; on test inputs if validation is unclear."""
     found = self.vote or self.single
-    told = found is not None and found.outcome != "unclear"
-    return found if told or self.on_test is None else self.on_test
+    is_clear = found is not None and found.outcome != "unclear"
+    return found if is_clear or self.on_test is None else self.on_test
 
   @property
   def conclusion(self) -> Conclusion | None:
-    """What it all comes to; None without labels."""
-    if self.paying is None:
+    """Of the run; None without labels."""
+    if self.teacher_gain is None:
       return None
-    if self.paying.outcome in ("no better", "worse"):
+    if self.teacher_gain.outcome in ("no better", "worse"):
       return "not distillable"
-    if self.paying.outcome == "unclear" or self.distilled is None:
+    if self.teacher_gain.outcome == "unclear" or self.distilled is None:
       return "unclear"
     if self.distilled.outcome == "better":
       return "kept"
@@ -141,15 +142,15 @@ def verdict(
   method = _method([*valid, *base])
   before, test, after = map(by_group, (valid, base, distilled))
   directly, voted = (SYSTEM1, split), (method + "_vote", split)
-  margins, margin_passes = _margins(before, method, split)
+  margins, margin_samples = _margins(before, method, split)
   is_system2 = method != SYSTEM1
 
   def scored(groups: Groups, name, others: Groups, other) -> Comparison | None:
     return compare(groups.get(name, {}), others.get(other, {}))
 
   def single(groups: Groups) -> Comparison | None:
-    passes = method, split
-    return scored(groups, passes, groups, directly) if is_system2 else None
+    sampled = method, split
+    return scored(groups, sampled, groups, directly) if is_system2 else None
 
   return Verdict(
     split=split,
@@ -160,7 +161,7 @@ def verdict(
     if is_system2
     else None,
     margins=margins,
-    margin_passes=margin_passes,
+    margin_samples=margin_samples,
     on_test=scored(test, voted, test, directly) or single(test),
     distilled=scored(after, directly, test, directly),
     distilled_vote=scored(after, directly, test, voted),
@@ -187,7 +188,7 @@ def compare(
   second: Mapping[str, Score],
   value: Callable[[str, Score], float | None] = _accuracy,
 ) -> Comparison | None:
-  """Two ways of answering on the examples of both.
+  """Compares two methods or models on the examples of both.
 
   Args:
     first: scores by example.
@@ -216,10 +217,10 @@ def compare(
 def _margins(
   groups: Groups, method: str, split: str
 ) -> tuple[Comparison | None, int]:
-  """Over the first passes, as many as every input has of both.
+  """Over the first samples, as many as every input has of both.
 
   An input whose vote is decided is sampled no further, so a margin over all of
-  its passes would be one that was waited for.
+  its samples would be biased: sampling stopped because of it.
   """
   first, second = (groups.get((m, split), {}) for m in (method, SYSTEM1))
   lengths = [len(s.answers) for g in (first, second) for s in g.values()]
@@ -234,7 +235,7 @@ def _margins(
 
 
 def _margin(answers: Sequence[str | None]) -> float:
-  """Votes of the winner less those of the runner-up, over all passes."""
+  """Votes of the winner less those of the runner-up, over all samples."""
   counts = collections.Counter(a for a in answers if a is not None)
   (_, first), (_, second), *_ = [*counts.most_common(2), ("", 0), ("", 0)]
   return (first - second) / len(answers)

@@ -55,13 +55,13 @@ class Shape:
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-  """One line of a computation; `text` is what follows the operands."""
+  """One line of a computation; `text` follows the operands."""
 
   name: str
   shapes: tuple[Shape, ...]  # several if it gives a tuple
   opcode: str
   operands: tuple[str, ...]
-  literal: str  # what stands in the brackets: a constant, a parameter's number
+  literal: str  # text in the brackets: a constant, a parameter's number
   text: str
 
   def attribute(self, name: str) -> str | None:
@@ -388,11 +388,11 @@ def _literal(text: str) -> int | None:
 
 
 def collectives(module: Module) -> list[Collective]:
-  """What chips send each other, each with the number of times.
+  """All collectives, each with its number of executions.
 
-  An exchange that is begun and awaited counts once. A sum of which each chip
-  keeps a part, which the TPU's compiler writes as a fusion of both, counts as
-  the reduce-scatter that it is.
+  A pair of start and done counts once. An all-reduce of which each chip keeps a
+  slice, which the TPU's compiler writes as a fusion of both, counts as the
+  reduce-scatter that it is.
   """
   found, channels = [], {}
   for run in executed(module):
@@ -406,7 +406,7 @@ def collectives(module: Module) -> list[Collective]:
     channel = instruction.attribute("channel_id")
     if run.fused and channel and channels.setdefault(channel, run) != run:
       continue
-    if kind == "all-reduce" and run.fused and _keeps_a_part(run):
+    if kind == "all-reduce" and run.fused and _keeps_a_slice(run):
       kind = "reduce-scatter"
     found.append(
       Collective(
@@ -421,7 +421,7 @@ def collectives(module: Module) -> list[Collective]:
 
 
 def _over_slices(run: Executed) -> Collective:
-  """What is sent to other slices, which the compiler leaves to the hosts.
+  """A transfer to other slices, which the compiler leaves to the hosts.
 
   `{1,2}x{0:3}` stands for slices and the chips of each, `100001->200000` for
   chip 1 of slice 1 and chip 0 of slice 2.
@@ -444,8 +444,8 @@ def _over_slices(run: Executed) -> Collective:
   return Collective(name, size, groups, run.times, op_name, over_slices=True)
 
 
-def _keeps_a_part(run: Executed) -> bool:
-  """Whether the fusion gives a slice of the sum."""
+def _keeps_a_slice(run: Executed) -> bool:
+  """Whether the fusion returns a slice of the sum."""
   instructions = run.computation.instructions
   current = instructions[run.computation.root]
   while current.opcode in ("bitcast", "copy", "convert"):
@@ -598,7 +598,7 @@ def _window(window: str, index: int, name: str, default: str) -> str:
 
 
 def kernels(module: Module, target: str = "tpu_custom_call") -> list[Executed]:
-  """Calls of custom kernels, whose inside the text does not tell."""
+  """Calls of custom kernels, whose inside is not in the text."""
   return [
     run
     for run in executed(module)
@@ -646,15 +646,15 @@ def _read(module: Module, run: Executed) -> int:
   return total
 
 
-# What gives as many numbers as it is given, each made of one.
-_EACH = ("bitcast", "convert", "copy", "reshape", "transpose", "negate")
+# Elementwise: each number of the result is made of one of the operand.
+_ELEMENTWISE = ("bitcast", "convert", "copy", "reshape", "transpose", "negate")
 
 
 def _used_by(module, computation, user: Instruction, number: int, wanted: int):
   """How many numbers `user` reads of its operand `number`, an array.
 
-  If no more than `wanted` of its own result are read in turn, what makes each
-  number of one other reads no more than these.
+  If only `wanted` numbers of its own result are read, an elementwise operation
+  reads no more than these.
   """
   shape = computation.instructions[user.operands[number]].shapes[0]
   if number == 0 and user.opcode in ("dynamic-slice", "gather", "slice"):
@@ -664,7 +664,7 @@ def _used_by(module, computation, user: Instruction, number: int, wanted: int):
   if user.opcode == "fusion":
     inner = module.computations[_callees(user)[0]]
     return _used_of(module, inner, inner.parameters[number], wanted)
-  return wanted if user.opcode in _EACH else math.prod(shape.dims)
+  return wanted if user.opcode in _ELEMENTWISE else math.prod(shape.dims)
 
 
 def _used_of(module, computation, name: str, wanted: int) -> int:
@@ -676,7 +676,7 @@ def _used_of(module, computation, name: str, wanted: int) -> int:
     for number, operand in enumerate(user.operands):
       if operand == name:
         passed_on = math.prod(user.shapes[0].dims)
-        if user.opcode in (*_EACH, "fusion"):
+        if user.opcode in (*_ELEMENTWISE, "fusion"):
           passed_on = _used_of(module, computation, user.name, wanted)
         total += _used_by(module, computation, user, number, passed_on)
   return total
@@ -719,7 +719,7 @@ def _results(module: Module, run: Executed):
 
 
 def copies(module: Module, dims: Sequence[int]) -> list[Executed]:
-  """What writes a whole array of these sizes to the main memory.
+  """Instructions that write a whole array of these sizes to the main memory.
 
   Sizes are taken in any order and without ones, since a copy may be transposed.
   Writing a slice of it in place is no copy, and neither is reading it.
@@ -742,11 +742,11 @@ def _sizes(dims: Sequence[int]) -> list[int]:
   return sorted(size for size in dims if size > 1)
 
 
-def built_in_loops(module: Module, trips: int) -> list[tuple[str, int]]:
-  """What each loop of `trips` steps piles up, a slice in each step.
+def stacked_by_loops(module: Module, trips: int) -> list[tuple[str, int]]:
+  """The arrays that each loop of `trips` steps stacks up, a slice a step.
 
-  Of a model with a loop over its layers these are what the way forward keeps
-  for the way back, and the gradients.
+  For a model with a loop over its layers these are the activations kept for the
+  backward pass, and the gradients.
 
   Returns:
     For each loop where it comes from in the Python program, and bytes.
@@ -772,7 +772,7 @@ def built_in_loops(module: Module, trips: int) -> list[tuple[str, int]]:
 
 
 def _is_given(body: Computation, name: str, index: int) -> bool:
-  """Whether the loop hands its element `index` on as it was."""
+  """Whether the loop passes its element `index` on unchanged."""
   result = body.instructions[name]
   return (
     result.opcode == "get-tuple-element"

@@ -1,8 +1,8 @@
 """Several processes, one a host: how they start, wait for each other and end.
 
-A laptop or a TPU of one host is one process, for which all of this is nothing.
-Where there are several, each runs the same program on the same folder. The one
-with index 0 leads: it alone writes what belongs to all and talks to a person.
+A laptop or a TPU of one host is one process, and all of this does nothing. If
+there are several, each runs the same program on the same folder. The one with
+index 0 is the lead: it alone writes shared files and prints.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from s2d_jax.errors import UserError
 
 T = TypeVar("T")
 
-# A process that has been silent for so long is dead, and all others end.
+# A process that is silent for longer is dead, and all others end.
 _HEARTBEAT_SECONDS = 100
-# Who is through with its share first waits for the others, which may take days.
+# A process that finishes first waits for the others, which may take days.
 _BARRIER_SECONDS = 30 * 24 * 3600
-_PATIENCE_SECONDS = 10  # before a person is told of it
-_LOOK_SECONDS = 1.0  # between two looks whether another process has failed
-_LEAVE_SECONDS = 10  # for all to learn of it
+_QUIET_SECONDS = 10  # of waiting, before it is printed
+_POLL_SECONDS = 1.0  # between polls whether another process has failed
+_EXIT_SECONDS = 10  # for all processes to notice it
 _FAILURE = "s2d/failure"
 
 _barriers = itertools.count()
 _ended = threading.Event()
-_leaving = threading.Lock()
+_exiting = threading.Lock()
 
 
 def initialize(
@@ -51,19 +51,19 @@ def initialize(
     coordinator: host:port of process 0.
     num_processes: of the run.
     process_id: of this process.
-    multihost: True has JAX find out the three, from Slurm, Open MPI, GKE or a
-      TPU's metadata; False never does; None does so where the environment
-      tells of several processes.
+    multihost: True lets JAX detect the three, from Slurm, Open MPI, GKE or a
+      TPU's metadata; False never does; None does so if the environment says
+      that there are several processes.
 
   Raises:
-    UserError: the three do not go together, or cannot be found out.
+    UserError: the three are inconsistent, or cannot be detected.
   """
   given = (coordinator, num_processes, process_id)
   by_hand = any(value is not None for value in given)
   if by_hand:
     _check(coordinator, num_processes, process_id)
   if num_processes == 1 or not (
-    by_hand or (announced(os.environ) if multihost is None else multihost)
+    by_hand or (is_multiprocess(os.environ) if multihost is None else multihost)
   ):
     return
   print("joining the other processes of this run", file=sys.stderr)
@@ -82,7 +82,7 @@ def initialize(
   # Brings up the devices of all hosts, while they are together: a host that is
   # minutes late finds the others gone.
   if jax.process_count() > 1:
-    _sign_logs()
+    _prefix_logs()
     _watch()
 
 
@@ -102,8 +102,8 @@ def _check(coordinator, num_processes, process_id) -> None:
     )
 
 
-def announced(environ: Mapping[str, str]) -> bool:
-  """Whether the environment tells of several processes."""
+def is_multiprocess(environ: Mapping[str, str]) -> bool:
+  """Whether the environment says that there are several processes."""
 
   def number(name: str) -> int:
     value = environ.get(name, "")
@@ -137,36 +137,36 @@ def index() -> int:
 
 
 def is_lead() -> bool:
-  """Whether this process writes what belongs to all."""
+  """Whether this process writes shared files and prints."""
   return index() == 0
 
 
 def share(items: Sequence[T]) -> list[T]:
-  """This process's part of what there is to do: every n-th item."""
+  """This process's share of the work: every n-th item."""
   return list(items[index() :: count()])
 
 
-def prefix() -> str:
-  """What the words of this process begin with; nothing for the lead."""
+def log_prefix() -> str:
+  """Prefix of the messages of this process; empty for the lead."""
   return "" if is_lead() else f"[process {index()}] "
 
 
 def barrier(name: str) -> None:
-  """Returns when all processes have come here.
+  """Returns when all processes have called it.
 
   They wait without using their devices: a collective operation would time out
-  where one of them has hours of work left. If one dies, so do the others.
+  if one of them has hours of work left. If one dies, so do the others.
   """
   if count() == 1:
     return
   key = f"s2d/{next(_barriers)}/{name}"
-  said = f"waiting for the other processes: {name}"
-  patience = threading.Timer(_PATIENCE_SECONDS, _say, [said])
-  patience.start()
+  message = f"waiting for the other processes: {name}"
+  timer = threading.Timer(_QUIET_SECONDS, _say, [message])
+  timer.start()
   try:
     _client().wait_at_barrier(key, _BARRIER_SECONDS * 1000)
   finally:
-    patience.cancel()
+    timer.cancel()
 
 
 def _say(sentence: str) -> None:
@@ -174,7 +174,7 @@ def _say(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)
 
 
-def check_alone() -> None:
+def check_joined() -> None:
   """Raises UserError on a TPU slice of several hosts that were not joined."""
   if jax.process_count() != count():
     raise UserError(
@@ -184,30 +184,30 @@ def check_alone() -> None:
 
 
 def fail(sentence: str, status: int) -> None:
-  """Ends all processes with this status; the others say why.
+  """Ends all processes with this status; the others print why.
 
-  Returns where this process is the only one.
+  Returns if this process is the only one.
   """
   if count() == 1:
     return
   _ended.set()
   try:
-    told = f"{status} [process {index()}] {sentence}"
-    _client().key_value_set(_FAILURE, told)
+    failure = f"{status} [process {index()}] {sentence}"
+    _client().key_value_set(_FAILURE, failure)
   except jax.errors.JaxRuntimeError:
     pass  # another was first, or is gone
-  _leave(status)
+  _exit_process(status)
 
 
 def _client():
   return distributed.global_state.client
 
 
-def _leave(status: int) -> None:
-  """Ends this process once all know that they must."""
-  _leaving.acquire()  # for good: one thread sees to it
+def _exit_process(status: int) -> None:
+  """Ends this process once all know of the failure."""
+  _exiting.acquire()  # never released: one thread does it
   try:
-    _client().wait_at_barrier(f"{_FAILURE}/known", _LEAVE_SECONDS * 1000)
+    _client().wait_at_barrier(f"{_FAILURE}/known", _EXIT_SECONDS * 1000)
   except jax.errors.JaxRuntimeError:
     pass  # one of them is dead
   if distributed.global_state.service is not None:
@@ -218,21 +218,21 @@ def _leave(status: int) -> None:
 
 
 def _watch() -> None:
-  """Has this process end when another fails, whatever it is doing."""
+  """Ends this process when another fails, whatever it is doing."""
 
-  def look() -> None:
-    while not _ended.wait(_LOOK_SECONDS):
+  def poll() -> None:
+    while not _ended.wait(_POLL_SECONDS):
       try:
-        told = _client().key_value_try_get(_FAILURE)
+        failure = _client().key_value_try_get(_FAILURE)
       except jax.errors.JaxRuntimeError:
         continue  # nobody has failed
       if _ended.is_set():
         return  # by this very process
-      status, _, sentence = told.partition(" ")
+      status, _, sentence = failure.partition(" ")
       print(f"error: {sentence}", file=sys.stderr)
-      _leave(int(status))
+      _exit_process(int(status))
 
-  thread = threading.Thread(target=look, daemon=True, name="failures")
+  thread = threading.Thread(target=poll, daemon=True, name="failures")
   thread.start()
 
   def stop() -> None:  # before JAX lets its client go
@@ -242,14 +242,14 @@ def _watch() -> None:
   atexit.register(stop)
 
 
-def _sign_logs() -> None:
-  """Puts the index in front of what libraries log."""
+def _prefix_logs() -> None:
+  """Puts the process index in front of the log messages of libraries."""
   make = logging.getLogRecordFactory()
-  sign = f"[process {index()}] "
+  prefix = f"[process {index()}] "
 
   def record(*args, **kwargs) -> logging.LogRecord:
     made = make(*args, **kwargs)
-    made.msg = sign + str(made.msg)
+    made.msg = prefix + str(made.msg)
     return made
 
   logging.setLogRecordFactory(record)

@@ -74,7 +74,7 @@ def _grid(shape: tuple[int, ...], devices: list[jax.Device]) -> np.ndarray:
 
 
 def sharding(mesh: Mesh, *axes: str | None) -> NamedSharding:
-  """Of an array with these logical axes; None is an axis that is not parted."""
+  """Of an array with these logical axes; None: not sharded along that axis."""
   return nn.logical_to_mesh_sharding(PartitionSpec(*axes), mesh, RULES)
 
 
@@ -89,7 +89,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def batch_shards(mesh: Mesh) -> int:
-  """Into how many parts the mesh divides a batch."""
+  """Number of shards into which the mesh divides a batch."""
   return mesh.shape["dcn"] * mesh.shape["data"] * mesh.shape["fsdp"]
 
 

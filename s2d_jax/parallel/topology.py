@@ -1,4 +1,4 @@
-"""TPUs that are elsewhere, by name: their chips, hosts and what they can do.
+"""TPU topologies by name, without the TPU: chips, hosts and their peaks.
 
 `libtpu`, the TPU's compiler, knows every slice that can be rented and compiles
 for it on any Linux machine. Its devices are names to compile for: nothing can
@@ -23,7 +23,7 @@ from s2d_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-  """What one chip can do.
+  """Memory and peak rates of one chip.
 
   From the pages "TPU v4", "TPU v5e", "TPU v5p" and "TPU v6e" of
   https://cloud.google.com/tpu/docs, but for `usable_gib`, which is the limit
@@ -31,7 +31,7 @@ class Chip:
 
   Attributes:
     hbm_gib: memory.
-    usable_gib: of it, what programs may use.
+    usable_gib: memory that programs may use.
     hbm_bandwidth: bytes a second.
     flops: bfloat16 multiplications and additions a second.
     int8_ops: the same for int8.
@@ -211,7 +211,7 @@ def _devices(topology: Topology) -> Sequence[jax.Device]:
       "compiling for a TPU needs libtpu, its compiler, of the version that"
       f" suits jax {jax.__version__}; on Linux: pip install -e '.[tpu]'"
     )
-  _be_quiet(topology.chip.accelerator)
+  _silence_libtpu(topology.chip.accelerator)
   bounds = [*topology.host_shape, 1][:3]
   options = dict(topology.chip.options)
   if topology.slices > 1:
@@ -232,11 +232,11 @@ def _devices(topology: Topology) -> Sequence[jax.Device]:
   return found.devices
 
 
-def _be_quiet(accelerator: str) -> None:
-  """What libtpu reads from the environment when it starts.
+def _silence_libtpu(accelerator: str) -> None:
+  """Sets the environment variables that libtpu reads when it starts.
 
-  It would look for the TPU that it is on, and tell at length that there is
-  none; and it would not start twice on one machine.
+  Otherwise it would look for a TPU on this machine, log at length that there is
+  none, and refuse to start twice on one machine.
   """
   for name, value in {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",

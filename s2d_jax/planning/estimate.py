@@ -1,7 +1,7 @@
-"""How long a compiled program should take: the roofline of the chip.
+"""Estimates the time of a compiled program by the roofline of the chip.
 
-Nothing is timed. What the program computes, moves and sends is read from its
-text and divided by what the chip is sold for.
+Nothing is timed. FLOPs, memory traffic and collectives are read from the text
+of the program and divided by the peak rates of the chip.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Estimate:
   Attributes:
     flops: products it computes.
     traffic: bytes to and from memory.
-    exchanges: what it sends.
+    exchanges: its collectives.
     compute: seconds at the chip's peak.
     memory: seconds at the memory's peak.
     network: seconds at the links' peak.
@@ -125,7 +125,7 @@ class Planned:
     return self.program.problem is None
 
 
-def measured(program: Program) -> Planned:
+def planned(program: Program) -> Planned:
   compiled = program.module is not None
   return Planned(program, estimate(program) if compiled else None)
 
@@ -154,7 +154,7 @@ def estimate(program: Program) -> Estimate:
 
 
 def kernel_flops(run: hlo.Executed) -> float:
-  """Products of one call of an attention kernel, by its name and queries.
+  """FLOPs of one call of an attention kernel, by its name and queries.
 
   The queries [..., N, T, H] are its first operand of floats.
   """

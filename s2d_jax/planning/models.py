@@ -96,7 +96,7 @@ def model_config(name: str) -> ModelConfig:
   """
   if epath.Path(name).is_dir():
     return hf_config.read_config(name)
-  # "meta-llama/Llama-2-70b-chat-hf" is built like "llama-2-70b".
+  # "meta-llama/Llama-2-70b-chat-hf" has the architecture of "llama-2-70b".
   short = re.sub(r"-(hf|chat|instruct)\b", "", name.lower().split("/")[-1])
   short = short.replace("meta-", "")
   if short not in MODELS:

@@ -1,7 +1,7 @@
-"""The programs of a run, compiled from shapes alone, and what they need.
+"""The programs of a run, compiled from shapes alone, and their memory.
 
-No weight is read and no device is touched: the compiler of the TPU lays the
-program out for chips that are elsewhere. All figures are of one chip.
+No weight is read and no device is touched: the TPU compiler compiles ahead of
+time for chips that are not there. All figures are of one chip.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from s2d_jax.parallel import hlo, mesh as meshes
 from s2d_jax.parallel.topology import Topology
 from s2d_jax.training import step as steps
 
-_TOTAL_STEPS = 1000  # of a run: only the learning rate is made of it
-_PREFIX = 16  # tokens that all prompts begin with
+_TOTAL_STEPS = 1000  # of a run: only the learning rate depends on it
+_PREFIX = 16  # tokens of the shared prefix
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Memory:
   """Bytes of a chip's memory while a program runs.
 
   Attributes:
-    parts: what they are for; their sum is `peak`.
+    parts: by purpose; their sum is `peak`.
     peak: the most at any time.
-    usable: what the chip has for programs.
+    usable: memory of the chip for programs.
   """
 
   parts: Mapping[str, int]
@@ -53,18 +53,18 @@ class Program:
   """A program that was compiled, or that could not be.
 
   Attributes:
-    name: what it does.
+    name: "train step", "prefill" or "decode step".
     topology: chips it is compiled for.
-    mesh: how they are used.
-    tokens: that one execution gives or learns from, over all chips.
-    model_flops: products that one execution is made for, over all chips,
-      without what is computed twice to save memory.
+    mesh: of these chips.
+    tokens: that one execution generates or trains on, over all chips.
+    model_flops: of one execution, over all chips, without what is recomputed to
+      save memory.
     memory: needed on a chip; None if it was not compiled.
     module: the compiled program; None if it was not compiled.
-    step: of it, what is one execution: all, or one step of its loop.
+    step: one execution of it: all, or one step of its loop.
     problem: why it does not fit; None if it does.
-    caches: sizes of a chip's part of the keys that it adds to, if any.
-    seconds: that compiling took.
+    caches: sizes of a chip's shard of the key caches that it updates, if any.
+    seconds: compile time.
   """
 
   name: str
@@ -80,7 +80,7 @@ class Program:
   caches: tuple[tuple[int, ...], ...] = ()
 
   def cache_copies(self) -> list[hlo.Executed]:
-    """What copies all keys or values in a step, or those of a layer."""
+    """Instructions that copy the key or value cache of a layer, or of all."""
     return [
       run
       for layers, *layer in self.caches
@@ -91,19 +91,19 @@ class Program:
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-  """What is decoded at once.
+  """Sizes of a decode batch.
 
   Attributes:
     slots: prompts.
     rows: samples a prompt.
     prompt: tokens a prompt.
-    own: tokens a sample.
+    reply: tokens a reply.
   """
 
   slots: int
   rows: int
   prompt: int
-  own: int
+  reply: int
 
 
 # The fine-tune.
@@ -139,10 +139,10 @@ def train_step(
   frozen = steps.abstract_frozen(finetune, model_config, mesh)
   rows = steps.abstract_rows(finetune, mesh, targets)
 
-  def within(module: hlo.Module) -> dict[str, int]:
+  def temporaries(module: hlo.Module) -> dict[str, int]:
     loops = [
       (name, size)
-      for name, size in hlo.built_in_loops(module, model_config.num_layers)
+      for name, size in hlo.stacked_by_loops(module, model_config.num_layers)
       if "Llama" in name
     ]
     back = sum(size for name, size in loops if "transpose" in name)
@@ -161,7 +161,7 @@ def train_step(
       "optimiser state": local_bytes(state.opt_state),
       "rows": local_bytes(rows),
     },
-    within,
+    temporaries,
     training=True,
     tokens=tokens,
     # Backward, the gradient of the activations, and that of the weights.
@@ -184,13 +184,13 @@ def sampler(
   topology: Topology,
   batch: Batch,
 ) -> list[Program]:
-  """Reading prompts and drawing tokens, as two programs.
+  """Prefill and a decode step, as two programs.
 
   Args:
     config: of a run; `config.model` and `config.sampling` are read.
     model_config: the architecture.
     topology: chips to compile for.
-    batch: what is decoded at once.
+    batch: sizes of the decode batch.
 
   Raises:
     UserError: no mesh suits the model and the chips.
@@ -215,11 +215,11 @@ def sampler(
   boxed = abstract_params(model_config, dtype, weights)
   params = _with_shardings(boxed, meshes.param_shardings(boxed, mesh))
   state = device.abstract_batch(
-    model, batch.slots, batch.rows, batch.prompt, batch.own, mesh
+    model, batch.slots, batch.rows, batch.prompt, batch.reply, mesh
   )
   shared = device.abstract_shared(model, _PREFIX, mesh)
   rows = batch.slots * batch.rows
-  kept = {
+  resident = {
     "parameters": local_bytes(params),
     "keys and values": local_bytes((state.prompt, state.own)),
     "rest of the batch": local_bytes(
@@ -242,8 +242,8 @@ def sampler(
         integers(width),
         shared,
       ),
-      kept,
-      beside=kept["keys and values"] + kept["rest of the batch"],
+      resident,
+      other_bytes=resident["keys and values"] + resident["rest of the batch"],
       tokens=width * batch.prompt,
       model_flops=forward_flops(
         model_config,
@@ -266,12 +266,12 @@ def sampler(
         integers(),
         integers(),
       ),
-      kept,
+      resident,
       step=hlo.loop_body,
       caches=tuple(map(_local, (state.own.keys, state.prompt.keys))),
       tokens=rows,
       model_flops=forward_flops(
-        model_config, rows, seen=batch.prompt + batch.own / 2, projected=rows
+        model_config, rows, seen=batch.prompt + batch.reply / 2, projected=rows
       ),
     ),
   ]
@@ -291,19 +291,19 @@ def _with_shardings(boxed, shardings):
   )
 
 
-# What both have in common.
+# Shared.
 
 
 def forward_flops(
   config: ModelConfig, tokens: int, seen: float, projected: int
 ) -> float:
-  """Multiplications and additions of one pass over `tokens`.
+  """FLOPs of one forward pass over `tokens`.
 
   Args:
     config: the architecture.
-    tokens: that are read.
+    tokens: in the input.
     seen: keys that each of them attends to, on average.
-    projected: tokens of which the logits are computed.
+    projected: tokens whose logits are computed.
   """
   head = config.vocab_size * config.embed_dim
   tables = head * (1 if config.tie_embeddings else 2)
@@ -313,7 +313,7 @@ def forward_flops(
 
 
 def local_bytes(tree) -> int:
-  """Bytes of one chip's part of abstract arrays with shardings."""
+  """Bytes of one chip's shards of abstract arrays."""
 
   return sum(
     math.prod(_local(leaf)) * np.dtype(leaf.dtype).itemsize
@@ -332,25 +332,25 @@ def _compile(
   mesh: Mesh,
   function: Callable,
   arguments: tuple,
-  kept: Mapping[str, int],
-  within: Callable[[hlo.Module], dict[str, int]] = lambda module: {},
-  beside: int = 0,
+  resident: Mapping[str, int],
+  temporaries: Callable[[hlo.Module], dict[str, int]] = lambda module: {},
+  other_bytes: int = 0,
   training: bool = False,
   step: Callable[[hlo.Module], hlo.Module] = lambda module: module,
   **figures,
 ) -> Program:
-  """Compiles and measures.
+  """Compiles a program and computes its memory.
 
   Args:
     name: of the program.
     topology: chips to compile for.
-    mesh: how they are used.
+    mesh: of these chips.
     function: jitted.
     arguments: of it, abstract.
-    kept: bytes by part of what stays on the chip.
-    within: finds parts of the temporary memory in the compiled program.
-    beside: bytes of `kept` that are not given to this program.
-    training: which rules of placement hold.
+    resident: bytes by purpose of arrays that stay on the chip.
+    temporaries: finds purposes of temporary memory in the compiled program.
+    other_bytes: bytes of `resident` that are no argument of this program.
+    training: whether the sharding rules are those of training.
     step: finds one execution in the compiled program.
     **figures: of the `Program`.
   """
@@ -364,8 +364,8 @@ def _compile(
     problem = _shortage(error)
   else:
     module = hlo.parse(compiled.as_text())
-    peak = compiled.memory_analysis().peak_memory_in_bytes + beside
-    parts = {**kept, **within(module)}
+    peak = compiled.memory_analysis().peak_memory_in_bytes + other_bytes
+    parts = {**resident, **temporaries(module)}
     parts["other"] = peak - sum(parts.values())
     memory = Memory(parts, peak, usable)
     if peak > usable:
@@ -384,10 +384,10 @@ def _compile(
 
 
 def _shortage(error: Exception) -> str:
-  """How much memory is missing, from what the compiler says.
+  """The missing memory, from the error of the compiler.
 
   Raises:
-    Exception: `error`, if it says something else.
+    Exception: `error`, if it is about something else.
   """
   message = str(error)
   if "RESOURCE_EXHAUSTED" not in message:

@@ -1,4 +1,4 @@
-"""A plan for people and for programs."""
+"""Prints plans, and writes them as JSON."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from s2d_jax.planning.estimate import Planned
 from s2d_jax.planning.programs import Batch
 
 _FACTORS = (1, 2, 4)  # of the batch size that the config asks for
-# What keeps least comes first: where it does not fit, the others do not either.
+# The one that keeps least comes first: if it does not fit, no other does.
 _REMAT = tuple(reversed(REMAT_POLICIES))
 
 
@@ -96,7 +96,7 @@ def sample_trials(
 
 def _try(settings: Mapping[str, str], mesh: str, compile_program) -> Trial:
   try:
-    planned = estimate.measured(compile_program())
+    planned = estimate.planned(compile_program())
   except UserError as error:  # the mesh does not suit the model
     return Trial({"mesh": mesh, **settings}, None, str(error))
   mesh = programs.mesh_text(planned.program.mesh)

@@ -20,7 +20,7 @@ MODEL_NAMES = (
 )
 PODS = ("v5p:4x4x4", "v5e:16x16", "v6e:8x8", "v4:4x4x4")
 HOSTS = ("v5p:2x2x1", "v5e:2x4", "v6e:2x4", "v4:2x2x1")
-_BATCH = Batch(slots=26, rows=5, prompt=512, own=256)
+_BATCH = Batch(slots=26, rows=5, prompt=512, reply=256)
 
 
 def markdown(
@@ -64,7 +64,7 @@ def _train_line(model: str, topology: Topology) -> str:
     program = programs.train_step(config, models.model_config(model), topology)
   except UserError as error:
     return _line(model, topology.name, rows, "", str(error), "", "", "")
-  planned = estimate.measured(program)
+  planned = estimate.planned(program)
   found = planned.estimate
   mfu = ""
   if found is not None:
@@ -82,7 +82,7 @@ def _sample_line(model: str, topology: Topology, weights: str) -> str:
     )
   except UserError as error:
     return _line(model, topology.name, shown, "", str(error), "", "")
-  prefill, decode = map(estimate.measured, made)
+  prefill, decode = map(estimate.planned, made)
   figures = _figures(decode if prefill.fits else prefill)
   return _line(model, topology.name, shown, *figures)
 

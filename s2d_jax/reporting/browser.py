@@ -1,7 +1,7 @@
-"""The inputs that the page lets a person look through, as data for its script.
+"""The inputs that the reader of the page can browse, as data for its script.
 
-A run may have hundreds of thousands of passes; a page of them all could not be
-opened. So there is a budget, and what is left out is said.
+A run may have hundreds of thousands of samples; a page of them all could not be
+opened. So there is a budget, and the page says what is left out.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from s2d_jax.reporting.transcripts import Transcript
 
 _BUDGET = 2_500_000  # characters of all inputs together
 _LONGEST = 2_000  # characters of a text
-_MOST_PASSES = 10  # of an input
+_MOST_SAMPLES = 10  # of an input
 # What could end the script, or begin a comment in it; and line ends that
 # JavaScript once did not know.
 _ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
@@ -43,8 +43,8 @@ def script_json(value: Any) -> markupsafe.Markup:
 
 def _input(transcript: Transcript) -> dict[str, Any]:
   record = transcript.record
-  prompts: dict[str, int] = {}  # passes begin alike
-  passes = [
+  prompts: dict[str, int] = {}  # by text: samples share prompts
+  samples = [
     {
       "sample": one["sample"] + 1,
       "answer": _cut(one["answer"]),
@@ -57,7 +57,7 @@ def _input(transcript: Transcript) -> dict[str, Any]:
         for step in one["steps"]
       ],
     }
-    for one in transcript.passes[:_MOST_PASSES]
+    for one in transcript.samples[:_MOST_SAMPLES]
   ]
   return {
     "id": record["example_id"],
@@ -72,8 +72,8 @@ def _input(transcript: Transcript) -> dict[str, Any]:
     "margin": record["margin"],
     "agreement": record["agreement"],
     "prompts": list(prompts),
-    "passes": passes,
-    "more": len(transcript.passes) - len(passes),
+    "drawn": samples,
+    "more": len(transcript.samples) - len(samples),
   }
 
 

@@ -1,4 +1,4 @@
-"""Several runs side by side: what came out, and where their settings differ.
+"""Compares runs: their results, and where their settings differ.
 
 Made from what the report of each run has left in its report/ folder, so that
 the figures are those of its page, and large runs are not read again.
@@ -17,86 +17,86 @@ from s2d_jax import records
 from s2d_jax.errors import UserError
 from s2d_jax.records import Record
 from s2d_jax.reporting import page, plots, settings, table as tables
-from s2d_jax.reporting.answer import asked
 from s2d_jax.reporting.retention import points
+from s2d_jax.reporting.sentences import inputs_of
 from s2d_jax.reporting.table import Cell, Table
 
-_WAYS: Mapping[str, tuple[str, ...]] = {
+_KINDS: Mapping[str, tuple[str, ...]] = {
   "system1": ("system1",),
   "vote": ("vote", "single", "system1_vote"),
   "distilled": ("distilled",),
 }
 # Of outcomes and conclusions, those that say something for certain.
 _CERTAIN = ("better", "worse", "not distillable", "not kept")
-_BAND = 0.62  # inches of a run in the picture
+_BAND = 0.62  # inches of a run in the plot
 
 
 @dataclasses.dataclass(frozen=True)
-class Compared:
+class FinishedRun:
   """A finished run.
 
   Attributes:
     name: short, and no other run's.
     config: config.json.
-    said: report/verdict.json.
+    verdict: report/verdict.json.
     table: of report/results.json.
     finetune: lines of metrics/finetune.jsonl.
   """
 
   name: str
   config: Mapping[str, Any]
-  said: Mapping[str, Any]
+  verdict: Mapping[str, Any]
   table: Table
   finetune: Sequence[Record]
 
-  def cell(self, way: str) -> Cell | None:
+  def cell(self, kind: str) -> Cell | None:
     """Right answers on the split that the report is about, if it is known.
 
     Args:
-      way: "system1", "vote" (of System 2, or what there is of it) or
+      kind: "system1", "vote" (of System 2, or what there is of it) or
         "distilled".
     """
     if not self.table.is_labelled:
       return None
-    return self.table.cell(_WAYS[way], self.said["split"])
+    return self.table.cell(_KINDS[kind], self.verdict["split"])
 
   @property
   def plain_cell(self) -> Cell | None:
-    """Right answers of the distilled model on the split asked straight."""
+    """Right answers of the distilled model on the neutral split."""
     found = self.table if self.table.is_labelled else None
-    return found and found.cell(_WAYS["distilled"], self.said["plain"])
+    return found and found.cell(_KINDS["distilled"], self.verdict["plain"])
 
   @property
   def gain(self) -> Mapping[str, float] | None:
     """Distilled less System 1, in shares: "value", "low", "high"."""
-    found = self.said["comparisons"].get("distilled")
+    found = self.verdict["comparisons"].get("distilled")
     return found and found["gain"]
 
   @property
-  def verdict(self) -> str:
+  def outcome(self) -> str:
     """In a word or two."""
-    found = self.said["comparisons"].get("distilled")
+    found = self.verdict["comparisons"].get("distilled")
     if found is None:
       return "no labels"
-    words = found["outcome"], self.said["conclusion"]
-    told = [word for word in words if word in _CERTAIN]
-    return ", ".join(told) or "no clear difference"
+    words = found["outcome"], self.verdict["conclusion"]
+    certain = [word for word in words if word in _CERTAIN]
+    return ", ".join(certain) or "no clear difference"
 
   @property
   def kept(self) -> str:
     """Of the inputs of the train and the valid split."""
-    kept, inputs = self.said["accepted"], self.said["inputs"]
+    kept, inputs = self.verdict["accepted"], self.verdict["inputs"]
     return f"{_percent(kept / inputs)} of {inputs:,}" if inputs else "–"
 
   @property
   def tokens(self) -> tuple[float, float | None]:
     """Mean an answer: of the distilled model, and of System 2's vote."""
     found = {row.kind: row.tokens for row in self.table.rows}
-    other = (found[kind] for kind in _WAYS["vote"] if kind in found)
+    other = (found[kind] for kind in _KINDS["vote"] if kind in found)
     return found["distilled"], next(other, None)
 
 
-def load(workdirs: Sequence[str]) -> list[Compared]:
+def load(workdirs: Sequence[str]) -> list[FinishedRun]:
   """Reads the reports of runs; UserError names the one that has none."""
   if len(workdirs) < 2:
     raise UserError(
@@ -110,7 +110,7 @@ def load(workdirs: Sequence[str]) -> list[Compared]:
   return [_load(path, name) for path, name in zip(paths, names, strict=True)]
 
 
-def _load(workdir: epath.Path, name: str) -> Compared:
+def _load(workdir: epath.Path, name: str) -> FinishedRun:
   if not workdir.exists():
     raise UserError(f"{workdir} does not exist; give the --workdir of a run")
   if not (workdir / "config.json").exists():
@@ -123,13 +123,13 @@ def _load(workdir: epath.Path, name: str) -> Compared:
       f"{workdir} has no report yet; let its s2d pipeline run to the end, or"
       " leave it out"
     )
-  said = _read_json(folder / "verdict.json")
-  if "plain" not in said or "accepted" not in said:
+  verdict = _read_json(folder / "verdict.json")
+  if "plain" not in verdict or "accepted" not in verdict:
     raise UserError(
-      f"the report of {workdir} is of an older version; make it anew with s2d"
+      f"the report of {workdir} is of an older version; make it again with s2d"
       " report --config=FILE --workdir=FOLDER"
     )
-  table = tables.make(_read_json(folder / "results.json"), said["split"])
+  table = tables.make(_read_json(folder / "results.json"), verdict["split"])
   if not any(row.kind == "distilled" for row in table.rows):
     raise UserError(
       f"{workdir} is not finished: its distilled model has not been evaluated;"
@@ -138,7 +138,7 @@ def _load(workdir: epath.Path, name: str) -> Compared:
   path = workdir / "metrics" / "finetune.jsonl"
   lines = list(records.read(path)) if path.exists() else []
   config = _read_json(workdir / "config.json")
-  return Compared(name, config, said, table, lines)
+  return FinishedRun(name, config, verdict, table, lines)
 
 
 def _read_json(path: epath.Path) -> Any:
@@ -146,12 +146,12 @@ def _read_json(path: epath.Path) -> Any:
     return json.loads(path.read_text())
   except (OSError, ValueError):
     raise UserError(
-      f"{path} cannot be read as JSON; make the report of its run anew"
+      f"{path} cannot be read as JSON; make the report of its run again"
     ) from None
 
 
 def _names(paths: Sequence[epath.Path]) -> list[str]:
-  """The ends of the paths, as short as tells them apart."""
+  """The ends of the paths, as short as keeps them different."""
   longest = max(len(path.parts) for path in paths)
   for length in range(1, longest + 1):
     names = ["/".join(path.parts[-length:]) or "." for path in paths]
@@ -160,7 +160,7 @@ def _names(paths: Sequence[epath.Path]) -> list[str]:
   return [str(path) for path in paths]
 
 
-def differences(runs: Sequence[Compared]) -> dict[str, list[str]]:
+def differences(runs: Sequence[FinishedRun]) -> dict[str, list[str]]:
   """The settings that are not the same in all runs; "–" where there is none."""
   found = settings.differences([run.config for run in runs])
   return {
@@ -169,23 +169,23 @@ def differences(runs: Sequence[Compared]) -> dict[str, list[str]]:
   }
 
 
-def sentence(runs: Sequence[Compared]) -> str:
-  """What the comparison comes to, without claiming what it cannot show."""
+def sentence(runs: Sequence[FinishedRun]) -> str:
+  """The result in a sentence, without claiming what it cannot show."""
   start = f"{len(runs)} runs side by side"
-  questions = {
-    (r.config.get("task", {}).get("name"), r.said["split"]) for r in runs
+  inputs = {
+    (r.config.get("task", {}).get("name"), r.verdict["split"]) for r in runs
   }
   cells = [(run.cell("system1"), run.cell("distilled")) for run in runs]
-  if len(questions) > 1:
-    return f"{start}: they ask different things, so read each by itself."
+  if len(inputs) > 1:
+    return f"{start}: their inputs differ, so read each by itself."
   if any(None in pair for pair in cells):
     return f"{start}; not all have labels to say how many answers are right."
-  inputs = asked(runs[0].said["split"])
+  on = inputs_of(runs[0].verdict["split"])
   before = [old.value for old, _ in cells if old]
   after = [new.value for _, new in cells if new]
   if set(differences(runs)) == {"seed"}:
     return (
-      f"{len(runs)} runs that differ in their seed alone: accuracy on {inputs}"
+      f"{len(runs)} runs that differ in their seed alone: accuracy on {on}"
       f" went from {_range(before)} to {_range(after)}."
     )
   best = max(range(len(runs)), key=after.__getitem__)
@@ -195,7 +195,7 @@ def sentence(runs: Sequence[Compared]) -> str:
   overlaps = found is not None and found.low <= max(highs)
   caution = " (the 95 % intervals overlap)" if overlaps else ""
   return (
-    f"{start}: on {inputs} {runs[best].name} is right most often after"
+    f"{start}: on {on} {runs[best].name} is right most often after"
     f" distillation, {_percent(after[best])} against"
     f" {_span(rest)}{caution}; before it was {_percent(before[best])}."
   )
@@ -215,14 +215,14 @@ def _percent(share: float) -> str:
   return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
 
 
-def lines(runs: Sequence[Compared]) -> list[list[str]]:
+def lines(runs: Sequence[FinishedRun]) -> list[list[str]]:
   """The table as text, the head first."""
   found = [
     ["run", "System 1", "System 2", "distilled", "points", "tokens", "kept",
      "outcome"]
   ]  # fmt: skip
   for run in runs:
-    cells = [run.cell(way) for way in _WAYS]
+    cells = [run.cell(kind) for kind in _KINDS]
     gain, (own, other) = run.gain, run.tokens
     found.append(
       [
@@ -231,28 +231,28 @@ def lines(runs: Sequence[Compared]) -> list[list[str]]:
         points(gain["value"]) if gain else "–",
         f"{own:.1f}" + (f" / {other:.1f}" if other else ""),
         run.kept,
-        run.verdict,
+        run.outcome,
       ]
     )
   return found
 
 
-def write(runs: Sequence[Compared], path: epath.PathLike) -> None:
+def write(runs: Sequence[FinishedRun], path: epath.PathLike) -> None:
   """Writes the page."""
   text = page.render(
     "compare.html",
     runs=runs,
     answer=sentence(runs),
     differences=differences(runs),
-    pictures=_pictures(runs),
-    splits=list(dict.fromkeys(run.said["split"] for run in runs)),
+    plots=_plots(runs),
+    splits=list(dict.fromkeys(run.verdict["split"] for run in runs)),
   )
   records.write_text(path, text)
 
 
-def _pictures(runs: Sequence[Compared]) -> list[page.Picture]:
+def _plots(runs: Sequence[FinishedRun]) -> list[page.Plot]:
   names = [run.name for run in runs]
-  cells = {way: [run.cell(way) for run in runs] for way in _WAYS}
+  cells = {kind: [run.cell(kind) for run in runs] for kind in _KINDS}
   curves = {run.name: run.finetune for run in runs if run.finetune}
   wanted: list[tuple[str, str, str, Callable, float]] = []
   if any(cell for found in cells.values() for cell in found):
@@ -274,6 +274,6 @@ def _pictures(runs: Sequence[Compared]) -> list[page.Picture]:
         )
       )
   return [
-    page.picture(name, title, caption, draw, height)
+    page.make_plot(name, title, caption, draw, height)
     for name, title, caption, draw, height in wanted
   ]

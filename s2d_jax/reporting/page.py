@@ -1,4 +1,4 @@
-"""What makes an HTML page: its pictures, its templates, what may run in it."""
+"""Renders HTML pages: their plots, templates, and what may run in them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import markupsafe
 
 from s2d_jax.reporting import plots
 from s2d_jax.reporting.retention import points
-from s2d_jax.reporting.table import spoken
+from s2d_jax.reporting.table import readable
 
 _LONGEST = 4000  # characters of a text on the page
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
-  """A picture of the page; `light` and `dark` are PNGs."""
+class Plot:
+  """A plot on the page; `light` and `dark` are PNGs."""
 
   name: str
   title: str
@@ -28,18 +28,18 @@ class Picture:
   dark: bytes
 
 
-def picture(
+def make_plot(
   name: str,
   title: str,
   caption: str,
   draw: plots.Draw,
   height: float = plots.HEIGHT,
-) -> Picture:
-  """Draws it for both kinds of page; `height` in inches."""
+) -> Plot:
+  """Draws a plot in both themes; `height` in inches."""
   light, dark = (
     plots.render(draw, theme, height) for theme in (plots.LIGHT, plots.DARK)
   )
-  return Picture(name, title, caption, light, dark)
+  return Plot(name, title, caption, light, dark)
 
 
 def render(template: str, script: str | None = None, **values: Any) -> str:
@@ -59,7 +59,7 @@ def render(template: str, script: str | None = None, **values: Any) -> str:
     lstrip_blocks=True,
   )
   environment.filters |= {
-    "spoken": spoken,
+    "readable": readable,
     "data_url": lambda png: (
       "data:image/png;base64," + base64.b64encode(png).decode()
     ),
@@ -77,7 +77,7 @@ def render(template: str, script: str | None = None, **values: Any) -> str:
 
 
 def _cut(text: str) -> str:
-  """A text of any length as one that a page can hold."""
+  """The text, cut if it is too long for the page."""
   if len(text) <= _LONGEST:
     return text
   return f"{text[:_LONGEST]} … ({len(text) - _LONGEST} more characters)"

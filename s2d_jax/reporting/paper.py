@@ -1,4 +1,4 @@
-"""What the paper has for a row like this run's: another model, to compare.
+"""The paper's results for the task and method of a run, to compare.
 
 Yu, Xu, Weston, Kulikov 2024, arXiv 2407.06023, Llama-2-70B-chat throughout.
 docs/paper.md has the same figures.
@@ -14,108 +14,108 @@ MODEL = "Llama-2-70B-chat"
 
 
 @dataclasses.dataclass(frozen=True)
-class Figure:
-  """Percent; `reported` ones were not re-read in the paper and get a ~."""
+class Percent:
+  """`reported` ones were not re-read in the paper and get a ~."""
 
-  percent: float
+  value: float
   reported: bool = False
 
   def __str__(self) -> str:
-    return f"{self.percent:.1f}{'~' if self.reported else ''}"
+    return f"{self.value:.1f}{'~' if self.reported else ''}"
 
 
 @dataclasses.dataclass(frozen=True)
 class PaperRow:
-  """A row of the paper's table; None is what it does not have.
+  """A row of the paper's table; None where it has no figure.
 
   Attributes:
-    inputs: what was asked.
-    method: how it was thought about, and what was believed.
+    inputs: of the evaluation.
+    method: of System 2, and its filter.
     system1: right answers, asked directly.
     system2: right answers of System 2.
     distilled: right answers of the distilled model.
-    more: what else the paper says of it.
+    more: what else the paper reports.
   """
 
   inputs: str
   method: str
-  system1: Figure
-  system2: Figure | None = None
-  distilled: Figure | None = None
+  system1: Percent
+  system2: Percent | None = None
+  distilled: Percent | None = None
   more: str = ""
 
 
 _LETTERS = "last letters of two words"
 _RAR1 = "Rephrase-and-Respond in one step"
 _RAR2 = "Rephrase-and-Respond in two steps"
-_LETTERS_SYSTEM1 = Figure(30.0)
-_COINS_SYSTEM1 = Figure(56.1, reported=True)
+_LETTERS_SYSTEM1 = Percent(30.0)
+_COINS_SYSTEM1 = Percent(56.1, reported=True)
 
-# By task, method and curation.select; "vote" also stands for what asks nothing
-# but that orders agree.
+# By task, method and curation.select; "vote" also stands for a filter that only
+# requires both orders to agree.
 _ROWS: Mapping[tuple[str, str, str], PaperRow] = {
   ("last_letters", "rar2", "vote"): PaperRow(
     _LETTERS,
     f"{_RAR2}, majority of 8",
     _LETTERS_SYSTEM1,
-    Figure(44.5, reported=True),
-    Figure(98.0),
+    Percent(44.5, reported=True),
+    Percent(98.0),
     "The distilled model uses about 25 tokens an answer.",
   ),
   ("last_letters", "rar2", "first"): PaperRow(
     _LETTERS,
     f"{_RAR2}, no filter",
     _LETTERS_SYSTEM1,
-    Figure(44.5, reported=True),
-    Figure(87.5, reported=True),
+    Percent(44.5, reported=True),
+    Percent(87.5, reported=True),
   ),
   ("last_letters", "rar1", "vote"): PaperRow(
-    _LETTERS, _RAR1, _LETTERS_SYSTEM1, Figure(39.5, reported=True)
+    _LETTERS, _RAR1, _LETTERS_SYSTEM1, Percent(39.5, reported=True)
   ),
   ("last_letters", "system1", "vote"): PaperRow(
     _LETTERS,
     "System 1 on its own votes, majority of 8",
     _LETTERS_SYSTEM1,
     None,
-    Figure(69.5, reported=True),
+    Percent(69.5, reported=True),
   ),
   ("coin_flip", "rar2", "vote"): PaperRow(
     "coin flips of two people",
     f"{_RAR2}, nested majority of 8 × 8",
     _COINS_SYSTEM1,
-    Figure(77.2, reported=True),
-    Figure(75.7, reported=True),
+    Percent(77.2, reported=True),
+    Percent(75.7, reported=True),
   ),
   ("coin_flip", "rar1", "vote"): PaperRow(
     "coin flips of two people",
     _RAR1,
     _COINS_SYSTEM1,
-    Figure(58.6, reported=True),
+    Percent(58.6, reported=True),
   ),
   ("opinions", "s2a", "usc"): PaperRow(
     "SycophancyEval, biased prompts",
     "System 2 Attention, the model’s own choice of 20",
-    Figure(51.6),
-    Figure(76.0),
-    Figure(81.3),
+    Percent(51.6),
+    Percent(76.0),
+    Percent(81.3),
     "Tokens an answer fell from 165~ to 56~; on unbiased prompts the model went"
     " from 73.8~ to 78.6~.",
   ),
   ("judge", "bsm", "vote"): PaperRow(
     "MT-bench, agreement with people",
     "Branch-Solve-Merge, both orders agree",
-    Figure(28.1),
-    Figure(64.5),
-    Figure(72.4),
+    Percent(28.1),
+    Percent(64.5),
+    Percent(72.4),
     "Inconsistent under another order: 80.9 before, 9.1 after. Tokens an"
     " answer fell from about 2,064 to 4.",
   ),
   ("gsm8k", "cot", "vote"): PaperRow(
     "GSM8K",
     "chain of thought, majority of 10",
-    Figure(7.6),
-    Figure(52.8),
-    Figure(7.1),
+    Percent(7.6),
+    Percent(52.8),
+    Percent(7.1),
     "The paper’s case that does not distil: 270 tokens an answer before, 18"
     " after.",
   ),

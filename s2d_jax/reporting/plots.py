@@ -1,4 +1,4 @@
-"""The pictures of the report, each for a light and for a dark page."""
+"""The plots of the report, each in a light and a dark theme."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from s2d_jax.curation.curve import Point
 from s2d_jax.records import Record
-from s2d_jax.reporting.table import KINDS, Cell, Table, spoken
+from s2d_jax.reporting.table import KINDS, Cell, Table, readable
 
 _WIDTH, HEIGHT = 4.7, 3.2  # inches: letters that can be read on a telephone
 _DPI = 190
@@ -37,7 +37,7 @@ class Theme:
   kinds: dict[str, str]
   right: str
   wrong: str
-  runs: tuple[str, ...]  # of a page that compares some
+  runs: tuple[str, ...]  # of a page that compares runs
 
 
 LIGHT = Theme(
@@ -76,7 +76,7 @@ Draw = Callable[[Axes, Theme], None]
 
 
 class _Shares(MaxNLocator):
-  """Round ticks from none to all: an axis that is wider says no 105 %."""
+  """Round ticks from 0 to 1: an axis that is wider shows no 105 %."""
 
   def __init__(self):
     super().__init__(6, steps=[1, 2, 5, 10])
@@ -87,7 +87,7 @@ class _Shares(MaxNLocator):
 
 
 def render(draw: Draw, theme: Theme, height: float = HEIGHT) -> bytes:
-  """A picture as PNG, `height` in inches; the same data give the same bytes."""
+  """A plot as PNG, `height` in inches; the same data give the same bytes."""
   style = {
     "axes.edgecolor": theme.grid,
     "axes.labelcolor": theme.muted,
@@ -118,8 +118,8 @@ def render(draw: Draw, theme: Theme, height: float = HEIGHT) -> bytes:
   return png.getvalue()
 
 
-def accuracy_by_form(table: Table) -> Draw:
-  """Dots with 95 % intervals, a band for each form."""
+def accuracy_by_variant(table: Table) -> Draw:
+  """Dots with 95 % intervals, a band for each variant."""
 
   def draw(axes: Axes, theme: Theme) -> None:
     step = 0.72 / max(len(table.rows), 1)
@@ -137,13 +137,13 @@ def accuracy_by_form(table: Table) -> Draw:
         color=theme.kinds[row.kind],
         label=row.label,
       )
-    _rows_of_shares(axes, theme, list(map(spoken, table.splits)))
+    _rows_of_shares(axes, theme, list(map(readable, table.splits)))
 
   return draw
 
 
 def accuracy_by_tokens(table: Table, plain: str) -> Draw:
-  """What an answer costs and what it is worth: full biased, hollow plain."""
+  """Accuracy against tokens: full dots are biased, hollow ones plain."""
 
   def draw(axes: Axes, theme: Theme) -> None:
     for row in table.rows:
@@ -232,7 +232,7 @@ def margins(
 
 
 def thresholds(curve: Sequence[Point], min_margin: float | None) -> Draw:
-  """Kept share against precision; against the margin without labels."""
+  """Precision against the share kept; without labels the margin instead."""
   known = all(point.precision is not None for point in curve)
   ends = (curve[0], curve[-1])
 
@@ -256,7 +256,7 @@ def thresholds(curve: Sequence[Point], min_margin: float | None) -> Draw:
           color=theme.ink if point is chosen else theme.muted,
         )
     axes.margins(x=0.12, y=0.2)
-    # Room for the labels beside and above the points, but no share above one.
+    # Space for the labels beside and above the points, but no share above one.
     axes.xaxis.set_major_locator(_Shares())
     axes.xaxis.set_major_formatter(_PERCENT)
     axes.set_xlabel("inputs kept")
@@ -292,20 +292,20 @@ def training(lines: Sequence[Record]) -> Draw:
 
 
 def accuracy_by_run(
-  names: Sequence[str], ways: Mapping[str, Sequence[Cell | None]]
+  names: Sequence[str], cells: Mapping[str, Sequence[Cell | None]]
 ) -> Draw:
   """Dots with 95 % intervals, a band for each run.
 
   Args:
     names: of the runs, from above.
-    ways: kind of row → its cell in each run.
+    cells: kind of row → its cell in each run.
   """
 
   def draw(axes: Axes, theme: Theme) -> None:
-    step = 0.6 / max(len(ways), 1)
-    for index, (kind, cells) in enumerate(ways.items()):
-      offset = (index - (len(ways) - 1) / 2) * step
-      there = [(place, cell) for place, cell in enumerate(cells) if cell]
+    step = 0.6 / max(len(cells), 1)
+    for index, (kind, by_run) in enumerate(cells.items()):
+      offset = (index - (len(cells) - 1) / 2) * step
+      there = [(place, cell) for place, cell in enumerate(by_run) if cell]
       axes.errorbar(
         [cell.value for _, cell in there],
         [place + offset for place, _ in there],
@@ -377,7 +377,7 @@ def _rows_of_shares(axes, theme, names: list[str]) -> None:
 
 
 def _all_shares(axis: Axis) -> None:
-  """From none to all, with room for a dot at either end."""
+  """From 0 to 1, with space for a dot at either end."""
   set_limits = getattr(axis.axes, f"set_{axis.axis_name}lim")
   set_limits(-0.02, 1.02)
   axis.set_major_locator(_Shares())
@@ -385,7 +385,7 @@ def _all_shares(axis: Axis) -> None:
 
 
 def _legend(axes: Axes, **spacing: float) -> None:
-  """Above the picture, where it hides nothing."""
+  """Above the plot, where it hides nothing."""
   handles, labels = axes.get_legend_handles_labels()
   axes.figure.legend(
     handles,

@@ -21,57 +21,57 @@ from s2d_jax.evaluation.results import Headline, headline, results
 from s2d_jax.evaluation.verdict import Comparison, Verdict, verdict
 from s2d_jax.records import Record
 from s2d_jax.reporting import (
-  answer,
   browser,
   page,
   paper,
   plots,
+  sentences,
   settings,
   table as tables,
   versions,
 )
 from s2d_jax.reporting.retention import Retention, retention
 from s2d_jax.reporting.run_files import Run, load
-from s2d_jax.reporting.table import Table, spoken
+from s2d_jax.reporting.table import Table, readable
 from s2d_jax.reporting.transcripts import changes, transcripts
 
-# Why an input was rejected, and what the page calls it.
+# Reasons to reject an input, and what the page calls them.
 _REASONS = {
-  "given up": "not asked",
+  "given up": "not sampled",
   "unparsable": "no answer",
   "tie": "tie",
   "no choice": "none chosen",
   "votes": "too few votes",
   "margin": "margin too small",
-  "disagrees": "forms disagree",
+  "disagrees": "variants disagree",
   "duplicate": "duplicate",
   "balance": "balanced out",
 }
-# What curation goes by, by config.curation.select.
-_BELIEVED = {
+# What curation keeps, by config.curation.select.
+_SELECTION = {
   "vote": (
-    "An input is kept if its passes agree clearly and its other forms win with"
+    "An input is kept if its samples agree clearly and its other variants win"
     " the same answer."
   ),
   "usc": (
     "The model itself chose the reply that agrees best with the others; an"
-    " input is kept if there is one, and its other forms win with the same"
+    " input is kept if there is one, and its other variants win with the same"
     " answer."
   ),
-  "first": "The first pass with an answer is taken as it is, unfiltered.",
+  "first": "The first sample with an answer is taken as it is, unfiltered.",
   "label": "The labels are taught, as an upper bound: nothing was voted on.",
 }
 _LINE = 80  # letters of a command
-_MOST_INPUTS = 400  # that the page lets a person look through
+_MOST_INPUTS = 400  # that can be browsed on the page
 
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
   """What is computed from the files of a run before it is put on a page."""
 
-  answer: str
-  pays: str | None
-  kept: str | None
+  outcome: str
+  teacher_gain: str | None
+  student_gap: str | None
   headline: Headline | None
   verdict: Verdict
   table: Table
@@ -81,7 +81,7 @@ class Findings:
   voting: str | None
   reasons: Mapping[str, str]
   curation: list[Mapping[str, Any]]
-  pictures: Mapping[str, page.Picture]
+  plots: Mapping[str, page.Plot]
   training: Mapping[str, str]
 
 
@@ -91,15 +91,15 @@ def build(
   biased: str = "suggests_wrong",
   test_prompts: Sequence[str] = (),
 ) -> epath.Path:
-  """Writes report/: index.html, results.md, two .json and the pictures.
+  """Writes report/: index.html, results.md, two .json files and the plots.
 
   Args:
     workdir: of the run.
-    plain: the split asked straight.
+    plain: the neutral split.
     biased: the split meant to lead astray. A task without one of these splits
       is reported by its first split.
-    test_prompts: what the models were asked on the test split, to be looked
-      for in what was trained on.
+    test_prompts: direct prompts of the test split, to be looked up in the
+      training data.
 
   Returns:
     Path of index.html.
@@ -114,9 +114,9 @@ def build(
   biased = biased if biased in splits else plain
   found = _findings(run, rows, plain, biased, test_prompts)
   folder = run.workdir / "report"
-  for picture in found.pictures.values():
-    records.write_bytes(folder / f"{picture.name}.png", picture.light)
-    records.write_bytes(folder / f"{picture.name}-dark.png", picture.dark)
+  for plot in found.plots.values():
+    records.write_bytes(folder / f"{plot.name}.png", plot.light)
+    records.write_bytes(folder / f"{plot.name}-dark.png", plot.dark)
   lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
   records.write_text(folder / "results.json", f"[\n{lines}\n]\n")
   records.write_text(folder / "verdict.json", _verdict_json(run, found, plain))
@@ -137,11 +137,11 @@ def _findings(
   table = tables.make(rows, biased)
   reasons = _reasons(run)
   return Findings(
-    answer=answer.sentence(
+    outcome=sentences.outcome(
       compared, judged, bool(run.base and run.distilled), run.task
     ),
-    pays=answer.pays(judged),
-    kept=answer.kept(judged),
+    teacher_gain=sentences.teacher_gain(judged),
+    student_gap=sentences.student_gap(judged),
     headline=compared,
     verdict=judged,
     table=table,
@@ -151,7 +151,7 @@ def _findings(
     voting=_voting(run),
     reasons=reasons,
     curation=_curation(run, table.splits, reasons),
-    pictures={p.name: p for p in _pictures(run, table, plain)},
+    plots={p.name: p for p in _plots(run, table, plain)},
     training=_training(run.finetune),
   )
 
@@ -176,20 +176,20 @@ def _overlap(run: Run, test_prompts: Sequence[str]) -> Overlap | None:
 
 
 def _voting(run: Run) -> str | None:
-  """What stopping early has saved, and whether it decided as the full vote."""
+  """What stopping early has saved, and how often the full vote agrees."""
   found = run.voting
   if not found or found["passes"] == found["full"]:
     return None
   share = 1 - found["passes"] / found["full"]
   text = (
-    f"{found['passes']:,} of {found['full']:,} passes were drawn,"
+    f"{found['passes']:,} of {found['full']:,} samples were drawn,"
     f" {100 * share:.0f} % saved."
   )
   if found["given_up"]:
     text += (
-      f" {found['given_up']:,} of {found['inputs']:,} inputs were never asked:"
-      " other forms of the same example disagreed too much already for any to"
-      " be kept."
+      f" {found['given_up']:,} of {found['inputs']:,} inputs were never"
+      " sampled: other variants of the same example already disagreed too much"
+      " for any to be kept."
     )
   if found["decided_early"]:
     text += (
@@ -199,7 +199,7 @@ def _voting(run: Run) -> str | None:
   if found["confidence"] and found["audited"]:
     text += (
       f" Of {found['audited']:,} inputs sampled in full as a check, the early"
-      f" decision is that of the full vote in {found['agree']:,}."
+      f" decision agrees with the full vote in {found['agree']:,}."
     )
   return text
 
@@ -228,7 +228,7 @@ def _curation(
     won = [r for r in part if r["winner"] is not None]
     lines.append(
       {
-        "variant": "all" if variant is None else spoken(variant),
+        "variant": "all" if variant is None else readable(variant),
         "total": len(part),
         "kept": len(kept),
         "reasons": {reason: why.count(reason) for reason in reasons},
@@ -263,7 +263,7 @@ def _training(lines: Sequence[Record]) -> dict[str, str]:
   return found
 
 
-def _pictures(run: Run, table: Table, plain: str) -> list[page.Picture]:
+def _plots(run: Run, table: Table, plain: str) -> list[page.Plot]:
   votes = run.accepted + run.rejected
   is_right = right_by_label(run)
   min_margin = run.setting("curation", "min_margin")
@@ -274,15 +274,15 @@ def _pictures(run: Run, table: Table, plain: str) -> list[page.Picture]:
     wanted += [
       (
         "accuracy",
-        "Right answers by form",
-        "Held-out inputs, each put in every form.",
-        plots.accuracy_by_form(table),
+        "Right answers by variant",
+        "Held-out inputs, each in every variant.",
+        plots.accuracy_by_variant(table),
       ),
       (
         "tokens",
         "What an answer costs",
-        f"Full: {spoken(table.biased)}. Hollow: {spoken(plain)}. Every"
-        " generated token counts, those of all steps and passes.",
+        f"Full: {readable(table.biased)}. Hollow: {readable(plain)}. Every"
+        " generated token counts, those of all steps and samples.",
         plots.accuracy_by_tokens(table, plain),
       ),
     ]
@@ -293,13 +293,13 @@ def _pictures(run: Run, table: Table, plain: str) -> list[page.Picture]:
         "margins",
         "How clearly the votes were won",
         f"{len(votes) - unwon} inputs with a winner; {unwon} without one"
-        " are not shown. Labels are used for looking back only.",
+        " are not shown. Labels are used for this analysis only.",
         plots.margins(votes, min_margin, is_right),
       ),
       (
         "thresholds",
         "What another threshold would keep",
-        "Each point a least margin, with the agreement of this run; the"
+        "Each point is a minimum margin, with the agreement of this run; the"
         " large one is the margin that was used.",
         plots.thresholds(curve, min_margin),
       ),
@@ -309,12 +309,12 @@ def _pictures(run: Run, table: Table, plain: str) -> list[page.Picture]:
       (
         "training",
         "Fine-tuning",
-        "Loss on the target alone.",
+        "Loss on the target tokens only.",
         plots.training(run.finetune),
       )
     )
   return [
-    page.picture(name, title, caption, draw)
+    page.make_plot(name, title, caption, draw)
     for name, title, caption, draw in wanted
   ]
 
@@ -322,10 +322,10 @@ def _pictures(run: Run, table: Table, plain: str) -> list[page.Picture]:
 def _page(run: Run, found: Findings, biased: str) -> str:
   counts, shown = changes(run, biased)
   is_right = right_by_label(run)
-  read = transcripts(run, biased, is_right, _MOST_INPUTS)
-  browsable = browser.inputs(read)
+  examples = transcripts(run, biased, is_right, _MOST_INPUTS)
+  browsable = browser.inputs(examples)
   recorded = versions.of_stages(run.done)
-  parts = _parts(run, found, bool(shown), bool(read))
+  parts = _parts(run, found, bool(shown), bool(examples))
   return page.render(
     "report.html",
     script="examples.js",
@@ -335,7 +335,7 @@ def _page(run: Run, found: Findings, biased: str) -> str:
     parts=parts,
     paper=paper.row_for(run.config) if found.table.is_labelled else None,
     paper_model=paper.MODEL,
-    transcripts=read,
+    transcripts=examples,
     browsable=browsable,
     votes=len(run.accepted) + len(run.rejected),
     browser_data=browser.script_json(
@@ -344,13 +344,13 @@ def _page(run: Run, found: Findings, biased: str) -> str:
     change_counts=counts,
     changes=shown,
     margin_of=margin_of,
-    believed=_BELIEVED.get(
-      run.setting("curation", "select"), _BELIEVED["vote"]
+    selection=_SELECTION.get(
+      run.setting("curation", "select"), _SELECTION["vote"]
     ),
     overlap_text=_overlap_text(found) if found.overlap else None,
     commands=_commands(run),
     devices={stage: _devices(mark) for stage, mark in run.done.items()},
-    settings=settings.told(run.config),
+    settings=settings.overview(run.config),
     config=json.dumps(run.config, indent=2, ensure_ascii=False),
     recorded=bool(recorded),
     versions=recorded or versions.installed(),
@@ -360,15 +360,17 @@ def _page(run: Run, found: Findings, biased: str) -> str:
 def _parts(
   run: Run, found: Findings, has_changes: bool, has_examples: bool
 ) -> dict[str, str]:
-  """The parts that the page has, by id, as its list of contents names them."""
+  """The parts of the page: id → its entry in the table of contents."""
   has = {
     ("held-out", "results"): found.table.rows,
-    ("pays", "does thinking pay"): found.pays or found.kept or found.valid.rows,
-    ("believed", "what was kept"): found.curation,
-    ("learnt", "training"): run.finetune,
-    ("rest", "other tasks"): found.retention.tasks
+    ("pays", "does thinking pay"): found.teacher_gain
+    or found.student_gap
+    or found.valid.rows,
+    ("kept", "what was kept"): found.curation,
+    ("training", "training"): run.finetune,
+    ("other-tasks", "other tasks"): found.retention.tasks
     or found.retention.change is not None,
-    ("seen", "contamination"): found.overlap,
+    ("contamination", "contamination"): found.overlap,
     ("changes", "before and after"): has_changes,
     ("examples", "examples"): has_examples,
     ("again", "how to run it again"): True,
@@ -377,7 +379,7 @@ def _parts(
 
 
 def _commands(run: Run) -> list[str]:
-  """The lines that were typed, each once; as far as they were recorded."""
+  """The commands of the run, each once, as far as they were recorded."""
   typed = dict.fromkeys(
     mark["command"] for mark in run.done.values() if mark.get("command")
   )
@@ -404,20 +406,20 @@ def _devices(mark: Record) -> str:
 
 
 def _markdown(found: Findings) -> str:
-  parts = ["# Results", found.answer, _markdown_table(found.table.lines())]
-  if found.pays or found.kept or found.valid.rows:
-    parts += ["## Does thinking pay here?", found.pays, found.kept]
+  parts = ["# Results", found.outcome, _markdown_table(found.table.lines())]
+  if found.teacher_gain or found.student_gap or found.valid.rows:
+    parts.append("## Does thinking pay here?")
+    parts += [found.teacher_gain, found.student_gap]
     parts.append(_markdown_table(_valid_lines(found)))
   if found.retention.lines() or found.retention.change is not None:
-    parts += ["## What it did to the rest", _perplexity(found.retention)]
+    parts += ["## Other tasks", _perplexity(found.retention)]
     parts.append(_markdown_table(found.retention.lines()))
   if found.overlap:
     parts += ["## Test questions seen in training?", _overlap_text(found)]
   if found.voting:
-    parts += ["## What was believed", found.voting]
+    parts += ["## What was kept", found.voting]
   parts += [
-    f"![{p.title}]({p.name}.png)\n\n{p.caption}"
-    for p in found.pictures.values()
+    f"![{p.title}]({p.name}.png)\n\n{p.caption}" for p in found.plots.values()
   ]
   return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -448,8 +450,8 @@ def _perplexity(found: Retention) -> str | None:
   if found.change is None:
     return None
   return (
-    f"Perplexity of a text of {found.tokens:,} tokens that has nothing to do"
-    f" with the task: {found.before:.2f} before, {found.after:.2f} after"
+    f"Perplexity of a text of {found.tokens:,} tokens that is unrelated to the"
+    f" task: {found.before:.2f} before, {found.after:.2f} after"
     f" ({100 * found.change:+.1f} %).".replace("-", "−")
   )
 
@@ -461,23 +463,23 @@ def _overlap_text(found: Findings) -> str:
     f"Of {seen.tests:,} test prompts {seen.overlapping:,}"
     f" ({100 * seen.overlapping / seen.tests:.1f} %) share {seen.n} words in a"
     f" row with a training prompt, and {seen.duplicates:,}"
-    f" ({100 * seen.duplicates / seen.tests:.1f} %) are one letter for letter."
-    " Of words in a row at least three must be rarer than the wording of a"
-    " template, which more than a tenth of the training prompts have."
+    f" ({100 * seen.duplicates / seen.tests:.1f} %) are identical to one."
+    " At least three of the words in a row must not belong to a template, as"
+    " words of more than a tenth of the training prompts do."
   )
 
 
 def _verdict_json(run: Run, found: Findings, plain: str) -> str:
-  """What the terminal and a comparison say, and the figures it rests on."""
+  """The sentences, and the comparisons that they are based on."""
   comparisons = {
     field.name: dataclasses.asdict(value) | {"outcome": value.outcome}
     for field in dataclasses.fields(found.verdict)
     if isinstance(value := getattr(found.verdict, field.name), Comparison)
   }
-  said = {
-    "answer": found.answer,
-    "pays": found.pays,
-    "kept": found.kept,
+  verdict = {
+    "answer": found.outcome,
+    "pays": found.teacher_gain,
+    "kept": found.student_gap,
     "conclusion": found.verdict.conclusion,
     "split": found.verdict.split,
     "plain": plain,
@@ -485,4 +487,4 @@ def _verdict_json(run: Run, found: Findings, plain: str) -> str:
     "accepted": len(run.accepted),
     "comparisons": comparisons,
   }
-  return json.dumps(said, indent=2, ensure_ascii=False) + "\n"
+  return json.dumps(verdict, indent=2, ensure_ascii=False) + "\n"

@@ -1,4 +1,4 @@
-"""What the fine-tune did to questions and a text that it did not teach."""
+"""What the fine-tune did to other tasks and to the perplexity of a text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report is made of: the files of a run, as far as there are any."""
+"""Reads the files of a run, as far as there are any."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _SAMPLE = ("example_id", "variant", "sample", "steps", "answer")
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """The files of a workdir; what a run has not come to yet is empty.
+  """The files of a workdir; those that are not there yet are empty.
 
   Attributes:
     config: config.json.
@@ -84,7 +84,7 @@ class Run:
 
 
 def mark_of(workdir: epath.PathLike, stage: str) -> epath.Path:
-  """The file that marks a stage as complete, and says how it was run."""
+  """The file that marks a stage as complete, and tells how it was run."""
   return epath.Path(workdir) / "done" / f"{stage.replace(' ', '_')}.json"
 
 
@@ -138,7 +138,7 @@ def load(workdir: epath.PathLike) -> Run:
 def samples_of(
   workdir: epath.Path, names: Collection[tuple[str, str]]
 ) -> dict[tuple[str, str], list[Record]]:
-  """The samples of these (example id, variant), in the order of the passes."""
+  """The samples of these (example id, variant), by their number."""
   found: dict[tuple[str, str], list[Record]] = {name: [] for name in names}
   for path in _files(workdir / "samples", "*/part-*.jsonl"):
     for record in _read(path, _SAMPLE):
@@ -174,4 +174,4 @@ def _read_json(path: epath.Path) -> Mapping[str, Any]:
   try:
     return json.loads(path.read_text())
   except ValueError:
-    raise UserError(f"{path} is not valid JSON; mend or delete it") from None
+    raise UserError(f"{path} is not valid JSON; fix or delete it") from None

@@ -1,4 +1,4 @@
-"""The settings of runs: which are not at their default, where runs differ."""
+"""The settings of runs: those not at their default, and where runs differ."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from s2d_jax.config import default
 
-# What a run is, told whatever the defaults are.
+# Shown whatever the defaults are.
 _ALWAYS = ("task.name", "method", "model.name", "seed")
 
 
@@ -20,8 +20,8 @@ class Setting(NamedTuple):
   default: str | None
 
 
-def told(config: Mapping[str, Any]) -> list[Setting]:
-  """What a run is, and all that is not at its default.
+def overview(config: Mapping[str, Any]) -> list[Setting]:
+  """Task, method, model and seed, and all that is not at its default.
 
   Args:
     config: config.json of a run.

@@ -1,4 +1,4 @@
-"""The big table: ways of answering by forms of the input."""
+"""The table of results: models and methods by splits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from s2d_jax.records import Record
 KINDS = {
   "system1": "System 1",
   "system1_vote": "System 1, vote",
-  "single": "System 2, one pass",
+  "single": "System 2, one sample",
   "vote": "System 2, vote",
   "distilled": "Distilled",
 }
@@ -37,14 +37,14 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """One way of answering.
+  """One model and method.
 
   Attributes:
     kind: "system1", "system1_vote", "single", "vote" or "distilled".
-    label: what stands at the head of the row.
+    label: the head of the row.
     accuracy: split → cell; without labels, the share that has an answer.
     repeats: how often the suggestion of the biased split is repeated.
-    inconsistent: how often a judge's verdict hangs on the order.
+    inconsistent: how often a judge's verdict depends on the order.
     tokens: mean an answer, over all splits.
   """
 
@@ -74,17 +74,17 @@ class Table:
     return any(row.inconsistent for row in self.rows)
 
   def cell(self, kinds: Sequence[str], split: str) -> Cell | None:
-    """Of the first of these kinds of row that there is."""
+    """Of the first of these kinds that the table has."""
     rows = {row.kind: row for row in self.rows}
     found = (rows[kind].accuracy.get(split) for kind in kinds if kind in rows)
     return next(filter(None, found), None)
 
   def lines(self) -> Iterator[list[str]]:
     """The table as text, the head first, for a page without typography."""
-    repeats = [f"repeats {spoken(self.biased)}"] * self.has_repeats
+    repeats = [f"repeats {readable(self.biased)}"] * self.has_repeats
     order = ["inconsistent"] * self.has_inconsistent
     share = "% right" if self.is_labelled else "% answered"
-    yield [share, *map(spoken, self.splits), *repeats, *order, "tokens"]
+    yield [share, *map(readable, self.splits), *repeats, *order, "tokens"]
     for row in self.rows:
       cells = [row.accuracy.get(split) for split in self.splits]
       cells += [row.repeats] * self.has_repeats
@@ -106,9 +106,9 @@ def make(results: Sequence[Record], biased: str) -> Table:
     for row in results
     if row["metric"] == ("accuracy" if is_labelled else "answered")
   ]
-  repeats = _by_way(results, "repeats_suggestion", biased)
+  repeats = _by_method(results, "repeats_suggestion", biased)
   judged = [row for row in results if row["task"] == "judge"]
-  inconsistent = _by_way(judged, "inconsistent", ALL)
+  inconsistent = _by_method(judged, "inconsistent", ALL)
   groups: dict[tuple[str, str], list[Record]] = {}
   for row in shares:
     groups.setdefault((row["model"], row["method"]), []).append(row)
@@ -129,7 +129,7 @@ def make(results: Sequence[Record], biased: str) -> Table:
   return Table(splits, biased, tuple(rows), is_labelled)
 
 
-def _by_way(
+def _by_method(
   results: Sequence[Record], metric: str, split: str
 ) -> dict[tuple[str, str], Cell]:
   return {
@@ -139,8 +139,8 @@ def _by_way(
   }
 
 
-def spoken(name: str) -> str:
-  """The name of a split or a reason as words."""
+def readable(name: str) -> str:
+  """The name of a split with spaces for underscores."""
   return name.replace("_", " ")
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from s2d_jax.errors import UserError
 from s2d_jax.reporting import comparison, table as tables
-from s2d_jax.reporting.comparison import Compared
+from s2d_jax.reporting.comparison import FinishedRun
 
 
 def print_results(
@@ -21,7 +21,7 @@ def print_results(
   biased: str = "suggests_wrong",
   console: Console | None = None,
 ) -> None:
-  """Prints the table of report/results.json and what it comes to.
+  """Prints the table of report/results.json and the conclusions.
 
   Args:
     workdir: of the run.
@@ -36,18 +36,18 @@ def print_results(
   console = console or Console()
   if body:
     rows = enumerate(found.rows)
-    learnt = [index for index, row in rows if row.kind == "distilled"]
-    console.print(_table(head, body, learnt))
-  said = path.parent / "verdict.json"
-  if said.exists():
-    sentences = json.loads(said.read_text())
+    distilled = [index for index, row in rows if row.kind == "distilled"]
+    console.print(_table(head, body, distilled))
+  verdict = path.parent / "verdict.json"
+  if verdict.exists():
+    sentences = json.loads(verdict.read_text())
     for name in ("answer", "pays", "kept"):
       if sentences[name]:
         console.print(Text(sentences[name]), end="\n\n")
 
 
 def print_comparison(
-  runs: Sequence[Compared], console: Console | None = None
+  runs: Sequence[FinishedRun], console: Console | None = None
 ) -> None:
   """Prints runs side by side, and the settings in which they differ.
 
@@ -73,7 +73,7 @@ def _table(
   body: Sequence[Sequence[str]],
   bold: Collection[int] = (),
 ) -> Table:
-  """Of rows of text; those with these numbers are bold."""
+  """Of rows of text; `bold` has the numbers of bold ones."""
   table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
   for index, name in enumerate(head):
     table.add_column(

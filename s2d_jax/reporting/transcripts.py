@@ -1,4 +1,4 @@
-"""A few inputs to read: what was thought, what was kept, what has changed."""
+"""Inputs to read: thinking, votes and targets; answers before and after."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from s2d_jax.reporting.run_files import Run, samples_of
 
 _CHANGES = 3  # of each kind
 # Four of inputs with a label, two of those without.
-_KINDS = ("mended", "spoilt", "still wrong", "still right", "changed", "same")
+_KINDS = ("fixed", "broken", "still wrong", "still right", "changed", "same")
 
 
 @dataclasses.dataclass(frozen=True)
 class Transcript:
-  """An input of the training data, why it is shown, and its passes."""
+  """An input of the training data, why it is shown, and its samples."""
 
   why: str | None  # of the first few
   record: Record
   wrong: bool  # by the label, where there is one
-  passes: Sequence[Record]
+  samples: Sequence[Record]
 
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-  """A test input that the two models were asked directly."""
+  """A test input, and the direct answers of both models."""
 
-  # "mended", "spoilt" or "still wrong"; "changed" where there is no label
+  # "fixed", "broken" or "still wrong"; "changed" where there is no label
   kind: str
   variant: str
   question: str
@@ -43,11 +43,11 @@ def transcripts(
   is_right: Callable[[Record], bool] | None,
   most: int,
 ) -> list[Transcript]:
-  """Inputs to read, the telling ones first, then of every kind alike.
+  """Inputs to read: a few instructive ones first, then of every kind alike.
 
   The first have a `why`: kept ones from sure to barely sure, and one for each
-  reason to reject. The others go round the outcomes and the variants, spread
-  evenly over each, so that the rare is there as well as the frequent.
+  reason to reject. The others cycle through the outcomes and the variants,
+  spread evenly over each, so that rare kinds are there as well as common ones.
 
   Args:
     run: its samples are read once.
@@ -144,7 +144,7 @@ def changes(run: Run, split: str) -> tuple[dict[str, int], list[Change]]:
     )
   shown = [
     change
-    for kind in ("mended", "spoilt", "still wrong", "changed")
+    for kind in ("fixed", "broken", "still wrong", "changed")
     for change in kinds[kind][:_CHANGES]
   ]
   # The kinds of the other case, labelled or not, are there only if needed.
@@ -158,14 +158,14 @@ def changes(run: Run, split: str) -> tuple[dict[str, int], list[Change]]:
 
 
 def question(run: Run, example_id: str, variant: str) -> str:
-  """The question as the examples have it, with what this form suggests."""
+  """The question as the examples have it, with what this variant suggests."""
   inputs = run.examples.get(example_id, {}).get("inputs", {})
-  asked = inputs.get("question")
-  if not isinstance(asked, str):
+  text = inputs.get("question")
+  if not isinstance(text, str):
     return json.dumps(inputs, ensure_ascii=False) if inputs else example_id
   suggestions = inputs.get("suggestions")
   suggested = isinstance(suggestions, dict) and suggestions.get(variant)
-  return f"{asked} ({suggested}?)" if suggested else asked
+  return f"{text} ({suggested}?)" if suggested else text
 
 
 def _kind(old: Record, new: Record) -> str:
@@ -175,4 +175,4 @@ def _kind(old: Record, new: Record) -> str:
   was, now = (row["metrics"]["accuracy"] >= 0.5 for row in (old, new))
   if was == now:
     return "still right" if now else "still wrong"
-  return "mended" if now else "spoilt"
+  return "fixed" if now else "broken"

@@ -1,4 +1,4 @@
-"""What a run is computed with."""
+"""Versions of the packages that a run is computed with."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def installed() -> dict[str, str]:
 
 
 def of_stages(done: Mapping[str, Record]) -> dict[str, str]:
-  """What the stages of a run were computed with; empty if not recorded.
+  """Versions that the stages of a run were computed with; empty if unrecorded.
 
   Args:
     done: marks of done/, by stage. A run may go on with other packages, so
-      where versions differ the stages stand behind each.
+      where versions differ each is followed by its stages.
   """
   found: dict[str, dict[str, list[str]]] = {}
   for stage, mark in done.items():

@@ -6,12 +6,12 @@ echo "What is the capital of Peru?" | s2d chat --model=runs/quickstart
 
 Each line is a question of its own: the model remembers no earlier one. System 1
 answers directly; System 2 thinks by --method, and its steps are shown. With the
-folder of a run it is the run's base model that does both, beside the distilled
-model's direct answer, all with the prompts of the run. Behind each answer stand
-the tokens that it took, those of the thinking too, and the seconds; the first
+folder of a run, its base model does both, beside the direct answer of the
+distilled model, all with the prompts of the run. Each answer is followed by its
+cost: the tokens, those of the thinking included, and the seconds. The first
 answers take longer, while programs are compiled.
 
-Commands: /method NAME, /n N (passes of System 2, which vote), /help, /quit.
+Commands: /method NAME, /n N (samples of System 2, which vote), /help, /quit.
 Ctrl-C stops an answer, Ctrl-D ends.
 """
 
@@ -31,7 +31,7 @@ from s2d_jax.errors import UserError
 from s2d_jax.generation.sampling import Sampling
 from s2d_jax.models import precision
 from s2d_jax.stages import program
-from s2d_jax.stages.speakers import Answer, Chat, subject_of
+from s2d_jax.stages.chat_models import Answer, Chat, chat_setup
 
 _MODEL = flags.DEFINE_string(
   "model",
@@ -46,32 +46,32 @@ _METHOD = flags.DEFINE_string(
   " more than a question. Default: the run's, else s2a.",
 )
 _N = flags.DEFINE_integer(
-  "n", 1, "Passes of System 2; the answer that most of them give is shown."
+  "n", 1, "Samples of System 2; the answer that most of them give is shown."
 )
 _TEMPERATURE = flags.DEFINE_float(
   "temperature",
   None,
   "Default: 0, always the likeliest token; 0.7 for System 2 with several"
-  " passes.",
+  " samples.",
 )
 _DTYPE = flags.DEFINE_enum(
   "dtype",
   None,
   list(precision.SETTINGS),
-  "Of the products. Default: the run's, else auto.",
+  "Of the matrix products. Default: the run's, else auto.",
 )
 
 _COMPILING = "Programs are compiled: the first answers take longer."
 _HELP = """\
 Each line is a question of its own; the model remembers no earlier one.
   /method NAME  how System 2 thinks: {methods} (now {method})
-  /n N          passes of System 2, which vote (now {n})
+  /n N          samples of System 2, which vote (now {n})
   /help         this
   /quit         ends, as Ctrl-D does; Ctrl-C stops an answer"""
 
 
 def table(answers: Mapping[str, Answer]) -> Table:
-  """Answers side by side, the thinking dimmed; System 2 has more room."""
+  """Answers side by side, the thinking dimmed; System 2 has a wider column."""
   grid = Table(box=box.SIMPLE_HEAD, expand=True, pad_edge=False)
   for title in answers:
     wide = 3 if "System 2" in title else 2
@@ -123,8 +123,8 @@ def converse(chat: Chat, is_person: bool, console: Console) -> int:
   """Answers line after line.
 
   Args:
-    chat: who answers.
-    is_person: somebody sits at a terminal; else plain text is printed.
+    chat: the models that answer.
+    is_person: whether a person types at a terminal; else plain text is printed.
     console: where the table is shown.
 
   Returns:
@@ -171,7 +171,7 @@ def _show(chat: Chat, question: str, console: Console) -> None:
 
 
 def _obey(chat: Chat, line: str) -> str:
-  """What there is to say to a command."""
+  """Carries out a command; returns what to print."""
   command, _, value = line.partition(" ")
   value = value.strip()
   if command == "/method" and value:
@@ -181,7 +181,7 @@ def _obey(chat: Chat, line: str) -> str:
   elif command != "/help":
     raise UserError(f"{line} is no command; /help lists them")
   else:
-    methods = ", ".join(chat.thinking)
+    methods = ", ".join(chat.system2_methods)
     return _HELP.format(methods=methods, method=chat.method, n=chat.n)
   return f"System 2: /method {chat.method}, /n {chat.n}"
 
@@ -194,8 +194,8 @@ def run(argv: Sequence[str]) -> None:
   Sampling(temperature=temperature or 0.0)  # refuses what cannot be
   sys.stdin.reconfigure(errors="replace")  # whatever a pipe brings
   is_person = sys.stdin.isatty() and sys.stdout.isatty()
-  subject = subject_of(_MODEL.value, _DTYPE.value)
-  chat = Chat(subject, _METHOD.value, _N.value, temperature)
+  models = chat_setup(_MODEL.value, _DTYPE.value)
+  chat = Chat(models, _METHOD.value, _N.value, temperature)
   if is_person:
     try:
       import readline  # noqa: F401  gives `input` a history

@@ -1,4 +1,4 @@
-"""Puts finished runs side by side: one page, and a table on the terminal.
+"""Compares finished runs: one page, and a table on the terminal.
 
 s2d report --compare runs/a runs/b … [--out=compare/index.html]
 """
@@ -42,10 +42,10 @@ def compare(workdirs: Sequence[str], out: str) -> None:
   print(f"wrote {path}")
 
 
-def joined(argv: Sequence[str]) -> list[str]:
-  """The line with what follows --compare as its one value.
+def join_workdirs(argv: Sequence[str]) -> list[str]:
+  """The arguments, with all that follow --compare joined into its one value.
 
-  So that the shell may write the names: --compare runs/*
+  So that the shell may expand them: --compare runs/*
   """
   found: list[str] = []
   is_open = False

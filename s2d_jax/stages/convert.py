@@ -1,4 +1,4 @@
-"""Exports a model, or what a run has learned, as a Hugging Face folder.
+"""Exports a model, or the distilled model of a run, as a Hugging Face folder.
 
 s2d convert --model=runs/quickstart --out=distilled
 """
@@ -21,7 +21,7 @@ _MODEL = flags.DEFINE_string(
 )
 _OUT = flags.DEFINE_string("out", None, "Folder to write; must not exist yet.")
 _DTYPE = flags.DEFINE_enum(
-  "dtype", "float32", ["float32", "bfloat16"], "Of the written weights."
+  "dtype", "float32", ["float32", "bfloat16"], "Of the weights in the folder."
 )
 
 
@@ -32,8 +32,7 @@ def convert(argv) -> None:
   # One copy over all devices, in the dtype that is written.
   devices = jax.local_devices()
   embed_dim = pretrained.read_config(_MODEL.value).embed_dim
-  parts = math.gcd(embed_dim, len(devices))
-  mesh = make_mesh(fsdp=parts, devices=devices)
+  mesh = make_mesh(fsdp=math.gcd(embed_dim, len(devices)), devices=devices)
   model = pretrained.load(_MODEL.value, mesh, _DTYPE.value)
   settings = pretrained.settings_of(_MODEL.value)
   chat = ChatTemplate.from_settings(model.tokenizer, settings)

@@ -1,4 +1,4 @@
-"""Believes: keeps what the passes agree on, throws the thinking away.
+"""Keeps the answers that the samples agree on, and drops the thinking.
 
 Writes distill/train.jsonl and distill/valid.jsonl (prompt and target) and
 distill/rejected.jsonl (with the reason), and what adaptive voting has saved to
@@ -16,8 +16,12 @@ from ml_collections import ConfigDict
 
 from s2d_jax import records
 from s2d_jax.curation import refine
-from s2d_jax.curation.adaptive import Stopping, decision, replay
-from s2d_jax.curation.curate import Wording, ballots, curate, supervised
+from s2d_jax.curation.adaptive import (
+  StoppingRule,
+  accepted_answer,
+  stopping_time,
+)
+from s2d_jax.curation.curate import Formatter, curate, supervised, votes_of
 from s2d_jax.curation.curve import explain_empty
 from s2d_jax.errors import UserError
 from s2d_jax.records import Record
@@ -29,7 +33,7 @@ from s2d_jax.tasks.task import Example, Task, read_examples
 def run(config: ConfigDict, workdir: epath.Path) -> str:
   """Decides over the samples of the train and valid splits."""
   task = setup.task_of(config)
-  chosen = select.read(config, workdir)
+  chosen = select.read_choices(config, workdir)
   samples = sample.read_samples(config, workdir)
   rejected, counts = [], {}
   for split in ("train", "valid"):
@@ -37,15 +41,15 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
       example.id: example
       for example in read_examples(setup.examples_path(workdir, split))
     }
-    wording = _wording(config, task, examples)
+    formatter = _formatter(config, task, examples)
     if config.curation.select == "label":
-      accepted, dropped = _from_labels(task, examples, wording), []
+      accepted, dropped = _from_labels(task, examples, formatter), []
     else:
       accepted, dropped = curate(
         [record for record in samples if record["example_id"] in examples],
         list(examples),
         task.variants,
-        wording,
+        formatter,
         setup.filter_of(config),
         chosen,
       )
@@ -68,9 +72,9 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
   )
 
 
-def _wording(
+def _formatter(
   config: ConfigDict, task: Task, examples: Mapping[str, Example]
-) -> Wording:
+) -> Formatter:
   prompts = setup.prompts_of(config, task, "system1")
 
   def prompt(example_id: str, variant: str):
@@ -80,11 +84,11 @@ def _wording(
   def target(example_id: str, variant: str, answer: str) -> str | None:
     return task.target(examples[example_id], variant, answer)
 
-  return Wording(prompt, target)
+  return Formatter(prompt, target)
 
 
 def _from_labels(
-  task: Task, examples: Mapping[str, Example], wording: Wording
+  task: Task, examples: Mapping[str, Example], formatter: Formatter
 ) -> list[Record]:
   labels = {
     example.id: example.label
@@ -96,7 +100,7 @@ def _from_labels(
       f"curation.select='label', but the examples of {task.name} have no"
       " label; choose another way, or a data set that has labels"
     )
-  return supervised(labels, task.variants, wording)
+  return supervised(labels, task.variants, formatter)
 
 
 def _refine(
@@ -120,16 +124,16 @@ def _write_savings(
   task: Task,
   samples: Sequence[Record],
 ) -> None:
-  """Passes that were not needed, and how the audited inputs compare."""
+  """Samples that were not needed, and how the audited inputs compare."""
   groups = collections.defaultdict(list)
   for record in samples:
     groups[record["example_id"], record["variant"]].append(record)
   total = config.sampling.n
-  rule = sample.stopping(config, task)
+  rule = sample.stopping_rule(config, task)
   audited = [
-    _decides_alike(rule, ballots(group, nested=True))
+    _decides_alike(rule, votes_of(group, nested=True))
     for (example_id, _), group in groups.items()
-    if sample.audited(config, example_id)
+    if sample.is_audited(config, example_id)
   ]
   lengths = [len(group) for group in groups.values()]
   inputs = len({name for name, _ in groups}) * len(task.variants)
@@ -148,10 +152,12 @@ def _write_savings(
   )
 
 
-def _decides_alike(rule: Stopping, answers: list[str | None]) -> bool:
-  """Whether stopping early would have come to what the full vote came to."""
-  early = answers[: replay(answers, rule)]
-  return decision(early, rule.thresholds) == decision(answers, rule.thresholds)
+def _decides_alike(rule: StoppingRule, answers: list[str | None]) -> bool:
+  """Whether stopping early would have given the result of the full vote."""
+  early = answers[: stopping_time(answers, rule)]
+  return accepted_answer(early, rule.thresholds) == accepted_answer(
+    answers, rule.thresholds
+  )
 
 
 def main() -> None:

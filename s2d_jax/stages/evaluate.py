@@ -1,9 +1,9 @@
-"""Compares: System 1, System 2 and the distilled model.
+"""Evaluates System 1, System 2 and the distilled model.
 
 Writes eval/valid.jsonl (on the validation split, before anything is learnt:
 does System 2 pay at all?), eval/base.jsonl, and eval/distilled.jsonl once there
 is a checkpoint (both on the test split): a line an input and method, with every
-pass, its tokens and its scores.
+sample, its tokens and its scores.
 """
 
 from __future__ import annotations
@@ -17,60 +17,59 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from s2d_jax.checkpoints.pretrained import Pretrained
+from s2d_jax.curation.curate import InputId
 from s2d_jax.curation.vote import vote
 from s2d_jax.generation.sampling import Sampling
 from s2d_jax.records import Record
 from s2d_jax.stages import program, sample, select, setup
-from s2d_jax.stages.parts import Parts
+from s2d_jax.stages.shards import RecordShards
 from s2d_jax.tasks.task import Example, Task, read_examples
 
 
-class Way(NamedTuple):
-  """A way of answering: a method, how often, and how it is drawn."""
+class EvalSetting(NamedTuple):
+  """How inputs are answered: a method, `n` samples of it, their sampling."""
 
   method: str
   n: int
   sampling: Sampling
 
 
-DIRECTLY = Way("system1", 1, Sampling(temperature=0.0))
-
-Name = tuple[str, str]  # example id, variant
+DIRECT = EvalSetting("system1", 1, Sampling(temperature=0.0))
 
 
 @program.stage("evaluate valid", on="all")
 def run_valid(config: ConfigDict, workdir: epath.Path) -> str:
-  """System 1 in as many passes as System 2, on the valid split.
+  """As many samples of System 1 as of System 2, on the valid split.
 
-  The passes of System 2 are those that were sampled to learn from.
+  Those of System 2 are the ones that were drawn to learn from.
   """
   task = setup.task_of(config)
   examples = _examples(workdir, "valid")
   methods = [config.method, "system1"]
-  with _parts(config, workdir, "valid", task, examples, methods) as parts:
-    evaluation = Evaluation(config, task, examples, parts)
-    evaluation.look_back(workdir)
+  with _shards(config, workdir, "valid", task, examples, methods) as shards:
+    evaluation = Evaluation(config, task, examples, shards)
+    evaluation.reuse_samples(workdir)
     if config.method != "system1":
-      way = Way("system1", config.sampling.n, setup.sampling_of(config))
-      evaluation.ask(way)
-  return f"{len(examples)} examples in {len(task.variants)} forms"
+      sampling = setup.sampling_of(config)
+      evaluation.run(EvalSetting("system1", config.sampling.n, sampling))
+  return f"{len(examples)} examples in {len(task.variants)} variants"
 
 
 @program.stage("evaluate base", on="all")
 def run_base(config: ConfigDict, workdir: epath.Path) -> str:
-  """System 1 once and greedily, System 2 in n sampled passes."""
-  ways = [DIRECTLY]
+  """System 1 once and greedily, System 2 in n samples."""
+  settings = [DIRECT]
   if config.method != "system1":
     sampling = setup.sampling_of(config)
-    ways.append(Way(config.method, config.evaluation.n, sampling))
-  return _on_test(config, workdir, "base", ways)
+    settings.append(EvalSetting(config.method, config.evaluation.n, sampling))
+  return _on_test(config, workdir, "base", settings)
 
 
 @program.stage("evaluate distilled", on="all")
 def run_distilled(config: ConfigDict, workdir: epath.Path) -> str:
   """The distilled model asked directly, once and greedily."""
   model = setup.distilled_model(config, workdir)
-  return _on_test(config, workdir, "distilled", [DIRECTLY], model)
+  return _on_test(config, workdir, "distilled", [DIRECT], model)
 
 
 def run(config: ConfigDict, workdir: epath.Path) -> None:
@@ -87,17 +86,17 @@ def _on_test(
   config: ConfigDict,
   workdir: epath.Path,
   name: str,
-  ways: Sequence[Way],
+  settings: Sequence[EvalSetting],
   model: Pretrained | None = None,
 ) -> str:
   task = setup.task_of(config)
   examples = _examples(workdir, "test")
-  methods = [way.method for way in ways]
-  with _parts(config, workdir, name, task, examples, methods) as parts:
-    evaluation = Evaluation(config, task, examples, parts, model)
-    for way in ways:
-      evaluation.ask(way)
-  return f"{len(examples)} examples in {len(task.variants)} forms"
+  methods = [setting.method for setting in settings]
+  with _shards(config, workdir, name, task, examples, methods) as shards:
+    evaluation = Evaluation(config, task, examples, shards, model)
+    for setting in settings:
+      evaluation.run(setting)
+  return f"{len(examples)} examples in {len(task.variants)} variants"
 
 
 def _examples(workdir: epath.Path, split: str) -> dict[str, Example]:
@@ -105,18 +104,18 @@ def _examples(workdir: epath.Path, split: str) -> dict[str, Example]:
   return {example.id: example for example in found}
 
 
-def _parts(
+def _shards(
   config: ConfigDict,
   workdir: epath.Path,
   name: str,
   task: Task,
   examples: Mapping[str, Example],
   methods: Sequence[str],
-) -> Parts:
-  """Rows that end in the order of methods, examples and variants."""
+) -> RecordShards:
+  """Rows that are sorted by method, example and variant in the end."""
   order = {example_id: index for index, example_id in enumerate(examples)}
 
-  def place(row: Record) -> tuple[int, int, int]:
+  def sort_key(row: Record) -> tuple[int, int, int]:
     return (
       methods.index(row["method"]),
       order[row["example_id"]],
@@ -124,17 +123,17 @@ def _parts(
     )
 
   path = workdir / "eval" / f"{name}.jsonl"
-  return Parts.into(path, place, config.sampling.scope)
+  return RecordShards.merged_into(path, sort_key, config.sampling.scope)
 
 
 class Evaluation:
-  """Puts the examples of a split, in every variant, and scores the answers.
+  """Answers the examples of a split, in every variant, and scores the answers.
 
   Args:
     config: of the run.
     task: whose examples they are.
     examples: by id.
-    parts: the rows; inputs that have one already are not asked again.
+    shards: of the rows; inputs that have one already are not answered again.
     model: default: the base model of the run.
   """
 
@@ -143,112 +142,116 @@ class Evaluation:
     config: ConfigDict,
     task: Task,
     examples: Mapping[str, Example],
-    parts: Parts,
+    shards: RecordShards,
     model: Pretrained | None = None,
   ):
     self._config = config
     self._task = task
     self._examples = examples
-    self._parts = parts
+    self._shards = shards
     self._model = model
     self._done = {
       (row["example_id"], row["variant"], row["method"])
-      for row in parts.recovered
+      for row in shards.recovered
     }
 
-  def ask(self, way: Way) -> None:
-    """Adds a row for each input: `n` passes, their scores and their vote."""
-    wanted = self._wanted(way.method)
-    if not wanted:
+  def run(self, setting: EvalSetting) -> None:
+    """Adds a row for each input: `n` samples, their scores and their vote."""
+    missing = self._missing(setting.method)
+    if not missing:
       return
     model = self._model or setup.base_model(self._config)
-    drawn = passes(
-      f"evaluate {way.method}",
+    drawn = draw_samples(
+      f"evaluate {setting.method}",
       self._config,
       model,
       self._task,
-      way,
+      setting,
       self._examples,
-      wanted,
+      missing,
     )
-    if self._chooses(way):
-      self._choose(model, way, dict(drawn))
+    if self._lets_model_choose(setting):
+      self._choose(model, setting.method, dict(drawn))
     else:
-      for name, found in drawn:
-        self._add(name, way.method, found, None)
+      for input_id, samples in drawn:
+        self._add(input_id, setting.method, samples, None)
 
   def _choose(
-    self, model: Pretrained, way: Way, found: Mapping[Name, Sequence[Record]]
+    self,
+    model: Pretrained,
+    method: str,
+    drawn: Mapping[InputId, Sequence[Record]],
   ) -> None:
     """Has the model pick one of the replies to each input; adds the rows."""
     replies = {
-      name: [one["text"] for one in passes] for name, passes in found.items()
+      input_id: [one["text"] for one in samples]
+      for input_id, samples in drawn.items()
     }
 
     def add(choice: Record) -> None:
-      name = choice["example_id"], choice["variant"]
-      self._add(name, way.method, found[name], choice)
+      input_id = choice["example_id"], choice["variant"]
+      self._add(input_id, method, drawn[input_id], choice)
 
     select.choose(self._config, model, self._task, self._examples, replies, add)
 
-  def look_back(self, workdir: epath.Path) -> None:
-    """Adds rows for the passes that were sampled to learn from."""
+  def reuse_samples(self, workdir: epath.Path) -> None:
+    """Adds rows for the samples that were drawn to learn from."""
     method = self._config.method
     groups = collections.defaultdict(list)
     for record in sample.read_samples(self._config, workdir):
-      name = record["example_id"], record["variant"]
+      input_id = record["example_id"], record["variant"]
       tokens = sum(step["tokens"] for step in record["steps"])
-      groups[name].append(_pass(record, tokens))
-    # An input that was decided early has but a few passes, all alike: single
-    # passes are compared over as many as every input has.
+      groups[input_id].append(_sample(record, tokens))
+    # An input that was decided early has few samples, all alike: single samples
+    # are compared over as many as every input has.
     fewest = min(map(len, groups.values()), default=0)
-    for name in self._wanted(method):
-      if name in groups:  # none are, where labels are taught
-        self._add(name, method, groups[name], None, single=fewest)
+    for input_id in self._missing(method):
+      if input_id in groups:  # none are, where labels are taught
+        self._add(input_id, method, groups[input_id], None, single=fewest)
 
-  def _wanted(self, method: str) -> list[Name]:
+  def _missing(self, method: str) -> list[InputId]:
     """Inputs of this host that have no row."""
     return [
       (example_id, variant)
-      for example_id in self._parts.share(list(self._examples))
+      for example_id in self._shards.share(list(self._examples))
       for variant in self._task.variants
       if (example_id, variant, method) not in self._done
     ]
 
-  def _chooses(self, way: Way) -> bool:
+  def _lets_model_choose(self, setting: EvalSetting) -> bool:
     by_model = self._config.curation.select == "usc"
-    return by_model and way.n > 1 and way.method != "system1"
+    return by_model and setting.n > 1 and setting.method != "system1"
 
   def _add(
     self,
-    name: Name,
+    input_id: InputId,
     method: str,
-    passes: Sequence[Record],
+    samples: Sequence[Record],
     choice: Record | None,
     single: int | None = None,
   ) -> None:
-    """Writes a row; `single` passes count as such, all of them in the vote."""
-    example_id, variant = name
+    """Writes a row: the first `single` samples, and the vote of all of them."""
+    example_id, variant = input_id
     example = self._examples[example_id]
-    made = row(self._task, example, variant, method, passes[:single])
-    if len(passes) > 1:
-      made["vote"] = self._vote(example, variant, passes, choice)
-    self._parts.append(made)
+    row = eval_row(self._task, example, variant, method, samples[:single])
+    if len(samples) > 1:
+      row["vote"] = self._vote(example, variant, samples, choice)
+    self._shards.append(row)
 
   def _vote(
     self,
     example: Example,
     variant: str,
-    passes: Sequence[Record],
+    samples: Sequence[Record],
     choice: Record | None,
   ) -> Record:
-    """What the passes agree on, or what the model chose among them."""
-    result = vote([one["answer"] for one in passes])
+    """What the samples agree on, or what the model chose among them."""
+    result = vote([one["answer"] for one in samples])
     answer = result.winner
-    tokens = sum(one["tokens"] for one in passes)
+    tokens = sum(one["tokens"] for one in samples)
     if choice is not None:
       number = choice["chosen"]
-      answer = None if number is None else passes[number]["answer"]
+      answer = None if number is None else samples[number]["answer"]
       tokens += choice["tokens"]
     return {
       "answer": answer,
@@ -258,51 +261,51 @@ class Evaluation:
     }
 
 
-def passes(
+def draw_samples(
   label: str,
   config: ConfigDict,
   model: Pretrained,
   task: Task,
-  way: Way,
+  setting: EvalSetting,
   examples: Mapping[str, Example],
-  wanted: Sequence[Name],
-) -> Iterator[tuple[Name, list[Record]]]:
-  """Yields the n passes over each input, in order, once they are there."""
+  inputs: Sequence[InputId],
+) -> Iterator[tuple[InputId, list[Record]]]:
+  """Yields the n samples of each input, in order, once they are there."""
   # Direct answers are drawn in one shape, whatever n: compiled once.
-  together = 1 if way.method == DIRECTLY.method else way.n
-  scheduler = setup.scheduler(config, model, task, way.method, together)
+  per_prompt = 1 if setting.method == DIRECT.method else setting.n
+  scheduler = setup.scheduler(config, model, task, setting.method, per_prompt)
   jobs = collections.deque(
-    sample.job(task, examples[example_id], variant, number)
-    for example_id, variant in wanted
-    for number in range(way.n)
+    sample.make_job(task, examples[example_id], variant, number)
+    for example_id, variant in inputs
+    for number in range(setting.n)
   )
-  found: dict[Name, dict[int, Record]] = {name: {} for name in wanted}
-  with program.progress(label, len(jobs), "passes") as progress:
-    for result in scheduler.run(jobs, way.sampling):
+  drawn: dict[InputId, dict[int, Record]] = {one: {} for one in inputs}
+  with program.progress(label, len(jobs), "samples") as progress:
+    for result in scheduler.run(jobs, setting.sampling):
       example_id, variant, number = result.job.name
-      said = sample.said(task, examples[example_id], result)
-      drawn = found[example_id, variant]
-      drawn[number] = _pass(said, result.tokens)
+      record = sample.reply_and_answer(task, examples[example_id], result)
+      samples = drawn[example_id, variant]
+      samples[number] = _sample(record, result.tokens)
       progress.advance(1, tokens=result.tokens)
-      if len(drawn) == way.n:
-        in_order = [drawn[index] for index in range(way.n)]
+      if len(samples) == setting.n:
+        in_order = [samples[index] for index in range(setting.n)]
         yield (example_id, variant), in_order
 
 
-def row(
+def eval_row(
   task: Task,
   example: Example,
   variant: str,
   method: str,
-  passes: Sequence[Record],
+  samples: Sequence[Record],
 ) -> Record:
-  """The passes over an input, and their mean scores."""
-  scores = [task.score(example, variant, one["answer"]) for one in passes]
+  """The samples of an input, and their mean scores."""
+  scores = [task.score(example, variant, one["answer"]) for one in samples]
   return {
     "example_id": example.id,
     "variant": variant,
     "method": method,
-    "passes": list(passes),
+    "passes": list(samples),
     "metrics": {
       metric: float(np.mean([score[metric] for score in scores]))
       for metric in scores[0]
@@ -310,8 +313,8 @@ def row(
   }
 
 
-def _pass(said: Record, tokens: int) -> Record:
-  return {"text": said["reply"], "answer": said["answer"], "tokens": tokens}
+def _sample(record: Record, tokens: int) -> Record:
+  return {"text": record["reply"], "answer": record["answer"], "tokens": tokens}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Learns: fine-tunes the same model to give the kept answers directly.
+"""Fine-tunes the same model to give the kept answers directly.
 
 Writes checkpoints/ and metrics/finetune.jsonl; a stage that was killed goes on
 from the newest checkpoint, along the same loss curve.

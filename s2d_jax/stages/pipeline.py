@@ -1,7 +1,7 @@
 """The whole run: prepare, sample, select, curate, finetune, evaluate, report.
 
-Each stage that is done is passed over, and each that was killed goes on where
-it was: the same command again is all it takes.
+A stage that is done is skipped, and one that was killed goes on where it was:
+just run the same command again.
 """
 
 from __future__ import annotations

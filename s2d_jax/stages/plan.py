@@ -1,4 +1,4 @@
-"""Plans a run on a TPU that is elsewhere: does it fit, and how fast is it?
+"""Plans a run on a TPU without having one: does it fit, and how fast is it?
 
 s2d plan --model=llama-2-70b --topology=v5p:4x4x4
 
@@ -45,7 +45,7 @@ _TOPOLOGY = flags.DEFINE_string(
   "topology", None, "Chips of the fine-tune: v5p:4x4x4, v5e:16x16, v6e:8x8 …"
 )
 _SLICES = flags.DEFINE_integer(
-  "slices", 1, "So many of --topology, over the data-centre network.", 1
+  "slices", 1, "Slices of --topology, over the data-centre network.", 1
 )
 _SAMPLER = flags.DEFINE_string(
   "sampler",
@@ -54,7 +54,7 @@ _SAMPLER = flags.DEFINE_string(
   ' slice with --config.sampling.scope="global".',
 )
 _PART = flags.DEFINE_enum(
-  "part", "both", ["train", "sample", "both"], "What is planned."
+  "part", "both", ["train", "sample", "both"], "Which programs to plan."
 )
 _BATCH = flags.DEFINE_integer(
   "batch",
@@ -66,19 +66,19 @@ _LENGTH = flags.DEFINE_integer(
   "length", None, "Tokens of a row; default: 1024.", 1
 )
 _MESH = flags.DEFINE_string(
-  "mesh", None, "Of the fine-tune, as fsdp=16,tensor=4; default: chosen."
+  "mesh", None, "Of the fine-tune, as fsdp=16,tensor=4; default: automatic."
 )
 _REMAT = flags.DEFINE_enum(
   "remat",
   None,
   ["none", "dots", "full"],
-  "What the backward pass computes again; default: full.",
+  "What the backward pass recomputes; default: full.",
 )
 _WEIGHTS = flags.DEFINE_enum(
   "weights", None, ["float", "int8"], "Of the sampler; default: float."
 )
 _ROWS = flags.DEFINE_integer(
-  "rows", None, "Samples that are decoded at once; default: 128.", 1
+  "rows", None, "Samples decoded at once; default: 128.", 1
 )
 _PROMPT = flags.DEFINE_integer("prompt", 512, "Tokens of a prompt.", 1)
 _REPLY = flags.DEFINE_integer("reply", 256, "Tokens of a reply.", 1)
@@ -88,9 +88,9 @@ _SWEEP = flags.DEFINE_bool(
 _TABLE = flags.DEFINE_bool(
   "table",
   False,
-  "Make the tables of docs/tpu.md: of many models and chips, or those named.",
+  "Print the tables of docs/tpu.md: for many models and chips, or those named.",
 )
-_JSON = flags.DEFINE_string("json", None, "File for all figures.")
+_JSON = flags.DEFINE_string("json", None, "File for all figures, as JSON.")
 
 FLAGS = (
   "model", "topology", "slices", "sampler", "part", "batch", "length", "mesh",
@@ -101,7 +101,7 @@ FLAGS = (
 
 def plan(argv) -> None:
   del argv
-  # The TPU is elsewhere; and one that is here shall not be taken for this.
+  # Devices of this machine, if there are any, are not those of the plan.
   jax.config.update("jax_platforms", "cpu")
   if _TABLE.value:
     _print_tables()
@@ -122,7 +122,7 @@ def plan(argv) -> None:
       f" host{'s' * (topology.num_hosts > 1)}"
     )
   )
-  fits = (_try_all if _SWEEP.value else _plan)(
+  fits = (_sweep if _SWEEP.value else _plan)(
     config, model_config, topology, console
   )
   if not fits:
@@ -130,7 +130,7 @@ def plan(argv) -> None:
 
 
 def _print_tables() -> None:
-  """All models and chips, or those that are named."""
+  """For all models and chips, or those that are named."""
   names = [_MODEL.value] if _MODEL.value else tables.MODEL_NAMES
   pods = [_TOPOLOGY.value] if _TOPOLOGY.value else tables.PODS
   hosts = [_SAMPLER.value] if _SAMPLER.value else tables.HOSTS
@@ -145,26 +145,26 @@ def _plan(
   topology: Topology,
   console: Console,
 ) -> bool:
-  """Prints what each program needs; whether all of them fit."""
-  made = []
+  """Prints what each program needs; returns whether all of them fit."""
+  compiled = []
   if _PART.value != "sample":
-    made.append(programs.train_step(config, model_config, topology))
+    compiled.append(programs.train_step(config, model_config, topology))
   if _PART.value != "train":
     where, batch = _sampler(config, topology)
-    made += programs.sampler(config, model_config, where, batch)
-  plans = [estimate.measured(one) for one in made]
+    compiled += programs.sampler(config, model_config, where, batch)
+  plans = [estimate.planned(one) for one in compiled]
   report.print_plan(plans, console)
   _write_json([report.as_json(planned) for planned in plans])
   return all(planned.fits for planned in plans)
 
 
-def _try_all(
+def _sweep(
   config: ConfigDict,
   model_config: ModelConfig,
   topology: Topology,
   console: Console,
 ) -> bool:
-  """Prints how settings do, as they are tried and ranked; whether any fits."""
+  """Tries settings, prints each and a ranking; returns whether any fits."""
   tried = []
   if _PART.value != "sample":
     tried.append(sweep.train_trials(config, model_config, topology))
@@ -220,7 +220,7 @@ def _config(topology: Topology) -> ConfigDict:
 
 
 def _mesh_sizes() -> dict[str, int]:
-  """What --mesh says; an axis that it leaves out has one chip."""
+  """The axes of --mesh; an axis that it leaves out has one chip."""
   if not _MESH.value:
     return {}
   sizes = {"dcn": _SLICES.value, "data": 1, "fsdp": 1, "tensor": 1}

@@ -21,8 +21,9 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
   counts = ", ".join(
     f"{len(splits[s])} {s}" for s in ("train", "valid", "test")
   )
-  forms = len(task.variants)
-  return f"{counts} examples" + (f" in {forms} forms each" if forms > 1 else "")
+  variants = len(task.variants)
+  each = f" in {variants} variants each" if variants > 1 else ""
+  return f"{counts} examples{each}"
 
 
 def main() -> None:

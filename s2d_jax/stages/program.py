@@ -1,4 +1,4 @@
-"""What every stage's program shares: flags, the workdir, errors for people."""
+"""What the programs of all stages share: flags, the workdir, error messages."""
 
 from __future__ import annotations
 
@@ -29,45 +29,46 @@ from s2d_jax.stages import provenance, setup
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
   None,
-  "File with get_config(), for instance configs/quickstart.py; what stands"
-  " behind a colon is its argument. Any setting can be changed behind it:"
+  "File with get_config(), for instance configs/quickstart.py; the text after a"
+  " colon is its argument. Flags behind it change any setting:"
   " --config.sampling.n=8",
 )
 _WORKDIR = flags.DEFINE_string(
   "workdir",
   None,
-  "Folder of the run, local or gs://; made if missing. Several hosts share it.",
+  "Folder of the run, local or gs://; created if missing. Several hosts share"
+  " it.",
 )
 _COORDINATOR = flags.DEFINE_string(
   "coordinator",
   None,
-  "host:port of process 0, where a run has several processes. Slurm, Open MPI,"
-  " GKE and multi-slice TPUs tell by themselves.",
+  "host:port of process 0, if a run has several processes. Not needed with"
+  " Slurm, Open MPI, GKE and multi-slice TPUs.",
 )
 _NUM_PROCESSES = flags.DEFINE_integer(
-  "num_processes", None, "How many, with --coordinator."
+  "num_processes", None, "Number of processes, with --coordinator."
 )
 _PROCESS_ID = flags.DEFINE_integer(
-  "process_id", None, "Which of them this is, with --coordinator."
+  "process_id", None, "Number of this process, with --coordinator."
 )
 _MULTIHOST = flags.DEFINE_boolean(
   "multihost",
   None,
-  "Has JAX find the other hosts: for TPU VMs, where only the metadata server"
-  " tells of them. --nomultihost: this process is a run of its own.",
+  "Lets JAX find the other hosts: for TPU VMs, where only the metadata server"
+  " knows them. --nomultihost: this process is a run of its own.",
 )
 _WANDB = flags.DEFINE_boolean(
   "wandb",
   False,
-  "Also sends the curves of sampling and fine-tune to Weights & Biases; needs"
+  "Also logs the curves of sampling and fine-tune to Weights & Biases; needs"
   " pip install 's2d_jax[wandb]'. WANDB_MODE, WANDB_PROJECT and WANDB_ENTITY"
-  " are heeded; a workdir stays one run, however often it is started.",
+  " apply; a workdir stays one run, however often it is started.",
 )
 _PROFILE = flags.DEFINE_boolean(
   "profile",
   False,
   "Traces some seconds of sampling and some updates of the fine-tune, on the"
-  " first host, into WORKDIR/profile/STAGE: look at it with `xprof"
+  " first host, into WORKDIR/profile/STAGE: view it with `xprof"
   " --logdir=WORKDIR/profile/STAGE`, or open its .trace.json.gz in"
   " ui.perfetto.dev.",
 )
@@ -103,7 +104,7 @@ def main(run: Stage, description: str) -> None:
       sys.stdout = open(os.devnull, "w")  # noqa: SIM115  to the end
     workdir = epath.Path(_WORKDIR.value)
     claim_workdir(config, workdir)
-    with _watched(config, workdir):
+    with _instrumented(config, workdir):
       run(config, workdir)
     hosts.barrier("end")
 
@@ -112,8 +113,8 @@ def main(run: Stage, description: str) -> None:
 
 
 @contextlib.contextmanager
-def _watched(config: ConfigDict, workdir: epath.Path) -> Iterator[None]:
-  """Traces and tracks what is done meanwhile, as the flags say."""
+def _instrumented(config: ConfigDict, workdir: epath.Path) -> Iterator[None]:
+  """Traces and tracks what runs inside, as the flags say."""
   with contextlib.ExitStack() as stack:
     if hosts.is_lead():
       if _PROFILE.value:
@@ -130,14 +131,14 @@ def run_program(
   description: str,
   flag_names: Sequence[str],
 ) -> None:
-  """`app.run` for people: a full --help, and mistakes as one line.
+  """`app.run` with a full --help, and user errors as one line.
 
   A user's mistake ends the process with status 1, Ctrl-C with 130, SIGTERM
   where it is awaited with 143; the other processes of the run end with it.
   """
 
   def quiet_start(argv: Sequence[str]) -> None:
-    # Libraries tell of every checkpoint at length; --verbosity=0 shows it.
+    # Libraries log every checkpoint at length; --verbosity=0 shows it.
     if not flags.FLAGS["verbosity"].present:
       logging.set_verbosity(logging.ERROR)
     start(argv)
@@ -151,10 +152,10 @@ def run_program(
   try:
     app.run(quiet_start, flags_parser=parse)
   except UserError as error:
-    print(f"error: {hosts.prefix()}{error}", file=sys.stderr)
+    print(f"error: {hosts.log_prefix()}{error}", file=sys.stderr)
     _end(str(error), 1)
   except Preempted as error:
-    print(f"{hosts.prefix()}{error}", file=sys.stderr)
+    print(f"{hosts.log_prefix()}{error}", file=sys.stderr)
     hosts.barrier("preempted")  # what each is saving is whole
     _end(str(error), 143)
   except BrokenPipeError:  # who read the output has left, as `head` does
@@ -212,7 +213,7 @@ def _check_settings(argv: Sequence[str]) -> None:
   except Exception as error:  # whatever the user's file does
     reason = " ".join(str(error).strip("'\"").split())
     raise UserError(
-      f"{path} does not load ({type(error).__name__}: {reason}); mend it"
+      f"{path} does not load ({type(error).__name__}: {reason}); fix it"
     ) from None
   known = list(_flatten(config))
   for name in given:
@@ -235,12 +236,12 @@ def _flatten(config: ConfigDict, prefix: str = "") -> dict[str, object]:
   return flat
 
 
-# On which devices something is computed may change at any time.
+# The devices that a run is computed on may change at any time.
 _FREE = ("mesh.", "sampling.mesh.", "sampling.scope")
 
-# Others may change until a stage has made something of them: who is told to
-# mend a path or to lower a threshold shall not have to begin anew. By section:
-# the stage, and what it grows. All the rest is used by prepare.
+# Others may change until a stage has used them: who is told to fix a path or to
+# lower a threshold need not start a new run. By section: the stage, and the
+# files it appends to. All the rest is used by prepare.
 _USED_BY = {
   "model": ("sample", "samples/*/part-*"),
   "method": ("sample", "samples/*/part-*"),
@@ -268,7 +269,7 @@ def claim_workdir(config: ConfigDict, workdir: epath.Path) -> None:
 
 
 def _check_claim(config: ConfigDict, workdir: epath.Path) -> None:
-  """Whether another host sees the folder of the lead, and was told the same."""
+  """Whether this host sees the lead's folder, and has the same settings."""
   path = workdir / "config.json"
   if not path.exists():
     raise UserError(
@@ -319,15 +320,15 @@ def _fill_in_date(config: ConfigDict, found: dict) -> None:
 
 
 def _check_changes(workdir: epath.Path, found: dict, wanted: dict) -> None:
-  """Tells of settings that are no longer the same; refuses some."""
+  """Reports settings that have changed; refuses those that may not."""
   changed = _difference(found, wanted)
   if not found.get("model", {}).get("date"):  # a run of an earlier version
     changed.pop("model.date", None)
   fixed = [name for name in changed if not _may_change(workdir, name)]
   if fixed:
-    told = "; ".join(changed[name] for name in fixed)
+    listed = "; ".join(changed[name] for name in fixed)
     raise UserError(
-      f"{workdir} holds a run with other settings ({told}); use another"
+      f"{workdir} holds a run with other settings ({listed}); use another"
       " --workdir"
     )
   if changed:
@@ -335,7 +336,7 @@ def _check_changes(workdir: epath.Path, found: dict, wanted: dict) -> None:
 
 
 def _difference(found: dict, wanted: dict) -> dict[str, str]:
-  """What each setting is there and here, where that is not the same."""
+  """The settings that differ: name → what it is there and here."""
   new = _flatten(ConfigDict(wanted))
   # A setting that did not exist when the run began is at its default.
   defaults = _flatten(ConfigDict(json.loads(default().to_json())))
@@ -366,8 +367,9 @@ def stage(
   """Makes `(config, workdir) -> summary` a stage that is done once.
 
   It runs on the first host alone or on all; no host goes on before it is
-  complete. The first one's summary is printed, and kept in done/<name>.json,
-  which marks the stage as complete: started again, it says so and returns.
+  complete. The summary of the first host is printed, and kept in
+  done/<name>.json, which marks the stage as complete: started again, it says so
+  and returns.
   """
 
   def decorate(function: Callable[..., str]) -> Stage:
@@ -402,7 +404,7 @@ def progress(label: str, total: int, unit: str, done: int = 0) -> Progress:
     unit,
     done,
     quiet=not hosts.is_lead(),
-    status="starting: what is new is compiled first",
+    status="starting: new programs are compiled first",
   )
 
 
@@ -416,8 +418,8 @@ def is_done(workdir: epath.Path, name: str) -> bool:
   return mark_of(workdir, name).exists()
 
 
-def forget(workdir: epath.Path, name: str) -> None:
-  """Has a stage done again although it is complete."""
+def unmark(workdir: epath.Path, name: str) -> None:
+  """Marks a stage as not done, so that it runs again."""
   if hosts.is_lead():
     mark_of(workdir, name).unlink(missing_ok=True)
-  hosts.barrier(f"forget {name}")
+  hosts.barrier(f"unmark {name}")

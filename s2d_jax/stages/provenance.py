@@ -1,4 +1,4 @@
-"""How a stage was run: the command, the versions, the devices, the numbers."""
+"""How a stage was run: the command, versions, devices and number type."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def of_stage(
     "dtype" (of products) of a stage that has a model.
   """
   found: dict[str, Any] = {"versions": versions.installed()}
-  told = command(sys.argv)
-  if told:
-    found["command"] = told
+  line = command(sys.argv)
+  if line:
+    found["command"] = line
   if uses_devices:
     platform = jax.default_backend()
     part = config.finetune if name == "finetune" else config.model
@@ -49,7 +49,7 @@ def of_stage(
 
 
 def command(argv: Sequence[str]) -> str | None:
-  """The line that a person would type again; None in a notebook or a test."""
+  """The command that runs it again; None in a notebook or a test."""
   program, *arguments = argv
   path = pathlib.Path(program)
   if program.startswith("s2d "):

@@ -1,6 +1,6 @@
-"""Shows: report/index.html, results.md, two .json with figures, pictures.
+"""Writes the report: report/index.html, results.md, two .json files, plots.
 
-s2d report --config=FILE --workdir=FOLDER     the report of a run, made anew
+s2d report --config=FILE --workdir=FOLDER     the report of a run, made again
 s2d report --compare runs/a runs/b …          finished runs side by side
                                               (--out=FILE: compare/index.html)
 """
@@ -21,14 +21,15 @@ from s2d_jax.tasks.task import Task, read_examples
 def build(config: ConfigDict, workdir: epath.Path) -> str:
   """Builds the report from the files of the run."""
   task = setup.task_of(config)
-  asked = _test_prompts(config, workdir, task)
-  return str(report.build(workdir, task.plain, task.biased, asked))
+  test_prompts = _test_prompts(config, workdir, task)
+  path = report.build(workdir, task.plain, task.biased, test_prompts)
+  return str(path)
 
 
 def _test_prompts(
   config: ConfigDict, workdir: epath.Path, task: Task
 ) -> list[str]:
-  """What the models are asked directly on the test split, as texts."""
+  """The direct prompts of the test split, as texts."""
   path = setup.examples_path(workdir, "test")
   if not path.exists():
     return []
@@ -47,8 +48,8 @@ def show(config: ConfigDict, workdir: epath.Path) -> None:
 
 
 def run(config: ConfigDict, workdir: epath.Path) -> None:
-  """Builds the report, anew if it is there already, and prints its table."""
-  program.forget(workdir, "report")
+  """Builds the report, again if it is there already, and prints its table."""
+  program.unmark(workdir, "report")
   build(config, workdir)
   show(config, workdir)
 
@@ -61,7 +62,7 @@ def main() -> None:
     return
   from s2d_jax.stages import compare  # whose flags are others
 
-  sys.argv = compare.joined(sys.argv)
+  sys.argv = compare.join_workdirs(sys.argv)
   compare.main()
 
 

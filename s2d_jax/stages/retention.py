@@ -1,6 +1,6 @@
-"""Looks beside the task: what the fine-tune did to what it did not teach.
+"""Evaluates other tasks: what the fine-tune did to what it did not teach.
 
-Asks plain questions of other tasks directly and greedily, and measures the
+Answers plain questions of other tasks directly and greedily, and measures the
 perplexity of a text. Writes eval/retention-base.jsonl before the fine-tune and
 eval/retention-distilled.jsonl after it; config.retention.n=0 leaves both out.
 """
@@ -15,12 +15,13 @@ from ml_collections import ConfigDict
 
 from s2d_jax import records
 from s2d_jax.checkpoints.pretrained import Pretrained
+from s2d_jax.curation.curate import InputId
 from s2d_jax.errors import UserError
 from s2d_jax.evaluation.perplexity import perplexity
 from s2d_jax.parallel import mesh as meshes
 from s2d_jax.records import Record
 from s2d_jax.stages import evaluate, program, setup
-from s2d_jax.stages.parts import Parts, Place
+from s2d_jax.stages.shards import RecordShards, SortKey
 from s2d_jax.tasks.registry import make_task
 from s2d_jax.tasks.task import Example, Task
 
@@ -61,41 +62,42 @@ def _measure(
   text = _read_text(config.retention.text)
   others = [t for t in config.retention.tasks if t != config.task.name]
   tasks = [make_task(other, {"seed": config.seed}) for other in others]
-  asked = {
+  by_task = {
     task.name: {e.id: e for e in task.examples()["test"][: config.retention.n]}
     for task in tasks
   }
   path = workdir / "eval" / f"retention-{name}.jsonl"
-  with Parts.into(path, _place(asked), config.sampling.scope) as parts:
-    done = {(row["task"], row.get("example_id")) for row in parts.recovered}
+  sort_key, scope = _sort_key(by_task), config.sampling.scope
+  with RecordShards.merged_into(path, sort_key, scope) as shards:
+    done = {(row["task"], row.get("example_id")) for row in shards.recovered}
     for task in tasks:
-      examples = asked[task.name]
+      examples = by_task[task.name]
       missing = [
         (example_id, task.plain)
-        for example_id in parts.share(list(examples))
+        for example_id in shards.share(list(examples))
         if (task.name, example_id) not in done
       ]
       if missing:
-        _ask(config, model, task, examples, missing, parts)
-    if parts.share([TEXT]) and (TEXT, None) not in done:
-      parts.append(_perplexity(config, model, text))
-  *_, read = (row for row in records.read(path) if row["task"] == TEXT)
+        _evaluate(config, model, task, examples, missing, shards)
+    if shards.share([TEXT]) and (TEXT, None) not in done:
+      shards.append(_perplexity(config, model, text))
+  *_, found = (row for row in records.read(path) if row["task"] == TEXT)
   return (
-    f"{len(tasks)} other tasks, perplexity {read['perplexity']:.2f} over"
-    f" {read['tokens']} tokens"
+    f"{len(tasks)} other tasks, perplexity {found['perplexity']:.2f} over"
+    f" {found['tokens']} tokens"
   )
 
 
-def _place(asked: Mapping[str, Mapping[str, Example]]) -> Place:
+def _sort_key(by_task: Mapping[str, Mapping[str, Example]]) -> SortKey:
   """Rows in the order of tasks and examples; the text behind them."""
-  names = [(task, name) for task in asked for name in asked[task]]
+  names = [(task, name) for task in by_task for name in by_task[task]]
   order = {name: number for number, name in enumerate(names)}
 
-  def place(row: Record) -> tuple[int, str, str]:
+  def sort_key(row: Record) -> tuple[int, str, str]:
     name = row["task"], row.get("example_id", "")
     return order.get(name, len(order)), *name
 
-  return place
+  return sort_key
 
 
 def _read_text(name: str) -> str:
@@ -109,23 +111,23 @@ def _read_text(name: str) -> str:
     ) from None
 
 
-def _ask(
+def _evaluate(
   config: ConfigDict,
   model: Pretrained,
   task: Task,
   examples: Mapping[str, Example],
-  wanted: Sequence[evaluate.Name],
-  parts: Parts,
+  inputs: Sequence[InputId],
+  shards: RecordShards,
 ) -> None:
   """In the plain variant, with the task's own template."""
   label = f"retention {task.name}"
-  way = evaluate.DIRECTLY
-  for (example_id, variant), passes in evaluate.passes(
-    label, _direct(config), model, task, way, examples, wanted
+  setting = evaluate.DIRECT
+  for (example_id, variant), samples in evaluate.draw_samples(
+    label, _direct(config), model, task, setting, examples, inputs
   ):
     example = examples[example_id]
-    row = evaluate.row(task, example, variant, way.method, passes)
-    parts.append({"task": task.name} | row)
+    row = evaluate.eval_row(task, example, variant, setting.method, samples)
+    shards.append({"task": task.name} | row)
 
 
 def _direct(config: ConfigDict) -> ConfigDict:

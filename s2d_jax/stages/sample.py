@@ -1,7 +1,7 @@
-"""Thinks: passes of the method over every unlabelled input.
+"""Samples the method's reasoning and answers for every unlabelled input.
 
-Each pass is appended to samples/<method>/ when it ends; a stage that was
-killed goes on with the passes that are missing, and draws them as it would
+Each sample is appended to samples/<method>/ when it ends; a stage that was
+killed goes on with the samples that are missing, and draws them as it would
 have drawn them before. An input whose vote is decided is sampled no further.
 """
 
@@ -17,13 +17,18 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from s2d_jax import profiling
-from s2d_jax.curation.adaptive import Ballot, Pass, Poll, Stopping
-from s2d_jax.curation.curate import ballots
+from s2d_jax.curation.adaptive import (
+  AdaptiveVote,
+  ExampleVotes,
+  SampleId,
+  StoppingRule,
+)
+from s2d_jax.curation.curate import votes_of
 from s2d_jax.curation.vote import vote
 from s2d_jax.records import Record
 from s2d_jax.stages import program, setup
-from s2d_jax.stages.parts import Parts, Place, read
-from s2d_jax.stages.tally import Tally
+from s2d_jax.stages.sampling_stats import SamplingStats
+from s2d_jax.stages.shards import RecordShards, SortKey, read_shards
 from s2d_jax.system2.scheduler import Job, Result
 from s2d_jax.tasks.task import Example, Task, read_examples
 
@@ -34,23 +39,25 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
   if config.curation.select == "label":
     return "none needed: the labels are taught"
   task = setup.task_of(config)
-  examples = learned(workdir)
+  examples = training_examples(workdir)
   folder = samples_folder(config, workdir)
-  with Parts(folder, _place(examples), config.sampling.scope) as parts:
-    polls = _polls(config, workdir, task, examples, parts)
-    passes = {example_id: poll.start() for example_id, poll in polls.items()}
-    if any(passes.values()):
-      _sample(config, workdir, task, examples, polls, passes, parts)
-  made = len(read_samples(config, workdir))
+  sort_key = _sort_key(examples)
+  with RecordShards(folder, sort_key, config.sampling.scope) as shards:
+    votes = _votes(config, workdir, task, examples, shards)
+    missing = {name: example.start() for name, example in votes.items()}
+    if any(missing.values()):
+      _sample(config, workdir, task, examples, votes, missing, shards)
+  drawn = len(read_samples(config, workdir))
   full = config.sampling.n * len(task.variants) * len(examples)
   return (
-    f"{made} passes of {config.method} over {len(examples)} examples"
-    f" ({len(parts.recovered)} were there, {full - made} of {full} not needed)"
+    f"{drawn} samples of {config.method} over {len(examples)} examples"
+    f" ({len(shards.recovered)} were there, {full - drawn} of {full} not"
+    " needed)"
   )
 
 
-def learned(workdir: epath.Path) -> dict[str, Example]:
-  """The examples that are learned from, by id: train, then valid."""
+def training_examples(workdir: epath.Path) -> dict[str, Example]:
+  """The examples that are sampled to learn from, by id: train, then valid."""
   return {
     example.id: example
     for split in ("train", "valid")
@@ -63,67 +70,68 @@ def samples_folder(config: ConfigDict, workdir: epath.Path) -> epath.Path:
 
 
 def read_samples(config: ConfigDict, workdir: epath.Path) -> list[Record]:
-  """The passes of all hosts, in the order of the examples."""
+  """The samples of all hosts, in the order of the examples."""
   found = samples_folder(config, workdir).glob("part-*.jsonl")
-  return read(sorted(found), _place(learned(workdir)))
+  return read_shards(sorted(found), _sort_key(training_examples(workdir)))
 
 
-def _place(examples: Mapping[str, Example]) -> Place:
+def _sort_key(examples: Mapping[str, Example]) -> SortKey:
   order = {example_id: number for number, example_id in enumerate(examples)}
 
-  def place(record: Record) -> tuple[int, str, str, int]:
+  def sort_key(record: Record) -> tuple[int, str, str, int]:
     example_id = record["example_id"]
     number = order.get(example_id, len(order))
     return number, example_id, record["variant"], record["sample"]
 
-  return place
+  return sort_key
 
 
-def stopping(config: ConfigDict, task: Task) -> Stopping:
+def stopping_rule(config: ConfigDict, task: Task) -> StoppingRule:
   """When an input is sampled no further."""
   prompts = setup.prompts_of(config, task)
   several = max(prompt.n for prompt in prompts.values()) > 1
   by_vote = config.curation.select == "vote"
-  # The rule is about passes that have one vote each.
+  # The rule is about samples that have one vote each.
   one_vote = config.curation.nested or not several
-  return Stopping(
+  return StoppingRule(
     config.sampling.n,
     config.sampling.confidence if by_vote and one_vote else 0.0,
     setup.filter_of(config).thresholds,
   )
 
 
-def _polls(
+def _votes(
   config: ConfigDict,
   workdir: epath.Path,
   task: Task,
   examples: Mapping[str, Example],
-  parts: Parts,
-) -> dict[str, Poll]:
+  shards: RecordShards,
+) -> dict[str, ExampleVotes]:
   """This host's examples, each as far as it has been sampled."""
-  done = collections.defaultdict(dict)
-  for record in parts.recovered:
-    name = record["example_id"], record["variant"]
-    done[name][record["sample"]] = ballots([record], nested=True)[0]
+  answers = collections.defaultdict(dict)
+  for record in shards.recovered:
+    input_id = record["example_id"], record["variant"]
+    answer = votes_of([record], nested=True)[0]
+    answers[input_id][record["sample"]] = answer
   valid = {e.id for e in read_examples(setup.examples_path(workdir, "valid"))}
-  rule = stopping(config, task)
+  rule = stopping_rule(config, task)
   in_full = dataclasses.replace(rule, confidence=0.0)
   # The variant that is meant to lead astray settles most examples.
   order = sorted(task.variants, key=lambda variant: variant != task.biased)
   needed = _needed(config, task)
   # So many variants of every example fill the batch and the queue behind it.
   # Of the examples of all hosts: what is drawn must not depend on their number.
-  room = 2 * config.sampling.batch_rows
-  together = -(-room // (len(examples) * config.sampling.n))
+  in_flight = 2 * config.sampling.batch_rows
+  wave_size = -(-in_flight // (len(examples) * config.sampling.n))
 
-  def poll(example_id: str) -> Poll:
-    checks = audited(config, example_id)
-    own = in_full if checks else rule
-    inputs = {v: Ballot(own, done[example_id, v]) for v in order}
-    in_waves = not checks and example_id not in valid
-    return Poll(inputs, needed if in_waves else 0, together)
+  def votes(example_id: str) -> ExampleVotes:
+    audited = is_audited(config, example_id)
+    own = in_full if audited else rule
+    by_variant = {v: AdaptiveVote(own, answers[example_id, v]) for v in order}
+    in_waves = not audited and example_id not in valid
+    return ExampleVotes(by_variant, needed if in_waves else 0, wave_size)
 
-  return {name: poll(name) for name in parts.share(list(examples))}
+  return {name: votes(name) for name in shards.share(list(examples))}
 
 
 def _needed(config: ConfigDict, task: Task) -> int:
@@ -135,20 +143,20 @@ def _needed(config: ConfigDict, task: Task) -> int:
   return math.ceil(share - 1e-9)
 
 
-def audited(config: ConfigDict, example_id: str) -> bool:
+def is_audited(config: ConfigDict, example_id: str) -> bool:
   """Whether this example is sampled in full, to check on early decisions."""
   name = f"{config.seed}\x1faudit\x1f{example_id}"
-  lot = hashlib.blake2b(name.encode(), digest_size=8).digest()
-  return int.from_bytes(lot, "big") < config.sampling.audit * 2**64
+  draw = hashlib.blake2b(name.encode(), digest_size=8).digest()
+  return int.from_bytes(draw, "big") < config.sampling.audit * 2**64
 
 
-def job(task: Task, example: Example, variant: str, number: int) -> Job:
-  """A pass over one input, with a name, and so a key, of its own."""
+def make_job(task: Task, example: Example, variant: str, number: int) -> Job:
+  """A sample of one input, with a name, and so a key, of its own."""
   return Job((example.id, variant, number), task.fields(example, variant))
 
 
-def said(task: Task, example: Example, result: Result) -> Record:
-  """What a pass comes to: its reply and answer.
+def reply_and_answer(task: Task, example: Example, result: Result) -> Record:
+  """The fields "reply" and "answer" of a sample's record.
 
   Several answers to one thought stand beside the one most of them give.
   """
@@ -175,7 +183,8 @@ def _record(task: Task, example: Example, result: Result) -> Record:
     for step in result.steps
   ]
   name = {"example_id": example.id, "variant": variant, "sample": number}
-  return name | {"steps": steps} | said(task, example, result)
+  reply = reply_and_answer(task, example, result)
+  return name | {"steps": steps} | reply
 
 
 def _sample(
@@ -183,46 +192,49 @@ def _sample(
   workdir: epath.Path,
   task: Task,
   examples: Mapping[str, Example],
-  polls: Mapping[str, Poll],
-  passes: Mapping[str, list[Pass]],
-  parts: Parts,
+  votes: Mapping[str, ExampleVotes],
+  missing: Mapping[str, list[SampleId]],
+  shards: RecordShards,
 ) -> None:
   model = setup.base_model(config)
   scheduler = setup.scheduler(
-    config, model, task, config.method, _at_once(config, task)
+    config, model, task, config.method, _first_round(config, task)
   )
-  new_jobs = lambda example_id, drawn: [
-    job(task, examples[example_id], *one) for one in drawn
+  new_jobs = lambda example_id, samples: [
+    make_job(task, examples[example_id], *sample) for sample in samples
   ]
   jobs = collections.deque(
-    one
-    for example_id, drawn in passes.items()
-    for one in new_jobs(example_id, drawn)
+    job
+    for example_id, samples in missing.items()
+    for job in new_jobs(example_id, samples)
   )
-  decided = {name for name, drawn in passes.items() if not drawn}
+  decided = {name for name, samples in missing.items() if not samples}
   rule = setup.filter_of(config)
-  tally = Tally(rule, task.variants, parts.recovered, decided, len(polls))
+  stats = SamplingStats(
+    rule, task.variants, shards.recovered, decided, len(votes)
+  )
   results = scheduler.run(jobs, setup.sampling_of(config))
-  bar = program.progress("sample", len(polls), "examples", len(decided))
-  with bar as progress, program.curve(workdir, "sample", tally.passes) as curve:
+  bar = program.progress("sample", len(votes), "examples", len(decided))
+  curve = program.curve(workdir, "sample", stats.samples)
+  with bar as progress, curve:
     for result in profiling.traced("sample", results):
       example_id, variant, number = result.job.name
       record = _record(task, examples[example_id], result)
-      parts.append(record)
-      answer = ballots([record], nested=True)[0]
-      following = polls[example_id].receive(variant, number, answer)
+      shards.append(record)
+      answer = votes_of([record], nested=True)[0]
+      more = votes[example_id].receive(variant, number, answer)
       # In front: what is under way is finished before more is begun.
-      jobs.extendleft(reversed(new_jobs(example_id, following)))
-      is_over = polls[example_id].is_over
-      tally.add(record, is_over)
-      progress.advance(is_over, tally.status, result.tokens)
-      if tally.is_due:
-        curve.append(tally.line())
+      jobs.extendleft(reversed(new_jobs(example_id, more)))
+      is_decided = votes[example_id].is_decided
+      stats.add(record, is_decided)
+      progress.advance(is_decided, stats.status, result.tokens)
+      if stats.is_due:
+        curve.append(stats.line())
 
 
-def _at_once(config: ConfigDict, task: Task) -> int:
-  """Passes of the first round over an input: they share its prompt."""
-  return max(1, stopping(config, task).wanted([]))
+def _first_round(config: ConfigDict, task: Task) -> int:
+  """Samples of an input's first round: they share its prompt."""
+  return max(1, stopping_rule(config, task).samples_needed([]))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Chooses: the model itself picks the reply that agrees best with the others.
+"""Has the model itself pick the reply that agrees best with the others.
 
 Universal self-consistency (Chen et al. 2023), for replies in free form, where
 a vote finds no two that are equal. Writes selections/<method>.jsonl; does
@@ -15,14 +15,13 @@ from ml_collections import ConfigDict
 
 from s2d_jax import records
 from s2d_jax.checkpoints.pretrained import Pretrained
+from s2d_jax.curation.curate import InputId
 from s2d_jax.generation.sampling import Sampling
 from s2d_jax.stages import program, sample, setup
-from s2d_jax.stages.parts import Parts
+from s2d_jax.stages.shards import RecordShards
 from s2d_jax.system2.consistency import chosen, number_responses
 from s2d_jax.system2.scheduler import Job
 from s2d_jax.tasks.task import Example, Task
-
-Name = tuple[str, str]  # example id, variant
 
 
 @program.stage("select", on="all")
@@ -31,39 +30,42 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
   if config.curation.select != "usc":
     return "not needed: answers are chosen without the model"
   task = setup.task_of(config)
-  examples = sample.learned(workdir)
+  examples = sample.training_examples(workdir)
   replies = collections.defaultdict(list)
   for record in sample.read_samples(config, workdir):
-    name = record["example_id"], record["variant"]
-    replies[name].append(record["reply"])
-  order = {name: number for number, name in enumerate(replies)}
-  place = lambda row: (order[row["example_id"], row["variant"]],)
-  with Parts.into(path(config, workdir), place, config.sampling.scope) as parts:
-    done = {(r["example_id"], r["variant"]) for r in parts.recovered}
+    input_id = record["example_id"], record["variant"]
+    replies[input_id].append(record["reply"])
+  order = {input_id: number for number, input_id in enumerate(replies)}
+  sort_key = lambda row: (order[row["example_id"], row["variant"]],)
+  path, scope = _path(config, workdir), config.sampling.scope
+  with RecordShards.merged_into(path, sort_key, scope) as shards:
+    done = {(r["example_id"], r["variant"]) for r in shards.recovered}
     missing = {
-      name: replies[name]
-      for name in parts.share(list(replies))
-      if name not in done
+      input_id: replies[input_id]
+      for input_id in shards.share(list(replies))
+      if input_id not in done
     }
     if missing:
       model = setup.base_model(config)
-      choose(config, model, task, examples, missing, parts.append)
-  made = list(records.read(path(config, workdir)))
-  count = sum(record["chosen"] is not None for record in made)
-  return f"{count} of {len(made)} inputs have a chosen reply"
+      choose(config, model, task, examples, missing, shards.append)
+  choices = list(records.read(path))
+  count = sum(choice["chosen"] is not None for choice in choices)
+  return f"{count} of {len(choices)} inputs have a chosen reply"
 
 
-def path(config: ConfigDict, workdir: epath.Path) -> epath.Path:
+def _path(config: ConfigDict, workdir: epath.Path) -> epath.Path:
   return workdir / "selections" / f"{config.method}.jsonl"
 
 
-def read(config: ConfigDict, workdir: epath.Path) -> dict[Name, int | None]:
-  """The number of the pass that was chosen, by input."""
+def read_choices(
+  config: ConfigDict, workdir: epath.Path
+) -> dict[InputId, int | None]:
+  """The number of the sample that was chosen, by input."""
   if config.curation.select != "usc":
     return {}
   return {
     (record["example_id"], record["variant"]): record["chosen"]
-    for record in records.read(path(config, workdir))
+    for record in records.read(_path(config, workdir))
   }
 
 
@@ -72,7 +74,7 @@ def choose(
   model: Pretrained,
   task: Task,
   examples: Mapping[str, Example],
-  replies: Mapping[Name, Sequence[str]],
+  replies: Mapping[InputId, Sequence[str]],
   write: Callable[[records.Record], None],
 ) -> None:
   """Asks the model, greedily, for the most consistent reply to each input."""

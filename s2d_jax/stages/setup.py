@@ -1,4 +1,4 @@
-"""From a config to the things a stage works with."""
+"""Makes models, tasks and schedulers from a config."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from s2d_jax.models.lora import PROJECTIONS
 from s2d_jax.parallel import hosts
 from s2d_jax.system2 import methods, program
 from s2d_jax.system2.program import Prompts
-from s2d_jax.system2.scheduler import PER_ROW, Scheduler
+from s2d_jax.system2.scheduler import PROGRAMS_PER_ROW, Scheduler
 from s2d_jax.tasks.registry import make_task
 from s2d_jax.tasks.task import Task
 from s2d_jax.training import step as steps
@@ -122,7 +122,7 @@ def prompts_of(config: ConfigDict, task: Task, method: str = "") -> Prompts:
 
 
 def filter_of(config: ConfigDict) -> Filter:
-  """What curation believes."""
+  """Which answers curation keeps."""
   settings = config.curation
   return Filter(
     settings.select,
@@ -135,16 +135,16 @@ def filter_of(config: ConfigDict) -> Filter:
 _WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 
 # The model that is on the devices, by its name, layout and number format.
-_held: dict[tuple[str, Mesh, str], Pretrained] = {}
+_loaded: dict[tuple[str, Mesh, str], Pretrained] = {}
 
 
 def base_model(config: ConfigDict) -> Pretrained:
-  """The model that thinks and is then taught, laid out to sample from it."""
+  """The model that is distilled, laid out to sample from it."""
   return _sampler(config, config.model.name)
 
 
 def distilled_model(config: ConfigDict, workdir: epath.Path) -> Pretrained:
-  """What the run has learnt, laid out to sample from it."""
+  """The run's best checkpoint, laid out to sample from it."""
   return _sampler(config, str(workdir))
 
 
@@ -161,13 +161,13 @@ def model_to_train(config: ConfigDict) -> Pretrained:
 
 
 def release() -> None:
-  """Lets go of the model that is on the devices.
+  """Frees the model that is on the devices.
 
-  The host's memory goes back to the system. glibc keeps what it was given for
-  arrays as small as a layer's, and all that comes next is larger: a run of the
-  quickstart would hold a GB of it through its fine-tune.
+  The host's memory goes back to the system: glibc would keep that of arrays as
+  small as a layer's, and all that comes next is larger. A run of the quickstart
+  would hold a GB of it through its fine-tune.
   """
-  _held.clear()
+  _loaded.clear()
   if sys.platform == "linux":
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:  # glibc's alone
@@ -194,10 +194,10 @@ def _kernels(config: ConfigDict) -> kernels.Float:
 def _load(name: str, mesh: Mesh, dtype: str) -> Pretrained:
   """One copy of one model at a time; the stages of a process share it."""
   key = name, mesh, dtype
-  if key not in _held:
+  if key not in _loaded:
     release()
-    _held[key] = pretrained.load(name, mesh, dtype)
-  return _held[key]
+    _loaded[key] = pretrained.load(name, mesh, dtype)
+  return _loaded[key]
 
 
 def network(config: ConfigDict, model: Pretrained) -> Llama:
@@ -213,13 +213,13 @@ def chat_template(config: ConfigDict, model: Pretrained) -> ChatTemplate:
 def scheduler(
   config: ConfigDict, model: Pretrained, task: Task, method: str, n: int
 ) -> Scheduler:
-  """Runs `method` on a batch of `sampling.batch_rows`, `n` passes a prompt."""
+  """Runs `method` on a batch of `sampling.batch_rows`, `n` samples a prompt."""
   enable_compilation_cache()
   prompts = prompts_of(config, task, method)
-  # What is asked once a pass is the same for all passes; what is asked behind
-  # a reply stands on it, and only its own replies have it in common.
-  alike = max(prompt.n for prompt in prompts.values())
-  samples = n * alike if len(prompts) == 1 else alike
+  # The samples of an input share the first prompt. A later prompt contains an
+  # earlier reply, so only the replies to that very prompt share it.
+  replies = max(prompt.n for prompt in prompts.values())
+  samples = n * replies if len(prompts) == 1 else replies
   chat = chat_template(config, model)
   engine = Engine(
     network(config, model),
@@ -237,7 +237,7 @@ def scheduler(
     methods.by_name(method),
     prompts,
     seed=config.seed,
-    in_flight=PER_ROW * config.sampling.batch_rows,
+    in_flight=PROGRAMS_PER_ROW * config.sampling.batch_rows,
   )
 
 
@@ -248,7 +248,7 @@ def sampling_of(config: ConfigDict) -> Sampling:
 
 def sampling_mesh(config: ConfigDict, model: ModelConfig) -> Mesh:
   """The devices that are sampled on: those of this host, or of all."""
-  hosts.check_alone()
+  hosts.check_joined()
   is_shared = config.sampling.scope == "host"
   return placement.sampling_mesh(
     model,
@@ -260,7 +260,7 @@ def sampling_mesh(config: ConfigDict, model: ModelConfig) -> Mesh:
 
 def mesh_of(config: ConfigDict, model: ModelConfig) -> Mesh:
   """The devices that the fine-tune is spread over: of all hosts."""
-  hosts.check_alone()
+  hosts.check_joined()
   finetune = config.finetune
   return placement.training_mesh(
     model,

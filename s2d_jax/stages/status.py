@@ -1,9 +1,9 @@
-"""Says how far a run is, from its files alone.
+"""Shows how far a run is, from its files alone.
 
     s2d status --workdir=runs/quickstart
 
-Needs no model, no device and no config file, and disturbs nothing: it may be
-called on any machine that sees the workdir, while the run goes on.
+Needs no model, no device and no config file, and does not disturb the run: call
+it on any machine that sees the workdir, while the run goes on.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from s2d_jax.errors import UserError
-from s2d_jax.progress import clock
+from s2d_jax.progress import format_duration
 from s2d_jax.records import Record
 from s2d_jax.reporting.run_files import mark_of
 from s2d_jax.stages import program
@@ -34,16 +34,16 @@ _CHUNK = 1 << 20  # bytes that are looked through at once
 
 
 @dataclasses.dataclass(frozen=True)
-class Progress:
+class StageProgress:
   """How far a stage is that has begun.
 
   Attributes:
-    told: in words.
+    summary: in words.
     done, total: what is counted; None where it cannot be known.
-    left: seconds, at the rate of late; None where there is none.
+    left: seconds, at the recent rate; None where there is none.
   """
 
-  told: str = ""
+  summary: str = ""
   done: int | None = None
   total: int | None = None
   left: float | None = None
@@ -56,15 +56,15 @@ class Stage:
   Attributes:
     name: as in "evaluate base".
     state: "quiet" if it has begun, but has not written for ten minutes.
-    told: the summary of a stage that is done, else how far it is.
+    summary: that of a stage that is done, else how far it is.
     seconds: that it took, in its last start.
-    changed: seconds since it has written, while it is not done.
-    done, total, left: as in `Progress`.
+    changed: seconds since it last wrote, while it is not done.
+    done, total, left: as in `StageProgress`.
   """
 
   name: str
   state: Literal["done", "running", "quiet", "not begun"]
-  told: str = ""
+  summary: str = ""
   seconds: float | None = None
   changed: float | None = None
   done: int | None = None
@@ -72,7 +72,7 @@ class Stage:
   left: float | None = None
 
 
-class Run:
+class LiveRun:
   """The files of a workdir, some of which are being written.
 
   Raises:
@@ -139,12 +139,12 @@ def _count_lines(path: epath.Path) -> int:
     )
 
 
-HowFar = Callable[[Run, Sequence[epath.Path]], Progress]
+ReadProgress = Callable[[LiveRun, Sequence[epath.Path]], StageProgress]
 
 
-def look(workdir: epath.PathLike) -> list[Stage]:
-  """The stages of a run in their order; UserError if there is none."""
-  run = Run(workdir)
+def inspect_run(workdir: epath.PathLike) -> list[Stage]:
+  """The stages of a run in their order; UserError if there is no run."""
+  run = LiveRun(workdir)
   return [
     _stage(run, "prepare", "examples/*.jsonl", _prepare),
     _stage(run, "sample", f"samples/{run.method}/part-*.jsonl", _sample),
@@ -160,7 +160,9 @@ def look(workdir: epath.PathLike) -> list[Stage]:
   ]
 
 
-def _stage(run: Run, name: str, pattern: str, how_far: HowFar) -> Stage:
+def _stage(
+  run: LiveRun, name: str, pattern: str, read_progress: ReadProgress
+) -> Stage:
   done = run.mark(name)
   if done is not None:
     return Stage(name, "done", done.get("summary", ""), done.get("seconds"))
@@ -168,34 +170,36 @@ def _stage(run: Run, name: str, pattern: str, how_far: HowFar) -> Stage:
   if not files:
     return Stage(name, "not begun")
   changed = max(0.0, time.time() - max(path.stat().mtime for path in files))
-  found = how_far(run, files)
+  found = read_progress(run, files)
   if changed > _QUIET_SECONDS:
     found = dataclasses.replace(found, left=None)
   state = "quiet" if changed > _QUIET_SECONDS else "running"
   return Stage(name, state, changed=changed, **dataclasses.asdict(found))
 
 
-def _prepare(run: Run, files: Sequence[epath.Path]) -> Progress:
-  return Progress(f"{run.lines('examples/*.jsonl'):,} examples so far")
+def _prepare(run: LiveRun, files: Sequence[epath.Path]) -> StageProgress:
+  return StageProgress(f"{run.lines('examples/*.jsonl'):,} examples so far")
 
 
-def _sample(run: Run, files: Sequence[epath.Path]) -> Progress:
-  passes = sum(map(_count_lines, files))
-  told = f"{passes:,} passes"
+def _sample(run: LiveRun, files: Sequence[epath.Path]) -> StageProgress:
+  samples = sum(map(_count_lines, files))
+  summary = f"{samples:,} samples"
   curve = [line for line in run.records("metrics/sample.jsonl") if "of" in line]
   if not curve:
-    return Progress(told)
+    return StageProgress(summary)
   last = curve[-1]
   done, total = last["examples"], last["of"]
   # With another number of hosts process 0 has another share.
   recent = [line for line in curve if line["of"] == total][-_LINES:]
   left = _left(recent, "examples", total)
-  # A host knows of its own examples, and process 0 tells.
-  told += f" in {len(files)} shards; of process 0 " if len(files) > 1 else ", "
-  told += f"{done:,} of {total:,} examples decided"
+  # A host knows of its own examples, and only process 0 writes the curve.
+  summary += (
+    f" in {len(files)} shards; of process 0 " if len(files) > 1 else ", "
+  )
+  summary += f"{done:,} of {total:,} examples decided"
   if last["kept"] is not None:
-    told += f", kept {last['kept']:.0%}"
-  return Progress(told, done, total, left)
+    summary += f", kept {last['kept']:.0%}"
+  return StageProgress(summary, done, total, left)
 
 
 def _left(curve: Sequence[Record], name: str, total: int) -> float | None:
@@ -205,54 +209,56 @@ def _left(curve: Sequence[Record], name: str, total: int) -> float | None:
   return (total - curve[-1][name]) * seconds / made if made > 0 else None
 
 
-def _select(run: Run, files: Sequence[epath.Path]) -> Progress:
+def _select(run: LiveRun, files: Sequence[epath.Path]) -> StageProgress:
   count = sum(map(_count_lines, files))
-  return Progress(f"{count:,} inputs", count)
+  return StageProgress(f"{count:,} inputs", count)
 
 
-def _curate(run: Run, files: Sequence[epath.Path]) -> Progress:
-  return Progress("deciding")
+def _curate(run: LiveRun, files: Sequence[epath.Path]) -> StageProgress:
+  return StageProgress("deciding")
 
 
-def _finetune(run: Run, files: Sequence[epath.Path]) -> Progress:
+def _finetune(run: LiveRun, files: Sequence[epath.Path]) -> StageProgress:
   curve = [
     line for line in run.records("metrics/finetune.jsonl") if "step" in line
   ]
   if not curve:
-    return Progress("starting")
+    return StageProgress("starting")
   step = curve[-1]["step"]
   total = curve[0].get("total_steps")
-  told = f"step {step:,}" + (f" of {total:,}" if total else "")
+  summary = f"step {step:,}" + (f" of {total:,}" if total else "")
   for name, words in (("loss", "loss"), ("valid_loss", "validation loss")):
     values = [line[name] for line in curve if name in line]
     if values:
-      told += f", {words} {values[-1]:.4f}"
+      summary += f", {words} {values[-1]:.4f}"
   saved = [
     int(path.name) for path in run.files("checkpoints/*") if path.name.isdigit()
   ]
   if saved:
-    told += f", saved at {max(saved):,}"
+    summary += f", saved at {max(saved):,}"
   left = _left(curve[-_LINES:], "step", total) if total else None
-  return Progress(told, step, total, left)
+  return StageProgress(summary, step, total, left)
 
 
-def _evaluate(run: Run, name: str) -> Stage:
+def _evaluate(run: LiveRun, name: str) -> Stage:
   """Rows of an evaluation: an input and method each."""
   methods = 1 if name == "distilled" or run.method == "system1" else 2
   split = "valid" if name == "valid" else "test"
 
-  def how_far(run: Run, files: Sequence[epath.Path]) -> Progress:
-    # By then curation has told of every form, unless it leaves some out.
-    forms = set()
+  def read_progress(run: LiveRun, files: Sequence[epath.Path]) -> StageProgress:
+    # By then curation has seen every variant, unless it leaves some out.
+    variants = set()
     if not run.setting("curation", "variants", ()):
-      forms = {row.get("variant") for row in run.records("distill/*.jsonl")}
+      variants = {row.get("variant") for row in run.records("distill/*.jsonl")}
     examples = run.lines(f"examples/{split}.jsonl")
-    return _rows(files, len(forms) * examples * methods)
+    return _rows(files, len(variants) * examples * methods)
 
-  return _stage(run, f"evaluate {name}", f"eval/{name}/part-*.jsonl", how_far)
+  return _stage(
+    run, f"evaluate {name}", f"eval/{name}/part-*.jsonl", read_progress
+  )
 
 
-def _retention(run: Run, name: str) -> Stage:
+def _retention(run: LiveRun, name: str) -> Stage:
   """A row for each question of another task, and one for the text."""
   tasks = set(run.setting("retention", "tasks", ()))
   tasks.discard(run.setting("task", "name", ""))
@@ -265,18 +271,18 @@ def _retention(run: Run, name: str) -> Stage:
   )
 
 
-def _rows(files: Sequence[epath.Path], total: int) -> Progress:
+def _rows(files: Sequence[epath.Path], total: int) -> StageProgress:
   count = sum(map(_count_lines, files))
-  if count > total:  # the files do not tell of how many
-    return Progress(f"{count:,} rows", count)
-  return Progress(f"{count:,} of {total:,} rows", count, total)
+  if count > total:  # the total is not in the files
+    return StageProgress(f"{count:,} rows", count)
+  return StageProgress(f"{count:,} of {total:,} rows", count, total)
 
 
-def _report(run: Run, files: Sequence[epath.Path]) -> Progress:
-  return Progress("writing")
+def _report(run: LiveRun, files: Sequence[epath.Path]) -> StageProgress:
+  return StageProgress("writing")
 
 
-def following(stages: Sequence[Stage]) -> str | None:
+def next_stage(stages: Sequence[Stage]) -> str | None:
   """The first stage that is not done."""
   return next((s.name for s in stages if s.state != "done"), None)
 
@@ -285,7 +291,7 @@ def show(
   workdir: epath.PathLike, stages: Sequence[Stage], console: Console
 ) -> None:
   """Prints a table, and what to do next."""
-  run = Run(workdir)
+  run = LiveRun(workdir)
   console.print(
     Text.assemble(
       (f"{run.workdir}", "bold"),
@@ -303,8 +309,8 @@ def show(
     table.add_row(
       Text(stage.name, style="dim" if stage.state == "not begun" else ""),
       Text(f"{sign} {stage.state}", style=style),
-      "" if stage.seconds is None else clock(stage.seconds),
-      Text(_words(stage)),
+      "" if stage.seconds is None else format_duration(stage.seconds),
+      Text(_details(stage)),
     )
   console.print(table)
   # As Text, so that square brackets are not read as markup.
@@ -319,17 +325,17 @@ _SIGNS = {
 }
 
 
-def _words(stage: Stage) -> str:
-  words = [stage.told] if stage.told else []
+def _details(stage: Stage) -> str:
+  details = [stage.summary] if stage.summary else []
   if stage.left is not None:
-    words.append(f"about {clock(stage.left)} left")
+    details.append(f"about {format_duration(stage.left)} left")
   if stage.changed is not None:
-    words.append(f"last written {clock(stage.changed)} ago")
-  return "; ".join(words)
+    details.append(f"last written {format_duration(stage.changed)} ago")
+  return "; ".join(details)
 
 
-def _advice(run: Run, stages: Sequence[Stage]) -> str:
-  name = following(stages)
+def _advice(run: LiveRun, stages: Sequence[Stage]) -> str:
+  name = next_stage(stages)
   if name is None:
     return f"Everything is done: {run.workdir / 'report' / 'index.html'}"
   program_name = name.partition(" ")[0]
@@ -345,11 +351,11 @@ def status(argv) -> None:
   workdir = flags.FLAGS.workdir
   if not workdir:
     raise UserError("give --workdir=FOLDER, for instance runs/quickstart")
-  stages = look(workdir)
+  stages = inspect_run(workdir)
   if flags.FLAGS.json:
     found = {
       "workdir": workdir,
-      "next": following(stages),
+      "next": next_stage(stages),
       "stages": [dataclasses.asdict(stage) for stage in stages],
     }
     print(json.dumps(found, ensure_ascii=False, indent=2))

@@ -11,7 +11,7 @@ from collections.abc import Generator
 import re
 from typing import NamedTuple
 
-from s2d_jax.system2.program import Ask, Fields, Prompts, Steps, Template
+from s2d_jax.system2.program import Fields, ModelCall, Prompts, Steps, Template
 
 _MOST_CRITERIA = 5
 _GENERAL = "Overall quality: how right and helpful the answer is as a whole."
@@ -98,7 +98,7 @@ MERGE_PROMPT = {
 
 
 class Evaluation(NamedTuple):
-  """What was said by one criterion; a score is None where it is missing."""
+  """The reply for one criterion; a score is None where it is missing."""
 
   criterion: str
   text: str
@@ -119,13 +119,13 @@ def symbolic(fields: Fields, prompts: Prompts) -> Steps:
 def neural(fields: Fields, prompts: Prompts) -> Steps:
   """Merges by a model call that reads criteria, explanations and scores."""
   evaluations = yield from _evaluate(fields, prompts)
-  told = "\n\n".join(f"[{e.criterion}]\n{e.text}" for e in evaluations)
-  return (yield prompts["merge"].ask(**fields, evaluations=told))
+  listed = "\n\n".join(f"[{e.criterion}]\n{e.text}" for e in evaluations)
+  return (yield prompts["merge"].ask(**fields, evaluations=listed))
 
 
 def _evaluate(
   fields: Fields, prompts: Prompts
-) -> Generator[Ask | list[Ask], object, list[Evaluation]]:
+) -> Generator[ModelCall | list[ModelCall], object, list[Evaluation]]:
   branched = yield prompts["branch"].ask(question=fields["question"])
   names = criteria(branched.text) or [_GENERAL]
   replies = yield [
@@ -149,7 +149,7 @@ _MOST_WORDS = 25  # of a name: longer ones are prose
 
 
 def criteria(text: str) -> list[str]:
-  """Up to five different criteria: the items of a list, with what they say.
+  """Up to five different criteria: the items of a list, with descriptions.
 
   Without a list, the lines that are a name and a description.
   """
@@ -191,12 +191,14 @@ def _score(letter: str, text: str) -> float | None:
     rf"(?:(?:answer|response|assistant)[^\S\n]+)?"
     rf"(?:(?-i:{letter})|{letter}(?=\s*[:=]))(?!\w)"
   )
-  said = rf"\b(?:score|rating)s?\s+(?:(?:of|for)\s+)?{side}{_BETWEEN}{_NUMBER}"
+  strict = (
+    rf"\b(?:score|rating)s?\s+(?:(?:of|for)\s+)?{side}{_BETWEEN}{_NUMBER}"
+  )
   loose = (
     rf"(?:^[^\w\n]*{side}|\b(?:answer|response)\s+{letter}\b)"
     rf"(?:{_BETWEEN}|{_GETS}){_NUMBER}{_END}"
   )
-  for pattern in (said, loose):
+  for pattern in (strict, loose):
     found = re.findall(pattern, text, re.IGNORECASE | re.MULTILINE)
     if found:
       number, scale = found[-1]

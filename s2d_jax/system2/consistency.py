@@ -1,7 +1,6 @@
 """Universal self-consistency (Chen et al. 2023): the model picks its reply.
 
-For replies in free form, where no two are equal and a vote has nothing to
-count.
+For free-form replies, where no two are equal and a vote has nothing to count.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Chain of thought: reason step by step, then say the answer.
 
 Wei et al. 2022 (with worked examples), Kojima et al. 2022 (without). The steps
-are thrown away: what the method says is the answer behind the last marker.
+are thrown away: the method returns the answer after the last marker.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ _MARKER = re.compile(
   re.IGNORECASE | re.MULTILINE,
 )
 _BOXED = re.compile(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}")
-# What a prompt has asked for, said again: `starts with "Answer:"`.
+# The instruction, repeated by the model: `starts with "Answer:"`.
 _QUOTED = re.compile(r"[\"“'`]answer:?[\"”'`]", re.IGNORECASE)
 # "4. A total of 10 …": what follows is no part of the answer. Initials and
 # titles end no sentence.
@@ -96,11 +96,11 @@ def cot_judge(fields: Fields, prompts: Prompts) -> Steps:
 
 
 def final_answer(text: str) -> str:
-  """The sentence behind the last marker; without one, the last line."""
+  """The sentence after the last marker; without one, the last line."""
   text = re.sub(r"\\text\{([^{}]*)\}", r"\1", text.replace("**", ""))
   marked = _QUOTED.sub("\0", _BOXED.sub(r"\nAnswer: \1\n", text))
-  for said in reversed(_MARKER.split(marked)[1:]):
-    line = said.strip().partition("\n")[0]
+  for text in reversed(_MARKER.split(marked)[1:]):
+    line = text.strip().partition("\n")[0]
     end = _SENTENCE_END.search(line)
     answer = (line[: end.end()] if end else line).strip(" *_`")
     if answer and "\0" not in answer:

@@ -1,16 +1,15 @@
-"""What a System 2 method is made of: asks, and templates to make them from.
+"""System 2 methods: generators of model calls, and the templates of those.
 
-A method is a generator. It yields an `Ask`, or a list of asks that may run
-together, receives the completion or completions, and returns the reply:
+A method is a generator. It yields a `ModelCall`, or a list of calls that may
+run together, receives the completion or completions, and returns the reply:
 
     def rephrase_then_respond(fields, prompts):
       restated = yield prompts["rephrase"].ask(**fields)
       return (yield prompts["respond"].ask(**fields, restated=restated.text))
 
-An ask for several replies (`n` > 1) receives a list of them. What a method
-returns is what it would say to the user, without the thinking: a completion, a
-text of its own making, or a list of completions: several answers to one
-thought.
+A call with `n` > 1 receives a list of completions. A method returns its reply
+to the user, without the thinking: a completion, a text of its own making, or a
+list of completions: several answers to one thought.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ from s2d_jax.generation.engine import Completion
 
 
 @dataclasses.dataclass(frozen=True)
-class Ask:
-  """One question to the model: a conversation, and where the reply ends.
+class ModelCall:
+  """A conversation for the model to continue, and where the reply ends.
 
   Attributes:
     messages: the conversation.
-    max_new_tokens: where the reply is cut at the latest.
+    max_new_tokens: most tokens of the reply.
     stop: strings at which the reply ends.
-    n: replies wanted; more than one are received as a list.
+    n: number of replies; more than one are received as a list.
   """
 
   messages: tuple[Message, ...]
@@ -44,16 +43,16 @@ class Ask:
 
 @dataclasses.dataclass(frozen=True)
 class Template:
-  """A conversation with gaps, replaceable from a config.
+  """A conversation with placeholders, replaceable from a config.
 
   Attributes:
-    user: the last user message, with `{names}` to fill in.
+    user: the last user message, with `{placeholders}`.
     system: the system message; empty means the chat template's own default.
     shots: worked examples before it, as pairs of user message and reply.
-    max_new_tokens: where the reply is cut at the latest.
+    max_new_tokens: most tokens of the reply.
     stop: strings at which the reply ends.
-    n: replies to draw; for the last step of a method, where more than one
-      answer to each thought is wanted.
+    n: replies to draw; more than one for the last step of a method, to draw
+      several answers to each thought.
   """
 
   user: str
@@ -64,24 +63,24 @@ class Template:
   n: int = 1
 
   @property
-  def gaps(self) -> list[str]:
-    """Names that stand in braces."""
+  def placeholders(self) -> list[str]:
+    """Names in braces."""
     parsed = string.Formatter().parse(self.user)
     return [name for _, name, _, _ in parsed if name is not None]
 
   def messages(self, **values: str) -> tuple[Message, ...]:
-    """The conversation with its gaps filled; other values are not used."""
+    """The conversation with its placeholders filled; others are ignored."""
     messages = []
     if self.system:
       messages.append({"role": "system", "content": self.system})
     for user, reply in self.shots:
       messages.append({"role": "user", "content": user})
       messages.append({"role": "assistant", "content": reply})
-    missing = [name for name in self.gaps if name not in values]
+    missing = [name for name in self.placeholders if name not in values]
     if missing:
       raise UserError(
-        f"a prompt has the gap {{{missing[0]}}}, but is given"
-        f" {', '.join(sorted(values))}; mend config.prompts ({self.user!r})"
+        f"a prompt has the placeholder {{{missing[0]}}}, but there are only"
+        f" {', '.join(sorted(values))}; fix config.prompts ({self.user!r})"
       )
     # One pass over the template: braces in a value are left alone.
     content = "".join(
@@ -90,36 +89,36 @@ class Template:
     )
     return (*messages, {"role": "user", "content": content})
 
-  def ask(self, **values: str) -> Ask:
+  def ask(self, **values: str) -> ModelCall:
     messages = self.messages(**values)
-    return Ask(messages, self.max_new_tokens, self.stop, self.n)
+    return ModelCall(messages, self.max_new_tokens, self.stop, self.n)
 
 
-# What the gaps of a prompt may be filled with: "text" is what the user says,
-# and a task adds the parts of it that its methods ask about one by one.
+# Values of placeholders: "text" is the whole question, and a task adds the
+# parts of it that its methods use one by one.
 Fields = Mapping[str, str]
 Prompts = Mapping[str, Template]
 Reply = Completion | list[Completion] | str
-Steps = Generator[Ask | list[Ask], Any, Reply]
+Steps = Generator[ModelCall | list[ModelCall], Any, Reply]
 
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-  """A way of coming to a reply.
+  """A System 2 method.
 
   Attributes:
     think: the generator function.
-    prompts: the templates it asks with; None where only the task can know.
-    several: the template whose replies it returns as they are, so that it may
-      draw more than one; None where every reply is worked on.
+    prompts: its templates; None for one that every task has to bring.
+    final_prompt: the template whose replies are returned as they are, so that
+      it may draw more than one; None if every reply is processed.
   """
 
   think: Callable[[Fields, Prompts], Steps]
   prompts: Mapping[str, Template | None]
-  several: str | None = None
+  final_prompt: str | None = None
 
   def prompts_for(self, task: str, tailored: Prompts) -> Prompts:
-    """Its templates: the task's own where it has one, else the general one."""
+    """Its templates: the task's own if it has one, else the general one."""
     chosen = {name: tailored.get(name, p) for name, p in self.prompts.items()}
     for name, template in chosen.items():
       if template is None:
@@ -130,10 +129,11 @@ class Method:
     return chosen
 
   def check_counts(self, prompts: Prompts) -> None:
-    """Raises UserError if a step that must be one is drawn several times."""
+    """Raises UserError if a step that needs one reply draws several."""
     for name in self.prompts:
-      if prompts[name].n > 1 and name != self.several:
-        where = f"; prompts.{self.several}.n may" if self.several else ""
+      if prompts[name].n > 1 and name != self.final_prompt:
+        final = self.final_prompt
+        where = f"; prompts.{final}.n may" if final else ""
         raise UserError(
           f"prompts.{name}.n={prompts[name].n} cannot be: the method works on"
           f" one reply there{where}"

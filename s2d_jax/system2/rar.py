@@ -1,4 +1,4 @@
-"""Rephrase and Respond (Deng et al. 2023): say the question better first."""
+"""Rephrase and Respond (Deng et al. 2023): rephrase the question first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""System 2 Attention: answer a question freed of what would sway it."""
+"""System 2 Attention: answer a question without what would bias the answer."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ PROMPTS = {
     user="{text}",
     max_new_tokens=256,
   ),
-  "system1": None,  # the task's own: asked as System 1 is
+  "system1": None,  # the task's own
 }
 
-# What stands behind a label that nobody asked for is no part of the text.
+# Text after a label that was not asked for does not belong to the question.
 _LABEL = re.compile(
   r"^[ \t\-#\d.)]*(?:unbiased\s+)?(context|question|opinion|answer)\s*:",
   re.IGNORECASE | re.MULTILINE,
@@ -30,8 +30,9 @@ _NOTHING = {"", "none", "none given", "no context", "n/a"}
 def s2a(fields: Fields, prompts: Prompts) -> Steps:
   """System 2 Attention (Weston & Sukhbaatar 2023).
 
-  First the model rewrites the text without what would sway it, in two labelled
-  parts; then it answers from the rewritten text alone, asked as System 1 is.
+  First the model rewrites the text without what would bias the answer, in two
+  labelled parts; then it answers from the rewritten text alone, with the prompt
+  of System 1.
   """
   extract = yield prompts["extract"].ask(**fields)
   text = unbiased_text(extract.text) or fields["text"]
@@ -39,7 +40,7 @@ def s2a(fields: Fields, prompts: Prompts) -> Steps:
 
 
 def unbiased_text(extract: str) -> str:
-  """Context and question out of an extraction; the whole where labels lack.
+  """Context and question of an extraction; all of it if labels are missing.
 
   An empty extraction gives an empty text, and the caller falls back to the
   original.

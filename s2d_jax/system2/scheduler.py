@@ -12,26 +12,26 @@ from s2d_jax.errors import UserError
 from s2d_jax.generation.engine import Completion, Engine, Request, random_key
 from s2d_jax.generation.sampling import Sampling
 from s2d_jax.system2.program import (
-  Ask,
   Fields,
   Method,
+  ModelCall,
   Prompts,
   Reply,
   Steps,
   Template,
 )
 
-# Programs under way for each row of a batch: so many prompts wait then that
-# those of a length are read together, and passes of several rounds that began
+# Programs in flight for each row of a batch: enough prompts then wait to
+# prefill those of a length together, and samples of several rounds that began
 # late do not end long after all others.
-PER_ROW = 4
+PROGRAMS_PER_ROW = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """One pass of a method over one input.
+  """One sample of a method for one input.
 
-  `name` says which pass this is, for instance (example, variant, sample): the
+  `name` identifies the sample, for instance (example, variant, number): the
   randomness of its replies is derived from the seed and this name alone.
   """
 
@@ -41,7 +41,7 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-  """One ask as it was put to the model, and the reply."""
+  """One rendered prompt, and the reply."""
 
   prompt: str
   completion: Completion
@@ -49,13 +49,13 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-  """A pass that has ended.
+  """A sample that is complete.
 
   Attributes:
-    job: whose pass this is.
-    steps: every reply of the model, in the order of the asks.
-    replies: what the method says to the user; more than one where it gives
-      several answers to one thought.
+    job: of the sample.
+    steps: every reply of the model, in the order of the calls.
+    replies: the method's replies to the user; more than one if it gives several
+      answers to one thought.
   """
 
   job: Job
@@ -64,38 +64,38 @@ class Result:
 
   @property
   def tokens(self) -> int:
-    """What the pass cost."""
+    """Generated tokens of all steps."""
     return sum(len(step.completion.tokens) for step in self.steps)
 
 
 class _Program:
-  """A job under way: its generator, and the replies it waits for."""
+  """A job in flight: its generator, and the replies it waits for."""
 
   def __init__(self, job: Job, steps: Steps):
     self.job = job
     self.done: list[Step] = []
     self._generator = steps
 
-  def resume(self, value) -> list[Ask] | list[str]:
-    """Hands over what was asked for; gives the next asks, or the replies."""
+  def resume(self, value) -> list[ModelCall] | list[str]:
+    """Sends completions; returns the next calls, or the method's replies."""
     try:
-      asks = self._generator.send(value)
+      calls = self._generator.send(value)
     except StopIteration as stop:
       return _texts(stop.value)
-    self._single = isinstance(asks, Ask)
-    asks = [asks] if self._single else list(asks)
-    self._counts = [ask.n for ask in asks]
+    self._single = isinstance(calls, ModelCall)
+    calls = [calls] if self._single else list(calls)
+    self._counts = [call.n for call in calls]
     self._replies = [None] * sum(self._counts)
-    # An ask for several replies is as many requests.
-    return [ask for ask in asks for _ in range(ask.n)]
+    # A call for several replies is as many requests.
+    return [call for call in calls for _ in range(call.n)]
 
   def receive(self, index: int, step: Step) -> bool:
-    """Takes one reply; says whether all that was asked for is there."""
+    """Adds one reply; returns whether all replies are there."""
     self._replies[index] = step
     return None not in self._replies
 
-  def advance(self) -> list[Ask] | list[str]:
-    """Goes on with the replies of the last asks."""
+  def advance(self) -> list[ModelCall] | list[str]:
+    """Resumes with the replies to the last calls."""
     self.done += self._replies
     left = (step.completion for step in self._replies)
     groups = [list(itertools.islice(left, n)) for n in self._counts]
@@ -117,7 +117,7 @@ class Scheduler:
     method: the generator function to run.
     prompts: its templates.
     seed: of the run.
-    in_flight: programs under way at once. More keep the batch fuller and merge
+    in_flight: programs in flight at once. More keep the batch fuller and merge
       more equal prompts, fewer lose less when the run is killed.
   """
 
@@ -149,46 +149,46 @@ class Scheduler:
     """Yields results as programs finish, in no particular order.
 
     Args:
-      jobs: taken from the left as there is room for them; more may be added
-        while the results are read.
-      sampling: temperature and filters; an ask brings its own limit and stops.
-      watch: is told of a pass under way what it has so far: its steps, and the
-        text of the next.
+      jobs: taken from the left as programs end; more may be added while the
+        results are read.
+      sampling: temperature and filters; a call brings its own limit and stops.
+      watch: gets the state of a sample in flight: its job, its steps so far,
+        and the text of the next.
     """
     self._engine.watch = watch and (
       lambda tag, text: watch(tag[0].job, tag[0].done, text)
     )
-    under_way = 0
+    in_flight = 0
     while True:
-      while jobs and under_way < self._in_flight:
+      while jobs and in_flight < self._in_flight:
         job = jobs.popleft()
         think = self._method.think(job.fields, self._prompts)
         program = _Program(job, think)
-        self._put(program, program.resume(None), sampling)
-        under_way += 1
-      if not under_way:
+        self._submit(program, program.resume(None), sampling)
+        in_flight += 1
+      if not in_flight:
         return
       for (program, index, prompt), reply in self._engine.step():
         if not program.receive(index, Step(prompt, reply)):
           continue
         following = program.advance()
-        if isinstance(following[0], Ask):
-          self._put(program, following, sampling)
+        if isinstance(following[0], ModelCall):
+          self._submit(program, following, sampling)
         else:
-          under_way -= 1
+          in_flight -= 1
           yield Result(program.job, program.done, following)
 
-  def _put(
-    self, program: _Program, asks: list[Ask], sampling: Sampling
+  def _submit(
+    self, program: _Program, calls: list[ModelCall], sampling: Sampling
   ) -> None:
-    for index, ask in enumerate(asks):
-      prompt = self._chat.prompt(ask.messages)
+    for index, call in enumerate(calls):
+      prompt = self._chat.prompt(call.messages)
       number = len(program.done) + index
       request = Request(
         self._chat.encode(prompt),
         random_key(self._seed, *program.job.name, number),
         dataclasses.replace(
-          sampling, max_new_tokens=ask.max_new_tokens, stop=ask.stop
+          sampling, max_new_tokens=call.max_new_tokens, stop=call.stop
         ),
         tag=(program, index, prompt),
       )
@@ -203,7 +203,7 @@ class Scheduler:
     uses = [
       self._chat.encode(
         self._chat.prompt(
-          template.messages(**dict.fromkeys(template.gaps, filler))
+          template.messages(**dict.fromkeys(template.placeholders, filler))
         )
       )
       for filler in ("Alpha", "9 zebras")

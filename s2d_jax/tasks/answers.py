@@ -1,6 +1,6 @@
-"""How an answer is found in a reply: the last marked one wins.
+"""Parsers that find the answer in a reply: the last marked one wins.
 
-An answer is normalised text. A reply without one is None: it is no vote.
+An answer is normalised text. A reply without one gives None: it is no vote.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import unicodedata
 from s2d_jax.errors import UserError
 
 
-class Answer(Protocol):
+class AnswerParser(Protocol):
   """Finds the normalised answer in a reply, None where there is none."""
 
   def __call__(self, reply: str) -> str | None: ...
 
 
-# What stands behind one of these is said to be the answer.
+# What follows one of these is marked as the answer.
 _MARKER = re.compile(
   r"####|\\boxed\s*\{|\[\[|"
   r"\b(?:answer|result|verdict|conclusion|total)\b[^\S\n]*"
@@ -34,19 +34,19 @@ _LIST = re.compile(r"\s*(?:[-*•]|\d+[.)])\s")
 
 
 def marked(reply: str) -> list[str]:
-  """What stands behind each marker, up to the end of its line, the last first.
+  """The text after each marker, up to the end of its line, the last first.
 
-  A marker with nothing behind it on its line is followed by the next line,
-  unless a list begins there: that is the way to the answer.
+  A marker at the end of its line marks the next line, unless a list begins
+  there: those are steps towards the answer.
   """
   plain = re.sub(r"[*_`]{1,3}(?=\S)|(?<=\S)[*_`]{1,3}", "", reply)
   found = []
   for match in _MARKER.finditer(plain):
-    said, _, below = plain[match.end() :].partition("\n")
-    if not said.strip() and not _LIST.match(below):
-      said = below.strip().partition("\n")[0]
-    if said.strip():
-      found.append(said.strip())
+    text, _, below = plain[match.end() :].partition("\n")
+    if not text.strip() and not _LIST.match(below):
+      text = below.strip().partition("\n")[0]
+    if text.strip():
+      found.append(text.strip())
   return found[::-1]
 
 
@@ -57,8 +57,8 @@ _NUMBER = re.compile(
 _LATEX_FRACTION = re.compile(r"\\[dt]?frac\{(\d+)\}\{(\d+)\}")
 
 
-# Without a marker only what is complete counts: a reply that was cut off in
-# the middle of its reckoning says nothing.
+# Without a marker only a complete reply counts, not one that was cut off in the
+# middle of a calculation.
 _SENTENCE_END = re.compile(r"[.!?)\"”\]]\W*\Z")
 _EQUATION_END = re.compile(r"=\s*[-+−]?[$€£]?\s*\d[\d,.]*\W*\Z")
 _UNFINISHED = re.compile(
@@ -70,7 +70,7 @@ _ONE_EQUATION = 12  # words; the end of a longer one may be half a number
 
 @dataclasses.dataclass(frozen=True)
 class Number:
-  """A number: "#### 1,234", "the answer is $18.00.", else the last one said."""
+  """A number: "#### 1,234", "the answer is $18.00.", else the last one."""
 
   def __call__(self, reply: str) -> str | None:
     reply = _LATEX_FRACTION.sub(r"\1/\2", reply)
@@ -86,7 +86,7 @@ class Number:
 
 
 def _is_whole(reply: str) -> bool:
-  """Whether a reply says something, and does not stop while it reckons."""
+  """Whether a reply is complete, and does not stop amid a calculation."""
   if _UNFINISHED.search(reply):
     return False
   if _SENTENCE_END.search(reply):
@@ -96,7 +96,7 @@ def _is_whole(reply: str) -> bool:
 
 
 def _equals(text: str) -> str | None:
-  """What the last equation of a text comes to."""
+  """The right-hand side of the last equation in a text."""
   found = re.findall(rf"=\s*({_NUMBER.pattern})", text)
   return _plain_number(found[-1]) if found else None
 
@@ -171,7 +171,7 @@ class Choice:
 
 @dataclasses.dataclass(frozen=True)
 class Regex:
-  """What the last match of a pattern says: its first group, or all of it."""
+  """The last match of a pattern: its first group, or all of it."""
 
   pattern: str
 
@@ -213,8 +213,8 @@ class Text:
       )
 
   def __call__(self, reply: str) -> str | None:
-    said = marked(reply)
-    text = said[0] if said else reply.strip()
+    candidates = marked(reply)
+    text = candidates[0] if candidates else reply.strip()
     sentence = _SENTENCE_BREAK.split(text, maxsplit=1)[0]
     words = normalise(_INITIAL.sub(r"\1", sentence)).split()
     words = [word for word in words if word not in ("a", "an", "the")]
@@ -230,10 +230,10 @@ class Letters:
   """
 
   def __call__(self, reply: str) -> str | None:
-    said = marked(reply)
-    if said:
-      quoted = re.search(_QUOTED, said[0])
-      return _joined(quoted.group(1) if quoted else said[0])
+    candidates = marked(reply)
+    if candidates:
+      quoted = re.search(_QUOTED, candidates[0])
+      return _joined(quoted.group(1) if quoted else candidates[0])
     quoted = re.search(rf"{_QUOTED}\W*\Z", reply)
     if quoted and _ONE_LETTER.search(reply[: quoted.start()]):
       return None
@@ -260,7 +260,7 @@ def normalise(text: str) -> str:
   return " ".join(re.sub(r"[^\w]+", " ", text).split())
 
 
-ANSWERS = {
+PARSERS = {
   "number": Number,
   "choice": Choice,
   "regex": Regex,
@@ -269,19 +269,19 @@ ANSWERS = {
 }
 
 
-def make_answer(spec: Mapping[str, Any]) -> Answer:
-  """An answer from its settings: {"kind": "choice", "options": [...]}."""
+def make_parser(spec: Mapping[str, Any]) -> AnswerParser:
+  """A parser from its settings: {"kind": "choice", "options": [...]}."""
   if not isinstance(spec, Mapping):
     raise UserError(
       f'task.answer={spec!r} must be a mapping such as {{"kind": "number"}}'
     )
   options = dict(spec)
   kind = options.pop("kind", None)
-  if kind not in ANSWERS:
+  if kind not in PARSERS:
     raise UserError(
-      f"task.answer.kind={kind!r} is unknown; there are {', '.join(ANSWERS)}"
+      f"task.answer.kind={kind!r} is unknown; there are {', '.join(PARSERS)}"
     )
-  known = inspect.signature(ANSWERS[kind]).parameters
+  known = inspect.signature(PARSERS[kind]).parameters
   for name in options.keys() - known.keys():
     raise UserError(
       f"task.answer.{name} is unknown; {kind} has"
@@ -290,6 +290,6 @@ def make_answer(spec: Mapping[str, Any]) -> Answer:
   for name, parameter in known.items():
     if name not in options and parameter.default is parameter.empty:
       raise UserError(f"task.answer.{name} is missing; {kind} needs it")
-  return ANSWERS[kind](
+  return PARSERS[kind](
     **{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
   )

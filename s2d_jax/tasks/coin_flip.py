@@ -9,7 +9,7 @@ import random
 from s2d_jax.errors import UserError
 from s2d_jax.system2.program import Fields, Template
 from s2d_jax.tasks.answers import Choice
-from s2d_jax.tasks.closed import Closed
+from s2d_jax.tasks.exact_match import ExactMatch
 from s2d_jax.tasks.task import Example
 
 _NAMES = tuple(
@@ -41,22 +41,22 @@ _SHOTS = (
 _FORMAT = "yes or no"
 
 
-class CoinFlip(Closed):
+class CoinFlip(ExactMatch):
   """Asks whether a coin still is heads up.
 
   Args:
-    people: who flip or do not flip it, in each example.
+    people: number of people who flip it or not, in each example.
     train: examples to learn from.
     valid: examples held out to choose the checkpoint.
     test: examples held out for the report.
-    renamed: whether every example is also put with other people who do the
-      same, which must not change the answer.
+    renamed: whether every example has a second variant with other people who do
+      the same, which must not change the answer.
     seed: of the names and actions.
   """
 
   name = "coin_flip"
   plain = biased = "plain"
-  find = Choice(("yes", "no"))
+  parser = Choice(("yes", "no"))
   prompts: Mapping[str, Template]
 
   def __init__(
@@ -78,11 +78,13 @@ class CoinFlip(Closed):
       )
     # Renamed examples take a second text, which must be free for the actions
     # that were drawn: half of all texts are left over for that.
-    room = math.perm(len(_NAMES), people) * 2**people // (4 if renamed else 1)
-    if train + valid + test > room:
+    most_examples = (
+      math.perm(len(_NAMES), people) * 2**people // (4 if renamed else 1)
+    )
+    if train + valid + test > most_examples:
       raise UserError(
         f"task.train={train}, task.valid={valid} and task.test={test} are more"
-        f" than the {room} different examples there are with"
+        f" than the {most_examples} different examples there are with"
         f" task.people={people}; ask for fewer, or for more people"
       )
     self.variants = ("plain", "renamed") if renamed else ("plain",)
@@ -150,11 +152,11 @@ def _id(people: Sequence[str], flips: Sequence[bool]) -> str:
 
 
 def _text(actions) -> str:
-  told = " ".join(
+  sentences = " ".join(
     f"{name} {'flips' if flips else 'does not flip'} the coin."
     for name, flips in actions
   )
-  return f"A coin is heads up. {told} Is the coin still heads up?"
+  return f"A coin is heads up. {sentences} Is the coin still heads up?"
 
 
 _STEPS = (

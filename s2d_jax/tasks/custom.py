@@ -10,14 +10,14 @@ from s2d_jax.errors import UserError
 from s2d_jax.system2.program import Template
 from s2d_jax.tasks import sources
 from s2d_jax.tasks.answers import (
-  Answer,
+  AnswerParser,
   Choice,
   Letters,
   Number,
   Regex,
-  make_answer,
+  make_parser,
 )
-from s2d_jax.tasks.questions import Questions, Row, gaps
+from s2d_jax.tasks.questions import Questions, Row, placeholders
 
 
 class Custom(Questions):
@@ -26,15 +26,15 @@ class Custom(Questions):
   Args:
     train: source of the rows to learn from; see `sources`.
     prompt: what the user says, a template over the columns: "{question}".
-    answer: how an answer is found: {"kind": "number"}, {"kind": "choice",
+    answer: how an answer is parsed: {"kind": "number"}, {"kind": "choice",
       "options": [...]}, {"kind": "regex", "pattern": …}, {"kind": "text",
       "max_words": 12} or {"kind": "letters"}.
     format: how to answer, as the end of the sentence "Answer with …"; by
       default what the kind of answer suggests.
     label: column of the right answer, one or a list of them; None: unlabelled.
     id: column of the rows' names; None numbers them.
-    columns: field → column, for templates written for other names.
-    variants: name → template: other wordings that must not change the answer.
+    columns: field → column, for templates with other names.
+    variants: name → template: paraphrases, which must not change the answer.
     perturb: name → "package.module:function" of (row, random) → changed row,
       which must not change the answer either.
     valid: source of the rows to choose the checkpoint; None: part of train.
@@ -89,17 +89,17 @@ class Custom(Questions):
     ):
       if size is not None:
         _check_whole(f"{split}_size", size)
-    find = make_answer(answer)
-    wordings = {"plain": prompt, **(variants or {})}
-    for variant, template in wordings.items():
+    parser = make_parser(answer)
+    templates = {"plain": prompt, **(variants or {})}
+    for variant, template in templates.items():
       _check_template(variant, template)
     super().__init__(
       name=self.name,
-      named={"train": train, "valid": valid, "test": test},
+      sources={"train": train, "valid": valid, "test": test},
       sizes={"train": train_size, "valid": valid_size, "test": test_size},
-      wordings=wordings,
-      answer=find,
-      format=format or _format_of(find),
+      templates=templates,
+      answer=parser,
+      format=format or _format_of(parser),
       prompts={
         "system1": Template(
           "{text}\nAnswer with {format}.",
@@ -109,7 +109,7 @@ class Custom(Questions):
           stop=("\n",),
         )
       },
-      label=lambda row: _labels(row, label, find),
+      label=lambda row: _labels(row, label, parser),
       columns=columns,
       perturbations={
         name: sources.function(path) for name, path in (perturb or {}).items()
@@ -170,8 +170,8 @@ def _check_template(variant: str, template: str) -> None:
       raise ValueError("it is no text")
     for _, name, spec, conversion in string.Formatter().parse(template):
       if name == "" or spec or conversion:
-        raise ValueError("a gap must be the bare name of a column")
-    names = gaps(template)
+        raise ValueError("a placeholder must be the bare name of a column")
+    names = placeholders(template)
   except ValueError as error:
     raise UserError(
       f"task.{option}={template!r} is no template ({error}); a column stands in"
@@ -184,18 +184,20 @@ def _check_template(variant: str, template: str) -> None:
     )
 
 
-def _format_of(find: Answer) -> str:
-  if isinstance(find, Number):
+def _format_of(parser: AnswerParser) -> str:
+  if isinstance(parser, Number):
     return "a number only"
-  if isinstance(find, Letters):
+  if isinstance(parser, Letters):
     return "the letters only"
-  if isinstance(find, Choice):
-    *most, last = find.options
+  if isinstance(parser, Choice):
+    *most, last = parser.options
     return f"{', '.join(most)} or {last} only"
   return "a short answer"
 
 
-def _labels(row: Row, column: str | None, find: Answer) -> list[str] | None:
+def _labels(
+  row: Row, column: str | None, parser: AnswerParser
+) -> list[str] | None:
   """The right answers, as the answers of replies are normalised."""
   if column is None:
     return None
@@ -205,37 +207,37 @@ def _labels(row: Row, column: str | None, find: Answer) -> list[str] | None:
   values = [v for v in values if v is not None and str(v).strip()]
   if not values:
     return None
-  labels = [found for v in values if (found := _label(v, find)) is not None]
+  labels = [found for v in values if (found := _label(v, parser)) is not None]
   if not labels:
     raise UserError(
       f"task.label: the column {column!r} says {str(values[0])[:60]!r}, which"
-      " no reply is ever read as; mend task.answer, or the label"
+      " no reply is ever read as; fix task.answer, or the label"
     )
   return labels
 
 
-def _label(value: Any, find: Answer) -> str | None:
+def _label(value: Any, parser: AnswerParser) -> str | None:
   text = str(value).strip()
-  if isinstance(find, Choice):
-    return _option(value, text, find)
-  if isinstance(find, Regex):  # the label need not be a whole reply
-    return find(text) or text
-  return find(text)
+  if isinstance(parser, Choice):
+    return _option(value, text, parser)
+  if isinstance(parser, Regex):  # the label need not be a whole reply
+    return parser(text) or text
+  return parser(text)
 
 
-def _option(value: Any, text: str, find: Choice) -> str | None:
+def _option(value: Any, text: str, parser: Choice) -> str | None:
   """The option that a label names: by its text, true or false, its number."""
-  named = {option.casefold(): option for option in find.options}
-  named.update({option: option for option in find.options})
-  for said in (text, text.casefold(), _BOOLEAN.get(text.casefold())):
-    if said in named:
-      return named[said]
-  if any(option.isdigit() for option in find.options):
-    return find(text)
+  named = {option.casefold(): option for option in parser.options}
+  named.update({option: option for option in parser.options})
+  for spelling in (text, text.casefold(), _BOOLEAN.get(text.casefold())):
+    if spelling in named:
+      return named[spelling]
+  if any(option.isdigit() for option in parser.options):
+    return parser(text)
   if isinstance(value, int) and not isinstance(value, bool):
     # A data set may number its classes, from 0.
-    return find.options[value] if 0 <= value < len(find.options) else None
-  return find(text)
+    return parser.options[value] if 0 <= value < len(parser.options) else None
+  return parser(text)
 
 
 _BOOLEAN = {"true": "yes", "false": "no"}

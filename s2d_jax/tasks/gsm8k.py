@@ -62,9 +62,9 @@ class Gsm8k(Questions):
   ):
     super().__init__(
       name=self.name,
-      named={"train": train, "valid": valid, "test": test},
+      sources={"train": train, "valid": valid, "test": test},
       sizes={"train": train_size, "valid": valid_size, "test": test_size},
-      wordings={"plain": "{question}"},
+      templates={"plain": "{question}"},
       answer=Number(),
       format=_FORMAT,
       prompts=_PROMPTS,

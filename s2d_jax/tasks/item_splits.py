@@ -1,7 +1,7 @@
-"""Splits of what is made of several rows: questions, pairs of answers.
+"""Splits of items that are made of rows: questions, pairs of answers.
 
-A data set may hold a question in many rows. What is made of them is split by
-question, so that no question of the test split is ever trained on.
+A data set may hold a question in many rows. Items are split by question, so
+that no question of the test split is ever trained on.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import random
 from typing import Any
 
 from s2d_jax.errors import UserError
-from s2d_jax.tasks import sources
+from s2d_jax.tasks.sources import read as read_rows
 
 Item = dict[str, Any]
 # Makes items of the rows of a source, whose name is for errors.
@@ -22,7 +22,7 @@ SPLITS = ("test", "valid", "train")
 
 def read_items(
   converts: Mapping[str, Convert],
-  named: Mapping[str, str | None],
+  sources: Mapping[str, str | None],
   sizes: Mapping[str, int | None],
   seed: int,
   streaming: bool = False,
@@ -31,15 +31,15 @@ def read_items(
 
   Args:
     converts: by split, how its rows become items.
-    named: by split, its source; a split without one is cut from train.
+    sources: by split, its source; a split without one is taken from train.
     sizes: by split, how many; None takes all that are left.
     seed: of the order.
     streaming: take the first rows of a source that are enough, not all.
   """
-  limits = _limits(named, sizes) if streaming else dict.fromkeys(SPLITS)
+  limits = _limits(sources, sizes) if streaming else dict.fromkeys(SPLITS)
   found = {
     split: _shuffled(converts[split], source, f"{seed}/{split}", limits[split])
-    for split, source in named.items()
+    for split, source in sources.items()
     if source is not None
   }
   splits = {}
@@ -49,13 +49,13 @@ def read_items(
     chosen = items[:size]
     if len(chosen) < (size or 1):
       raise UserError(
-        f"{named[home]} has {len(chosen)} questions left for the {split} split,"
-        f" too few for task.{split}_size={size}; lower the sizes, or name"
-        " another source"
+        f"{sources[home]} has {len(chosen)} questions left for the {split}"
+        f" split, too few for task.{split}_size={size}; lower the sizes, or"
+        " name another source"
       )
-    asked = {item["question"] for item in chosen}
+    taken = {item["question"] for item in chosen}
     found = {
-      name: [item for item in items if item["question"] not in asked]
+      name: [item for item in items if item["question"] not in taken]
       for name, items in found.items()
     }
     splits[split] = chosen
@@ -63,11 +63,11 @@ def read_items(
 
 
 def check(
-  named: Mapping[str, str | None], sizes: Mapping[str, int | None]
+  sources: Mapping[str, str | None], sizes: Mapping[str, int | None]
 ) -> None:
   """Raises UserError for sizes that cannot be."""
   for split, size in sizes.items():
-    if size is None and split != "train" and named[split] is None:
+    if size is None and split != "train" and sources[split] is None:
       raise UserError(
         f"task.{split}_size must be a number, as task.{split} names no source"
         " and its examples are cut from task.train"
@@ -77,12 +77,12 @@ def check(
 
 
 def _limits(
-  named: Mapping[str, str | None], sizes: Mapping[str, int | None]
+  sources: Mapping[str, str | None], sizes: Mapping[str, int | None]
 ) -> dict[str, int | None]:
   """Rows that the source of each split has to give; None: all of them."""
   limits = dict(sizes)
   for split in SPLITS:
-    if named[split] is None and limits["train"] is not None:
+    if sources[split] is None and limits["train"] is not None:
       limits["train"] += sizes[split]
   return limits
 
@@ -91,7 +91,7 @@ def _shuffled(
   convert: Convert, source: str, seed: str, limit: int | None
 ) -> list[Item]:
   """All items, those of one question together."""
-  rows = sources.read(source, limit=limit, streaming=limit is not None)
+  rows = read_rows(source, limit=limit, streaming=limit is not None)
   groups: dict[str, list[Item]] = {}
   for item in convert(source, rows):
     groups.setdefault(item["question"], []).append(item)

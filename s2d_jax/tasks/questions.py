@@ -1,4 +1,4 @@
-"""Questions out of the rows of any source: what tasks over data sets share."""
+"""Tasks whose examples are the rows of a data set."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 
 from s2d_jax.errors import UserError
 from s2d_jax.system2.program import Fields, Template
-from s2d_jax.tasks import item_splits, sources
-from s2d_jax.tasks.answers import Answer, Text
+from s2d_jax.tasks import item_splits
+from s2d_jax.tasks.answers import AnswerParser, Text
 from s2d_jax.tasks.item_splits import Item
+from s2d_jax.tasks.sources import need_columns
 from s2d_jax.tasks.task import Example
 
 Row = Mapping[str, Any]
@@ -27,13 +28,13 @@ class Questions:
 
   Args:
     name: of the task.
-    named: by split, its source; None is cut from train.
+    sources: by split, its source; None is taken from train.
     sizes: by split, how many; None takes all that are left.
-    wordings: by variant, a template over the columns; "plain" is the first.
+    templates: by variant, a template over the columns; "plain" is the first.
     answer: finds the answer in a reply.
     format: how to answer, as the end of the sentence "Answer with …".
     prompts: templates; "system1" at least.
-    label: the right answers of a row; None where it has no label.
+    label: (row) → its right answers; None where it has no label.
     columns: field → column, where they have different names.
     perturbations: by variant, a function that changes the row; its text is
       that of "plain".
@@ -48,10 +49,10 @@ class Questions:
     self,
     *,
     name: str,
-    named: Mapping[str, str | None],
+    sources: Mapping[str, str | None],
     sizes: Mapping[str, int | None],
-    wordings: Mapping[str, str],
-    answer: Answer,
+    templates: Mapping[str, str],
+    answer: AnswerParser,
     format: str,
     prompts: Mapping[str, Template],
     label: Callable[[Row], Sequence[str] | None],
@@ -61,12 +62,12 @@ class Questions:
     streaming: bool = False,
     seed: int = 0,
   ):
-    item_splits.check(named, sizes)
+    item_splits.check(sources, sizes)
     self.name = name
-    self.variants = (*wordings, *(perturbations or {}))
+    self.variants = (*templates, *(perturbations or {}))
     self.prompts = prompts
-    self._named, self._sizes = named, sizes
-    self._wordings = wordings
+    self._sources, self._sizes = sources, sizes
+    self._templates = templates
     self._answer = answer
     self._format = format
     self._label = label
@@ -80,7 +81,7 @@ class Questions:
     """Examples by split; no question is in two of them."""
     splits = item_splits.read_items(
       dict.fromkeys(_SPLITS, self._items),
-      self._named,
+      self._sources,
       self._sizes,
       self._seed,
       self._streaming,
@@ -121,16 +122,16 @@ class Questions:
   def _items(self, source: str, rows: Iterable[Row]) -> Iterator[Item]:
     for number, row in enumerate(rows):
       for field, column in self._columns.items():
-        sources.need_columns(source, row, (column,))
+        need_columns(source, row, (column,))
         row = {**row, field: row[column]}
       texts = {
         variant: _fill(source, template, row)
-        for variant, template in self._wordings.items()
+        for variant, template in self._templates.items()
       }
       for variant, perturb in self._perturbations.items():
         draw = random.Random(f"{self._seed}/{number}/{variant}")
         texts[variant] = _fill(
-          source, self._wordings["plain"], perturb(dict(row), draw)
+          source, self._templates["plain"], perturb(dict(row), draw)
         )
       labels = self._label(row)
       if labels is not None and len(labels) == 1:
@@ -154,7 +155,7 @@ def _check_ids(splits: Mapping[str, Sequence[Item]]) -> None:
       )
 
 
-def gaps(template: str) -> list[str]:
+def placeholders(template: str) -> list[str]:
   """Names in braces."""
   parsed = string.Formatter().parse(template)
   return [name for _, name, _, _ in parsed if name is not None]
@@ -166,5 +167,5 @@ def _fill(source: str, template: str, row: Row) -> str:
       f"a perturbation gave {type(row).__name__}, not a row; it is called with"
       " (row, random) and returns the changed row"
     )
-  sources.need_columns(source, row, gaps(template))
+  need_columns(source, row, placeholders(template))
   return template.format(**row)

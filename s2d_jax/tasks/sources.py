@@ -97,7 +97,7 @@ def _json(path: str) -> Iterator[Row]:
     with open(path, encoding="utf-8") as file:
       rows = json.load(file)
   except ValueError as error:
-    raise UserError(f"{path} is not valid JSON ({error}); mend it") from None
+    raise UserError(f"{path} is not valid JSON ({error}); fix it") from None
   if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
     raise UserError(f"{path} is not a list of objects; use one, or JSON Lines")
   yield from rows
@@ -116,14 +116,14 @@ def _csv(path: str) -> Iterator[Row]:
         if None in row or None in row.values():
           raise UserError(
             f"{path}, line {reader.line_num} has not the"
-            f" {len(reader.fieldnames)} columns of the head; mend that line"
+            f" {len(reader.fieldnames)} columns of the head; fix that line"
           )
         yield row
     except UnicodeDecodeError as error:
       raise UserError(f"{path} is not UTF-8 ({error}); convert it") from None
     except csv.Error as error:
       raise UserError(
-        f"{path}, line {reader.line_num} is not valid CSV ({error}); mend it"
+        f"{path}, line {reader.line_num} is not valid CSV ({error}); fix it"
       ) from None
 
 

@@ -1,4 +1,4 @@
-"""What the rest of the package needs of a task."""
+"""The interface of a task, and its examples."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ class Example:
 
 
 class Task(Protocol):
-  """A kind of input: its wording, what its answers are, how they score.
+  """A kind of input: its prompts, how answers are parsed, how they score.
 
-  An example may be put in several ways that must not change its answer: its
-  variants. Nothing but `score` and `examples` may read a label.
+  An example may have several variants, which must not change its answer.
+  Nothing but `score` and `examples` may read a label.
 
   Attributes:
     name: of the task.
-    variants: ways of putting every example; results are reported for each.
-    plain: the variant asked straight.
+    variants: of every example; results are reported for each.
+    plain: the neutral variant.
     biased: the one meant to lead astray, for the headline of the report; the
       plain one where there is none.
-    prompts: the template "system1", and those of the methods' templates that
-      this task words in its own way.
+    prompts: the template "system1", and the task's own versions of templates of
+      methods.
   """
 
   name: str
@@ -51,7 +51,7 @@ class Task(Protocol):
     """The examples of the splits train, valid and test."""
 
   def fields(self, example: Example, variant: str) -> Fields:
-    """What fills the gaps of prompts: "text", what the user says, and parts.
+    """Values of the placeholders of prompts: "text", the question, and parts.
 
     "format" says how to answer, as the end of the sentence "Answer with …".
     """
@@ -59,12 +59,12 @@ class Task(Protocol):
   def answer(self, example: Example, variant: str, reply: str) -> str | None:
     """The normalised answer in a reply, None where there is none to find.
 
-    The same for every variant: an answer that means "the first of the two as
-    shown" is turned into one that does not depend on how they were shown.
+    The same for every variant: "the first of the two as shown" is mapped to an
+    answer that does not depend on the order in which they were shown.
     """
 
   def target(self, example: Example, variant: str, answer: str) -> str | None:
-    """How to say an answer; None where only the model's own words will do."""
+    """The target for an answer; None: a reply of the model's own."""
 
   def score(
     self, example: Example, variant: str, answer: str | None

@@ -30,7 +30,7 @@ class TrainingLog:
       "steps",
       done=start,
       quiet=quiet,
-      status="starting: what is new is compiled first",
+      status="starting: new programs are compiled first",
     )
     self._curve = Curve(workdir, "finetune", start, quiet)
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 from s2d_jax.models.kernels import STAND_INS
 from s2d_jax.models.llama import Llama
 from s2d_jax.models.params import Params
-from s2d_jax.training.packing import Rows
+from s2d_jax.training.packing import PackedRows
 
 _LOGITS_BYTES = 2**28  # of float32 logits that a device holds at once
 
@@ -28,7 +28,7 @@ def joined(params: Params, frozen: Params) -> Params:
 
 
 def target_loss(
-  model: Llama, variables: dict[str, Params], rows: Rows
+  model: Llama, variables: dict[str, Params], rows: PackedRows
 ) -> Float[Array, ""]:
   """Negative log-likelihood in nats, summed over the targets of `rows`.
 
@@ -85,7 +85,7 @@ def _chunks(rows: int, slots: int, vocabulary: int) -> int:
 
 
 def mean_loss_and_grads(
-  model: Llama, params: Params, frozen: Params, rows: Rows
+  model: Llama, params: Params, frozen: Params, rows: PackedRows
 ) -> tuple[Float[Array, ""], Params]:
   """Loss a target token, and its gradient, of rows [A, B, …].
 
@@ -108,7 +108,7 @@ def mean_loss_and_grads(
   plain = {path: leaf for path, leaf in flat.items() if path not in stand_ins}
   whole = traverse_util.flatten_dict(joined(params, frozen))
 
-  def loss(learnt, micro: Rows):
+  def loss(learnt, micro: PackedRows):
     plain, stand_ins = learnt
     variables = {
       "params": traverse_util.unflatten_dict(whole | plain),
@@ -116,7 +116,7 @@ def mean_loss_and_grads(
     }
     return target_loss(model, variables, micro) / targets
 
-  def loss_and_grads(micro: Rows):
+  def loss_and_grads(micro: PackedRows):
     value, grads = jax.value_and_grad(loss)((plain, stand_ins), micro)
     return value, traverse_util.unflatten_dict(grads[0] | grads[1])
 

@@ -1,10 +1,10 @@
-"""Examples packed into rows of one length, so that little is computed.
+"""Examples packed into rows of one length, so that little is padding.
 
-What examples of a row begin with alike stands in it once: a system message, the
-question that several forms ask. A row is then a tree in the order of its
-depth-first walk, and what a token is seen by is the stretch of the row behind
-it that its branches fill (`Rows.until`). The states of a shared token, and its
-part in the gradients, are those it would have in each example.
+Examples of a row share their common prefixes: a system message, the question
+that several variants ask. A row is then a tree in the order of its depth-first
+walk, and a token is attended to by the stretch of the row after it that its
+branches fill (`PackedRows.until`). The states of a shared token, and its
+contribution to the gradients, are those it would have in each example.
 
 Axis letters: R rows, T tokens a row, M target slots a row.
 """
@@ -24,14 +24,14 @@ from s2d_jax.training.examples import Tokenised
 _TARGET_BUCKET = 8  # M is rounded up to a multiple of this
 
 
-class Rows(NamedTuple):
+class PackedRows(NamedTuple):
   """Packed rows; the fields of a batch of rows are the same.
 
-  Token i of a row is seen by itself and those behind it up to until[i] - 1.
-  Padding has until 0 and weight 0. The hidden state at `target_index` predicts
-  `target_token`: it is that of the token before. Slots of targets are fewer
-  than tokens, so that the vocabulary is projected only where it is read; what
-  several examples have alike weighs as much as they are.
+  Token i of a row is attended to by itself and those after it up to
+  until[i] - 1. Padding has until 0 and weight 0. The hidden state at
+  `target_index` predicts `target_token`: it is that of the token before. There
+  are fewer target slots than tokens, so that logits are computed only where
+  they are needed; a target that n examples share has weight n.
   """
 
   tokens: Int[np.ndarray, "R T"]
@@ -46,7 +46,7 @@ class Rows(NamedTuple):
     """Share of the tokens that are padding, 0 … 1."""
     return float((self.until == 0).mean())
 
-  def take(self, indices: Int[np.ndarray, " I"], size: int) -> Rows:
+  def take(self, indices: Int[np.ndarray, " I"], size: int) -> PackedRows:
     """The rows at `indices`, followed by empty rows up to `size` of them."""
 
     def padded(field: np.ndarray) -> np.ndarray:
@@ -54,11 +54,11 @@ class Rows(NamedTuple):
       out[: len(indices)] = field[indices]
       return out
 
-    return Rows(*map(padded, self))
+    return PackedRows(*map(padded, self))
 
 
 class _Placed(NamedTuple):
-  """An example in its row, and how many tokens the one before it gives it."""
+  """An example in its row, and the tokens it shares with the one before."""
 
   example: Tokenised
   shared: int
@@ -66,19 +66,20 @@ class _Placed(NamedTuple):
 
 def pack(
   examples: Mapping[str, Tokenised], row_length: int, share: bool = True
-) -> Rows:
+) -> PackedRows:
   """Packs named examples into few rows. Nothing is truncated.
 
-  In the order of their tokens, examples that begin alike follow each other, and
-  each goes where it shares most with the last one, of the rows with room the
-  first such. Or the longest goes first, each into the first row with room, and
-  nothing is shared (Johnson 1973: at most 11/9 of the fewest rows possible).
-  What makes fewer rows is taken. The same examples give the same rows.
+  Either the examples are sorted by their tokens, so that common prefixes follow
+  each other, and each goes into the first row that has space for it and whose
+  last example shares most with it. Or the longest goes first, each into the
+  first row that has space, and nothing is shared (first-fit decreasing, Johnson
+  1973: at most 11/9 of the fewest rows possible). The one with fewer rows is
+  taken. The same examples give the same rows.
 
   Args:
     examples: by name.
     row_length: T.
-    share: whether examples may share tokens. Not all kernels can
+    share: whether examples may share tokens. Not all attention kernels can
       (`attention.OF_SEGMENTS`).
 
   Raises:
@@ -105,7 +106,7 @@ def pack(
 
 
 def _overlap(a: Int[np.ndarray, " T"], b: Int[np.ndarray, " T"]) -> int:
-  """How many tokens two examples have alike at their beginning."""
+  """Length of the common prefix of two examples."""
   length = min(len(a), len(b))
   differ = np.flatnonzero(a[:length] != b[:length])
   return int(differ[0]) if differ.size else length
@@ -114,23 +115,23 @@ def _overlap(a: Int[np.ndarray, " T"], b: Int[np.ndarray, " T"]) -> int:
 def _first_fit(
   examples: Sequence[Tokenised], overlaps: Sequence[int], row_length: int
 ) -> list[list[_Placed]]:
-  """Each example into the row with room whose last one it shares most with.
+  """Each example into the row with space whose last one it shares most with.
 
   `overlaps` are those of each example with the one before it in the order of
   tokens; with one further before it, it shares the least of those between.
   """
   rows: list[list[_Placed]] = []
-  room = np.full(len(examples), row_length)  # of each row, opened or not
+  free = np.full(len(examples), row_length)  # of each row, opened or not
   shared = np.zeros(len(examples), int)  # with its last example
   for example, overlap in zip(examples, overlaps, strict=True):
     first = slice(len(rows) + 1)  # those that are open, and one that is not
     shared[first] = np.minimum(shared[first], overlap)
     own = len(example.tokens) - shared[first]
-    row = int(np.argmax(np.where(room[first] >= own, shared[first], -1)))
+    row = int(np.argmax(np.where(free[first] >= own, shared[first], -1)))
     if row == len(rows):
       rows.append([])
     rows[row].append(_Placed(example, int(shared[row])))
-    room[row] -= own[row]
+    free[row] -= own[row]
     shared[row] = len(example.tokens)
   return rows
 
@@ -162,7 +163,7 @@ def _lay_out(
   return fields, targets
 
 
-def _stacked(laid_out) -> Rows:
+def _stacked(laid_out) -> PackedRows:
   """All rows, each with as many slots as the fullest needs."""
   slots = max(len(targets) for _, targets in laid_out)
   slots = -(-slots // _TARGET_BUCKET) * _TARGET_BUCKET
@@ -173,4 +174,4 @@ def _stacked(laid_out) -> Rows:
     for slot, ((at, wanted), examples) in enumerate(targets.items()):
       index[slot], token[slot], weight[slot] = at, wanted, examples
     stacked.append([*fields, index, token, weight])
-  return Rows(*map(np.stack, zip(*stacked, strict=True)))
+  return PackedRows(*map(np.stack, zip(*stacked, strict=True)))

@@ -28,7 +28,7 @@ from s2d_jax.models.params import Params, abstract_params
 from s2d_jax.parallel import mesh as meshes
 from s2d_jax.training.loss import mean_loss_and_grads
 from s2d_jax.training.optimizer import learning_rate, make_optimizer
-from s2d_jax.training.packing import Rows
+from s2d_jax.training.packing import PackedRows
 
 
 def make_model(
@@ -128,14 +128,14 @@ def _trained_and_frozen(config, model_config, mesh) -> tuple[Params, Params]:
 
 def abstract_rows(
   config: ml_collections.ConfigDict, mesh: Mesh, targets: int
-) -> Rows:
+) -> PackedRows:
   """Shapes and shardings of a step's rows with `targets` slots each."""
   lead = config.accumulate, config.batch_rows // config.accumulate
   row = (lambda length, dtype: jax.ShapeDtypeStruct(
     (*lead, length), dtype, sharding=rows_sharding(mesh)
   ))  # fmt: skip
   tokens, slots = config.row_length, targets
-  return Rows(
+  return PackedRows(
     tokens=row(tokens, np.int32),
     positions=row(tokens, np.int32),
     until=row(tokens, np.int32),
@@ -150,7 +150,7 @@ def rows_sharding(mesh: Mesh) -> jax.sharding.NamedSharding:
   return meshes.sharding(mesh, None, "batch", None)
 
 
-def put_rows(rows: Rows, micro_batches: int, mesh: Mesh) -> Rows:
+def put_rows(rows: PackedRows, micro_batches: int, mesh: Mesh) -> PackedRows:
   """Rows on the devices as [A, B, …].
 
   Each process holds all rows and hands over those of its own devices.
@@ -162,7 +162,7 @@ def put_rows(rows: Rows, micro_batches: int, mesh: Mesh) -> Rows:
       field.shape, rows_sharding(mesh), lambda index: field[index]
     )
 
-  return Rows(*map(put, rows))
+  return PackedRows(*map(put, rows))
 
 
 def make_train_step(
@@ -182,7 +182,7 @@ def make_train_step(
   schedule = learning_rate(config, total_steps)
   optimizer = make_optimizer(config, total_steps)
 
-  def train_step(state: TrainState, frozen: Params, rows: Rows):
+  def train_step(state: TrainState, frozen: Params, rows: PackedRows):
     loss, grads = mean_loss_and_grads(model, state.params, frozen, rows)
     grads = optax.tree.cast(grads, jnp.float32)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)

@@ -38,7 +38,7 @@ from s2d_jax.training.examples import Tokenised
 from s2d_jax.training.log import TrainingLog
 from s2d_jax.training.loss import joined, target_loss
 from s2d_jax.training.optimizer import make_optimizer
-from s2d_jax.training.packing import Rows, pack
+from s2d_jax.training.packing import PackedRows, pack
 from s2d_jax.training.preemption import Preemption
 
 
@@ -193,7 +193,7 @@ def _micro_batch_rows(config: ml_collections.ConfigDict, mesh: Mesh) -> int:
   return config.batch_rows // config.accumulate
 
 
-def _digest(rows: Rows) -> str:
+def _digest(rows: PackedRows) -> str:
   digest = hashlib.sha256()
   for field in rows:
     digest.update(str(field.shape).encode())
@@ -258,13 +258,13 @@ def _restored(manager, abstract, data) -> tuple[TrainState, float]:
 
 
 def _validation(
-  model: Llama, valid: Rows, micro_rows: int, mesh: Mesh
+  model: Llama, valid: PackedRows, micro_rows: int, mesh: Mesh
 ) -> Callable[[Params, Params], float]:
   """From what is trained and what is not to the mean loss over `valid`."""
 
   # The running sum makes each batch wait for the one before: their activations
   # are never in memory at once.
-  def add_loss(total, params, frozen, rows: Rows):
+  def add_loss(total, params, frozen, rows: PackedRows):
     rows = jax.tree.map(lambda field: field[0], rows)
     variables = {"params": joined(params, frozen)}
     return total + target_loss(model, variables, rows)

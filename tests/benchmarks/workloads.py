@@ -130,17 +130,17 @@ def windows(tokens: list[int], count: int, length: int) -> list[list[int]]:
 
 
 def questions(tokenizer, count: int) -> list[list[int]]:
-  """How the quickstart asks for its questions freed of opinions."""
+  """The prompts by which the quickstart removes opinions."""
   config: ConfigDict = quickstart.get_config()
   task = setup.task_of(config)
   extract = setup.prompts_of(config, task)["extract"]
-  asks = [
+  calls = [
     extract.ask(**task.fields(example, variant))
     for example in task.examples()["train"]
     for variant in task.variants
   ]
   chat = ChatTemplate(tokenizer)
-  texts = [chat.prompt(ask.messages) for ask in asks[:count]]
+  texts = [chat.prompt(call.messages) for call in calls[:count]]
   return [list(chat.encode(text)) for text in texts]
 
 

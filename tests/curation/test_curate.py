@@ -7,11 +7,11 @@ import pytest
 
 from s2d_jax.curation.curate import (
   Filter,
-  Wording,
-  ballots,
+  Formatter,
   clean,
   curate,
   supervised,
+  votes_of,
 )
 from s2d_jax.curation.vote import Thresholds
 from s2d_jax.errors import UserError
@@ -43,7 +43,7 @@ def prompt(example_id, variant):
   return [{"role": "user", "content": f"{example_id} as {variant}"}]
 
 
-IN_OWN_WORDS = Wording(prompt, lambda *unused: None)
+IN_OWN_WORDS = Formatter(prompt, lambda *unused: None)
 
 
 def run(
@@ -203,9 +203,11 @@ def test_labels_are_never_read():
   assert "label" not in kept
 
 
-def test_a_pass_twice_is_refused():
+def test_a_sample_twice_is_refused():
   records = samples("x", "plain", said("a", "a"))
-  with pytest.raises(UserError, match=r"pass 1 of 'x' \(plain\) twice"):
+  with pytest.raises(
+    UserError, match=r"sample 1 of 'x' \(plain\) is there twice"
+  ):
     run([*records, records[1]])
 
 
@@ -231,9 +233,11 @@ def test_a_task_may_word_its_answers():
     *samples("x", "swapped", said("1", "1")),
   ]
   shown = {"original": "[[A]]", "swapped": "[[B]]"}
-  wording = Wording(prompt, lambda example_id, variant, answer: shown[variant])
+  formatter = Formatter(
+    prompt, lambda example_id, variant, answer: shown[variant]
+  )
   kept, _ = curate(
-    records, ["x"], list(shown), wording, Filter(min_agreement=1.0)
+    records, ["x"], list(shown), formatter, Filter(min_agreement=1.0)
   )
   assert [r["target"] for r in kept] == ["[[A]]", "[[B]]"]
   assert [r["winner"] for r in kept] == ["1", "1"]
@@ -272,7 +276,7 @@ def test_the_model_may_choose_the_reply():
 
 
 def thought(number, *answers):
-  """A pass with several answers to one thought."""
+  """A sample with several answers to one thought."""
   step = {"prompt": "p", "text": "t", "tokens": 1, "logprob": -1.0}
   return {
     "example_id": "x",
@@ -292,8 +296,8 @@ def test_nested_votes_count_thoughts_and_flat_ones_answers():
     thought(1, "b", "b", "a", None),
     thought(2, "b", "b", "b", "a"),
   ]
-  assert ballots(records, nested=True) == ["a", "b", "b"]
-  assert ballots(records, nested=False).count("a") == 6
+  assert votes_of(records, nested=True) == ["a", "b", "b"]
+  assert votes_of(records, nested=False).count("a") == 6
   (nested,), _ = run(records, min_margin=0.1, nested=True)
   assert (nested["winner"], nested["votes"]) == ("b", {"b": 2, "a": 1})
   (flat,), _ = run(records, min_margin=0.05, nested=False)
@@ -302,10 +306,10 @@ def test_nested_votes_count_thoughts_and_flat_ones_answers():
 
 
 def test_labels_are_taught_as_the_task_says_them():
-  wording = Wording(
+  formatter = Formatter(
     prompt, lambda example_id, variant, answer: "[[A]]" * (variant == "p")
   )
-  rows = supervised({"x": "1"}, ("p", "q"), wording)
+  rows = supervised({"x": "1"}, ("p", "q"), formatter)
   assert [(r["variant"], r["target"]) for r in rows] == [
     ("p", "[[A]]"),
     ("q", "1"),

@@ -36,8 +36,8 @@ def test_the_method_of_the_document_runs(monkeypatch):
   )
   steps = method.think(fields, prompts)
   next(steps)
-  ask = steps.send(Completion("4", (1,), -1.0, "stop"))
-  assert "A first answer was: 4" in ask.messages[-1]["content"]
+  call = steps.send(Completion("4", (1,), -1.0, "stop"))
+  assert "A first answer was: 4" in call.messages[-1]["content"]
 
 
 def test_every_method_is_in_the_table():
@@ -119,7 +119,7 @@ def test_the_tables_of_sources_and_answers_are_whole():
   from s2d_jax.tasks import answers, sources
 
   text = (_DOCS / "your-own-task.md").read_text()
-  for name in answers.ANSWERS:
+  for name in answers.PARSERS:
     assert f"| `{name}` |" in text
   for prefix in ("hf", *sources._READERS):
     assert f"`{prefix}:" in text

@@ -129,18 +129,18 @@ def test_the_test_split_tells_where_the_validation_split_cannot():
   few = rows("system1", share(3, 8), 3) + rows("s2a", share(5, 8), 3)
   found = verdict(few, base, [], "wrong")
   assert found.vote.outcome == "unclear"
-  assert found.paying is found.on_test
-  assert found.paying.outcome == "better"
-  assert verdict(few, [], [], "wrong").paying.outcome == "unclear"
-  assert verdict([], [], [], "wrong").paying is None
+  assert found.teacher_gain is found.on_test
+  assert found.teacher_gain.outcome == "better"
+  assert verdict(few, [], [], "wrong").teacher_gain.outcome == "unclear"
+  assert verdict([], [], [], "wrong").teacher_gain is None
 
 
 def test_single_passes_where_there_is_no_vote():
   base = rows("system1", share(10, 60)) + rows("s2a", share(40, 60))
   found = verdict(base, base, [], "wrong")
   assert found.vote is None
-  assert found.paying == found.single == found.on_test
-  assert found.paying.outcome == "better"
+  assert found.teacher_gain == found.single == found.on_test
+  assert found.teacher_gain.outcome == "better"
 
 
 def test_pairs_are_made_by_example_and_split():
@@ -157,11 +157,11 @@ def test_margins_by_hand():
   valid = rows("system1", [0] * n, 5, margin=[2] * n, label=False)
   valid += rows("s2a", [0] * n, 3, margin=[3] * n, label=False)
   found = verdict(valid, [], [], "wrong")
-  assert found.margin_passes == 3
+  assert found.margin_samples == 3
   assert found.margins.first == 1
   assert found.margins.second == pytest.approx((2 - 1) / 3)
   assert found.margins.outcome == "better"
-  assert found.paying is None and found.conclusion is None
+  assert found.teacher_gain is None and found.conclusion is None
 
 
 def test_agreement_with_the_vote_needs_no_label():

@@ -156,7 +156,7 @@ def test_a_cache_that_is_needed_afterwards_is_copied(programs):
 
 def test_what_loops_pile_up_is_found(programs):
   """Forward keeps inputs for the way back, which makes the gradients."""
-  forward, backward = hlo.built_in_loops(programs["gradient"], 5)
+  forward, backward = hlo.stacked_by_loops(programs["gradient"], 5)
   assert forward[1] % (5 * 16 * 32 * 4) == 0 and forward[1]
   assert backward[1] == 5 * 32 * 32 * 4
   assert "transpose" in backward[0] and "transpose" not in forward[0]

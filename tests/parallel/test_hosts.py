@@ -33,7 +33,7 @@ _SLURM = {
   ],
 )
 def test_an_environment_that_tells_of_several_processes(environ):
-  assert hosts.announced({"HOME": "/root"} | environ)
+  assert hosts.is_multiprocess({"HOME": "/root"} | environ)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_an_environment_that_tells_of_several_processes(environ):
   ],
 )
 def test_an_environment_of_one_process(environ):
-  assert not hosts.announced(environ)
+  assert not hosts.is_multiprocess(environ)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ assert not jax.distributed.is_initialized()
 # The devices can still be chosen: nothing has touched them.
 jax.config.update("jax_num_cpu_devices", 3)
 assert jax.device_count() == 3
-hosts.check_alone()
+hosts.check_joined()
 """
 
 
@@ -127,7 +127,7 @@ from s2d_jax.errors import UserError
 from s2d_jax.parallel import hosts
 from s2d_jax.stages import program
 hosts._HEARTBEAT_SECONDS = 6
-hosts._PATIENCE_SECONDS = 1
+hosts._QUIET_SECONDS = 1
 {act}
 def start(argv):
   hosts.initialize(program._COORDINATOR.value, program._NUM_PROCESSES.value,
@@ -145,7 +145,7 @@ def _together(count: int, act: str, *flags: str) -> Processes:
 def test_processes_share_the_work_and_wait_for_each_other(tmp_path):
   act = f"""
 def act(index):
-  print(hosts.prefix(), hosts.count(), hosts.share("abcdefg"))
+  print(hosts.log_prefix(), hosts.count(), hosts.share("abcdefg"))
   logging.getLogger("jax").error("half of %s", "all")
   if index == 2:
     time.sleep(2)

@@ -96,7 +96,7 @@ def sampler() -> list[programs.Program]:
   topology = topologies.parse("v5e:2x4")
   config = _config(topology)
   config.sampling.mesh.update({"data": 2, "tensor": 4})
-  batch = programs.Batch(slots=64, rows=8, prompt=512, own=1024)
+  batch = programs.Batch(slots=64, rows=8, prompt=512, reply=1024)
   return programs.sampler(config, _SMALL, topology, batch)
 
 
@@ -179,7 +179,7 @@ def test_without_libtpu_it_says_what_to_install(monkeypatch):
 def test_a_sweep_ranks_what_fits_and_names_what_does_not():
   """No row of 16 parts over more than 4 kv heads."""
   topology = topologies.parse("v5e:2x4")
-  batch = programs.Batch(slots=8, rows=2, prompt=128, own=64)
+  batch = programs.Batch(slots=8, rows=2, prompt=128, reply=64)
   trials = sweep.ranked(
     list(sweep.sample_trials(_config(topology), _SMALL, topology, batch))
   )
@@ -285,7 +285,7 @@ def test_llama_2_70b_in_int8_samples_on_a_host_of_8_chips_of_v5e():
   topology = topologies.parse("v5e:2x4")
   config = _config(topology)
   config.sampling.weights = "int8"
-  batch = programs.Batch(slots=26, rows=5, prompt=512, own=256)
+  batch = programs.Batch(slots=26, rows=5, prompt=512, reply=256)
   for program in programs.sampler(
     config, models.MODELS["llama-2-70b"], topology, batch
   ):

@@ -10,7 +10,7 @@ from s2d_jax.reporting import plots, report
 from tests.reporting.fake_run import FakeRun
 
 
-def asked(workdir: pathlib.Path) -> list[str]:
+def held_out_prompts(workdir: pathlib.Path) -> list[str]:
   """Test prompts: one that was trained on, three that share its wording."""
   taught = next(records.read(workdir / "distill" / "train.jsonl"))
   forms = (
@@ -23,14 +23,14 @@ def asked(workdir: pathlib.Path) -> list[str]:
 def reported(tmp_path_factory) -> pathlib.Path:
   """A whole run with its report; not to be written to."""
   workdir = FakeRun().write(tmp_path_factory.mktemp("runs") / "fake")
-  report.build(workdir, test_prompts=asked(workdir))
+  report.build(workdir, test_prompts=held_out_prompts(workdir))
   return workdir
 
 
 @pytest.fixture
 def quick(monkeypatch) -> None:
   """Pictures are drawn once, for `reported`; here they are of no interest."""
-  monkeypatch.setattr(plots, "render", lambda *unused: b"a picture")
+  monkeypatch.setattr(plots, "render", lambda *unused: b"a plot")
 
 
 @pytest.fixture

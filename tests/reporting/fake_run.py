@@ -8,7 +8,7 @@ import pathlib
 import numpy as np
 
 from s2d_jax import records
-from s2d_jax.curation.curate import Filter, Wording, curate
+from s2d_jax.curation.curate import Filter, Formatter, curate
 from s2d_jax.curation.vote import Thresholds, vote
 
 NASTY = (
@@ -103,7 +103,7 @@ class FakeRun:
     )
 
   def answer(self, example, variant, chance) -> str | None:
-    """Passes over one input are alike, so that votes have margins."""
+    """Samples of one input are alike, so that votes have margins."""
     draw = self.rng.random()
     if draw < 0.04:
       return None
@@ -118,7 +118,7 @@ class FakeRun:
       return NASTY[int(self.rng.integers(len(NASTY)))]
     return f"The capital is {answer}."
 
-  def passes(self, example, variant, chances, n) -> list[records.Record]:
+  def samples(self, example, variant, chances, n) -> list[records.Record]:
     chance = float(np.clip(self.rng.normal(chances[variant], 0.35), 0, 1))
     if n == 1:
       chance = chances[variant]
@@ -167,7 +167,7 @@ class FakeRun:
     rows = []
     for example in self.splits[split]:
       for variant in FORMS:
-        drawn = self.passes(example, variant, chances, n)
+        drawn = self.samples(example, variant, chances, n)
         scores = [self.score(example, variant, d["answer"]) for d in drawn]
         row = {
           "example_id": example["id"],
@@ -239,15 +239,15 @@ class FakeRun:
         record
         for example in of.values()
         for variant in FORMS
-        for record in self.passes(example, variant, SYSTEM2, 5)
+        for record in self.samples(example, variant, SYSTEM2, 5)
       ]
 
       def prompt(name, variant, of=of):
         return [{"role": "user", "content": self.text(of[name], variant)}]
 
       rule = Filter("vote", Thresholds(0, 0.4), 0.5)
-      wording = Wording(prompt, lambda name, variant, answer: None)
-      kept, dropped = curate(drawn, list(of), FORMS, wording, rule)
+      formatter = Formatter(prompt, lambda name, variant, answer: None)
+      kept, dropped = curate(drawn, list(of), FORMS, formatter, rule)
       records.write(workdir / "distill" / f"{split}.jsonl", kept)
       samples += drawn
       rejected += dropped
@@ -276,10 +276,10 @@ class FakeRun:
       records.write(workdir / "eval" / f"retention-{model}.jsonl", rows)
     records.write_text(workdir / "metrics" / "voting.json", json.dumps(VOTING))
     for stage, summary in (
-      ("evaluate_base", "48 examples in 4 forms"),
-      ("sample", "1200 passes of s2a (0 were there)"),
+      ("evaluate_base", "48 examples in 4 variants"),
+      ("sample", "1200 samples of s2a (0 were there)"),
       ("curate", "kept 103 of 200 train inputs (52 %)"),
-      ("prepare", "50 train, 10 valid, 48 test examples in 4 forms each"),
+      ("prepare", "50 train, 10 valid, 48 test examples in 4 variants each"),
     ):
       mark = {"summary": summary, "seconds": 12.3, "versions": VERSIONS}
       mark["command"] = COMMAND

@@ -123,7 +123,7 @@ def test_what_it_comes_to(pair):
   edit(
     pair[1] / "config.json", lambda config: config["task"].update(name="gsm8k")
   )
-  assert "they ask different things" in comparison.sentence(load(pair))
+  assert "their inputs differ" in comparison.sentence(load(pair))
 
 
 def test_runs_without_labels_have_no_shares(pair):
@@ -214,7 +214,7 @@ def test_unfinished_older_and_repeated_runs_are_named(pair):
   ],
 )
 def test_names_may_stand_behind_the_flag(line, joined):
-  assert compare.joined(line.split()) == joined.split()
+  assert compare.join_workdirs(line.split()) == joined.split()
 
 
 def test_the_program(pair):

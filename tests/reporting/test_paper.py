@@ -32,9 +32,9 @@ def test_the_figures_are_those_of_the_document(name):
   if name == "last_letters_labels":
     assert row is None
     return
-  told = re.sub(r"\*| \(.*", "", _TABLE[name])
+  quoted = re.sub(r"\*| \(.*", "", _TABLE[name])
   figures = (row.system1, row.system2, row.distilled)
-  assert told == " → ".join(str(f) if f else "–" for f in figures)
+  assert quoted == " → ".join(str(f) if f else "–" for f in figures)
 
 
 def test_every_row_of_the_document_is_looked_up():

@@ -15,7 +15,7 @@ import pytest
 from s2d_jax import records
 from s2d_jax.errors import UserError
 from s2d_jax.reporting import report
-from tests.reporting.conftest import asked
+from tests.reporting.conftest import held_out_prompts
 from tests.reporting.fake_run import FORMS, NASTY, FakeRun
 
 _DOCS = pathlib.Path(__file__).parents[2] / "docs"
@@ -74,12 +74,12 @@ def test_is_well_formed_and_says_all(page):
     "Distillation raised accuracy on prompts that suggest a wrong answer",
     "Held-out inputs",
     "Does thinking pay here? System 2 is better than System 1: on 30",
-    "What was believed",
-    "What was learnt",
-    "What it did to the rest",
+    "What was kept",
+    "Training",
+    "Other tasks",
     "Test questions seen in training? Of 4 test prompts 0",
     "The same question, before and after",
-    "What was thought, kept and dropped",
+    "Examples: thinking, votes and targets",
     "s2d pipeline --config=configs/fake.py --workdir=runs/fake",
     "kept 103 of 200 train inputs (52 %)",
     '"min_margin": 0.4',
@@ -182,7 +182,7 @@ def test_what_a_model_says_is_only_text(workdir, text):
   assert counts == [5, 4, 2]
   embedded = json.loads(page.scripts[0])["inputs"]
   assert text in {
-    step["text"] for i in embedded for p in i["passes"] for step in p["steps"]
+    step["text"] for i in embedded for p in i["drawn"] for step in p["steps"]
   }
   assert not set("<>&") & set(page.scripts[0])
   assert all("onerror" not in attributes for _, attributes in page.tags)
@@ -240,7 +240,7 @@ def test_inputs_to_look_through(reported, page):
   for one in found:
     taught = kept.get((one["id"], one["variant"]))
     assert (one["reason"] is None) == (taught is not None)
-    assert len(one["passes"]) == one["samples"] == 5 and one["more"] == 0
+    assert len(one["drawn"]) == one["samples"] == 5 and one["more"] == 0
     if taught:
       assert one["target"] == taught["target"]
       assert one["question"] == taught["prompt"][-1]["content"]
@@ -253,7 +253,7 @@ def test_inputs_to_look_through(reported, page):
     for one in found
     if (one["id"], one["variant"]) == (first["example_id"], first["variant"])
   ]
-  steps = one["passes"][0]["steps"]
+  steps = one["drawn"][0]["steps"]
   for step, sampled in zip(steps, first["steps"], strict=True):
     assert one["prompts"][step["prompt"]] == sampled["prompt"]
     assert (step["text"], step["tokens"]) == (
@@ -293,7 +293,7 @@ def test_the_table_holds_the_figures_of_results_json(reported, page):
   head, *body = page.tables["results"]
   ways = {
     "System 1": ("base", "system1"),
-    "System 2, one pass": ("base", "s2a"),
+    "System 2, one sample": ("base", "s2a"),
     "System 2, vote": ("base", "s2a_vote"),
     "Distilled": ("distilled", "system1"),
   }
@@ -377,7 +377,7 @@ def test_markdown_has_the_same_table(reported, page):
   assert [row[0] for row in valid] == [
     "System 1",
     "System 1, vote",
-    "System 2, one pass",
+    "System 2, one sample",
     "System 2, vote",
   ]
   for line, shown in zip(valid, page.tables["valid"][1:], strict=True):
@@ -389,15 +389,15 @@ def test_markdown_has_the_same_table(reported, page):
 @pytest.mark.parametrize(
   "missing, gone",
   [
-    (["metrics"], "What was learnt"),
+    (["metrics"], "Training"),
     (["samples"], "step by step"),
-    (["distill"], "What was believed"),
+    (["distill"], "What was kept"),
     (["eval/distilled.jsonl"], "before and after"),
     (["eval"], "Held-out inputs"),
     (["examples"], "right, kept"),
     (["eval/valid.jsonl"], "The base model on validation inputs"),
-    (["eval/retention-base.jsonl"], "What it did to the rest"),
-    (["eval/retention-distilled.jsonl"], "What it did to the rest"),
+    (["eval/retention-base.jsonl"], "Other tasks"),
+    (["eval/retention-distilled.jsonl"], "Other tasks"),
     (["metrics/voting.json"], "as good as decided"),
     (["config.json"], "every setting"),
     (["config.json"], "The paper, with another model"),
@@ -423,7 +423,7 @@ def test_what_is_missing_is_left_out(workdir, reported, missing, gone):
 
 def test_built_twice_is_the_same(workdir, reported, monkeypatch):
   monkeypatch.undo()  # with its pictures
-  report.build(workdir, test_prompts=asked(workdir))
+  report.build(workdir, test_prompts=held_out_prompts(workdir))
   for path in (workdir / "report").iterdir():
     wanted = (reported / "report" / path.name).read_bytes()
     assert path.read_bytes() == wanted, path.name
@@ -492,11 +492,11 @@ def test_retention_by_hand(reported, page):
 
 def test_what_voting_saved(workdir, page):
   assert (
-    "1,200 of 1,600 passes were drawn, 25 % saved. 40 of 320 inputs were never"
-    " asked: other forms of the same example disagreed too much already for any"
-    " to be kept. 201 were sampled no further once their vote was as good as"
-    " decided (at 95 % confidence). Of 32 inputs sampled in full as a check,"
-    " the early decision is that of the full vote in 31."
+    "1,200 of 1,600 samples were drawn, 25 % saved. 40 of 320 inputs were"
+    " never sampled: other variants of the same example already disagreed too"
+    " much for any to be kept. 201 were sampled no further once their vote was"
+    " as good as decided (at 95 % confidence). Of 32 inputs sampled in full as"
+    " a check, the early decision agrees with the full vote in 31."
   ) in page.text
   path = workdir / "metrics" / "voting.json"
   found = json.loads(path.read_text())
@@ -506,7 +506,7 @@ def test_what_voting_saved(workdir, page):
   assert "as a check" not in text_of(workdir)
   path.write_text(json.dumps(found | {"given_up": 0, "decided_early": 0}))
   report.build(workdir)
-  assert "never asked" not in Page(text_of(workdir)).text
+  assert "never sampled" not in Page(text_of(workdir)).text
   assert "no further" not in Page(text_of(workdir)).text
   path.write_text(json.dumps(found | {"passes": found["full"]}))
   report.build(workdir)
@@ -514,8 +514,8 @@ def test_what_voting_saved(workdir, page):
 
 
 def test_test_prompts_that_were_trained_on_are_shown(workdir, page):
-  assert "and 1 (25.0 %) are one letter for letter" in page.text
-  assert page.text.count("both have") == 0
+  assert "and 1 (25.0 %) are identical to one" in page.text
+  assert page.text.count("in both") == 0
   taught = next(records.read(workdir / "distill" / "train.jsonl"))
   text = "one two three four five six seven eight"
   taught["prompt"] = [{"role": "user", "content": f"{text} nine."}]
@@ -524,7 +524,7 @@ def test_test_prompts_that_were_trained_on_are_shown(workdir, page):
   report.build(workdir, test_prompts=[f"And {text}?", "no"])
   shown = Page(text_of(workdir)).text
   assert "Of 2 test prompts 1 (50.0 %) share 8 words" in shown
-  assert f"both have {text}" in shown
+  assert f"in both {text}" in shown
   report.build(workdir)
   assert "seen in training" not in text_of(workdir)
 
@@ -592,7 +592,7 @@ def test_a_run_without_labels(workdir):
   )
   assert "the mean margin of the vote is" in page.text
   assert "There are no labels: replies with an answer in percent" in page.text
-  assert "Right answers by form" not in page.text
+  assert "Right answers by variant" not in page.text
   assert "paper" not in page.tables  # which has right answers only
   rows = {
     (row["example_id"]): row["passes"][0]["answer"]
@@ -604,7 +604,7 @@ def test_a_run_without_labels(workdir):
   assert distilled[3].split()[0] == f"{100 * share:.1f}"
   changed = re.search(r"inputs: (\d+) changed, (\d+) same", page.text)
   assert changed and sum(map(int, changed.groups())) == 48
-  assert "mended" not in page.text
+  assert "fixed" not in page.text
   markdown = (workdir / "report" / "results.md").read_text()
   assert "| % answered |" in markdown
 

@@ -15,7 +15,7 @@ def config(**changes):
 def test_what_is_not_at_its_default_is_told():
   found = config(**{"sampling.n": 8, "curation.variants": ("plain",)})
   found["task"]["train"] = 12
-  rows = {name: rest for name, *rest in settings.told(found)}
+  rows = {name: rest for name, *rest in settings.overview(found)}
   assert list(rows)[:4] == ["task.name", "method", "model.name", "seed"]
   assert rows["sampling.n"] == ["8", "5"]
   assert rows["curation.variants"] == ['["plain"]', "[]"]

@@ -27,7 +27,7 @@ def test_prints_the_figures_of_results_json(reported):
       low, high = 100 * row["ci_low"], 100 * row["ci_high"]
       shown = f"{100 * row['value']:.1f} [{low:.0f}–{high:.0f}]"
       assert shown in lines["Distilled"]
-  ways = ["System 1", "System 2, one pass", "System 2, vote", "Distilled"]
+  ways = ["System 1", "System 2, one sample", "System 2, vote", "Distilled"]
   assert [name for name in lines if name in ways] == ways
   said = json.loads((reported / "report" / "verdict.json").read_text())
   told = " ".join(text.split())

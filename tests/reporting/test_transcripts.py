@@ -36,8 +36,8 @@ def test_picks_each_outcome_once(reported):
 def test_passes_are_those_of_the_input_in_order(reported):
   run = load(reported)
   for t in module.transcripts(run, "suggests_wrong", None, most=20):
-    assert [one["sample"] for one in t.passes] == [0, 1, 2, 3, 4]
-    for one in t.passes:
+    assert [one["sample"] for one in t.samples] == [0, 1, 2, 3, 4]
+    for one in t.samples:
       assert one["example_id"] == t.record["example_id"]
       assert one["variant"] == t.record["variant"]
 
@@ -76,12 +76,12 @@ def test_changes_are_counted_by_hand(reported):
   ]
   pairs = [(scores[0][name], scores[1][name]) for name in scores[0]]
   assert counts == {
-    "mended": pairs.count((0, 1)),
-    "spoilt": pairs.count((1, 0)),
+    "fixed": pairs.count((0, 1)),
+    "broken": pairs.count((1, 0)),
     "still wrong": pairs.count((0, 0)),
     "still right": pairs.count((1, 1)),
   }
-  assert [c.kind for c in shown].count("mended") == 3
+  assert [c.kind for c in shown].count("fixed") == 3
   assert all(c.kind != "still right" for c in shown)
 
 

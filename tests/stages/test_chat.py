@@ -9,7 +9,7 @@ from rich.console import Console
 
 from s2d_jax import LanguageModel
 from s2d_jax.errors import UserError
-from s2d_jax.stages import chat, setup, speakers
+from s2d_jax.stages import chat, chat_models, setup
 from tests import tiny_chat
 
 _QUESTION = "What is the capital of Peru?"
@@ -18,9 +18,9 @@ _BASE, _THOUGHT, _DISTILLED = (
 )  # fmt: skip
 
 
-def _chat(name, method=None, n=1, temperature=None) -> speakers.Chat:
-  subject = speakers.subject_of(str(name), "float32")
-  return speakers.Chat(subject, method, n, temperature)
+def _chat(name, method=None, n=1, temperature=None) -> chat_models.Chat:
+  models = chat_models.chat_setup(str(name), "float32")
+  return chat_models.Chat(models, method, n, temperature)
 
 
 def _quietly(shown) -> None:
@@ -28,12 +28,12 @@ def _quietly(shown) -> None:
 
 
 @pytest.fixture(scope="module")
-def of_run(finished) -> speakers.Chat:
+def of_run(finished) -> chat_models.Chat:
   return _chat(finished)
 
 
 @pytest.fixture(scope="module")
-def of_model(cache, tmp_path_factory) -> speakers.Chat:
+def of_model(cache, tmp_path_factory) -> chat_models.Chat:
   return _chat(tiny_chat.write(tmp_path_factory.mktemp("chat") / "model"))
 
 
@@ -162,14 +162,14 @@ def test_commands(cache, config, person, capsys):
   assert n == "error: n=0 must be 1 or more"
 
 
-def test_several_passes_vote(of_model):
-  chatting = speakers.Chat(of_model.subject, "rar1", 3, 0.0)
+def test_several_samples_vote(of_model):
+  chatting = chat_models.Chat(of_model.setup, "rar1", 3, 0.0)
   answers = chatting.ask(_QUESTION, _quietly)
   [title] = [title for title in answers if "rar1" in title]
-  alone = speakers.Chat(of_model.subject, "rar1", 1, 0.0).ask(
+  alone = chat_models.Chat(of_model.setup, "rar1", 1, 0.0).ask(
     _QUESTION, _quietly
   )
-  assert answers[title].note == "3 of 3 passes agree"
+  assert answers[title].note == "3 of 3 samples agree"
   assert answers[title].text == alone[title].text
   assert answers[title].tokens == 3 * alone[title].tokens
 
@@ -181,10 +181,10 @@ def test_prompts_are_those_of_the_run(finished, tmp_path):
   config = json.loads(path.read_text())
   config["model"] |= {"chat": {"word": "So"}, "date": "2024-07-06"}
   path.write_text(json.dumps(config))
-  subject = speakers.subject_of(str(run))
+  chat_setup = chat_models.chat_setup(str(run))
   model = tiny_chat.model()
   model.tokenizer.chat_template = "{{ word }} {{ strftime_now('%d %b %Y') }}"
-  chatting = setup.chat_template(subject.config, model)
+  chatting = setup.chat_template(chat_setup.config, model)
   assert chatting.prompt([{"role": "user", "content": "?"}]) == "So 06 Jul 2024"
 
 

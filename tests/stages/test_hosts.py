@@ -11,24 +11,24 @@ import pytest
 
 from s2d_jax import records
 from s2d_jax.errors import UserError
-from s2d_jax.stages import curate, evaluate, parts, sample
+from s2d_jax.stages import curate, evaluate, sample, shards
 from tests import events
 from tests.processes import Processes
 
 _DISTILL = ("train.jsonl", "valid.jsonl", "rejected.jsonl")
 _PIPELINE = "from s2d_jax.stages import pipeline; pipeline.main()"
 _SAMPLE = "from s2d_jax.stages import sample; sample.main()"
-# Sampling takes milliseconds: each pass waits, or the kill would come too late.
+# Sampling takes milliseconds: without a pause the kill would come too late.
 _SLOWLY = """
 import time
 from s2d_jax.parallel import hosts
-from s2d_jax.stages import parts, sample
+from s2d_jax.stages import sample, shards
 hosts._HEARTBEAT_SECONDS = 6
-append = parts.Parts.append
+append = shards.RecordShards.append
 def append_slowly(self, row):
   append(self, row)
   time.sleep(0.3)
-parts.Parts.append = append_slowly
+shards.RecordShards.append = append_slowly
 sample.main()
 """
 
@@ -48,7 +48,7 @@ def _succeeded(processes: Processes) -> str:
   return ended[0].out
 
 
-def _part(workdir, index: int, count: int) -> epath.Path:
+def _shard(workdir, index: int, count: int) -> epath.Path:
   name = f"part-{index:05d}-of-{count:05d}.jsonl"
   return workdir / "samples" / "s2a" / name
 
@@ -57,7 +57,7 @@ def _lines(path) -> int:
   return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def _passes(workdir) -> list[tuple]:
+def _samples(workdir) -> list[tuple]:
   return sorted(
     (row["example_id"], row["variant"], row["sample"], row["reply"])
     for path in (workdir / "samples" / "s2a").iterdir()
@@ -78,7 +78,7 @@ def by_two(config_file, finished, cache, tmp_path_factory) -> epath.Path:
   """The workdir of a whole run of two processes."""
   workdir = epath.Path(tmp_path_factory.mktemp("runs") / "two")
   said = _succeeded(_start(2, _PIPELINE, config_file, workdir))
-  assert "sample: 60 passes of s2a over 5 examples (0 were there" in said
+  assert "sample: 60 samples of s2a over 5 examples (0 were there" in said
   return workdir
 
 
@@ -87,7 +87,7 @@ def killed(config_file, finished, tmp_path_factory) -> epath.Path:
   """Sampling of two processes; the second was killed, and the first ended."""
   workdir = epath.Path(tmp_path_factory.mktemp("runs") / "killed")
   shutil.copytree(finished / "examples", workdir / "examples")
-  paths = [_part(workdir, index, 2) for index in range(2)]
+  paths = [_shard(workdir, index, 2) for index in range(2)]
   slow = _start(2, _SLOWLY, config_file, workdir)
   until = time.monotonic() + 100
   while not all(_lines(path) >= 4 for path in paths):
@@ -120,15 +120,15 @@ def test_the_first_process_alone_draws_curves(by_two):
 
 
 def test_two_processes_make_what_one_makes(by_two, finished, config):
-  assert _passes(by_two) == _passes(finished)
-  assert len(_passes(by_two)) == 60
+  assert _samples(by_two) == _samples(finished)
+  assert len(_samples(by_two)) == 60
   examples = [
     row["id"]
     for split in ("train", "valid")
     for row in records.read(finished / "examples" / f"{split}.jsonl")
   ]
   for index in range(2):
-    rows = list(records.read(_part(by_two, index, 2)))
+    rows = list(records.read(_shard(by_two, index, 2)))
     ids = list(dict.fromkeys(row["example_id"] for row in rows))
     assert ids == examples[index::2]
   _assert_same_distill(by_two, config, finished)
@@ -163,10 +163,12 @@ def test_a_killed_process_ends_as_if_nothing_had_happened(
 ):
   there = sum(map(_lines, (rest / "samples" / "s2a").iterdir()))
   said = _succeeded(_start(2, _SAMPLE, config_file, rest))
-  assert f"sample: 60 passes of s2a over 5 examples ({there} were there" in said
+  assert (
+    f"sample: 60 samples of s2a over 5 examples ({there} were there" in said
+  )
   for index in range(2):
-    same = _part(by_two, index, 2).read_bytes()
-    assert _part(rest, index, 2).read_bytes() == same
+    same = _shard(by_two, index, 2).read_bytes()
+    assert _shard(rest, index, 2).read_bytes() == same
   _assert_same_distill(rest, config, finished)
 
 
@@ -174,7 +176,7 @@ def test_four_processes_finish_what_two_began(
   rest, finished, config, config_file
 ):
   _succeeded(_start(4, _SAMPLE, config_file, rest))
-  assert _passes(rest) == _passes(finished)
+  assert _samples(rest) == _samples(finished)
   assert len(list((rest / "samples" / "s2a").iterdir())) == 6
   _assert_same_distill(rest, config, finished)
 
@@ -184,7 +186,7 @@ def test_two_processes_finish_it_together_on_the_devices_of_both(
 ):
   together = {i: ["--config.sampling.scope=global"] for i in range(2)}
   _succeeded(_start(2, _SAMPLE, config_file, rest, together))
-  assert _passes(rest) == _passes(finished)
+  assert _samples(rest) == _samples(finished)
   written = [path.name for path in (rest / "samples" / "s2a").iterdir()]
   assert "part-00000-of-00001.jsonl" in written and len(written) == 3
   _assert_same_distill(rest, config, finished)
@@ -192,12 +194,12 @@ def test_two_processes_finish_it_together_on_the_devices_of_both(
 
 def test_one_process_finishes_what_two_began(rest, finished, config):
   sample.run(config, rest)
-  assert _passes(rest) == _passes(finished)
+  assert _samples(rest) == _samples(finished)
   assert len(list((rest / "samples" / "s2a").iterdir())) == 3
   _assert_same_distill(rest, config, finished)
 
 
-def test_an_evaluation_goes_on_with_what_any_part_has(
+def test_an_evaluation_goes_on_with_what_any_shard_has(
   by_two, finished, config, tmp_path
 ):
   workdir = epath.Path(shutil.copytree(finished, tmp_path / "run"))
@@ -206,7 +208,7 @@ def test_an_evaluation_goes_on_with_what_any_part_has(
   rows = list(records.read(path))
   path.unlink()
   (workdir / "done" / "evaluate_base.json").unlink()
-  # Parts of three hosts, one of them killed in the middle of a line.
+  # Shards of three hosts, one of them killed in the middle of a line.
   for index in range(3):
     part = workdir / "eval" / "base" / f"part-0000{index}-of-00003.jsonl"
     records.write(part, rows[index : 2 * index + 2])
@@ -216,23 +218,25 @@ def test_an_evaluation_goes_on_with_what_any_part_has(
   assert not path.with_suffix("").exists()
 
 
-def test_a_pass_that_is_there_twice(finished, config, tmp_path):
+def test_a_sample_that_is_there_twice(finished, config, tmp_path):
   workdir = epath.Path(shutil.copytree(finished, tmp_path / "run"))
-  copy = _part(workdir, 1, 2)
-  rows = list(records.read(_part(workdir, 0, 1)))
+  copy = _shard(workdir, 1, 2)
+  rows = list(records.read(_shard(workdir, 0, 1)))
   records.write(copy, rows[3:5])
   assert sample.read_samples(config, workdir) == rows
   records.write(copy, [rows[3] | {"reply": "another"}])
-  with pytest.raises(UserError, match="part-00001-of-00002.* different rows"):
+  with pytest.raises(
+    UserError, match="part-00001-of-00002.* different records"
+  ):
     sample.read_samples(config, workdir)
 
 
-def test_a_part_that_cannot_be_seen(monkeypatch, tmp_path):
+def test_a_shard_that_cannot_be_seen(monkeypatch, tmp_path):
   """Hosts that do not share a folder after all."""
-  monkeypatch.setattr(parts.hosts, "count", lambda: 2)
-  monkeypatch.setattr(parts.hosts, "barrier", lambda name: None)
-  monkeypatch.setattr(parts, "_SHOWN_SECONDS", 0)
-  rows = parts.Parts.into(
+  monkeypatch.setattr(shards.hosts, "count", lambda: 2)
+  monkeypatch.setattr(shards.hosts, "barrier", lambda name: None)
+  monkeypatch.setattr(shards, "_APPEAR_SECONDS", 0)
+  rows = shards.RecordShards.merged_into(
     tmp_path / "rows.jsonl", lambda row: row["id"], "host"
   )
   with pytest.raises(UserError, match="must be a folder that all hosts share"):
@@ -258,11 +262,11 @@ def test_in_the_global_scope_only_the_first_process_writes(
   monkeypatch, tmp_path
 ):
   for index in range(2):
-    monkeypatch.setattr(parts.hosts, "index", lambda index=index: index)
-    monkeypatch.setattr(parts.hosts, "count", lambda: 2)
-    monkeypatch.setattr(parts.hosts, "barrier", lambda name: None)
-    place = lambda row: (row["id"],)
-    with parts.Parts(epath.Path(tmp_path), place, "global") as rows:
+    monkeypatch.setattr(shards.hosts, "index", lambda index=index: index)
+    monkeypatch.setattr(shards.hosts, "count", lambda: 2)
+    monkeypatch.setattr(shards.hosts, "barrier", lambda name: None)
+    sort_key = lambda row: (row["id"],)
+    with shards.RecordShards(epath.Path(tmp_path), sort_key, "global") as rows:
       assert rows.share([3, 1, 2]) == [3, 1, 2]
       rows.append({"id": index})
   (path,) = tmp_path.iterdir()

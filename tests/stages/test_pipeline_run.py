@@ -82,10 +82,10 @@ def test_every_input_is_sampled_n_times(finished, config):
     for row in _rows(finished / "examples" / f"{split}.jsonl")
   ]
   assert len(learned) == 5
-  passes = collections.Counter(
+  samples = collections.Counter(
     (row["example_id"], row["variant"], row["sample"]) for row in rows
   )
-  assert passes == {
+  assert samples == {
     (name, form, index): 1
     for name in learned
     for form in _FORMS
@@ -160,23 +160,23 @@ def test_what_is_drawn_is_what_was_measured(finished, config):
       {r["step"]: r[name] / r["seconds"] for r in lines[1:]}, rel=1e-5
     )
 
-  passes = _rows(_samples(finished))
+  samples = _rows(_samples(finished))
   curves = events.read(folder / "sample")
   lines = _rows(finished / "metrics" / "sample.jsonl")
-  assert lines[-1]["step"] == len(passes)
+  assert lines[-1]["step"] == len(samples)
   assert (lines[-1]["examples"], lines[-1]["of"]) == (5, 5)
-  assert sum(line["passes"] for line in lines) == len(passes)
-  tokens = sum(step["tokens"] for row in passes for step in row["steps"])
+  assert sum(line["passes"] for line in lines) == len(samples)
+  tokens = sum(step["tokens"] for row in samples for step in row["steps"])
   assert sum(line["tokens"] for line in lines) == tokens
-  # What sampling said it would come to is what curation has believed.
+  # What sampling said it would come to is what curation has kept.
   rejected = _rows(finished / "distill" / "rejected.jsonl")
-  believed = [r for r in rejected if r["reason"] == "duplicate"]
+  kept = [r for r in rejected if r["reason"] == "duplicate"]
   for split in ("train", "valid"):
-    believed += _rows(finished / "distill" / f"{split}.jsonl")
-  share = len(believed) / (5 * len(_FORMS))
+    kept += _rows(finished / "distill" / f"{split}.jsonl")
+  share = len(kept) / (5 * len(_FORMS))
   assert 0 < share < 1
   assert lines[-1]["kept"] == share
-  assert curves["kept"][len(passes)] == pytest.approx(share)
+  assert curves["kept"][len(samples)] == pytest.approx(share)
   assert "tokens_per_second" in curves and "passes_per_second" in curves
 
 
@@ -261,7 +261,7 @@ def test_a_decided_vote_is_sampled_no_further(finished, config, tmp_path):
   }
   drawn = _rows(_samples(workdir))
   assert 0 < len(drawn) < len(full)
-  # The very passes of the full run, and the same decisions: two alike of three
+  # The very samples of the full run, and the same decisions: two alike of three
   # cannot be outvoted.
   for row in drawn:
     name = row["example_id"], row["variant"], row["sample"]
@@ -280,7 +280,7 @@ def test_a_decided_vote_is_sampled_no_further(finished, config, tmp_path):
   saving = json.loads((workdir / "metrics" / "voting.json").read_text())
   assert saving["passes"] == len(drawn) and saving["full"] == len(full)
   assert saving["audited"] == saving["agree"] > 0
-  audited = [e for e in _counts(drawn) if sample.audited(sure, e[0])]
+  audited = [e for e in _counts(drawn) if sample.is_audited(sure, e[0])]
   assert {_counts(drawn)[e] for e in audited} == {3}
   assert len(audited) == saving["audited"]
 
@@ -371,7 +371,7 @@ def test_only_some_variants_may_be_taught(config, workdir):
 
 # A kill.
 
-# Sampling takes milliseconds: each pass waits, or the kill would come too late.
+# Sampling takes milliseconds: without a pause the kill would come too late.
 _SLOWLY = """
 import time
 from s2d_jax import records
@@ -622,7 +622,7 @@ def test_a_broken_line_of_the_samples(config, workdir):
   lines = path.read_text().splitlines(keepends=True)
   path.write_text("".join([*lines[:4], "{\n", *lines[5:]]))
   for stage in (curate, sample):
-    program.forget(workdir, "sample")
+    program.unmark(workdir, "sample")
     with pytest.raises(UserError, match=r"1\.jsonl, line 5 is not valid"):
       stage.run(config, workdir)
 
@@ -649,7 +649,7 @@ def test_a_prompt_longer_than_the_window(config, workdir):
   rows = _rows(path)
   rows[0]["inputs"]["question"] = "Why? " * 200
   records.write(path, rows)
-  program.forget(workdir, "sample")
+  program.unmark(workdir, "sample")
   with _samples(workdir).open("w"):
     pass
   name = re.escape(rows[0]["id"])
@@ -665,7 +665,7 @@ def test_thresholds_that_keep_nothing_say_what_others_would_keep(
   with pytest.raises(UserError, match="kept nothing of the train") as told:
     curate.run(strict, workdir)
   # The same counts from the samples: inputs whose winner leads by one, two or
-  # three of the three passes.
+  # three of the three samples.
   train = {r["id"] for r in _rows(workdir / "examples" / "train.jsonl")}
   answers = collections.defaultdict(collections.Counter)
   for row in _rows(_samples(workdir)):

@@ -20,14 +20,14 @@ from tests.reporting.fake_run import FakeRun
 _ROOT = pathlib.Path(__file__).parents[2]
 
 
-def _looked(workdir) -> dict[str, status.Stage]:
-  return {stage.name: stage for stage in status.look(workdir)}
+def _stages(workdir) -> dict[str, status.Stage]:
+  return {stage.name: stage for stage in status.inspect_run(workdir)}
 
 
 def _printed(workdir) -> str:
   console = Console(width=120)
   with console.capture() as captured:
-    status.show(workdir, status.look(workdir), console)
+    status.show(workdir, status.inspect_run(workdir), console)
   return captured.get()
 
 
@@ -38,7 +38,7 @@ def made(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture
 def sampling(made, tmp_path) -> pathlib.Path:
-  """A run of two hosts that is sampling, an hour and 70 passes in."""
+  """A run of two hosts that is sampling, an hour and 70 samples in."""
   workdir = tmp_path / "run"
   for name in ("config.json", "examples", "samples"):
     copy = shutil.copytree if (made / name).is_dir() else shutil.copy
@@ -67,19 +67,19 @@ def sampling(made, tmp_path) -> pathlib.Path:
 
 
 def test_a_run_that_samples(sampling):
-  stages = _looked(sampling)
+  stages = _stages(sampling)
   assert stages["prepare"].state == "done"
   assert stages["prepare"].seconds == 3725.4
   sample = stages["sample"]
   assert sample.state == "running" and 0 <= sample.changed < 600
-  assert sample.told == (
-    "70 passes in 2 shards; of process 0 3 of 40 examples decided, kept 62%"
+  assert sample.summary == (
+    "70 samples in 2 shards; of process 0 3 of 40 examples decided, kept 62%"
   )
   assert (sample.done, sample.total) == (3, 40)
   assert sample.left == pytest.approx(37 * 900)
   later = [s for s in stages if s not in ("prepare", "sample")]
   assert {stages[name].state for name in later} == {"not begun"}
-  assert status.following(list(stages.values())) == "sample"
+  assert status.next_stage(list(stages.values())) == "sample"
   told = _printed(sampling)
   for part in ("made [them]", "1:02:05", "about 9:15:00 left", "s2d sample"):
     assert part in told
@@ -88,15 +88,15 @@ def test_a_run_that_samples(sampling):
 def test_a_run_that_was_stopped_has_no_time_left(sampling):
   for path in sampling.rglob("*"):
     os.utime(path, (1.7e9, 1.7e9))
-  sample = _looked(sampling)["sample"]
+  sample = _stages(sampling)["sample"]
   assert sample.state == "quiet" and sample.left is None
-  assert "days" not in sample.told and " d " in _printed(sampling)
+  assert "days" not in sample.summary and " d " in _printed(sampling)
 
 
 def test_a_run_in_a_bucket(sampling, tmp_path, monkeypatch):
   bucket.make(tmp_path, monkeypatch)
-  here, there = _looked(sampling), _looked(epath.Path("gs://run"))
-  assert there["sample"].told == here["sample"].told
+  here, there = _stages(sampling), _stages(epath.Path("gs://run"))
+  assert there["sample"].summary == here["sample"].summary
   assert [s.state for s in there.values()] == [s.state for s in here.values()]
 
 
@@ -112,31 +112,31 @@ def test_a_fine_tune_and_an_evaluation_under_way(made, tmp_path):
   for index in range(2):
     part = workdir / "eval" / "base" / f"part-0000{index}-of-00002.jsonl"
     records.write(part, base[index * 20 : index * 20 + 20])
-  stages = _looked(workdir)
+  stages = _stages(workdir)
   tuning = stages["finetune"]
   losses = [line["valid_loss"] for line in rest if "valid_loss" in line]
-  assert tuning.told == (
+  assert tuning.summary == (
     f"step 40 of 60, loss {rest[-1]['loss']:.4f}, validation loss"
     f" {losses[-1]:.4f}, saved at 32"
   )
   assert tuning.left == pytest.approx(20 * 0.9)
-  # 48 examples in 4 forms by 2 methods.
-  assert stages["evaluate base"].told == f"40 of {48 * 4 * 2} rows"
+  # 48 examples in 4 variants by 2 methods.
+  assert stages["evaluate base"].summary == f"40 of {48 * 4 * 2} rows"
 
 
 def test_a_run_of_an_older_version(made):
   """Its metrics do not say how many steps there will be."""
-  tuning = _looked(made)["finetune"]
-  assert tuning.told.startswith("step 40, loss") and tuning.left is None
+  tuning = _stages(made)["finetune"]
+  assert tuning.summary.startswith("step 40, loss") and tuning.left is None
 
 
 def test_a_whole_run(finished, tmp_path):
-  stages = _looked(finished)
+  stages = _stages(finished)
   assert {stage.state for stage in stages.values()} == {"done"}
   assert len(stages) == len(list((finished / "done").iterdir()))
   for name, stage in stages.items():
     mark = finished / "done" / f"{name.replace(' ', '_')}.json"
-    assert json.loads(mark.read_text())["summary"] == stage.told
+    assert json.loads(mark.read_text())["summary"] == stage.summary
   assert f"{finished}/report/index.html" in _printed(finished)
 
   part = epath.Path(shutil.copytree(finished, tmp_path / "part"))
@@ -145,7 +145,7 @@ def test_a_whole_run(finished, tmp_path):
   for name in ("report", "eval/distilled.jsonl"):
     found = part / name
     found.rmtree() if found.is_dir() else found.unlink()
-  stages = _looked(part)
+  stages = _stages(part)
   states = {n: s.state for n, s in stages.items() if s.state != "done"}
   assert states == {
     "finetune": "running",
@@ -153,8 +153,8 @@ def test_a_whole_run(finished, tmp_path):
     "report": "not begun",
   }
   steps = list(records.read(part / "metrics" / "finetune.jsonl"))[-1]["step"]
-  assert stages["finetune"].told.startswith(f"step {steps} of {steps}, loss")
-  assert status.following(list(stages.values())) == "finetune"
+  assert stages["finetune"].summary.startswith(f"step {steps} of {steps}, loss")
+  assert status.next_stage(list(stages.values())) == "finetune"
 
 
 def test_the_program_touches_no_device(made):
@@ -182,9 +182,9 @@ def test_a_folder_that_is_no_run(tmp_path, content, named):
   if content is not None:
     (tmp_path / "config.json").write_text(content)
   with pytest.raises(UserError, match=named):
-    status.look(tmp_path)
+    status.inspect_run(tmp_path)
 
 
 def test_a_folder_that_is_not_there(tmp_path):
   with pytest.raises(UserError, match="none does not exist"):
-    status.look(tmp_path / "none")
+    status.inspect_run(tmp_path / "none")

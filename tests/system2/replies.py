@@ -21,9 +21,9 @@ def finish(steps, value):
   raise AssertionError("the method asked again")
 
 
-def said(ask) -> str:
-  """What an ask says last, and above all; worked examples left out."""
-  first, *_, last = [ask.messages[0], *ask.messages]
+def said(call) -> str:
+  """What a call says last, and above all; worked examples left out."""
+  first, *_, last = [call.messages[0], *call.messages]
   system = first["content"] + "\n" if first["role"] == "system" else ""
   return system + last["content"]
 

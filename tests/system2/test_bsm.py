@@ -14,7 +14,7 @@ BRANCHED = "1. Accuracy: is it right?\n2. Clarity: is it clear?"
 
 
 def solve(name, branched=BRANCHED):
-  """The method after its branching: its generator and the asks to solve."""
+  """The method after its branching: its generator and the calls to solve."""
   steps = METHODS[name].think(FIELDS, METHODS[name].prompts)
   branch = next(steps)
   assert "Why {is} it?" in said(branch)
@@ -28,12 +28,12 @@ def scored(a, b):
 
 
 def test_criteria_are_solved_together_with_both_answers_in_view():
-  _, asks = solve("bsm")
-  assert len(asks) == 2
-  for ask, name in zip(asks, ("Accuracy", "Clarity"), strict=True):
-    text = said(ask)
+  _, calls = solve("bsm")
+  assert len(calls) == 2
+  for call, name in zip(calls, ("Accuracy", "Clarity"), strict=True):
+    text = said(call)
     assert text.index("SALT") < text.index("PEPPER") < text.index(name)
-  assert "Clarity" not in said(asks[0])
+  assert "Clarity" not in said(calls[0])
 
 
 @pytest.mark.parametrize(
@@ -53,17 +53,17 @@ def test_scores_are_summed(first, second, verdict):
 
 
 def test_braces_of_the_user_and_of_the_model_are_left_alone():
-  _, (ask, *_) = solve("bsm", branched="1. Form: uses {question}")
-  assert "Why {is} it?" in said(ask) and "uses {question}" in said(ask)
+  _, (call, *_) = solve("bsm", branched="1. Form: uses {question}")
+  assert "Why {is} it?" in said(call) and "uses {question}" in said(call)
 
 
 def test_without_a_criterion_there_is_a_general_one():
-  _, asks = solve("bsm", branched="Sure, here is what I think!")
-  assert len(asks) == 1 and "Overall quality" in said(asks[0])
+  _, calls = solve("bsm", branched="Sure, here is what I think!")
+  assert len(calls) == 1 and "Overall quality" in said(calls[0])
 
 
 def test_the_model_may_merge():
-  steps, asks = solve("bsm_neural")
+  steps, calls = solve("bsm_neural")
   merge = steps.send([reply("A wins here."), scored(1, 5)])
   text = said(merge)
   assert "[Accuracy: is it right?]\nA wins here." in text

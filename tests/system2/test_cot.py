@@ -10,9 +10,9 @@ FIELDS = {"text": "How many {things}?", "format": "a number"}
 
 def test_the_steps_are_thrown_away():
   steps = METHODS["cot"].think(FIELDS, METHODS["cot"].prompts)
-  ask = next(steps)
-  assert "How many {things}?" in said(ask)
-  assert "has a number, nothing else" in said(ask)
+  call = next(steps)
+  assert "How many {things}?" in said(call)
+  assert "has a number, nothing else" in said(call)
   assert finish(steps, reply("Two and two.\nAnswer: 4")) == "4"
 
 

@@ -20,8 +20,8 @@ PROMPTS = {
 
 def test_system1_asks_once_what_the_user_said():
   steps = METHODS["system1"].think({"text": "Why {not}?"}, PROMPTS)
-  ask = next(steps)
-  assert ask.messages == (
+  call = next(steps)
+  assert call.messages == (
     {"role": "system", "content": "Be short."},
     {"role": "user", "content": "Why {not}?"},
   )
@@ -63,7 +63,9 @@ def test_what_cannot_be_replaced(changes, named):
 
 def test_a_gap_that_nothing_fills_is_named():
   template = Template("{text} and {tex}", 3)
-  with pytest.raises(UserError, match=r"gap \{tex\}, but is given.* text"):
+  with pytest.raises(
+    UserError, match=r"placeholder \{tex\}, but there are only.* text"
+  ):
     template.ask(text="a", format="b")
 
 

@@ -7,9 +7,9 @@ FIELDS = {"text": "Is {it} up?", "format": "yes or no"}
 
 def test_one_step_restates_and_answers_in_one_reply():
   steps = METHODS["rar1"].think(FIELDS, METHODS["rar1"].prompts)
-  ask = next(steps)
-  assert '"Is {it} up?"' in said(ask)
-  assert "has yes or no, nothing else" in said(ask)
+  call = next(steps)
+  assert '"Is {it} up?"' in said(call)
+  assert "has yes or no, nothing else" in said(call)
   assert finish(steps, reply("Whether it is up.\nAnswer: no")) == "no"
 
 

@@ -1,4 +1,4 @@
-"""What System 2 Attention asks, in which order, and where it falls back."""
+"""The calls of System 2 Attention, their order, and where it falls back."""
 
 import pytest
 
@@ -55,7 +55,7 @@ def test_an_empty_extraction_falls_back_to_the_original_text():
 
 def test_the_general_extraction_asks_for_both_parts():
   prompts = METHODS["s2a"].prompts_for("t", {"system1": PROMPTS["system1"]})
-  ask = next(METHODS["s2a"].think(BIASED, prompts))
-  assert "Context:" in ask.messages[0]["content"]
-  assert "Question:" in ask.messages[0]["content"]
-  assert ask.messages[-1] == {"role": "user", "content": BIASED["text"]}
+  call = next(METHODS["s2a"].think(BIASED, prompts))
+  assert "Context:" in call.messages[0]["content"]
+  assert "Question:" in call.messages[0]["content"]
+  assert call.messages[-1] == {"role": "user", "content": BIASED["text"]}

@@ -115,7 +115,7 @@ def test_only_so_many_programs_are_under_way():
   engine = Echo()
   jobs = [job((i,), f"t{i}") for i in range(50)]
   assert len(run(schedule(engine, in_flight=4), *jobs)) == 50
-  assert engine.most <= 8  # two asks a program at the most
+  assert engine.most <= 8  # two calls a program at the most
 
 
 def test_the_constant_part_of_each_template_is_shared():

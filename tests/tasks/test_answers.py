@@ -16,7 +16,7 @@ from s2d_jax.tasks.answers import (
   Number,
   Regex,
   Text,
-  make_answer,
+  make_parser,
 )
 
 # Replies of SmolLM2-135M-Instruct. "answer" is what a person takes the reply to
@@ -38,7 +38,7 @@ def test_real_replies(case):
   spec = {"kind": case["kind"]}
   spec |= {name: case[name] for name in _OPTIONS if name in case}
   wanted = None if case.get("missed") else case["answer"]
-  assert make_answer(spec)(reply) == wanted
+  assert make_parser(spec)(reply) == wanted
 
 
 def test_there_are_enough_real_replies_of_every_kind():
@@ -144,4 +144,4 @@ def test_regex_and_text():
 )
 def test_settings_that_cannot_be(spec, named):
   with pytest.raises(UserError, match=named):
-    make_answer(spec)
+    make_parser(spec)

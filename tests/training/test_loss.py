@@ -18,7 +18,7 @@ from s2d_jax.models.params import abstract_params
 from s2d_jax.training import loss as losses
 from s2d_jax.training.examples import Tokenised
 from s2d_jax.training.loss import joined, mean_loss_and_grads, target_loss
-from s2d_jax.training.packing import Rows, pack
+from s2d_jax.training.packing import PackedRows, pack
 from tests import fake_devices
 
 CONFIG = ModelConfig(
@@ -82,16 +82,16 @@ def numpy_loss(params, example: Tokenised) -> float:
 
 
 @jax.jit
-def packed_loss(params, rows: Rows):
+def packed_loss(params, rows: PackedRows):
   return target_loss(MODEL, {"params": params}, rows)
 
 
-def ends(rows: Rows, row: int) -> list[int]:
+def ends(rows: PackedRows, row: int) -> list[int]:
   """Of the examples of a row that share nothing: where each of them ends."""
   return np.unique(rows.until[row][rows.until[row] > 0]).tolist()
 
 
-def only(rows: Rows, row: int, end: int) -> Rows:
+def only(rows: PackedRows, row: int, end: int) -> PackedRows:
   """The same rows, with the weight of the example that ends there alone."""
   weight = np.zeros_like(rows.target_weight)
   slots = rows.until[row, rows.target_index[row]] == end
@@ -273,7 +273,7 @@ def test_no_array_has_the_logits_of_more_than_a_chunk(
   assert largest == 3 * 8 // chunks * 61
 
 
-def _micro_batches(rows: Rows, parts: int) -> Rows:
+def _micro_batches(rows: PackedRows, parts: int) -> PackedRows:
   split = lambda x: jnp.asarray(x.reshape(parts, -1, x.shape[-1]))
   return jax.tree.map(split, rows)
 
@@ -284,7 +284,7 @@ def _is_kernel(path: tuple[str, ...]) -> bool:
 
 @functools.partial(jax.jit, static_argnums=0)
 @functools.partial(jax.grad, argnums=1)
-def _gradient(model, flat, rows: Rows, targets):
+def _gradient(model, flat, rows: PackedRows, targets):
   """Plain differentiation of the loss of all logits, with respect to `flat`."""
   variables = {"params": traverse_util.unflatten_dict(flat)}
   hidden, _ = model.apply(variables, rows.tokens, rows.positions, rows.until)
@@ -296,7 +296,7 @@ def _gradient(model, flat, rows: Rows, targets):
   return -(chosen * rows.target_weight).sum() / targets
 
 
-def _gradient_of_rounded(params, rows: Rows, targets) -> dict:
+def _gradient_of_rounded(params, rows: PackedRows, targets) -> dict:
   """The kernels are rounded before, and are variables themselves."""
   flat = {
     path: leaf.astype(jnp.bfloat16) if _is_kernel(path) else leaf

@@ -1,6 +1,6 @@
-// Lets a person look through the inputs: by outcome, form and text. Without
-// this script a few of them stand on the page as they are. What a model said
-// becomes text nodes only, never markup.
+// Lets the reader browse the inputs: by outcome, variant and text. Without this
+// script the page shows a few of them. What a model wrote becomes text nodes
+// only, never markup.
 "use strict";
 {
   const data = JSON.parse(document.getElementById("inputs-data").textContent);
@@ -15,20 +15,20 @@
     node.append(...children.filter((child) => child !== null));
     return node;
   };
-  const spoken = (name) => name.replaceAll("_", " ");
-  const called = (reason) => data.reasons[reason] ?? reason;
+  const readable = (name) => name.replaceAll("_", " ");
+  const reasonName = (reason) => data.reasons[reason] ?? reason;
   const share = (value) => value.toFixed(2);
 
   // What an input came to: the first part of a filter's value is the kind.
   const outcome = (input) =>
     input.reason === null ? (input.wrong ? "kept, but wrong" : "kept")
-      : called(input.reason);
+      : reasonName(input.reason);
 
   const haystack = (input) => {
     input.text ??= [
       input.id, input.question, input.target ?? "",
       ...input.votes.map(([answer]) => answer),
-      ...input.passes.flatMap((pass) => pass.steps.map((step) => step.text)),
+      ...input.drawn.flatMap((sample) => sample.steps.map((step) => step.text)),
     ].join("\n").toLowerCase();
     return input.text;
   };
@@ -56,9 +56,9 @@
     return list;
   };
 
-  const pass = (input, one) => {
-    const node = make("div", {class: "pass"},
-      make("p", {class: "note"}, `pass ${one.sample}, answer: `,
+  const sample = (input, one) => {
+    const node = make("div", {class: "sample"},
+      make("p", {class: "note"}, `sample ${one.sample}, answer: `,
         make("bdi", {}, one.answer ?? "none found")));
     one.steps.forEach((step, index) => {
       node.append(
@@ -75,7 +75,7 @@
   const facts = (input) => {
     const margin = input.margin === null ? "no vote" : share(input.margin);
     const list = make("dl", {},
-      make("dt", {}, "asked"), make("dd", {dir: "auto"}, input.question),
+      make("dt", {}, "question"), make("dd", {dir: "auto"}, input.question),
       make("dt", {}, "margin"),
       make("dd", {}, `${margin}, agreement ${share(input.agreement)}`));
     if (input.target !== null) {
@@ -87,13 +87,13 @@
   };
 
   const details = (input) => [
-    make("p", {class: "note"}, `${input.id} · ${spoken(input.variant)}`,
+    make("p", {class: "note"}, `${input.id} · ${readable(input.variant)}`,
       input.why ? ` · ${input.why}` : ""),
     votes(input),
     facts(input),
-    ...input.passes.map((one) => pass(input, one)),
+    ...input.drawn.map((one) => sample(input, one)),
     input.more
-      ? make("p", {class: "note"}, `${input.more} more passes in samples/`)
+      ? make("p", {class: "note"}, `${input.more} more in samples/`)
       : null,
   ].filter((node) => node !== null);
 
@@ -104,8 +104,8 @@
       make("summary", {},
         make("span", {class: `tag ${kind}`},
           outcome(input)),
-        make("span", {class: "asked", dir: "auto"}, input.question),
-        make("span", {class: "got", dir: "auto"}, input.target ?? "")));
+        make("span", {class: "question", dir: "auto"}, input.question),
+        make("span", {class: "target", dir: "auto"}, input.target ?? "")));
     node.addEventListener("toggle", () => {
       if (node.open && node.childElementCount === 1) {
         node.append(make("div", {class: "inside"}, ...details(input)));
@@ -118,7 +118,7 @@
     const select = make("select", {}, make("option", {value: ""}, all));
     for (const [name, count] of names) {
       select.append(
-        make("option", {value: name}, `${spoken(name)} (${count})`));
+        make("option", {value: name}, `${readable(name)} (${count})`));
     }
     return [select, make("label", {}, label, select)];
   };
@@ -132,10 +132,11 @@
   const [byOutcome, outcomeLabel] =
     choice("Outcome", "every outcome", counts(inputs.map(outcome)));
   const [byVariant, variantLabel] =
-    choice("Form", "every form", counts(inputs.map((input) => input.variant)));
+    choice("Variant", "every variant",
+      counts(inputs.map((input) => input.variant)));
   const search = make("input",
     {type: "search", placeholder: "question, answer, thought"});
-  const said = make("p", {class: "note", role: "status"});
+  const status = make("p", {class: "note", role: "status"});
   const list = make("div", {class: "entries card"});
   const more = make("button", {type: "button"});
 
@@ -153,7 +154,7 @@
       (!byOutcome.value || outcome(input) === byOutcome.value)
       && (!byVariant.value || input.variant === byVariant.value)
       && (!words || haystack(input).includes(words)));
-    said.textContent =
+    status.textContent =
       `${found.length.toLocaleString("en")} of the ` +
       `${inputs.length.toLocaleString("en")} inputs on this page`;
     list.replaceChildren();
@@ -170,5 +171,5 @@
   place.replaceChildren(
     make("div", {class: "filters"}, outcomeLabel, variantLabel,
       make("label", {class: "search"}, "Search", search)),
-    said, list, more);
+    status, list, more);
 }

@@ -13,7 +13,7 @@ from s2d_jax.training import step as steps, trainer
 from s2d_jax.training.examples import Tokenised
 from s2d_jax.training.loss import target_loss
 from s2d_jax.training.optimizer import make_optimizer
-from s2d_jax.training.packing import Rows, pack
+from s2d_jax.training.packing import PackedRows, pack
 from tests.benchmarks.contenders import race
 
 
@@ -29,7 +29,7 @@ def settings(job: race.Job):
   return config.lock()
 
 
-def packed(job: race.Job, share: bool) -> Rows:
+def packed(job: race.Job, share: bool) -> PackedRows:
   examples = {
     str(index): Tokenised(
       np.array(example["tokens"], np.int32),

@@ -1,4 +1,4 @@
-"""What sampling comes to while it goes on."""
+"""Statistics of sampling while it runs: samples, tokens, the share kept."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import collections
 from collections.abc import Collection, Sequence
 import time
 
-from s2d_jax.curation.curate import Filter, Wording, curate
+from s2d_jax.curation.curate import Filter, Formatter, curate
 from s2d_jax.records import Record
 
-_SECONDS_A_LINE = 10.0  # of the curve
+_LINE_SECONDS = 10.0  # between lines of the curve
 
 
-class Tally:
-  """What has become of this host's examples so far, as curation will see it.
+class SamplingStats:
+  """How far this host's examples are, and what curation would keep of them.
 
   Attributes:
-    passes: so far, with those of earlier starts.
+    samples: so far, with those of earlier starts.
 
   Args:
     rule: of curation.
     variants: of every example.
-    recovered: the passes of earlier starts, of all hosts.
-    decided: the examples of this host that need no more.
+    recovered: the samples of earlier starts, of all hosts.
+    decided: the examples of this host that need no more samples.
     total: examples of this host.
   """
 
@@ -36,59 +36,59 @@ class Tally:
   ):
     self._rule, self._variants = rule, variants
     self._total = total
-    self._under_way = collections.defaultdict(list)
+    self._undecided = collections.defaultdict(list)  # samples by example
     for record in recovered:
-      self._under_way[record["example_id"]].append(record)
-    self.passes = len(recovered)
-    self._examples = self._believed = 0
+      self._undecided[record["example_id"]].append(record)
+    self.samples = len(recovered)
+    self._examples = self._inputs_kept = 0
     for example_id in decided:
       self._decide(example_id)
     self._new_line()
 
-  def add(self, record: Record, is_over: bool) -> None:
-    """Takes a pass; `is_over` says that its example needs no more."""
-    self._under_way[record["example_id"]].append(record)
-    self.passes += 1
+  def add(self, record: Record, is_decided: bool) -> None:
+    """Adds a sample; `is_decided`: its example needs no more."""
+    self._undecided[record["example_id"]].append(record)
+    self.samples += 1
     self._since["passes"] += 1
     self._since["tokens"] += sum(step["tokens"] for step in record["steps"])
-    if is_over:
+    if is_decided:
       self._decide(record["example_id"])
 
   def _decide(self, example_id: str) -> None:
-    drawn = self._under_way.pop(example_id)
-    wording = Wording(lambda *_: [], lambda *_: "-")  # which is not asked here
+    samples = self._undecided.pop(example_id)
+    formatter = Formatter(lambda *_: [], lambda *_: "-")  # of no interest here
     accepted, _ = curate(
-      drawn, [example_id], self._variants, wording, self._rule
+      samples, [example_id], self._variants, formatter, self._rule
     )
-    self._believed += len(accepted)
+    self._inputs_kept += len(accepted)
     self._examples += 1
 
   @property
   def kept(self) -> float | None:
-    """Share of the inputs of decided examples whose answer is believed.
+    """Share of the inputs of decided examples that are kept.
 
     None before the first, and where the model is still to choose among its
     replies.
     """
     if not self._examples or self._rule.select == "usc":
       return None
-    return self._believed / (self._examples * len(self._variants))
+    return self._inputs_kept / (self._examples * len(self._variants))
 
   @property
   def status(self) -> str:
-    """For the bar."""
+    """For the progress bar."""
     kept = "" if self.kept is None else f"kept {self.kept:.0%}  "
-    return f"{kept}{self.passes:,} passes"
+    return f"{kept}{self.samples:,} samples"
 
   @property
   def is_due(self) -> bool:
     """Whether it is time for a line: every few seconds, and at the end."""
     is_end = self._examples == self._total
-    return is_end or time.monotonic() - self._line > _SECONDS_A_LINE
+    return is_end or time.monotonic() - self._line > _LINE_SECONDS
 
   def line(self) -> Record:
-    """For the curve: over all passes, counts since the line before."""
-    line = {"step": self.passes, "examples": self._examples}
+    """Of the curve: by number of samples, counts since the line before."""
+    line = {"step": self.samples, "examples": self._examples}
     line |= {"of": self._total, "kept": self.kept, **self._since}
     self._new_line()
     return line

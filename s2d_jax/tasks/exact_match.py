@@ -1,22 +1,22 @@
-"""Answers of one word: said as they are, right if they are the label."""
+"""What tasks share whose answers are right if they equal the label."""
 
 from __future__ import annotations
 
-from s2d_jax.tasks.answers import Answer
+from s2d_jax.tasks.answers import AnswerParser
 from s2d_jax.tasks.task import Example
 
 
-class Closed:
-  """What tasks with such answers have in common.
+class ExactMatch:
+  """Answers of one word: the target is the answer itself.
 
   Attributes:
-    find: the answer in a reply.
+    parser: finds the answer in a reply.
   """
 
-  find: Answer
+  parser: AnswerParser
 
   def answer(self, example: Example, variant: str, reply: str) -> str | None:
-    return self.find(reply)
+    return self.parser(reply)
 
   def target(self, example: Example, variant: str, answer: str) -> str:
     return answer

@@ -1,11 +1,11 @@
-"""What came out, in a few sentences that its figures decide."""
+"""The conclusions of a run in a few sentences, decided by its figures."""
 
 from __future__ import annotations
 
 from s2d_jax.evaluation.results import Headline
 from s2d_jax.evaluation.verdict import Comparison, Verdict
 from s2d_jax.reporting.retention import points
-from s2d_jax.reporting.table import spoken
+from s2d_jax.reporting.table import readable
 
 _FEW = 20  # examples
 # What the inputs of a split are, where its name does not say it well.
@@ -17,27 +17,28 @@ _INPUTS = {
   "original": "pairs of answers",
 }
 _MEASURES = {"judge": "agreement with people"}
+_SINGLE = "one sample of System 2"
 
 
-def sentence(
+def outcome(
   headline: Headline | None,
   verdict: Verdict,
   is_evaluated: bool = True,
   task: str = "",
 ) -> str:
-  """Worked, made no clear difference, did harm, or could not have worked.
+  """Whether distillation helped, made no clear difference, or did harm.
 
   Args:
     headline: None where the models cannot be compared by labels.
     verdict: of the split that the sentence is about.
     is_evaluated: whether there are answers of both models.
-    task: its name, for the words.
+    task: its name, for the wording.
   """
   if headline is None or verdict.distilled is None:
     return _without_labels(verdict, is_evaluated)
   change = verdict.distilled
   hopeless = verdict.conclusion == "not distillable"
-  measure = f"{_MEASURES.get(task, 'accuracy')} on {asked(verdict.split)}"
+  measure = f"{_MEASURES.get(task, 'accuracy')} on {inputs_of(verdict.split)}"
   before, after = _percent(change.second), _percent(change.first)
   if change.outcome == "better":
     found = f"Distillation raised {measure} from {before} to {after}"
@@ -45,20 +46,21 @@ def sentence(
     found = f"Distillation lowered {measure} from {before} to {after}"
   else:
     found = (
-      f"{_nothing(verdict)}: {measure} was {before} before and is {after} after"
+      f"{_no_difference(verdict)}: {measure} was {before} before and is {after}"
+      " after"
     )
   also = hopeless and change.outcome in ("better", "worse")
   although = f"; and yet {_no_better(verdict)}" if also else ""
   return f"{found}{_cost(headline)}{_caveat(headline)}{although}."
 
 
-def asked(split: str) -> str:
-  """The inputs of a split, as words."""
-  return _INPUTS.get(split, f"“{spoken(split)}” prompts")
+def inputs_of(split: str) -> str:
+  """What a sentence calls the inputs of a split."""
+  return _INPUTS.get(split, f"“{readable(split)}” prompts")
 
 
-def _nothing(verdict: Verdict) -> str:
-  """What to call a difference that is none, or none for certain."""
+def _no_difference(verdict: Verdict) -> str:
+  """Why there is no difference, or none for certain."""
   change = verdict.distilled
   assert change is not None  # or nothing would be compared
   if verdict.conclusion == "not distillable":
@@ -71,12 +73,12 @@ def _nothing(verdict: Verdict) -> str:
   return f"Distillation made no clear difference{few}"
 
 
-def pays(verdict: Verdict) -> str | None:
-  """Whether System 2 is better than System 1 to begin with."""
+def teacher_gain(verdict: Verdict) -> str | None:
+  """Whether System 2, the teacher, is better than System 1 to begin with."""
   found, name = verdict.vote or verdict.single, _name(verdict)
   if found is None:
     return _by_margins(verdict)
-  than = "System 1" if verdict.is_system2 else "one pass of it"
+  than = "System 1" if verdict.is_system2 else "one sample of it"
   start = {
     "better": f"{name} is better than {than}",
     "no better": f"{name} is no better than {than}",
@@ -85,20 +87,20 @@ def pays(verdict: Verdict) -> str | None:
   }[found.outcome]
   voter = "its vote" if verdict.is_system2 and verdict.vote else "it"
   single = verdict.single if verdict.vote else None
-  also = f", one pass of it {_percent(single.first)}" if single else ""
+  also = f", one sample of it {_percent(single.first)}" if single else ""
   return (
-    f"{start}{_few(found)}: on {found.n} “{spoken(verdict.split)}” validation"
+    f"{start}{_few(found)}: on {found.n} “{readable(verdict.split)}” validation"
     f" inputs {voter} gets {_percent(found.first)} right{also}, System 1"
     f" {_percent(found.second)} ({_gain(found)}){_voting(verdict)}."
   )
 
 
-def kept(verdict: Verdict) -> str | None:
-  """Whether the distilled model reached what it was to learn from."""
+def student_gap(verdict: Verdict) -> str | None:
+  """Whether the distilled model, the student, reached its teacher."""
   found = verdict.distilled_vote or verdict.distilled_single
   if found is None:
     return _by_agreement(verdict) if verdict.distilled is None else None
-  whose = "System 2’s vote" if verdict.distilled_vote else "a pass of System 2"
+  whose = "System 2’s vote" if verdict.distilled_vote else _SINGLE
   if found.outcome == "better":
     start = f"The distilled model is better than {whose}"
   elif found.outcome == "worse":
@@ -108,11 +110,11 @@ def kept(verdict: Verdict) -> str | None:
   else:
     start = f"It is unclear whether the distilled model reached {whose}"
   single = verdict.distilled_single if verdict.distilled_vote else None
-  also = f", one pass of System 2 {_percent(single.second)}" if single else ""
+  also = f", {_SINGLE} {_percent(single.second)}" if single else ""
   return (
-    f"{start}{_few(found)}: on {found.n} “{spoken(verdict.split)}” test inputs"
-    f" it gets {_percent(found.first)} right, {whose} {_percent(found.second)}"
-    f" ({_gain(found)}){also}."
+    f"{start}{_few(found)}: on {found.n} “{readable(verdict.split)}” test"
+    f" inputs it gets {_percent(found.first)} right, {whose}"
+    f" {_percent(found.second)} ({_gain(found)}){also}."
   )
 
 
@@ -127,16 +129,16 @@ def _without_labels(verdict: Verdict, is_evaluated: bool) -> str:
   found = verdict.agreement
   if found is None:
     return (
-      "How good the distilled model is cannot be said: its inputs have no"
-      " labels, and there is no vote of System 2 to hold it against."
+      "The quality of the distilled model is unknown: its inputs have no"
+      " labels, and there is no vote of System 2 to compare it with."
     )
   start = {
     "better": "The distilled model has come nearer to System 2",
     "worse": "The distilled model has moved away from System 2",
   }.get(found.outcome, "Whether the distilled model came nearer is unclear")
   return (
-    f"{start}{_few(found)}: on “{spoken(verdict.split)}” inputs, which have no"
-    f" labels, it gives the answer of System 2’s vote in"
+    f"{start}{_few(found)}: on “{readable(verdict.split)}” inputs, which have"
+    f" no labels, it gives the answer of System 2’s vote in"
     f" {_percent(found.first)} of the cases, before in"
     f" {_percent(found.second)}."
   )
@@ -147,16 +149,16 @@ def _by_margins(verdict: Verdict) -> str | None:
   if found is None:
     return None
   start = {
-    "better": "The passes of System 2 agree more with each other",
-    "worse": "The passes of System 2 agree less with each other",
-    "no better": "The passes of System 2 agree no more with each other",
-    "unclear": "It is unclear whether the passes of System 2 agree more",
+    "better": "The samples of System 2 agree more with each other",
+    "worse": "The samples of System 2 agree less with each other",
+    "no better": "The samples of System 2 agree no more with each other",
+    "unclear": "It is unclear whether the samples of System 2 agree more",
   }[found.outcome]
   return (
     f"{start} than those of System 1{_few(found)}: over the first"
-    f" {verdict.margin_passes} passes of {found.n} validation inputs the mean"
+    f" {verdict.margin_samples} samples of {found.n} validation inputs the mean"
     f" margin of the vote is {found.first:.2f}, against {found.second:.2f}."
-    " There are no labels, so this is a sign of better answers and no"
+    " There are no labels, so this is a sign of better answers, not a"
     " measurement of them."
   )
 
@@ -173,7 +175,7 @@ def _by_agreement(verdict: Verdict) -> str | None:
 
 
 def _no_better(verdict: Verdict) -> str:
-  found = verdict.paying
+  found = verdict.teacher_gain
   assert found is not None  # there is a conclusion
   than = "is worse than" if found.outcome == "worse" else "is no better than"
   return (
@@ -191,7 +193,7 @@ def _voting(verdict: Verdict) -> str:
   if found.outcome == "better":
     return own
   if found.outcome == "unclear":
-    return f"{own}, so whether thinking pays or only voting is unclear"
+    return f"{own}, so it is unclear whether thinking pays or only voting"
   return f"{own}, so it is voting that pays here, not thinking"
 
 
@@ -216,7 +218,7 @@ def _cost(headline: Headline) -> str:
   tokens = headline.tokens_vote or headline.tokens_single
   if not tokens:
     return ""
-  whose = "System 2’s vote" if headline.tokens_vote else "a pass of System 2"
+  whose = "System 2’s vote" if headline.tokens_vote else _SINGLE
   saved = 1 - headline.tokens / tokens
   if round(100 * saved) == 0:
     return f", at as many tokens as {whose} ({tokens:.0f} an answer)"
@@ -228,7 +230,7 @@ def _cost(headline: Headline) -> str:
 
 
 def _caveat(headline: Headline) -> str:
-  """What was paid for a gain must stand in the same sentence."""
+  """A loss on plain inputs, in the same sentence as the gain."""
   plain = headline.plain
   if headline.biased.gain.low > 0 and plain.gain.high < 0:
     return (

@@ -7,12 +7,12 @@ import pytest
 from s2d_jax.evaluation.metrics import Interval
 from s2d_jax.evaluation.results import Change, Headline
 from s2d_jax.evaluation.verdict import Comparison, Verdict
-from s2d_jax.reporting import answer
+from s2d_jax.reporting import sentences
 
 NOTHING = Verdict(
   split="suggests_wrong",
   is_system2=True,
-  margin_passes=0,
+  margin_samples=0,
   **dict.fromkeys(
     (
       "vote", "single", "votes", "margins", "on_test", "distilled",
@@ -43,7 +43,7 @@ def said(distilled=BETTER, plain=SAME, single=24.0, vote=120.0, **found):
   change = Change(distilled.second, distilled.first, distilled.gain)
   headline = Headline(plain, change, 0.8, 9.0, single, vote)
   verdict = dataclasses.replace(NOTHING, distilled=distilled, **found)
-  return plainly(answer.sentence(headline, verdict))
+  return plainly(sentences.outcome(headline, verdict))
 
 
 @pytest.mark.parametrize(
@@ -74,13 +74,13 @@ def test_the_words_are_those_of_the_task():
   change = Change(0.3, 0.6, BETTER.gain)
   headline = Headline(SAME, change, None, 4.0, None, 2064.0)
   verdict = dataclasses.replace(NOTHING, split="original", distilled=BETTER)
-  assert plainly(answer.sentence(headline, verdict, task="judge")) == (
+  assert plainly(sentences.outcome(headline, verdict, task="judge")) == (
     "Distillation raised agreement with people on pairs of answers from 30 % to"
     " 60 %, at over 99 % fewer tokens than System 2’s vote (4 an answer instead"
     " of 2064)."
   )
   verdict = dataclasses.replace(verdict, split="a_form")
-  assert "accuracy on “a form” prompts" in answer.sentence(headline, verdict)
+  assert "accuracy on “a form” prompts" in sentences.outcome(headline, verdict)
 
 
 def test_a_price_paid_on_plain_inputs_is_named():
@@ -93,10 +93,10 @@ def test_a_price_paid_on_plain_inputs_is_named():
 def test_the_cost_is_that_of_what_was_evaluated():
   text = said(vote=None)
   assert (
-    "62 % fewer tokens than a pass of System 2 (9 an answer instead of 24)"
+    "62 % fewer tokens than one sample of System 2 (9 an answer instead of 24)"
     in (text)
   )
-  assert "50 % more tokens than a pass of System 2" in said(
+  assert "50 % more tokens than one sample of System 2" in said(
     single=6.0, vote=None
   )
   assert "as many tokens as System 2’s vote (9 an answer)" in said(vote=9.0)
@@ -128,7 +128,7 @@ def test_what_was_not_kept():
 
 def test_not_distillable_is_known_before_the_fine_tune():
   verdict = dataclasses.replace(NOTHING, vote=LEVEL)
-  text = plainly(answer.sentence(None, verdict, is_evaluated=False))
+  text = plainly(sentences.outcome(None, verdict, is_evaluated=False))
   assert text == (
     "Not distillable here: System 2 is no better than System 1 to begin with"
     " (50 % right, System 1 50 %)."
@@ -136,11 +136,13 @@ def test_not_distillable_is_known_before_the_fine_tune():
 
 
 def test_nothing_to_compare():
-  text = answer.sentence(None, NOTHING, is_evaluated=False)
+  text = sentences.outcome(None, NOTHING, is_evaluated=False)
   assert "nothing to compare yet" in text
-  text = answer.sentence(None, NOTHING)
+  text = sentences.outcome(None, NOTHING)
   assert "no labels, and there is no vote" in text
-  assert answer.pays(NOTHING) is answer.kept(NOTHING) is None
+  assert (
+    sentences.teacher_gain(NOTHING) is sentences.student_gap(NOTHING) is None
+  )
 
 
 @pytest.mark.parametrize(
@@ -155,14 +157,14 @@ def test_nothing_to_compare():
 )
 def test_whether_it_pays(vote, start):
   found = dataclasses.replace(NOTHING, vote=vote, single=LEVEL)
-  assert plainly(answer.pays(found)).startswith(start)
+  assert plainly(sentences.teacher_gain(found)).startswith(start)
 
 
 def test_the_figures_of_whether_it_pays():
   found = dataclasses.replace(NOTHING, vote=BETTER, single=LEVEL)
-  assert plainly(answer.pays(found)) == (
+  assert plainly(sentences.teacher_gain(found)) == (
     "System 2 is better than System 1: on 100 “suggests wrong” validation"
-    " inputs its vote gets 60 % right, one pass of it 50 %, System 1 30 %"
+    " inputs its vote gets 60 % right, one sample of it 50 %, System 1 30 %"
     " (+30 points, 95 % interval +20 to +40)."
   )
 
@@ -172,25 +174,27 @@ def test_the_figures_of_whether_it_pays():
   [
     (BETTER, "; System 1’s own vote gets 30 %."),
     (LEVEL, "gets 50 %, so it is voting that pays here, not thinking."),
-    (UNCLEAR, "so whether thinking pays or only voting is unclear."),
+    (UNCLEAR, "so it is unclear whether thinking pays or only voting."),
   ],
 )
 def test_a_gain_of_voting_is_not_one_of_thinking(votes, end):
   found = dataclasses.replace(NOTHING, vote=BETTER, votes=votes)
-  assert plainly(answer.pays(found)).endswith(end)
+  assert plainly(sentences.teacher_gain(found)).endswith(end)
 
 
 def test_no_interval_where_nothing_differs():
   same = compared(0.5, 0.5, 0.0, 0.0, changed=0)
-  text = plainly(answer.pays(dataclasses.replace(NOTHING, vote=same)))
+  text = plainly(
+    sentences.teacher_gain(dataclasses.replace(NOTHING, vote=same))
+  )
   assert text.endswith(
     "its vote gets 50 % right, System 1 50 % (none differs)."
   )
 
 
-def test_whether_a_single_pass_pays():
+def test_whether_a_single_sample_pays():
   found = dataclasses.replace(NOTHING, single=WORSE)
-  assert plainly(answer.pays(found)) == (
+  assert plainly(sentences.teacher_gain(found)) == (
     "System 2 is worse than System 1: on 100 “suggests wrong” validation"
     " inputs it gets 30 % right, System 1 60 % (−30 points, 95 % interval −40"
     " to −20)."
@@ -199,8 +203,8 @@ def test_whether_a_single_pass_pays():
 
 def test_system_1_that_learns_from_its_own_votes():
   found = dataclasses.replace(NOTHING, vote=BETTER, is_system2=False)
-  assert plainly(answer.pays(found)).startswith(
-    "System 1’s own vote is better than one pass of it: on 100 “suggests"
+  assert plainly(sentences.teacher_gain(found)).startswith(
+    "System 1’s own vote is better than one sample of it: on 100 “suggests"
     " wrong” validation inputs it gets 60 % right, System 1 30 %"
   )
 
@@ -221,27 +225,29 @@ def test_whether_it_was_kept(found, start):
   verdict = dataclasses.replace(
     NOTHING, distilled=LEVEL, distilled_vote=found, distilled_single=LEVEL
   )
-  text = plainly(answer.kept(verdict))
+  text = plainly(sentences.student_gap(verdict))
   assert text.startswith(start)
-  assert text.endswith(", one pass of System 2 50 %.")
+  assert text.endswith(", one sample of System 2 50 %.")
 
 
 def test_without_labels_a_sign_is_called_a_sign():
   verdict = dataclasses.replace(
     NOTHING,
     margins=compared(0.81, 0.52, 0.2, 0.4),
-    margin_passes=3,
+    margin_samples=3,
     agreement=BETTER,
   )
-  assert answer.pays(verdict) == (
-    "The passes of System 2 agree more with each other than those of System 1:"
-    " over the first 3 passes of 100 validation inputs the mean margin of the"
+  assert sentences.teacher_gain(verdict) == (
+    "The samples of System 2 agree more with each other than those of System 1:"
+    " over the first 3 samples of 100 validation inputs the mean margin of the"
     " vote is 0.81, against 0.52. There are no labels, so this is a sign of"
-    " better answers and no measurement of them."
+    " better answers, not a measurement of them."
   )
-  assert plainly(answer.sentence(None, verdict)).startswith(
+  assert plainly(sentences.outcome(None, verdict)).startswith(
     "The distilled model has come nearer to System 2: on “suggests wrong”"
     " inputs, which have no labels, it gives the answer of System 2’s vote in"
     " 60 % of the cases, before in 30 %."
   )
-  assert "in 60 % of the cases, System 1" in plainly(answer.kept(verdict))
+  assert "in 60 % of the cases, System 1" in plainly(
+    sentences.student_gap(verdict)
+  )

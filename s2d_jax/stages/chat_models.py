@@ -1,8 +1,8 @@
 """Models that answer a question, directly and by a method, and what it costs.
 
-What a chat is made of: a subject says which models there are and how they are
-asked, a speaker is one of them, and a `Chat` has the speakers of a subject
-answer one after another.
+A `ChatSetup` says which models there are and how they are prompted, a
+`ChatModel` is one of them, and a `Chat` has the models of a setup answer one
+after another.
 """
 
 from __future__ import annotations
@@ -30,34 +30,35 @@ from s2d_jax.system2.program import Prompts, Template
 from s2d_jax.system2.scheduler import Job, Result, Scheduler, Step
 from s2d_jax.tasks.task import Task, read_examples
 
-_DIRECTLY = "system1"
+_DIRECT = "system1"
 # Tokens of a prompt that decoding takes without being compiled again.
 _PROMPT_CAPACITY = 256
 
 
-class _General(NamedTuple):
+class _AnyQuestion(NamedTuple):
   """In place of a task: any question, asked as it is."""
 
   name: str = "chat"
   prompts: Mapping[str, Template] = {
-    _DIRECTLY: Template("{text}", max_new_tokens=256)
+    _DIRECT: Template("{text}", max_new_tokens=256)
   }
 
 
 @dataclasses.dataclass(frozen=True)
-class Subject:
-  """What is asked about: how, and with whose words.
+class ChatSetup:
+  """Which models answer, and their prompts.
 
   Attributes:
     config: of the run, or the default with the model's name.
-    distilled: the folder of what the run has learnt, None without a run.
+    distilled: the folder of the run, which is that of its distilled model; None
+      without a run.
     task: has the templates.
-    format: fills the gap of that name in templates: how to answer.
+    format: value of the placeholder of that name: how to answer.
   """
 
   config: ConfigDict
   distilled: epath.Path | None
-  task: Task | _General
+  task: Task | _AnyQuestion
   format: str
 
   def prompts(self, method: str) -> Prompts:
@@ -66,11 +67,11 @@ class Subject:
     Raises:
       UserError: it is unknown, or needs more than a question.
     """
-    fine = self.methods
-    if method not in fine:
+    known = self.methods
+    if method not in known:
       raise UserError(
         f"method={method!r} is none that a question is enough for; there are"
-        f" {', '.join(fine)}"
+        f" {', '.join(known)}"
       )
     return setup.prompts_of(self.config, self.task, method)
 
@@ -92,8 +93,8 @@ class Subject:
     return [method for method in METHODS if fits(method)]
 
 
-def subject_of(name: str, dtype: str | None = None) -> Subject:
-  """The model `name`, or what the run of that folder was about.
+def chat_setup(name: str, dtype: str | None = None) -> ChatSetup:
+  """Of the model `name`, or of the run in that folder.
 
   Args:
     name: as `--model`.
@@ -107,7 +108,7 @@ def subject_of(name: str, dtype: str | None = None) -> Subject:
   config = default()
   if not (run / "config.json").exists() or not (run / "examples").exists():
     config.model.name, config.model.dtype = name, dtype or "auto"
-    return Subject(config, None, _General(), "the answer")
+    return ChatSetup(config, None, _AnyQuestion(), "the answer")
   if not (run / "checkpoints").exists():
     raise UserError(
       f"{run} has learnt nothing yet; run `s2d finetune` first, or ask its base"
@@ -120,18 +121,18 @@ def subject_of(name: str, dtype: str | None = None) -> Subject:
   config.model.dtype = dtype or config.model.dtype
   task = setup.task_of(config)
   first = read_examples(run / "examples" / "test.jsonl")[0]
-  said = task.fields(first, task.plain).get("format", "the answer")
-  return Subject(config, path, task, said)
+  format = task.fields(first, task.plain).get("format", "the answer")
+  return ChatSetup(config, path, task, format)
 
 
 @dataclasses.dataclass
 class Answer:
-  """What is known so far of an answer, and what it has cost.
+  """An answer so far, and its cost.
 
   Attributes:
     steps: of the thinking.
     text: of the answer, or of the next step while it is written.
-    tokens: of all passes.
+    tokens: of all samples.
     seconds: until it was there; None: it is still being written.
     note: on the vote.
   """
@@ -146,30 +147,33 @@ class Answer:
   def cost(self) -> str:
     if self.seconds is None:
       return "…"
-    said = f"{self.tokens} tokens, {self.seconds:.1f} s"
-    return f"{said}, {self.note}" if self.note else said
+    cost = f"{self.tokens} tokens, {self.seconds:.1f} s"
+    return f"{cost}, {self.note}" if self.note else cost
 
 
-class Speaker:
+class ChatModel:
   """A model that answers questions, directly and by a method.
 
   Args:
-    subject: what it is asked about.
+    chat_setup: its prompts.
     model: its weights.
     method: of its System 2.
-    n: passes of System 2.
+    n: samples of System 2.
   """
 
-  def __init__(self, subject: Subject, model: Pretrained, method: str, n: int):
-    self._subject, self._model, self._n = subject, model, n
+  def __init__(
+    self, chat_setup: ChatSetup, model: Pretrained, method: str, n: int
+  ):
+    self._setup, self._model, self._n = chat_setup, model, n
     self._prompts = {
-      name: subject.prompts(name) for name in dict.fromkeys((_DIRECTLY, method))
+      name: chat_setup.prompts(name)
+      for name in dict.fromkeys((_DIRECT, method))
     }
     self.reset()
 
   def reset(self) -> None:
-    """Begins anew, after an answer that was not heard to its end."""
-    config, model = self._subject.config, self._model
+    """Starts afresh, after an answer that was interrupted."""
+    config, model = self._setup.config, self._model
     chat = setup.chat_template(config, model)
     engine = Engine(
       setup.network(config, model),
@@ -207,22 +211,22 @@ class Speaker:
     n: int,
     show: Callable[[Answer], None],
   ) -> None:
-    """Answers, by the vote of n passes; `show` is told as the text comes."""
+    """Answers by the vote of n samples; `show` gets the text as it comes."""
     began = time.monotonic()
-    passes = [(f"{name}, pass {number + 1}",) for number in range(n)]
-    fields = self._subject.fields(question)
+    names = [(f"{name}, sample {number + 1}",) for number in range(n)]
+    fields = self._setup.fields(question)
 
     def watch(job: Job, steps: list[Step], text: str) -> None:
-      if job.name == passes[0]:
+      if job.name == names[0]:
         show(Answer([step.completion.text for step in steps], text))
 
     results = self._schedulers[method].run(
-      collections.deque(Job(one, fields) for one in passes),
+      collections.deque(Job(name, fields) for name in names),
       Sampling(temperature=temperature),
       watch,
     )
     ended = {result.job.name: result for result in results}
-    chosen, note = _elect([ended[one] for one in passes])
+    chosen, note = _majority([ended[name] for name in names])
     reply = chosen.replies[0].strip()
     steps = [step.completion.text.strip() for step in chosen.steps]
     show(
@@ -236,28 +240,29 @@ class Speaker:
     )
 
 
-def _elect(results: Sequence[Result]) -> tuple[Result, str]:
-  """The first pass that says what most say, and how many those are."""
+def _majority(results: Sequence[Result]) -> tuple[Result, str]:
+  """The first sample that says what most say, and how many those are."""
   words = [
-    " ".join(re.findall(r"\w+", one.replies[0].lower())) for one in results
+    " ".join(re.findall(r"\w+", result.replies[0].lower()))
+    for result in results
   ]
   if len(results) == 1:
     return results[0], ""
   found = vote(words)
   if found.winner is None:
-    return results[0], f"no majority among {len(results)} passes"
-  note = f"{found.counts[found.winner]} of {len(results)} passes agree"
+    return results[0], f"no majority among {len(results)} samples"
+  note = f"{found.counts[found.winner]} of {len(results)} samples agree"
   return results[words.index(found.winner)], note
 
 
 class Chat:
-  """Asks the model, or the two of a run, what the user asks.
+  """Answers the user's questions by one model, or by the two of a run.
 
   Args:
-    subject: what is asked about.
+    chat_setup: the models and their prompts.
     method: of System 2; None: the run's.
-    n: passes of System 2.
-    temperature: None: 0, or 0.7 for several passes.
+    n: samples of System 2.
+    temperature: None: 0, or 0.7 for several samples.
 
   Attributes:
     is_fresh: whether the next answers may have to wait for a compiler.
@@ -265,47 +270,47 @@ class Chat:
 
   def __init__(
     self,
-    subject: Subject,
+    chat_setup: ChatSetup,
     method: str | None,
     n: int,
     temperature: float | None,
   ):
-    self.subject = subject
-    self.method = method or subject.config.method
+    self.setup = chat_setup
+    self.method = method or chat_setup.config.method
     self.n = n
     self._temperature = temperature
-    self._asked = 0
+    self._questions = 0
     self._check(self.method, n)
     setup.enable_compilation_cache()
-    config = subject.config
+    config = chat_setup.config
     self._models = [setup.base_model(config)]
-    if subject.distilled is not None:
-      setup.release()  # both are wanted at once
-      self._models.append(setup.distilled_model(config, subject.distilled))
-    self._make_speakers()
+    if chat_setup.distilled is not None:
+      setup.release()  # both are needed at once
+      self._models.append(setup.distilled_model(config, chat_setup.distilled))
+    self._make_columns()
 
   @property
-  def thinking(self) -> list[str]:
+  def system2_methods(self) -> list[str]:
     """Methods that System 2 can have."""
-    return [name for name in self.subject.methods if name != _DIRECTLY]
+    return [name for name in self.setup.methods if name != _DIRECT]
 
   def change(self, method: str | None = None, n: int | None = None) -> None:
-    """Another method or number of passes."""
+    """Another method or number of samples."""
     method, n = method or self.method, self.n if n is None else n
     self._check(method, n)
     self.method, self.n = method, n
-    self._make_speakers()
+    self._make_columns()
 
   def ask(
     self, question: str, show: Callable[[dict[str, Answer]], None]
   ) -> dict[str, Answer]:
-    """The answers by the name of who gives them; `show` sees them grow."""
-    self._asked += 1
-    name = f"question {self._asked}"
+    """The answers by column title; `show` gets them as they grow."""
+    self._questions += 1
+    name = f"question {self._questions}"
     shown = {title: Answer() for title in self._columns}
     show(shown)
     try:
-      for title, (speaker, method, n) in self._columns.items():
+      for title, (model, method, n) in self._columns.items():
 
         def note(answer: Answer, title: str = title) -> None:
           shown[title] = answer
@@ -314,9 +319,9 @@ class Chat:
         several = 0.7 if n > 1 else 0.0
         chosen = self._temperature
         temperature = several if chosen is None else chosen
-        speaker.answer(method, question, name, temperature, n, note)
+        model.answer(method, question, name, temperature, n, note)
     except BaseException:  # Ctrl-C too: replies are left in the engine
-      speaker.reset()
+      model.reset()
       raise
     self.is_fresh = False
     return shown
@@ -325,24 +330,24 @@ class Chat:
     if n < 1:
       raise UserError(f"n={n} must be 1 or more")
     try:
-      self.subject.prompts(_DIRECTLY)
+      self.setup.prompts(_DIRECT)
     except UserError:
       raise UserError(
-        f"the task {self.subject.task.name} asks about more than a line of"
-        f" text; ask its model: --model={self.subject.config.model.name}"
+        f"the task {self.setup.task.name} asks about more than a line of"
+        f" text; ask its model: --model={self.setup.config.model.name}"
       ) from None
-    self.subject.prompts(method)
+    self.setup.prompts(method)
 
-  def _make_speakers(self) -> None:
-    """Titles of the columns, and who speaks there, how, how often."""
+  def _make_columns(self) -> None:
+    """By title: a model, its method, and the number of samples."""
     self.is_fresh = True
     base, *distilled = self._models
-    speaker = Speaker(self.subject, base, self.method, self.n)
+    model = ChatModel(self.setup, base, self.method, self.n)
     whose = "base, " if distilled else ""
     self._columns = {
-      f"{whose}System 1": (speaker, _DIRECTLY, 1),
-      f"{whose}System 2 ({self.method})": (speaker, self.method, self.n),
+      f"{whose}System 1": (model, _DIRECT, 1),
+      f"{whose}System 2 ({self.method})": (model, self.method, self.n),
     }
     if distilled:
-      speaker = Speaker(self.subject, distilled[0], _DIRECTLY, 1)
-      self._columns["distilled, System 1"] = speaker, _DIRECTLY, 1
+      model = ChatModel(self.setup, distilled[0], _DIRECT, 1)
+      self._columns["distilled, System 1"] = model, _DIRECT, 1
