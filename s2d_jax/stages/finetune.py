@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from s2d_jax import records
 from s2d_jax.stages import program, setup
+from s2d_jax.training.data import Splits
 from s2d_jax.training.examples import Tokenised, tokenise
 from s2d_jax.training.trainer import finetune
 
@@ -20,15 +21,14 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
   """Trains on distill/train, chooses by the loss on distill/valid."""
   setup.enable_compilation_cache()
   model = setup.model_to_train(config)
-  train, valid = (
-    _examples(model.tokenizer, workdir, split) for split in ("train", "valid")
+  splits = Splits(
+    train=_examples(model.tokenizer, workdir, "train"),
+    valid=_examples(model.tokenizer, workdir, "valid"),
   )
   summary = finetune(
     config.finetune,
-    model.config,
-    model.params,
-    train,
-    valid,
+    model,
+    splits,
     workdir,
     setup.mesh_of(config, model.config),
     config.seed,
