@@ -14,6 +14,10 @@ from s2d_jax.training.examples import Tokenised
 from s2d_jax.training.learner import Learner
 from tests.benchmarks.contenders import race
 
+# Of a run so long that its first steps are all at the top of the schedule: the
+# rate is constant, as that of the others is.
+_TOTAL_STEPS = 10**9
+
 
 def settings(job: race.Job):
   """The fine-tune's own, with the sizes of the job."""
@@ -40,24 +44,30 @@ def training_data(job: race.Job, config, share: bool) -> TrainingData:
 
 
 def train(job: race.Job, model: pretrained.Pretrained) -> dict:
-  """A result: see `race.run`."""
+  """A result: see `race.run`; with the rates of the first and last update."""
   config, mesh = settings(job), meshes.make_mesh()
   batches = training_data(job, config, steps.can_share(config, mesh))
   epoch_steps = batches.total_steps // config.epochs
-  learner = Learner(config, model.config, mesh, batches.total_steps)
+  learner = Learner(config, model.config, mesh, _TOTAL_STEPS)
+  rates = []
   with meshes.use(mesh, training=True):
     learner.start(model.params, seed=0)
     start_loss = learner.mean_loss(batches.valid)
 
     def epoch(repeat: int) -> dict:
       for index in range(repeat * epoch_steps, (repeat + 1) * epoch_steps):
-        learner.update(batches.batch(index + 1))
+        metrics = learner.update(batches.batch(index + 1))
+        rates.append(metrics["learning_rate"])
       jax.block_until_ready(learner.state)
       return race.trained(job)
 
     result = race.run(job, epoch)
     end_loss = learner.mean_loss(batches.valid)
-  return result | {"start_loss": start_loss, "end_loss": end_loss}
+  return result | {
+    "start_loss": start_loss,
+    "end_loss": end_loss,
+    "learning_rates": [float(rates[0]), float(rates[-1])],
+  }
 
 
 def main() -> None:
