@@ -88,6 +88,9 @@ def test_finetune_counts_targets_and_learns(job, model):
   found = s2d_finetune.train(job, copy)
   assert found["counts"] == [{"tokens": 64, "target_tokens": 32}] * 2
   assert found["end_loss"] < found["start_loss"]
+  # Constant, as that of the others.
+  first, last = found["learning_rates"]
+  assert first == last == pytest.approx(job["learning_rate"])
   assert bounds.finetune_passes(job) == [
     {"rows": 60, "head_rows": 32, "learns": True}
   ]

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from s2d_jax import records
 from s2d_jax.conversation import ChatTemplate
 from s2d_jax.stages import program, setup
+from s2d_jax.training.data import Splits
 from s2d_jax.training.examples import Tokenised, tokenise
 from s2d_jax.training.trainer import finetune
 
@@ -22,15 +23,14 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
   setup.enable_compilation_cache()
   model = setup.model_to_train(config)
   chat = setup.chat_template(config, model)
-  train, valid = (
-    _examples(chat, workdir, split) for split in ("train", "valid")
+  splits = Splits(
+    train=_examples(chat, workdir, "train"),
+    valid=_examples(chat, workdir, "valid"),
   )
   summary = finetune(
     config.finetune,
-    model.config,
-    model.params,
-    train,
-    valid,
+    model,
+    splits,
     workdir,
     setup.mesh_of(config, model.config),
     config.seed,

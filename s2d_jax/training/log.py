@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from etils import epath
 import jax
+from jaxtyping import Array
 
 from s2d_jax.errors import UserError
 from s2d_jax.metrics import Curve
@@ -16,6 +16,9 @@ from s2d_jax.progress import Progress
 class TrainingLog:
   """Metrics of each update as a curve, and a bar; the first host's only.
 
+  An update's line is written once the next update has been dispatched: reading
+  its metrics waits for the devices, which are to be busy meanwhile.
+
   A run that goes on from update `start` keeps the lines up to it and drops
   those after, which are about to be written again. `seconds` of a line is the
   time since the line before, what validation and saving took included.
@@ -24,6 +27,7 @@ class TrainingLog:
   def __init__(self, workdir: epath.Path, start: int, total: int):
     quiet = jax.process_index() > 0
     self._total = total
+    self._pending: tuple[int, dict[str, Array]] | None = None
     self._progress = Progress(
       "finetune",
       total,
@@ -52,10 +56,25 @@ class TrainingLog:
       }
     )
 
-  def step_line(
-    self, step: int, metrics: dict[str, Any], valid_loss: float | None = None
-  ) -> None:
-    """Waits for the metrics of update `step`, then writes and shows them."""
+  def update(self, step: int, metrics: dict[str, Array]) -> None:
+    """Takes the metrics of update `step`; writes those of the one before."""
+    self._write_pending()
+    self._pending = step, metrics
+
+  def flush(self, valid_loss: float | None = None) -> None:
+    """Writes the newest update too, with the validation loss after it, if any.
+
+    Before a checkpoint: its lines must outlive what it outlives.
+    """
+    self._write_pending(valid_loss)
+    self._curve.flush()
+
+  def _write_pending(self, valid_loss: float | None = None) -> None:
+    """Waits for the metrics of the newest update; writes and shows them."""
+    if self._pending is None:
+      return
+    step, metrics = self._pending
+    self._pending = None
     metrics = jax.device_get(metrics)
     loss = float(metrics["loss"])
     if not math.isfinite(loss + (valid_loss or 0)):
@@ -72,7 +91,3 @@ class TrainingLog:
     line["target_tokens"] = int(metrics["target_tokens"])
     self._curve.append(line)
     self._progress.advance(1, f"loss {loss:.4f}", line["tokens"])
-
-  def flush(self) -> None:
-    """Before a checkpoint: its lines must outlive what it outlives."""
-    self._curve.flush()

@@ -6,15 +6,17 @@ import jax
 import numpy as np
 
 from s2d_jax.checkpoints import pretrained
-from s2d_jax.checkpoints.train_state import TrainState
 from s2d_jax.config import default
 from s2d_jax.parallel import mesh as meshes
-from s2d_jax.training import step as steps, trainer
+from s2d_jax.training import step as steps
+from s2d_jax.training.data import Splits, TrainingData
 from s2d_jax.training.examples import Tokenised
-from s2d_jax.training.loss import target_loss
-from s2d_jax.training.optimizer import make_optimizer
-from s2d_jax.training.packing import PackedRows, pack
+from s2d_jax.training.learner import Learner
 from tests.benchmarks.contenders import race
+
+# Of a run so long that its first steps are all at the top of the schedule: the
+# rate is constant, as that of the others is.
+_TOTAL_STEPS = 10**9
 
 
 def settings(job: race.Job):
@@ -29,7 +31,8 @@ def settings(job: race.Job):
   return config.lock()
 
 
-def packed(job: race.Job, share: bool) -> PackedRows:
+def training_data(job: race.Job, config, share: bool) -> TrainingData:
+  """Batches of the job's examples, and all of them to take the loss of."""
   examples = {
     str(index): Tokenised(
       np.array(example["tokens"], np.int32),
@@ -37,53 +40,34 @@ def packed(job: race.Job, share: bool) -> PackedRows:
     )
     for index, example in enumerate(job["examples"])
   }
-  return pack(examples, job["packed"]["row_length"], share)
+  return TrainingData(config, Splits(examples, examples), seed=0, share=share)
 
 
 def train(job: race.Job, model: pretrained.Pretrained) -> dict:
-  """A result: see `race.run`."""
+  """A result: see `race.run`; with the rates of the first and last update."""
   config, mesh = settings(job), meshes.make_mesh()
-  rows = packed(job, steps.can_share(config, mesh))
-  order = trainer.row_order(config, len(rows.tokens), seed=0)
-  epoch_steps = len(order) // config.epochs
-  batch = lambda indices: steps.put_rows(  # noqa: E731
-    rows.take(indices, config.batch_rows), config.accumulate, mesh
-  )
+  batches = training_data(job, config, steps.can_share(config, mesh))
+  epoch_steps = batches.total_steps // config.epochs
+  learner = Learner(config, model.config, mesh, _TOTAL_STEPS)
+  rates = []
   with meshes.use(mesh, training=True):
-    network = steps.make_model(config, model.config, mesh)
-    abstract = steps.abstract_state(config, model.config, mesh, len(order))
-    step = steps.make_train_step(config, network, abstract, len(order))
-    loss = jax.jit(
-      lambda params, rows: target_loss(network, {"params": params}, rows)
-    )
-
-    def mean_loss(params) -> float:
-      parts = np.arange(len(rows.tokens))
-      size = config.batch_rows
-      total = 0.0
-      for start in range(0, len(parts), size):
-        put = batch(parts[start : start + size])
-        total += float(loss(params, jax.tree.map(lambda x: x[0], put)))
-      return total / race.target_tokens(job)
-
-    start_loss = mean_loss(model.params)
-    init = jax.jit(make_optimizer(config, len(order)).init)
-    state = TrainState(
-      jax.device_put(np.int32(0), abstract.step.sharding),
-      model.params,
-      init(model.params),
-    )
+    learner.start(model.params, seed=0)
+    start_loss = learner.mean_loss(batches.valid)
 
     def epoch(repeat: int) -> dict:
-      nonlocal state
       for index in range(repeat * epoch_steps, (repeat + 1) * epoch_steps):
-        state, _ = step(state, {}, batch(order[index]))
-      jax.block_until_ready(state)
+        metrics = learner.update(batches.batch(index + 1))
+        rates.append(metrics["learning_rate"])
+      jax.block_until_ready(learner.state)
       return race.trained(job)
 
     result = race.run(job, epoch)
-    end_loss = mean_loss(state.params)
-  return result | {"start_loss": start_loss, "end_loss": end_loss}
+    end_loss = learner.mean_loss(batches.valid)
+  return result | {
+    "start_loss": start_loss,
+    "end_loss": end_loss,
+    "learning_rates": [float(rates[0]), float(rates[-1])],
+  }
 
 
 def main() -> None:

@@ -35,14 +35,15 @@ def main() -> None:
   model = load(job)
   start_loss = mean_loss(model, job)
   with tempfile.TemporaryDirectory() as folder:
+    # One for all epochs, or each would begin with new moments.
+    trainer = Trainer(
+      model=model,
+      args=arguments(job, folder),
+      train_dataset=job["examples"],
+      data_collator=collate,
+    )
 
     def epoch(_: int) -> dict:
-      trainer = Trainer(
-        model=model,
-        args=arguments(job, folder),
-        train_dataset=job["examples"],
-        data_collator=collate,
-      )
       trainer.train()
       return race.trained(job)
 
