@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from s2d_jax.curation.curve import Point
 from s2d_jax.records import Record
@@ -23,7 +23,6 @@ _DPI = 190
 _MARKED = 30  # points of a curve, each with a dot
 _NAME = 20  # letters of a run's name
 _LEGEND = 52  # letters that stand in one line
-_PERCENT = PercentFormatter(1.0, decimals=0, symbol=" %")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +83,12 @@ class _Shares(MaxNLocator):
   def tick_values(self, vmin: float, vmax: float):
     ticks = super().tick_values(max(vmin, 0.0), min(vmax, 1.0))
     return [tick for tick in ticks if -1e-9 <= tick <= 1 + 1e-9]
+
+
+def _percent(share: float, position: int | None = None) -> str:
+  """A tick's label: ticks are round, so no decimal is one too many."""
+  del position
+  return f"{abs(round(100 * share, 4)):g} %"  # without a sign before 0
 
 
 def render(draw: Draw, theme: Theme, height: float = HEIGHT) -> bytes:
@@ -258,12 +263,12 @@ def thresholds(curve: Sequence[Point], min_margin: float | None) -> Draw:
     axes.margins(x=0.12, y=0.2)
     # Space for the labels beside and above the points, but no share above one.
     axes.xaxis.set_major_locator(_Shares())
-    axes.xaxis.set_major_formatter(_PERCENT)
+    axes.xaxis.set_major_formatter(_percent)
     axes.set_xlabel("inputs kept")
     axes.set_ylabel("right among the kept" if known else "min_margin")
     axes.yaxis.set_major_locator(_Shares())
-    if known:  # often within a few points: as many decimals as tell them apart
-      axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    if known:
+      axes.yaxis.set_major_formatter(_percent)
     axes.grid()
 
   return draw
@@ -381,7 +386,7 @@ def _all_shares(axis: Axis) -> None:
   set_limits = getattr(axis.axes, f"set_{axis.axis_name}lim")
   set_limits(-0.02, 1.02)
   axis.set_major_locator(_Shares())
-  axis.set_major_formatter(_PERCENT)
+  axis.set_major_formatter(_percent)
 
 
 def _legend(axes: Axes, **spacing: float) -> None:

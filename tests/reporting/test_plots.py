@@ -96,6 +96,31 @@ def test_no_share_above_all_is_on_an_axis():
       assert len(ticks) >= 2 and max(ticks) <= 1 and min(ticks) >= 0
 
 
+@pytest.mark.parametrize(
+  "lowest, highest, labels",
+  [
+    (0, 1, ["0 %", "20 %", "40 %", "60 %", "80 %", "100 %"]),
+    (0.9, 1, ["88 %", "90 %", "92 %", "94 %", "96 %", "98 %", "100 %"]),
+    (0.995, 1, ["99.4 %", "99.6 %", "99.8 %", "100 %"]),
+    (
+      0.9996,
+      1,
+      ["99.95 %", "99.96 %", "99.97 %", "99.98 %", "99.99 %", "100 %"],
+    ),
+    (0.7, 0.71, ["69.5 %", "70 %", "70.5 %", "71 %", "71.5 %"]),
+    (1, 1, ["92 %", "94 %", "96 %", "98 %", "100 %"]),
+    (0, 0, ["0 %", "2 %", "4 %", "6 %", "8 %"]),
+  ],
+)
+def test_a_share_has_the_decimals_that_tell_ticks_apart(
+  lowest, highest, labels
+):
+  curve = [Point(0.2, 10, 1.0, lowest), Point(1.0, 9, 0.9, highest)]
+  axis = axes_of(plots.thresholds(curve, 0.2)).yaxis
+  told = axis.get_major_formatter().format_ticks(axis.get_major_locator()())
+  assert told == labels
+
+
 def test_runs_on_one_picture():
   cell = Cell(0.5, 0.4, 0.6, 10.0)
   ways = {"system1": [cell, cell], "vote": [None, cell]}
