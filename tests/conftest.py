@@ -26,8 +26,8 @@ _XLA_FLAGS = (
   "--xla_cpu_parallel_codegen_split_count=1",
 )
 
-# The slowest first: a worker that comes to one of them last ends alone. The first
-# two have little in common, or both workers would compile the same.
+# The slowest first: a worker that comes to one of them last ends alone. The
+# first two have little in common, or both workers would compile the same.
 _SLOWEST = (
   "stages/test_hosts.py",
   "stages/test_pairs.py",
