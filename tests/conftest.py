@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import subprocess
 import sys
 import time
@@ -17,11 +18,25 @@ from s2d_jax.models.config import ModelConfig
 from s2d_jax.parallel.mesh import make_mesh
 from tests.random_model import random_params
 
+_HERE = pathlib.Path(__file__).parent
 _DAY = 24 * 60 * 60
 # Without what makes programs fast, and compiling them three times as slow.
 _XLA_FLAGS = (
   "--xla_cpu_use_fusion_emitters=false",
   "--xla_cpu_parallel_codegen_split_count=1",
+)
+
+# The slowest first: a worker that comes to one of them last ends alone. The
+# first two have little in common, or both workers would compile the same.
+_SLOWEST = (
+  "stages/test_hosts.py",
+  "stages/test_pairs.py",
+  "stages",
+  "training",
+  "generation",
+  "models",
+  "checkpoints",
+  "parallel",
 )
 
 
@@ -68,6 +83,17 @@ def _configure_jax(**settings) -> None:
   for name, value in settings.items():
     os.environ[name.upper()] = str(value)
     jax.config.update(name, value)
+
+
+def pytest_collection_modifyitems(items):
+  def place(item) -> int:
+    path = item.path.relative_to(_HERE)
+    for index, name in enumerate(_SLOWEST):
+      if path.is_relative_to(name):
+        return index
+    return len(_SLOWEST)
+
+  items.sort(key=place)
 
 
 @pytest.hookimpl(tryfirst=True)
