@@ -45,7 +45,8 @@ class RMSNorm(nn.Module):
     x32 = x.astype(jnp.float32)
     mean_square = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)
     normed = x32 * jax.lax.rsqrt(mean_square + self.eps)
-    return normed.astype(x.dtype) * scale.astype(x.dtype)
+    # In float32 to the end: the gradient of the scale is a sum over all tokens.
+    return (normed * scale).astype(x.dtype)
 
 
 class Linear(nn.Module):
@@ -81,7 +82,8 @@ class Linear(nn.Module):
     out = out.reshape(*lead, *out.shape[1:])
     if self.use_bias:
       bias = ways.parameter(self, "bias", ways.zeros, shape[n:], axes[n:])
-      out = out + bias.astype(out.dtype)
+      # In float32: the gradient of the bias is a sum over all tokens.
+      out = (out.astype(jnp.float32) + bias).astype(out.dtype)
     return out
 
 
