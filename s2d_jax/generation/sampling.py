@@ -86,6 +86,8 @@ def sample(
   # Greedy: only the likeliest tokens are left, and the first of them is taken.
   uniform = jnp.where(knobs["temperature"] > 0, uniform, 0.0)
   token = _inverse_cdf(weights, uniform).astype(jnp.int32)
+  # Logits that are no numbers may lead anywhere; their log-probability tells.
+  token = jnp.minimum(token, logits.shape[-1] - 1)
   below = logits - logits.max(-1, keepdims=True)
   chosen = jnp.take_along_axis(below, token[:, None], axis=-1)
   return token, chosen.squeeze(-1) - jnp.log(jnp.exp(below).sum(-1))

@@ -1,7 +1,7 @@
 """Gradients in bfloat16 at thousands of tokens, against those in float32.
 
-What is added up in bfloat16 stops to grow after some 256 equal summands, so sums
-over tokens must be float32; a toy batch would not show it.
+What is added up in bfloat16 stops to grow after some 256 equal summands, so
+sums over tokens must be float32; a toy batch would not show it.
 """
 
 from __future__ import annotations
