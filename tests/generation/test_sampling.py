@@ -142,10 +142,12 @@ def test_a_dropped_token_is_never_drawn_at_the_ends(uniform):
 
 def _adversarial() -> dict[str, np.ndarray]:
   """Weights with gaps at the ends of blocks of 256, and sums that round."""
-  two = np.zeros(300, np.float32)
-  two[[0, 299]] = 1.0, 1e-3
+  # (a + 1) - 1 is more than this a in float32: what is left of a target between
+  # them is negative.
+  two = np.zeros(301, np.float32)
+  two[[0, 300]] = 0.60663575, 1.0
   ends = np.zeros(1024, np.float32)
-  ends[[255, 256, 511, 1023]] = 0.1, 1.0, 1e-7, 0.3
+  ends[[255, 300, 511, 1023]] = 0.29971188, 1.0, 1e-7, 0.3
   rng = np.random.default_rng(0)
   sparse = np.where(rng.random(700) < 0.02, rng.random(700), 0)
   return {"two": two, "ends": ends, "sparse": np.float32(sparse)}
