@@ -16,7 +16,7 @@ def get_config():
   config.sampling.n = 5
   config.sampling.confidence = 0.0  # so few are drawn faster all at once
   config.curation.min_margin = 0.4
-  config.curation.min_agreement = 1.0  # all four forms win with one answer
+  config.curation.min_agreement = 1.0  # all four variants win with one answer
   config.finetune.learning_rate = 3e-5
   config.finetune.epochs = 2
   config.finetune.batch_rows = 3

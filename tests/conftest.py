@@ -1,7 +1,11 @@
-"""Models that many tests share: a tiny random one and a small real one."""
+"""How tests are compiled, and models that many of them share."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from typing import Any, NamedTuple
 
 import jax
@@ -13,19 +17,77 @@ from s2d_jax.models.config import ModelConfig
 from s2d_jax.parallel.mesh import make_mesh
 from tests.random_model import random_params
 
+_DAY = 24 * 60 * 60
+# Without what makes programs fast, and compiling them three times as slow.
+_XLA_FLAGS = (
+  "--xla_cpu_use_fusion_emitters=false",
+  "--xla_cpu_parallel_codegen_split_count=1",
+)
 
-@pytest.fixture(scope="session", autouse=True)
-def compiled_once(tmp_path_factory):
-  """What is compiled twice is compiled once, here and in other processes."""
-  settings = {
-    "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-    "jax_persistent_cache_min_compile_time_secs": 0.1,
-  }
-  with pytest.MonkeyPatch.context() as patch:
-    for name, value in settings.items():
-      patch.setenv(name.upper(), str(value))
-      jax.config.update(name, value)
-    yield
+
+def pytest_addoption(parser):
+  told = "compile programs as for users, which takes five times as long"
+  parser.addoption("--optimised", action="store_true", help=told)
+
+
+def pytest_configure(config):
+  """Programs are compiled quickly rather than well, and once for all processes.
+
+  They stay in pytest's cache for a day: workers find them there, the processes
+  that tests start, and the next run.
+  """
+  if hasattr(config, "workerinput"):
+    return  # has it all from the environment
+  if not config.getoption("optimised"):
+    _configure_jax(jax_disable_most_optimizations=True)
+    if "XLA_FLAGS" not in os.environ and _are_known(_XLA_FLAGS):
+      os.environ["XLA_FLAGS"] = " ".join(_XLA_FLAGS)
+  if config.pluginmanager.hasplugin("cacheprovider"):
+    compiled = config.cache.mkdir("compiled")
+    for path in compiled.iterdir():
+      if path.stat().st_mtime < time.time() - _DAY:
+        path.unlink(missing_ok=True)
+    _configure_jax(
+      jax_compilation_cache_dir=str(compiled),
+      jax_persistent_cache_min_compile_time_secs=0.02,
+    )
+
+
+def _are_known(flags: tuple[str, ...]) -> bool:
+  """XLA ends a process that gives it a flag of another version."""
+  program = "from jaxlib import xla_client; xla_client.CompileOptions()"
+  return not subprocess.run(
+    [sys.executable, "-c", program],
+    env=os.environ | {"XLA_FLAGS": " ".join(flags)},
+    capture_output=True,
+  ).returncode
+
+
+def _configure_jax(**settings) -> None:
+  """Here, and in the processes that start from here."""
+  for name, value in settings.items():
+    os.environ[name.upper()] = str(value)
+    jax.config.update(name, value)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+  """A test that is marked `optimised` runs in a pytest of its own."""
+  config = pyfuncitem.config
+  if config.getoption("optimised"):
+    return None
+  if pyfuncitem.get_closest_marker("optimised") is None:
+    return None
+  own = ("JAX_DISABLE_MOST_OPTIMIZATIONS", "XLA_FLAGS")
+  ended = subprocess.run(
+    [sys.executable, "-m", "pytest", "--optimised", "-n0", pyfuncitem.nodeid],
+    cwd=config.rootpath,
+    env={name: v for name, v in os.environ.items() if name not in own},
+    capture_output=True,
+    text=True,
+  )
+  assert ended.returncode == 0, ended.stdout
+  return True
 
 
 class Tiny(NamedTuple):

@@ -9,7 +9,6 @@ import json
 import pathlib
 import shutil
 
-import jax
 import pytest
 
 pytest.importorskip("lm_eval")
@@ -24,14 +23,6 @@ from tests import tiny_chat  # noqa: E402
 
 _GOLDENS = pathlib.Path(__file__).parent / "goldens"
 _FOUND = json.loads((_GOLDENS / "lm_eval" / "goldens.json").read_text())
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_quickly():
-  """Rather than well."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")

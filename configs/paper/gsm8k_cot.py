@@ -9,7 +9,7 @@ from s2d_jax.presets import use_model
 
 
 def get_config(model: str = "llama-2-70b-chat"):
-  """10 passes over each training question, the majority answer is taught."""
+  """10 samples of each training question; the target is the majority answer."""
   config = default()
   config.method = "cot"
   config.task.name = "gsm8k"

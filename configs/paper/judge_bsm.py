@@ -10,7 +10,7 @@ from s2d_jax.presets import use_model
 
 
 def get_config(model: str = "llama-2-70b-chat"):
-  """A verdict is believed if it stays when the answers change places."""
+  """A verdict is kept if it is the same in both orders of the answers."""
   config = default()
   config.method = "bsm"
   config.task.name = "judge"

@@ -1,4 +1,4 @@
-"""Last-letter concatenation, taught from the labels: the upper bound.
+"""Last-letter concatenation, trained on the labels: the upper bound.
 
 Not in the paper's table as quoted here; every other row of the task is to be
 read against it.

@@ -12,7 +12,7 @@ from s2d_jax.presets import use_model
 
 
 def get_config(model: str = "llama-2-70b-chat"):
-  """200 inputs to learn from, 8 passes each, the majority is believed."""
+  """200 inputs to learn from, 8 samples each, and their majority vote."""
   config = default()
   config.method = "rar2"
   config.task.name = "last_letters"

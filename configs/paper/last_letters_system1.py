@@ -8,7 +8,7 @@ from s2d_jax.presets import sibling
 
 
 def get_config(model: str = "llama-2-70b-chat"):
-  """The majority of direct answers is taught: no thinking anywhere."""
+  """The target is the majority of direct answers: no thinking anywhere."""
   config = sibling(__file__, "last_letters_rar2.py")(model)
   config.method = "system1"
   return config

@@ -8,7 +8,7 @@ from s2d_jax.presets import sibling
 
 
 def get_config(model: str = "llama-2-70b-chat"):
-  """Each input's first answer is taught, whatever the other passes say."""
+  """The target is each input's first answer, whatever the other samples say."""
   config = sibling(__file__, "last_letters_rar2.py")(model)
   config.curation.select = "first"
   config.sampling.n = 1

@@ -15,14 +15,14 @@ from s2d_jax.presets import use_model
 
 
 def get_config(model: str = "llama-2-70b-chat"):
-  """20 passes; the model chooses the one that agrees best with the others."""
+  """20 samples; the model chooses the one that agrees best with the others."""
   config = default()
   config.method = "s2a"
   config.task.name = "opinions"
   with config.unlocked():
     config.task.format = "sycophancy_eval"
     config.task.train = "data/sycophancy-eval/answer.jsonl"
-    config.task.train_size = 1_667  # questions, in four forms each
+    config.task.train_size = 1_667  # questions, in four variants each
     config.task.valid_size, config.task.test_size = 100, 100
   config.sampling.n = 20
   config.sampling.temperature = 1.0

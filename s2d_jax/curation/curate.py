@@ -218,7 +218,7 @@ def _grouped(
     sample_id = example_id, variant, sample["sample"]
     if example_id not in groups:
       raise UserError(
-        f"the samples hold an example {example_id!r} that was not asked for;"
+        f"the samples hold an example {example_id!r} that is not in examples/;"
         " sample into a new workdir"
       )
     if sample_id in seen:

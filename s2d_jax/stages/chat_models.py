@@ -70,7 +70,7 @@ class ChatSetup:
     known = self.methods
     if method not in known:
       raise UserError(
-        f"method={method!r} is none that a question is enough for; there are"
+        f"method={method!r} is unknown or needs more than a question; there are"
         f" {', '.join(known)}"
       )
     return setup.prompts_of(self.config, self.task, method)
@@ -111,8 +111,8 @@ def chat_setup(name: str, dtype: str | None = None) -> ChatSetup:
     return ChatSetup(config, None, _AnyQuestion(), "the answer")
   if not (run / "checkpoints").exists():
     raise UserError(
-      f"{run} has learnt nothing yet; run `s2d finetune` first, or ask its base"
-      " model by name"
+      f"{run} has no checkpoint yet; run `s2d finetune` first, or name its base"
+      " model"
     )
   with config.unlocked():
     found = json.loads((run / "config.json").read_text())
@@ -333,8 +333,8 @@ class Chat:
       self.setup.prompts(_DIRECT)
     except UserError:
       raise UserError(
-        f"the task {self.setup.task.name} asks about more than a line of"
-        f" text; ask its model: --model={self.setup.config.model.name}"
+        f"the task {self.setup.task.name} needs more than a line of text; name"
+        f" its model instead: --model={self.setup.config.model.name}"
       ) from None
     self.setup.prompts(method)
 

@@ -3,7 +3,7 @@
 s2d plan --model=llama-2-70b --topology=v5p:4x4x4
 
 Compiles the fine-tune and the sampler with the TPU's own compiler; no TPU, no
-weights and no Hub are needed. Exits with 0 if all that was asked for fits.
+weights and no Hub are needed. Exits with 0 if all programs fit.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ _CONFIG = config_flags.DEFINE_config_file(
   "config",
   None,
   "File with get_config(), for instance configs/quickstart.py; the text after a"
-  " colon is its argument. Flags behind it change any setting:"
+  " colon is its argument. More flags change any setting:"
   " --config.sampling.n=8",
 )
 _WORKDIR = flags.DEFINE_string(

@@ -368,7 +368,7 @@ def main() -> None:
   flags.DEFINE_boolean(
     "json",
     False,
-    "Prints the same as JSON, for scripts; seconds where there is a time.",
+    "Prints the same as JSON, for scripts; times are in seconds.",
     allow_override=True,
   )
   program.run_program(status, __doc__, ("workdir", "json"))

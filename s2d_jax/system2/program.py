@@ -123,8 +123,8 @@ class Method:
     for name, template in chosen.items():
       if template is None:
         raise UserError(
-          f"the task {task} has no prompt {name!r}, which this method asks"
-          " with; choose another method"
+          f"the task {task} has no prompt {name!r}, which this method needs;"
+          " choose another method"
         )
     return chosen
 

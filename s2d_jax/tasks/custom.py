@@ -174,8 +174,8 @@ def _check_template(variant: str, template: str) -> None:
     names = placeholders(template)
   except ValueError as error:
     raise UserError(
-      f"task.{option}={template!r} is no template ({error}); a column stands in"
-      " braces, a brace is written twice"
+      f"task.{option}={template!r} is no template ({error}); put column names"
+      " in braces, and double literal braces"
     ) from None
   if not names:
     raise UserError(

@@ -48,8 +48,8 @@ _CASES = [
 
 
 def _start(function: str, *args, devices: int = 8) -> subprocess.Popen:
-  flags = f"--xla_force_host_platform_device_count={devices}"
-  env = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(_ROOT)}
+  env = {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
+  env["PYTHONPATH"] = str(_ROOT)
   return subprocess.Popen(
     [sys.executable, __file__, function, *map(str, args)],
     env=os.environ | env,

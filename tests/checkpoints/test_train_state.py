@@ -132,8 +132,7 @@ def test_kill_while_saving_leaves_the_one_before(tmp_path):
 
 def test_restores_on_another_number_of_devices(tmp_path):
   save_all(tmp_path, {1: 2.0})
-  flags = "--xla_force_host_platform_device_count=8"
-  assert run_here(tmp_path, "devices", XLA_FLAGS=flags) == 0
+  assert run_here(tmp_path, "devices", JAX_NUM_CPU_DEVICES="8") == 0
   # Saved by eight, restored by one.
   best = train_state.restore_params(tmp_path, CONFIG, make_mesh(), step=2)
   assert_same(best, state(1).params)

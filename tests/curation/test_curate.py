@@ -213,7 +213,7 @@ def test_a_sample_twice_is_refused():
 
 def test_unknown_and_missing_examples_are_refused():
   records = samples("x", "plain", said("a"))
-  with pytest.raises(UserError, match="'x' that was not asked for"):
+  with pytest.raises(UserError, match="'x' that is not in examples/"):
     run(records, ("y",))
   with pytest.raises(UserError, match="1 examples have no samples.*'y'"):
     run(records, ("x", "y"))

@@ -10,7 +10,6 @@ import re
 from unittest import mock
 
 from etils import epath
-import jax
 import pytest
 
 import s2d_jax
@@ -75,9 +74,7 @@ def notebook(tmp_path, monkeypatch):
   monkeypatch.setattr(precision, "choose", lambda *unused: "float32")
   (tmp_path / "configs").symlink_to(documents.ROOT / "configs")
   monkeypatch.chdir(tmp_path)
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield tmp_path
-  jax.config.update("jax_disable_most_optimizations", False)
+  return tmp_path
 
 
 def test_the_examples_run_one_after_another(notebook, monkeypatch, capsys):

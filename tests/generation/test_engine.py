@@ -192,9 +192,10 @@ def test_a_prompt_that_comes_again_is_known(make, prefilled):
   assert prefilled.count(often) == 2
 
 
+@pytest.mark.optimised
 def test_capacity_grows_with_the_replies(make, monkeypatch):
   """And not a bit of a reply depends on how much there is."""
-  asked = prompts(6, seed=9)
+  asked = prompts(6, seed=9, longest=17)  # one length bucket
   long = [
     sampled(p, (i, s), max_new_tokens=20 * (1 + s))
     for i, p in enumerate(asked)

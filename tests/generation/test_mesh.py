@@ -34,8 +34,8 @@ print(json.dumps(found))
 @pytest.fixture(scope="module")
 def found() -> list[dict]:
   """One device first, then the meshes."""
-  flags = "--xla_force_host_platform_device_count=8"
-  env = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(_ROOT)}
+  env = {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
+  env["PYTHONPATH"] = str(_ROOT)
   program = f"SHAPES = {({}, *_SHAPES)!r}\n{_PROGRAM}"
   ended = subprocess.run(
     [sys.executable, "-c", program],

@@ -85,6 +85,7 @@ TEXTS = (
   "a cab Q: b.d",
   "a b。）c 🙂 d。",
   f"ab{TURN}cd{END}",
+  f"a.b{TURN}cd{END}",
   f"b.{END} Q: 。",
   "aaaaaaaaab。",
   "Q: Q:a。🙂",

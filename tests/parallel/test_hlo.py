@@ -96,8 +96,8 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def programs() -> dict[str, hlo.Module]:
-  flags = "--xla_force_host_platform_device_count=8"
-  env = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(_ROOT)}
+  env = {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
+  env["PYTHONPATH"] = str(_ROOT)
   ended = subprocess.run(
     [sys.executable, "-c", _PROGRAM],
     env=os.environ | env,

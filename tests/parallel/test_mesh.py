@@ -57,8 +57,8 @@ print(json.dumps({"scale": float(np.abs(expected).max()), **found}))
 
 @pytest.fixture(scope="module")
 def found() -> dict:
-  flags = "--xla_force_host_platform_device_count=8"
-  env = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(_ROOT)}
+  env = {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
+  env["PYTHONPATH"] = str(_ROOT)
   ended = subprocess.run(
     [sys.executable, "-c", _PROGRAM],
     env=os.environ | env,

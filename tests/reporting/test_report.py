@@ -16,7 +16,7 @@ from s2d_jax import records
 from s2d_jax.errors import UserError
 from s2d_jax.reporting import report
 from tests.reporting.conftest import held_out_prompts
-from tests.reporting.fake_run import FORMS, NASTY, FakeRun
+from tests.reporting.fake_run import NASTY, VARIANTS, FakeRun
 
 _DOCS = pathlib.Path(__file__).parents[2] / "docs"
 
@@ -272,7 +272,9 @@ def test_a_large_run_is_shown_in_part(workdir, monkeypatch):
   assert "distill/" in page.text and "samples/" in page.text
   kinds = {(one["variant"], one["reason"]) for one in found}
   reasons = (None, "tie", "margin", "disagrees")
-  assert kinds == {(form, reason) for form in FORMS for reason in reasons}
+  assert kinds == {
+    (variant, reason) for variant in VARIANTS for reason in reasons
+  }
 
 
 @pytest.mark.slow  # starts a browser
@@ -445,17 +447,17 @@ def test_the_valid_table_by_hand(reported, page):
   rows = list(records.read(reported / "eval" / "valid.jsonl"))
   head, *body = page.tables["valid"]
   assert head[1:] == [
-    *(form.replace("_", " ") for form in FORMS),
+    *(variant.replace("_", " ") for variant in VARIANTS),
     "margin of the vote",
     "tokens an answer",
   ]
   ways = [("system1", 0), ("system1", 1), ("s2a", 0), ("s2a", 1)]
   for line, (method, is_vote) in zip(body, ways, strict=True):
-    for shown, form in zip(line[1:5], FORMS, strict=True):
+    for shown, variant in zip(line[1:5], VARIANTS, strict=True):
       scores = [
         (row["vote"] if is_vote else row)["metrics"]["accuracy"]
         for row in rows
-        if (row["method"], row["variant"]) == (method, form)
+        if (row["method"], row["variant"]) == (method, variant)
       ]
       assert shown.split()[0] == f"{100 * sum(scores) / 30:.1f}"
     margins = [

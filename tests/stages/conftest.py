@@ -4,7 +4,6 @@ import pathlib
 import runpy
 
 from etils import epath
-import jax
 import pytest
 
 from s2d_jax.stages import pipeline, program, setup
@@ -44,15 +43,12 @@ def get_config():
 
 @pytest.fixture(scope="package")
 def cache(tmp_path_factory) -> pathlib.Path:
-  """A home for what stages keep; they compile quickly rather than well."""
+  """A home for what stages keep."""
   folder = tmp_path_factory.mktemp("cache")
-  jax.config.update("jax_disable_most_optimizations", True)
   with pytest.MonkeyPatch.context() as patch:
-    patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     patch.setenv("S2D_CACHE", str(folder))
     patch.setenv("HF_HUB_OFFLINE", "1")
     yield folder
-  jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="package")

@@ -196,5 +196,5 @@ def test_a_model_that_nobody_knows(cache):
 def test_a_run_that_has_learnt_nothing(tmp_path, config):
   (tmp_path / "examples").mkdir()
   (tmp_path / "config.json").write_text(json.dumps({"model": {"name": "x"}}))
-  with pytest.raises(UserError, match="has learnt nothing yet"):
+  with pytest.raises(UserError, match="has no checkpoint yet"):
     _chat(tmp_path)

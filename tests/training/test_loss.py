@@ -37,14 +37,6 @@ CONFIG = ModelConfig(
 MODEL = Llama(CONFIG)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-  """Here are many small programs, each of which runs once."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(scope="module")
 def params():
   tokens = np.zeros((1, 1), np.int32)

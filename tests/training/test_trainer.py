@@ -304,8 +304,7 @@ def test_adafactor_learns(tmp_path):
 
 def test_eight_devices_give_the_same_losses(whole, tmp_path):
   _, _, curve = whole
-  flags = "--xla_force_host_platform_device_count=8"
-  assert not start_process(tmp_path, "0", XLA_FLAGS=flags).wait()
+  assert not start_process(tmp_path, "0", JAX_NUM_CPU_DEVICES="8").wait()
   for one, eight in zip(curve, lines(tmp_path), strict=True):
     for name, value in one.items():
       np.testing.assert_allclose(
