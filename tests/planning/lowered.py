@@ -53,9 +53,7 @@ def main(folder: pathlib.Path) -> None:
 
 
 def _written_instead_of_compiled(folder: pathlib.Path, label: str):
-  def write(
-    name, _, mesh, function, arguments, *unused, training=False, **more
-  ):
+  def write(name, _, mesh, function, args, *kept, training=False, **figures):
     with meshes.use(mesh, training=training):
       text = function.lower(*args).as_text()
     text = re.sub(r' ?jax\.result_info = "[^"]*",?', "", text)
