@@ -179,7 +179,14 @@ class LanguageModel:
 
   def logits(self, token_ids: Int[np.ndarray, "B T"]) -> Float[Array, "B T V"]:
     """Scores of every next token, float32, for sequences without padding."""
-    tokens = jnp.atleast_2d(jnp.asarray(token_ids, jnp.int32))
+    ids = np.atleast_2d(np.asarray(token_ids))
+    outside = ids[(ids < 0) | (ids >= self.config.vocab_size)]
+    if outside.size:
+      raise UserError(
+        f"token id {outside[0]} is not in the model's vocabulary of"
+        f" {self.config.vocab_size}"
+      )
+    tokens = jnp.asarray(ids, jnp.int32)
     if tokens.shape[1] > self.config.max_context:
       raise UserError(
         f"{tokens.shape[1]} tokens do not fit the model's window of"

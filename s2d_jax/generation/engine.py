@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 import dataclasses
 import hashlib
+import math
 from typing import Any, Literal
 
 from jax.sharding import Mesh
@@ -309,9 +310,16 @@ class Engine:
     _, request, tokens, logprobs, _ = drawn
     end = self._ends.find(tokens, request.sampling.stop)
     length = end.length if end else len(tokens)
+    logprob = float(logprobs[:length].sum())
+    if not math.isfinite(logprob):
+      raise UserError(
+        f"the model's logits are no numbers (log-probability {logprob}) behind"
+        f" the prompt {self._ends.text(request.prompt)[:200]!r}; its weights"
+        " are broken, or too large for the dtype: try model.dtype=float32"
+      )
     return Completion(
       text=end.text if end else self._ends.text(tokens.tolist()),
       tokens=tuple(tokens[:length].tolist()),
-      logprob=float(logprobs[:length].sum()),
+      logprob=logprob,
       finish_reason="stop" if end else "length",
     )

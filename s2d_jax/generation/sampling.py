@@ -86,6 +86,8 @@ def sample(
   # Greedy: only the likeliest tokens are left, and the first of them is taken.
   uniform = jnp.where(knobs["temperature"] > 0, uniform, 0.0)
   token = _inverse_cdf(weights, uniform).astype(jnp.int32)
+  # Logits that are no numbers may lead anywhere; their log-probability tells.
+  token = jnp.minimum(token, logits.shape[-1] - 1)
   below = logits - logits.max(-1, keepdims=True)
   chosen = jnp.take_along_axis(below, token[:, None], axis=-1)
   return token, chosen.squeeze(-1) - jnp.log(jnp.exp(below).sum(-1))
@@ -165,15 +167,18 @@ def _inverse_cdf(
 def _first_above(weights: Float[Array, "B W"], target_of):
   """First index whose cumulative weight exceeds target, and what is left.
 
-  The target is a function of the total. Rounding can leave it at or above the
-  total: then the last index with any weight, so that a dropped token is never
-  drawn.
+  The target is a function of the total. Rounding can leave it below zero or at
+  the total, and make sums grow where nothing is added. So the first index with
+  any weight from there on is taken, or else the last one: a dropped token is
+  never drawn.
   """
   total = jnp.cumsum(weights, axis=-1)
   target = target_of(total[:, -1])
   index = jnp.sum(total <= target[:, None], axis=-1)
   width = weights.shape[-1]
-  last = width - 1 - jnp.argmax(weights[:, ::-1] > 0, axis=-1)
-  index = jnp.minimum(index, last)
+  has_weight = weights > 0
+  from_there = has_weight & (jnp.arange(width) >= index[:, None])
+  last = width - 1 - jnp.argmax(has_weight[:, ::-1], axis=-1)
+  index = jnp.where(from_there.any(-1), jnp.argmax(from_there, axis=-1), last)
   before = jnp.take_along_axis(total - weights, index[:, None], axis=-1)[:, 0]
   return index, target - before

@@ -11,14 +11,16 @@ serves R = B // P query rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
+import functools
 import math
 from typing import NamedTuple
 
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, DTypeLike, Float, Int
 
+from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.key_values import KeyValues
 
 # Queries that see their own sequence together, and into how many parts a long
@@ -189,10 +191,38 @@ IMPLEMENTATIONS = {"splash": _splash, "cudnn": _cudnn}
 OF_SEGMENTS = {"splash"}  # those for which sequences share nothing
 
 
-def choose(platform: str, dtype, length: int) -> str:
-  """What computes attention without a past on devices of this kind."""
+def choose(
+  platform: str, config: ModelConfig, dtype: DTypeLike, length: int
+) -> str:
+  """What computes attention without a past on devices of this kind.
+
+  The kernels for TPUs and GPUs are for half precision: that of TPUs would take
+  products of float32 in bfloat16. Whether cuDNN takes these sizes on the device
+  that is there, it is asked: that goes by its version, the chip, the head size
+  and the length.
+  """
+  if jnp.dtype(dtype).itemsize != 2:
+    return "xla"
   if platform == "tpu" and length % 128 == 0:
     return "splash"
-  if platform in ("gpu", "cuda") and jnp.dtype(dtype).itemsize == 2:
+  if platform in ("gpu", "cuda") and _compiles(_cudnn, config, dtype, length):
     return "cudnn"
   return "xla"
+
+
+@functools.cache
+def _compiles(implementation, config: ModelConfig, dtype, length: int) -> bool:
+  """Whether a training step could use it here; nothing is run."""
+  shape = lambda *sizes: jax.ShapeDtypeStruct((1, *sizes), dtype)
+  q = shape(length, config.num_heads, config.head_dim)
+  k = shape(config.num_kv_heads, length, config.head_dim)
+  until = jax.ShapeDtypeStruct((1, length), jnp.int32)
+
+  def total(q, k, v, until):
+    return implementation(q, k, v, until).astype(jnp.float32).sum()
+
+  try:
+    jax.jit(jax.grad(total, (0, 1, 2))).lower(q, k, k, until).compile()
+  except Exception:  # whatever cuDNN, XLA or JAX says no with
+    return False
+  return True

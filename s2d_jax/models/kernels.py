@@ -129,7 +129,7 @@ class Float:
 
   def product(self, x, kernel, n: int, dtype=None):
     """Of activations and a kernel as it lies; the result is of `dtype`."""
-    return jnp.tensordot(x, kernel, n, preferred_element_type=dtype)
+    return _product(x, kernel, n, dtype)
 
   def _as_factor(self, module, kernel, axes):
     """The kernel in the dtype of the product, parted as it is kept."""
@@ -162,16 +162,16 @@ class Float:
     self, table: Table, tokens: Int[Array, "B T"]
   ) -> Floats[Array, "B T D"]:
     """Rows of a table [V, D]."""
-    return table.kernel.astype(self.activations)[tokens]
+    # Looked up before the cast: the gradient of a row is a sum over its tokens,
+    # which in bfloat16 would stop to grow.
+    return table.kernel[tokens].astype(self.activations)
 
   def logits(
     self, x: Floats[Array, "B D"], table: Table, axis: int
   ) -> Floats[Array, "B V"]:
     """The products of `x` with a table whose `axis` is D, in float32."""
-    kernel = table.kernel.astype(self.dtype)
-    if axis == 1:
-      return _logits(x, kernel.T)
-    return _logits(x, nn.with_logical_constraint(kernel, ("embed", "vocab")))
+    axes = ("embed", "vocab") if axis == 0 else ("vocab", "embed")
+    return _logits(x, table.kernel, axes, axis, self.dtype)
 
 
 class _Wide:
@@ -287,9 +287,25 @@ def unpack(x: Array) -> Array:
   return jax.lax.bitcast_convert_type(x, jnp.bfloat16)
 
 
-def _product(x, kernel, axes):
-  """`jnp.tensordot` with a float32 result."""
-  return jnp.tensordot(x, kernel, axes, preferred_element_type=jnp.float32)
+def precision_of(dtype: DTypeLike) -> jax.lax.Precision | None:
+  """Of products whose factors are of `dtype`.
+
+  What is called float32 is float32: TPUs would multiply in bfloat16, GPUs since
+  2020 in TF32, which has 10 bits.
+  """
+  is_float32 = jnp.dtype(dtype) == jnp.float32
+  return jax.lax.Precision.HIGHEST if is_float32 else None
+
+
+def _product(x, kernel, axes, dtype=jnp.float32):
+  """`jnp.tensordot` with a result of `dtype`."""
+  return jnp.tensordot(
+    x,
+    kernel,
+    axes,
+    precision=precision_of(x.dtype),
+    preferred_element_type=dtype,
+  )
 
 
 @jax.custom_vjp
@@ -308,19 +324,33 @@ _round_to.defvjp(
 )
 
 
-@jax.custom_vjp
-def _logits(x: Floats[Array, "B D"], table: Floats[Array, "D V"]):
-  """x @ table in float32, whose gradient is taken in the dtype of both."""
-  return _product(x, table, 1)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _logits(x: Floats[Array, "B D"], table: Array, axes, axis: int, dtype):
+  """Products of `x` with a table whose `axis` is D, in float32.
+
+  The factors are in `dtype`, and so are those of the gradients. The gradient of
+  the table is a sum over all targets, and is float32.
+  """
+  table = nn.with_logical_constraint(table.astype(dtype), axes)
+  return _product(x.astype(dtype), table, (1, axis))
 
 
-def _logits_gradient(factors, gradient):
+def _logits_forward(x, table, *how):
+  return _logits(x, table, *how), (x, table)
+
+
+def _logits_gradient(axes, axis, dtype, factors, gradient):
   x, table = factors
-  gradient = gradient.astype(x.dtype)
-  return gradient @ table.T, x.T @ gradient
+  factor = nn.with_logical_constraint(table.astype(dtype), axes)
+  gradient = gradient.astype(dtype)
+  of_x = _product(gradient, factor, (1, 1 - axis), dtype).astype(x.dtype)
+  pair = (
+    (x.astype(dtype), gradient) if axis == 0 else (gradient, x.astype(dtype))
+  )
+  return of_x, _product(*pair, (0, 0)).astype(table.dtype)
 
 
-_logits.defvjp(lambda *args: (_logits(*args), args), _logits_gradient)
+_logits.defvjp(_logits_forward, _logits_gradient)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from s2d_jax.models.kernels import unpack
+from s2d_jax.models.kernels import precision_of, unpack
 
 # Lays out an array over devices by the logical names of its axes.
 Shard = Callable[..., Array]
@@ -46,19 +46,15 @@ class KeyValues(NamedTuple):
   def _scores(self, axes: str, q):
     keys = unpack(self.keys)
     q = q.astype(keys.dtype)
-    return jnp.einsum(axes, q, keys, preferred_element_type=jnp.float32)
+    return _einsum(axes, q, keys)
 
   def weighted(
     self, weights: Float[Array, "P K R T G S"]
   ) -> Float[Array, "P K R T G H"]:
     """Sums of the values of a layer, in float32."""
     values = unpack(self.values)
-    return jnp.einsum(
-      "pkrtgs,pksh->pkrtgh",
-      weights.astype(values.dtype),
-      values,
-      preferred_element_type=jnp.float32,
-    )
+    weights = weights.astype(values.dtype)
+    return _einsum("pkrtgs,pksh->pkrtgh", weights, values)
 
   # A batch keeps them in arrays with room for more tokens.
 
@@ -107,6 +103,17 @@ class KeyValues(NamedTuple):
       keys=write(self.keys, new.keys, column),
       values=write(self.values, new.values, column),
     )
+
+
+def _einsum(axes: str, x: Array, y: Array) -> Array:
+  """With a float32 result."""
+  return jnp.einsum(
+    axes,
+    x,
+    y,
+    precision=precision_of(x.dtype),
+    preferred_element_type=jnp.float32,
+  )
 
 
 def _write_rows(

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from s2d_jax.models import attention, kernels as ways
+from s2d_jax.models import attention, kernels
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.key_values import KeyValues
 from s2d_jax.models.lora import Lora
@@ -41,11 +41,12 @@ class RMSNorm(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
     shape, axes = (x.shape[-1],), ("features",)
-    scale = ways.parameter(self, "scale", ways.ones, shape, axes)
+    scale = kernels.parameter(self, "scale", kernels.ones, shape, axes)
     x32 = x.astype(jnp.float32)
     mean_square = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)
     normed = x32 * jax.lax.rsqrt(mean_square + self.eps)
-    return normed.astype(x.dtype) * scale.astype(x.dtype)
+    # In float32 to the end: the gradient of the scale is a sum over all tokens.
+    return (normed * scale).astype(x.dtype)
 
 
 class Linear(nn.Module):
@@ -61,13 +62,13 @@ class Linear(nn.Module):
 
   shape: tuple[int, ...]
   axes: tuple[str, ...]
-  kernels: ways.Float
+  kernels: kernels.Float
   lora: Lora | None = None
   use_bias: bool = False
 
   @nn.compact
   def __call__(self, x: Float[Array, "*B I"]) -> Float[Array, "*B O"]:
-    n = ways.CONTRACTED.get(self.name, 1)
+    n = kernels.CONTRACTED.get(self.name, 1)
     shape, axes = self.shape, self.axes
     lead, inputs = x.shape[:-n], x.shape[-n:]
     # One leading axis: with two, the gradient of the kernel contracts both,
@@ -80,8 +81,9 @@ class Linear(nn.Module):
       )
     out = out.reshape(*lead, *out.shape[1:])
     if self.use_bias:
-      bias = ways.parameter(self, "bias", ways.zeros, shape[n:], axes[n:])
-      out = out + bias.astype(out.dtype)
+      bias = kernels.parameter(self, "bias", kernels.zeros, shape[n:], axes[n:])
+      # In float32: the gradient of the bias is a sum over all tokens.
+      out = (out.astype(jnp.float32) + bias).astype(out.dtype)
     return out
 
 
@@ -90,7 +92,7 @@ class Embedding(nn.Module):
 
   vocab_size: int
   embed_dim: int
-  kernels: ways.Float
+  kernels: kernels.Float
 
   def setup(self):
     shape, axes = (self.vocab_size, self.embed_dim), ("vocab", "embed")
@@ -104,11 +106,11 @@ class Embedding(nn.Module):
 
 
 class Head(nn.Module):
-  """The products of a vector with every token's column."""
+  """The products of a vector with a kernel [D, V]."""
 
   embed_dim: int
   vocab_size: int
-  kernels: ways.Float
+  kernels: kernels.Float
 
   @nn.compact
   def __call__(self, x: Float[Array, "B D"]) -> Float[Array, "B V"]:
@@ -121,7 +123,7 @@ class Attention(nn.Module):
   """Grouped-query attention (Ainslie et al. 2023) with rotary positions."""
 
   config: ModelConfig
-  kernels: ways.Float
+  kernels: kernels.Float
   lora: Lora | None
   attention_impl: str
 
@@ -160,7 +162,7 @@ class SwiGLU(nn.Module):
   """down(silu(gate(x)) * up(x)) (Shazeer 2020)."""
 
   config: ModelConfig
-  kernels: ways.Float
+  kernels: kernels.Float
   lora: Lora | None
 
   @nn.compact
@@ -183,7 +185,7 @@ class Block(nn.Module):
   """One layer, in the form `nn.scan` wants: carry, scanned, broadcast."""
 
   config: ModelConfig
-  kernels: ways.Float
+  kernels: kernels.Float
   lora: Lora | None
   attention_impl: str
 
@@ -224,7 +226,7 @@ class Llama(nn.Module):
   """
 
   config: ModelConfig
-  kernels: ways.Float = ways.Float()
+  kernels: kernels.Float = kernels.Float()
   remat: str = "none"
   lora: Lora | None = None
   attention_impl: str = "xla"
@@ -248,7 +250,7 @@ class Llama(nn.Module):
       )
     layers = nn.scan(
       block,
-      variable_axes={"params": 0, ways.STAND_INS: 0},
+      variable_axes={"params": 0, kernels.STAND_INS: 0},
       split_rngs={"params": True},
       in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
       length=self.config.num_layers,

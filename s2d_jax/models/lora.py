@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 from flax import linen as nn, traverse_util
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float
 
-from s2d_jax.models.kernels import Params, normal, parameter, zeros
+from s2d_jax.models.kernels import (
+  Params,
+  normal,
+  parameter,
+  precision_of,
+  zeros,
+)
 
 PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
 DOWN, UP = "lora_down", "lora_up"
@@ -51,9 +58,9 @@ class Lora:
     # The product begins at zero: the model begins as it was.
     down = parameter(module, DOWN, normal, down_shape, down_axes)
     up = parameter(module, UP, zeros, up_shape, up_axes)
-    x = x.astype(dtype)
-    narrow = jnp.tensordot(x, down.astype(dtype), axes=n) * self.scale
-    return jnp.tensordot(narrow.astype(dtype), up.astype(dtype), axes=1)
+    multiply = functools.partial(jnp.tensordot, precision=precision_of(dtype))
+    narrow = multiply(x.astype(dtype), down.astype(dtype), axes=n) * self.scale
+    return multiply(narrow.astype(dtype), up.astype(dtype), axes=1)
 
 
 def split(params: Params) -> tuple[Params, Params]:

@@ -178,7 +178,12 @@ class _Turned:
     x = x.reshape(len(x), -1).T
     outputs = kernel.shape[:-n]
     kernel = kernel.reshape(math.prod(outputs), -1)
-    out = jnp.matmul(kernel, x, preferred_element_type=dtype)
+    out = jnp.matmul(
+      kernel,
+      x,
+      precision=kernels.precision_of(x.dtype),
+      preferred_element_type=dtype,
+    )
     return out.T.reshape(-1, *outputs)
 
   def table(self, module, name, shape, axes):

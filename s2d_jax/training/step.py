@@ -40,19 +40,23 @@ def make_model(
     _kernels(config, mesh),
     remat_of(config, mesh),
     lora_of(config),
-    _attention(config, mesh),
+    _attention(config, model_config, mesh),
   )
 
 
-def _attention(config, mesh: Mesh) -> str:
+def _attention(config, model_config: ModelConfig, mesh: Mesh) -> str:
   """What computes it."""
   dtype = _kernels(config, mesh).dtype
-  return attention.choose(_platform(mesh), dtype, config.row_length)
+  return attention.choose(
+    _platform(mesh), model_config, dtype, config.row_length
+  )
 
 
-def can_share(config: ml_collections.ConfigDict, mesh: Mesh) -> bool:
+def can_share(
+  config: ml_collections.ConfigDict, model_config: ModelConfig, mesh: Mesh
+) -> bool:
   """Whether the examples of a row may share tokens: see `packing.pack`."""
-  return _attention(config, mesh) not in attention.OF_SEGMENTS
+  return _attention(config, model_config, mesh) not in attention.OF_SEGMENTS
 
 
 def _platform(mesh: Mesh) -> str:

@@ -72,7 +72,9 @@ def finetune(
   """
   workdir = epath.Path(workdir)
   directory = workdir / "checkpoints"
-  data = TrainingData(config, splits, seed, steps.can_share(config, mesh))
+  data = TrainingData(
+    config, splits, seed, steps.can_share(config, model.config, mesh)
+  )
   total = data.total_steps
   learner = Learner(config, model.config, mesh, total)
   with (

@@ -19,10 +19,12 @@ EOS = 3
 def make(tiny, characters):
   """An engine over the tiny model; by default nothing ends a reply early."""
 
-  def make(slots=4, rows=2, max_new_tokens=16, eos=(), **changes):
+  def make(
+    slots=4, rows=2, max_new_tokens=16, eos=(), params=tiny.params, **changes
+  ):
     return Engine(
       Llama(tiny.config),
-      tiny.params,
+      params,
       characters,
       eos,
       slots=slots,
@@ -214,6 +216,14 @@ def test_capacity_grows_with_the_replies(make, monkeypatch):
   assert capacities == {(32, 32), (64, 32)}
   for tag, completion in at_once.items():
     assert grown[tag] == completion
+
+
+def test_logits_that_are_no_numbers_name_the_prompt(make, tiny):
+  engine = make(params=jax.tree.map(lambda x: x * jnp.nan, tiny.params))
+  engine.submit(sampled((72, 105), "x"))
+  with pytest.raises(UserError, match="no numbers.*'Hi'"):
+    while engine.busy:
+      engine.step()
 
 
 def test_programs_are_compiled_once_a_shape(make):

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from s2d_jax.errors import UserError
+from s2d_jax.generation import sampling
 from s2d_jax.generation.sampling import (
   Sampling,
   filtered_weights,
@@ -137,6 +138,68 @@ def test_a_dropped_token_is_never_drawn_at_the_ends(uniform):
     knobs([Sampling(top_k=2)]),
   )
   assert int(token[0]) in (300, 301)
+
+
+def _adversarial() -> dict[str, np.ndarray]:
+  """Weights with gaps at the ends of blocks of 256, and sums that round."""
+  # (a + 1) - 1 is more than this a in float32: what is left of a target between
+  # them is negative.
+  two = np.zeros(301, np.float32)
+  two[[0, 300]] = 0.60663575, 1.0
+  ends = np.zeros(1024, np.float32)
+  ends[[255, 300, 511, 1023]] = 0.29971188, 1.0, 1e-7, 0.3
+  rng = np.random.default_rng(0)
+  sparse = np.where(rng.random(700) < 0.02, rng.random(700), 0)
+  return {"two": two, "ends": ends, "sparse": np.float32(sparse)}
+
+
+def _dropped(weights: np.ndarray, uniform: np.ndarray) -> int:
+  """Draws of a token without weight."""
+
+  @jax.jit
+  def draw(uniform):
+    rows = jnp.broadcast_to(weights, (len(uniform), len(weights)))
+    return sampling._inverse_cdf(rows, uniform)
+
+  size = 2**15
+  token = np.concatenate(
+    [draw(uniform[i : i + size]) for i in range(0, len(uniform), size)]
+  )
+  assert token.min() >= 0 and token.max() < len(weights)
+  return int((weights[token] == 0).sum())
+
+
+_UNIFORMS = 2**23  # jax.random.uniform gives multiples of 2^-23
+
+
+@pytest.mark.parametrize("name", _adversarial())
+def test_a_token_without_weight_is_never_drawn_at_borders(name):
+  """With the numbers next to where the cumulative weight steps."""
+  weights = _adversarial()[name]
+  steps = np.cumsum(weights.astype(np.float64)) / weights.sum()
+  near = (steps[:, None] * _UNIFORMS).astype(np.int64) + np.arange(-8, 9)
+  near = np.unique(np.clip(near, 0, _UNIFORMS - 1))
+  padded = np.resize(near, -(-len(near) // 2**15) * 2**15)
+  assert _dropped(weights, np.float32(padded / _UNIFORMS)) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", _adversarial())
+def test_a_token_without_weight_is_never_drawn_at_all(name):
+  """With every number that there is."""
+  uniform = np.float32(np.arange(_UNIFORMS) / _UNIFORMS)
+  assert _dropped(_adversarial()[name], uniform) == 0
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_broken_logits_draw_a_token_that_exists_and_say_so(broken):
+  logits = _logits(1)
+  logits[0, 5] = broken
+  token, logprob = sample(
+    jnp.asarray(logits), jnp.array([0.999]), knobs([Sampling()])
+  )
+  assert 0 <= int(token[0]) < VOCABULARY
+  assert not np.isfinite(logprob[0])
 
 
 @pytest.mark.parametrize(

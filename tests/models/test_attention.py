@@ -4,11 +4,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from s2d_jax.models.attention import attend, choose
+from s2d_jax.models import attention
+from s2d_jax.models.attention import attend
 from s2d_jax.models.key_values import KeyValues
 from s2d_jax.parallel import mesh as meshes
 from tests import fake_devices
 from tests.models import splash
+from tests.random_model import UNTIED
 
 
 def _reference(q, k, v, seen):
@@ -152,11 +154,33 @@ def test_each_device_runs_the_kernel_on_its_own_rows_and_heads():
   assert all(error < _ROUNDING for error in errors.values()), errors
 
 
-def test_which_kernel_is_chosen():
-  assert choose("tpu", "bfloat16", 1024) == "splash"
-  assert choose("tpu", "float32", 640) == "splash"
-  assert choose("tpu", "bfloat16", 1000) == "xla"  # no whole blocks
-  assert choose("gpu", "bfloat16", 1000) == "cudnn"
-  assert choose("cuda", jnp.float16, 1024) == "cudnn"
-  assert choose("gpu", "float32", 1024) == "xla"
-  assert choose("cpu", "bfloat16", 1024) == "xla"
+def _choose(platform: str, dtype, length: int) -> str:
+  return attention.choose(platform, UNTIED, dtype, length)
+
+
+def test_which_kernel_is_chosen(monkeypatch):
+  assert _choose("tpu", "bfloat16", 1024) == "splash"
+  assert _choose("tpu", "float32", 640) == "xla"  # its products are bfloat16
+  assert _choose("tpu", "bfloat16", 1000) == "xla"  # no whole blocks
+  assert _choose("gpu", "float32", 1024) == "xla"
+  assert _choose("cpu", "bfloat16", 1024) == "xla"
+  asked = []
+
+  def says_yes(*what) -> bool:
+    asked.append(what)
+    return True
+
+  monkeypatch.setattr(attention, "_compiles", says_yes)
+  assert _choose("gpu", "bfloat16", 1000) == "cudnn"
+  assert _choose("cuda", jnp.float16, 1024) == "cudnn"
+  assert asked == [
+    (attention._cudnn, UNTIED, "bfloat16", 1000),
+    (attention._cudnn, UNTIED, jnp.float16, 1024),
+  ]
+
+
+def test_a_kernel_that_does_not_compile_here_is_not_chosen():
+  """There is no cuDNN on CPUs, as on an old GPU; plain XLA would compile."""
+  assert _choose("gpu", "bfloat16", 48) == "xla"
+  plain = lambda q, k, v, until: attend(q, k, v, until)
+  assert attention._compiles(plain, UNTIED, "bfloat16", 48)

@@ -144,8 +144,9 @@ def _devices(platform: str) -> types.SimpleNamespace:
   ],
 )
 def test_examples_share_tokens_where_the_kernel_can(platform, length, shared):
-  config = ml_collections.ConfigDict(CONFIG.to_dict() | {"row_length": length})
-  assert steps.can_share(config, _devices(platform)) is shared
+  changes = {"row_length": length, "dtype": "bfloat16"}
+  config = ml_collections.ConfigDict(CONFIG.to_dict() | changes)
+  assert steps.can_share(config, MODEL, _devices(platform)) is shared
 
 
 def test_validation_at_the_start_every_two_steps_and_at_the_end(whole):

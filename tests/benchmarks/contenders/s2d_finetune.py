@@ -46,7 +46,9 @@ def training_data(job: race.Job, config, share: bool) -> TrainingData:
 def train(job: race.Job, model: pretrained.Pretrained) -> dict:
   """A result: see `race.run`; with the rates of the first and last update."""
   config, mesh = settings(job), meshes.make_mesh()
-  batches = training_data(job, config, steps.can_share(config, mesh))
+  batches = training_data(
+    job, config, steps.can_share(config, model.config, mesh)
+  )
   epoch_steps = batches.total_steps // config.epochs
   learner = Learner(config, model.config, mesh, _TOTAL_STEPS)
   rates = []
