@@ -1,8 +1,8 @@
 """The programs of Llama-2-7B as JAX lowers them for a TPU of eight chips.
 
-    python -m tests.planning.lowered /tmp/before   # at one commit
-    python -m tests.planning.lowered /tmp/after    # at another
-    diff -r /tmp/before /tmp/after
+    python -m tests.planning.lowered --out=build/lowered/before  # at one commit
+    python -m tests.planning.lowered --out=build/lowered/after   # at another
+    diff -r build/lowered/before build/lowered/after
 
 A change that only moves code leaves them byte for byte what they were. Names of
 results are left out: they say what fields are called. Without the compiler of
@@ -14,19 +14,23 @@ from __future__ import annotations
 import os
 import pathlib
 import re
-import sys
 from types import SimpleNamespace
 from unittest import mock
 
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+from absl import app, flags  # noqa: E402
 import jax  # noqa: E402
 
 from s2d_jax.config import default  # noqa: E402
 from s2d_jax.errors import UserError  # noqa: E402
 from s2d_jax.parallel import mesh as meshes, topology  # noqa: E402
 from s2d_jax.planning import models, programs  # noqa: E402
+
+_OUT = flags.DEFINE_string(
+  "out", "build/lowered", "Folder for a text a program."
+)
 
 _TRAINING = {
   "full": {},
@@ -37,7 +41,8 @@ _SAMPLING = ("float", "int8")
 _BATCH = programs.Batch(16, 4, 256, 128)  # slots, rows, prompt and own tokens
 
 
-def main(folder: pathlib.Path) -> None:
+def main(_) -> None:
+  folder = pathlib.Path(_OUT.value)
   folder.mkdir(parents=True, exist_ok=True)
   model, chips = models.model_config("llama-2-7b"), _chips()
   for label, changes in _TRAINING.items():
@@ -74,4 +79,4 @@ def _chips():
 
 
 if __name__ == "__main__":
-  main(pathlib.Path(sys.argv[1]))
+  app.run(main)
