@@ -6,7 +6,7 @@ chosen from the model and the number of devices.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import itertools
 import math
 
@@ -32,8 +32,9 @@ def training_mesh(
   devices: Sequence[jax.Device],
   memory: int | None = None,
 ) -> Mesh:
-  """The mesh of the fine-tune, over all `devices` where sizes are left open.
+  """The mesh of the fine-tune, over `devices` where sizes are left open.
 
+  Over all of them if a shape divides, else over the most of which one does.
   Slices lie along dcn. Within a slice, the devices are split between tensor and
   fsdp (or data, where a device holds the whole state of the model) such that a
   device sends the least.
@@ -145,12 +146,14 @@ def indivisible(config: ModelConfig, sizes: Shape) -> str | None:
 
 
 def _best(setting, shape: Shape, open_sizes, problem, cost, devices) -> Mesh:
-  """The shape without a problem that costs least."""
-  shapes = list(_shapes(shape, open_sizes, len(devices)))
-  problems = [problem(sizes) for sizes in shapes]
-  if fine := [s for s, p in zip(shapes, problems, strict=True) if p is None]:
-    return meshes.make_mesh(**min(fine, key=cost), devices=devices)
+  """The shape without a problem that costs least, over most devices."""
+  for fewer in _counts(shape, devices):
+    shapes = list(_shapes(shape, open_sizes, fewer))
+    if fine := [sizes for sizes in shapes if problem(sizes) is None]:
+      used = devices[:fewer]
+      return meshes.make_mesh(**min(fine, key=cost), devices=used)
   count = len(devices)
+  problems = [problem(s) for s in _shapes(shape, open_sizes, count)]
   problems = problems or [f"its sizes do not multiply to {count} devices"]
   # The least tensor and the most of it: what lies between says no more.
   reason = "; ".join(dict.fromkeys((problems[0], problems[-1])))
@@ -160,6 +163,19 @@ def _best(setting, shape: Shape, open_sizes, problem, cost, devices) -> Mesh:
     f" {count} devices: {reason}; set other sizes with"
     f" --config.{setting}.tensor and the like"
   )
+
+
+def _counts(shape: Shape, devices: Sequence[jax.Device]) -> Iterable[int]:
+  """Of devices that may be used: all, or fewer where nobody has set a size.
+
+  Those are of one process and slice: a process without a part in the mesh could
+  not follow what the others do.
+  """
+  slice_of = lambda device: getattr(device, "slice_index", None) or 0
+  places = {(device.process_index, slice_of(device)) for device in devices}
+  if any(shape.values()) or len(places) > 1:
+    return [len(devices)]
+  return range(len(devices), 0, -1)
 
 
 def _shapes(

@@ -67,10 +67,20 @@ def make_mesh(
 
 
 def _grid(shape: tuple[int, ...], devices: list[jax.Device]) -> np.ndarray:
-  """Devices of one slice, laid out along its links."""
+  """Devices of one slice; a block of it is laid out along its links."""
+  if not _is_block(devices):
+    return np.array(devices).reshape(shape)
   return mesh_utils.create_device_mesh(
     shape, devices, allow_split_physical_axes=True
   )
+
+
+def _is_block(devices: list[jax.Device]) -> bool:
+  """Whether chips leave no hole between them; other devices have no places."""
+  if not hasattr(devices[0], "coords"):
+    return True
+  chips = np.array(list({tuple(device.coords) for device in devices}))
+  return len(chips) == np.prod(np.ptp(chips, axis=0) + 1)
 
 
 def sharding(mesh: Mesh, *axes: str | None) -> NamedSharding:

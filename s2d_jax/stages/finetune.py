@@ -7,6 +7,7 @@ from the newest checkpoint, along the same loss curve.
 from __future__ import annotations
 
 from etils import epath
+import jax
 from ml_collections import ConfigDict
 
 from s2d_jax import records
@@ -27,12 +28,14 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
     train=_examples(chat, workdir, "train"),
     valid=_examples(chat, workdir, "valid"),
   )
+  mesh = setup.mesh_of(config, model.config)
+  setup.announce_idle("finetune", mesh.size, jax.device_count())
   summary = finetune(
     config.finetune,
     model,
     splits,
     workdir,
-    setup.mesh_of(config, model.config),
+    mesh,
     config.seed,
   )
   return (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import sys
 from typing import get_args
@@ -221,6 +222,9 @@ def scheduler(
   replies = max(prompt.n for prompt in prompts.values())
   samples = n * replies if len(prompts) == 1 else replies
   chat = chat_template(config, model)
+  mesh = sampling_mesh(config, model.config)
+  if config.sampling.scope == "host":
+    announce_idle("sampling", mesh.size, jax.local_device_count())
   engine = Engine(
     network(config, model),
     model.params,
@@ -229,7 +233,7 @@ def scheduler(
     rows=config.sampling.batch_rows,
     samples=samples,
     max_new_tokens=max(p.max_new_tokens for p in prompts.values()),
-    mesh=sampling_mesh(config, model.config),
+    mesh=mesh,
   )
   return Scheduler(
     engine,
@@ -269,6 +273,17 @@ def mesh_of(config: ConfigDict, model: ModelConfig) -> Mesh:
     finetune.row_length,
     jax.devices(),
   )
+
+
+@functools.cache
+def announce_idle(stage: str, used: int, count: int) -> None:
+  """Says, once, that a stage leaves devices idle, if it does."""
+  if used < count:
+    print(
+      f"{stage}: on {used} of {count} devices, since neither the model nor the"
+      " rows divide over more",
+      flush=True,
+    )
 
 
 def check_devices(config: ConfigDict) -> None:

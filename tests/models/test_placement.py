@@ -194,12 +194,35 @@ def test_more_devices_than_there_are(shape):
     assert f"{axis}={size}" in str(raised.value)
 
 
-def test_nothing_that_divides_is_an_error_that_says_so():
+def test_nothing_that_divides_on_two_hosts_is_an_error_that_says_so():
   """Seven devices: neither the rows nor the heads."""
+  devices = [Device(i, process_index=i // 4) for i in range(7)]
   with pytest.raises(UserError, match=r"config\.mesh \(chosen\)") as raised:
-    _train(SMALL, {}, 8, 7, length=1001)  # 7 · 143
+    training_mesh(SMALL, OPEN, 8, 1001, devices)  # 7 · 143
   assert "the 8 rows" in str(raised.value)
   assert "num_heads=4 does not divide over tensor=7" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+  "config, rows, count, used",
+  [
+    (NINE_HEADS, 3, 2, 1),  # the quickstart: 3 rows, 9 heads
+    (NINE_HEADS, 3, 3, 3),
+    (NINE_HEADS, 3, 4, 3),
+    (NINE_HEADS, 3, 8, 3),
+    (NINE_HEADS, 3, 9, 3),
+    (SMALL, 8, 7, 4),
+    (SMALL, 6, 8, 8),
+    (SMALL, 3, 7, 6),
+  ],
+)
+def test_of_one_host_the_most_devices_that_divide_are_used(
+  config, rows, count, used
+):
+  shape, mesh = _train(config, {}, rows, count, length=256)
+  assert mesh.size == used
+  assert rows % (shape["data"] * shape["fsdp"]) == 0
+  assert [device.id for device in mesh.devices.flat] == list(range(used))
 
 
 def test_slices_are_not_mixed():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -9,6 +10,8 @@ import subprocess
 import sys
 
 import pytest
+
+from s2d_jax.parallel import mesh as meshes
 
 _ROOT = pathlib.Path(__file__).parents[2]
 
@@ -81,3 +84,23 @@ def test_logits_do_not_depend_on_the_mesh(found, shape, parts):
   assert found[str(shape)]["sums"] or shape[2] == 1
   # Sums in another order: single precision, relative to the largest logit.
   assert found[str(shape)]["error"] < 1e-5 * max(1.0, found["scale"])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Chip:
+  id: int
+  coords: tuple[int, int, int]
+  platform: str = "tpu"
+  device_kind: str = "TPU v5 lite"
+  process_index: int = 0
+  core_on_chip: int = 0
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 6, 8])
+def test_some_chips_of_a_slice_make_a_mesh(count):
+  """Also those that are no block of it, which have no links to go by."""
+  places = [(x, y, 0) for y in range(2) for x in range(4)]
+  chips = [_Chip(id, place) for id, place in enumerate(places)]
+  grid = meshes._grid((1, count, 1, 1), chips[:count])
+  assert grid.shape == (1, count, 1, 1)
+  assert {chip.id for chip in grid.flat} == set(range(count))
