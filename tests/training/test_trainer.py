@@ -230,6 +230,7 @@ def test_told_to_stop_it_saves_and_goes_on_along_the_same_curve(
 ):
   _, summary, curve = whole
   update, written = Learner.update, []  # before each update: the last line
+  save, saved = train_state.save, []
 
   def update_then_signal(self, rows):
     written.append(lines(tmp_path)[-1]["step"])
@@ -238,8 +239,13 @@ def test_told_to_stop_it_saves_and_goes_on_along_the_same_curve(
       os.kill(os.getpid(), signal.SIGTERM)
     return metrics
 
+  def noted_save(manager, state, *rest):
+    saved.append(int(state.step))
+    save(manager, state, *rest)
+
   with monkeypatch.context() as patched:
     patched.setattr(Learner, "update", update_then_signal)
+    patched.setattr(train_state, "save", noted_save)
     with pytest.raises(Preempted, match=r"step \d+ is saved"):
       run(tmp_path)
   # The device has its next update before the metrics of the last are read, but
@@ -247,6 +253,7 @@ def test_told_to_stop_it_saves_and_goes_on_along_the_same_curve(
   assert written[:4] == [0, 0, 2, 2][:told_at]
   stopped = lines(tmp_path)[-1]["step"]
   assert 0 < stopped < summary.total_steps
+  assert saved == sorted({*range(2, stopped, 2), stopped})  # each once
   assert str(stopped) in {p.name for p in (tmp_path / "checkpoints").iterdir()}
   resumed = run(tmp_path)
   assert lines(tmp_path) == curve
