@@ -194,7 +194,6 @@ def _run(notebook, monkeypatch, folder: pathlib.Path, settings: str):
 
 @pytest.mark.slow
 def test_it_runs(notebook, monkeypatch, tmp_path):
-  monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
   model = tiny_chat.write(tmp_path / "tiny", window=2048)
   settings = (
     f"config.model.name = {str(model)!r}\n"
