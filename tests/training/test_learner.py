@@ -9,10 +9,13 @@ import gc
 
 import jax
 import ml_collections
+import numpy as np
 import pytest
 
 from s2d_jax.parallel import mesh as meshes
+from s2d_jax.training.examples import Tokenised
 from s2d_jax.training.learner import Learner
+from s2d_jax.training.packing import pack
 from tests.training.test_trainer import CONFIG, MODEL, params
 
 
@@ -69,3 +72,21 @@ def test_what_a_checkpoint_has_is_freed_before_it_is_read(rank):
   assert all(leaf.is_deleted() for leaf in jax.tree.leaves(given))
   # Weights under adapters are in no checkpoint.
   assert checkpoints.live_bytes - before == (weights if rank else 0)
+
+
+def test_an_update_overwrites_the_state_it_began_with():
+  """A second copy of weights and moments would not fit a large model."""
+  rng = np.random.default_rng(0)
+  tokens = rng.integers(0, MODEL.vocab_size, CONFIG.row_length)
+  is_target = np.arange(len(tokens)) > 4
+  example = Tokenised(tokens.astype(np.int32), is_target)
+  rows = pack({"a": example}, CONFIG.row_length)
+  rows = rows.take(np.arange(1), CONFIG.batch_rows)
+  made = learner(rank=0)
+  with meshes.use(meshes.make_mesh(), training=True):
+    made.start(params(), seed=0)
+    before = made.state
+    made.update(rows)
+  leaves = jax.tree.leaves((before.params, before.opt_state))
+  assert all(leaf.is_deleted() for leaf in leaves if leaf.ndim)
+  assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(made.state))
