@@ -39,12 +39,15 @@ class Filter:
       winner, the variant itself included; 0: off.
     nested: several answers to one thought cast one vote together, that of
       their majority; else each has its own.
+    total: samples of an input that is drawn in full; None: as many as there
+      are. Fewer were drawn where the vote was decided early.
   """
 
   select: Select = "vote"
   thresholds: Thresholds = Thresholds()
   min_agreement: float = 0.0
   nested: bool = True
+  total: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,7 +259,7 @@ def _outcome(
   elif votes.winner is None:
     reason = "tie"
   else:
-    reason = _too_close(votes, votes.winner, rule.thresholds)
+    reason = _too_close(votes, votes.winner, group, rule)
   return _Outcome(votes, votes.winner, votes.margin, reason, ())
 
 
@@ -283,7 +286,7 @@ def _chosen(
   margin = max(0.0, (mine - rival) / votes.samples)
   reason = None
   if rule.thresholds != Thresholds():  # both: chosen, and clearly voted for
-    reason = _too_close(votes, winner, rule.thresholds)
+    reason = _too_close(votes, winner, group, rule)
   return _Outcome(votes, winner, margin, reason, [sample])
 
 
@@ -293,11 +296,16 @@ def _ranked(votes: Vote, winner: str) -> tuple[int, int]:
   return votes.counts.get(winner, 0), max(others, default=0)
 
 
-def _too_close(votes: Vote, winner: str, thresholds: Thresholds) -> str | None:
+def _too_close(
+  votes: Vote, winner: str, group: Sequence[Record], rule: Filter
+) -> str | None:
   mine, rival = _ranked(votes, winner)
-  if thresholds.accept(mine, rival, votes.samples):
+  each = votes.samples // len(group)  # several: answers to one thought
+  total = each * (rule.total or len(group))
+  if rule.thresholds.accept(mine, rival, votes.samples, total):
     return None
-  return "votes" if mine < thresholds.min_votes else "margin"
+  enough = rule.thresholds.has_votes(mine, votes.samples, total)
+  return "margin" if enough else "votes"
 
 
 def _agreement(own: _Outcome, outcomes: Sequence[_Outcome]) -> float:
