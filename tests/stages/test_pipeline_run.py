@@ -199,10 +199,20 @@ def test_results_have_a_row_for_every_split_method_and_metric(finished):
     for metric in ("accuracy", "answered", "repeats_suggestion", "neither")
     if form != "plain" or metric in ("accuracy", "answered")
   }
-  wanted |= {("all", *way, "inconsistent") for way in methods}
+  wanted |= {("all", *way, "not_compared") for way in methods}
+  # Inconsistent is only what has an answer in every variant.
+  wanted |= {
+    ("all", row["model"], row["method"], "inconsistent")
+    for row in rows
+    if row["metric"] == "not_compared" and row["value"] < 1
+  }
   assert found == wanted and len(rows) == len(wanted)
   for row in rows:
-    assert row["task"] == "sycophancy" and row["n"] == 2
+    assert row["task"] == "sycophancy"
+    if row["metric"] == "inconsistent":
+      assert 1 <= row["n"] <= 2
+    else:
+      assert row["n"] == 2
     assert 0 <= row["ci_low"] <= row["value"] <= row["ci_high"] <= 1
   report = (finished / "report" / "index.html").read_text()
   assert "<html" in report
