@@ -61,9 +61,9 @@ def default() -> ConfigDict:
 
   config.curation = ConfigDict()
   # How an answer is selected: "vote", the one with most votes; "usc", the reply
-  # that the model itself finds most consistent with the others; "first", the
-  # first sample with an answer, unfiltered; "label", the label, as an upper
-  # bound.
+  # that the model itself finds most consistent with the others, whatever their
+  # order (thresholds are then asked of the orders); "first", the first sample
+  # with an answer, unfiltered; "label", the label, as an upper bound.
   config.curation.select = "vote"
   # Votes of the winner among all sampling.n samples; if fewer were drawn, the
   # rest count as if they were split like those.

@@ -519,6 +519,26 @@ def test_what_voting_saved(workdir, page):
   assert "saved" not in Page(text_of(workdir)).text
 
 
+def test_what_choices_owe_to_position(workdir):
+  path = workdir / "selections" / "s2a.jsonl"
+  row = {"example_id": "x", "variant": "plain", "same_as": [0, 1], "chosen": 0}
+  shown = [[0, 1], [1, 0]] * 10
+  row |= {"orders": shown, "choices": [order[0] for order in shown]}
+  records.write(path, [row])
+  report.build(workdir)
+  said = (
+    "Of the model's choices, by position 100, 0 % were chosen (this differs"
+    " from equal shares, p = 7.7e-06); 0 of 10 pairs of orders chose the same"
+    " reply, 5.0 by chance. They are no better than chance."
+  )
+  assert said in Page(text_of(workdir)).text
+  assert said in (workdir / "report" / "results.md").read_text()
+  # A file of a run that asked once has nothing to say of positions.
+  records.write(path, [{"example_id": "x", "variant": "plain", "chosen": 0}])
+  report.build(workdir)
+  assert "by position" not in text_of(workdir)
+
+
 def test_test_prompts_that_were_trained_on_are_shown(workdir, page):
   assert "and 1 (25.0 %) are identical to one" in page.text
   assert page.text.count("in both") == 0
