@@ -61,11 +61,13 @@ def default() -> ConfigDict:
 
   config.curation = ConfigDict()
   # How an answer is selected: "vote", the one with most votes; "usc", the reply
-  # that the model itself finds most consistent with the others; "first", the
-  # first sample with an answer, unfiltered; "label", the label, as an upper
-  # bound.
+  # that the model itself finds most consistent with the others, whatever their
+  # order (thresholds are then asked of the orders); "first", the first sample
+  # with an answer, unfiltered; "label", the label, as an upper bound.
   config.curation.select = "vote"
-  config.curation.min_votes = 0  # of the winner
+  # Votes of the winner among all sampling.n samples; if fewer were drawn, the
+  # rest count as if they were split like those.
+  config.curation.min_votes = 0
   # Votes of the winner less those of the runner-up, as a share of all samples.
   config.curation.min_margin = 0.4
   # Share of an example's variants that must win with the same answer; 0: off.

@@ -7,6 +7,19 @@ on the share of the leader, the number X of the r remaining samples that go to
 it is beta-binomial, X ~ BetaBinomial(r, a + 1, b + 1), after a votes for the
 leader and b samples for anything else. Whatever does not go to the leader is
 assumed to go to the runner-up, so the probability is a lower bound.
+
+The filter of curation sees only what was drawn, and takes the rest to be split
+like it (`Thresholds.accept`): a votes of k samples are a·n/k of all n. Sampling
+stops where that and the full vote agree:
+
+- not even r further votes for the leader could get the full vote accepted.
+  The filter then rejects, too: a/k ≤ (a + r)/n, and the lead likewise;
+- or the filter accepts, and so does the full vote, for the same answer, with
+  at least the probability `confidence`.
+
+So every input whose full vote is accepted is accepted, and of those accepted
+early a full vote rejects at most the share 1 - confidence, if all shares of
+the leader are equally likely beforehand.
 """
 
 from __future__ import annotations
@@ -17,6 +30,7 @@ import dataclasses
 import functools
 import itertools
 
+import numpy as np
 from scipy import stats
 
 from s2d_jax.curation.vote import Thresholds, Vote, vote
@@ -55,35 +69,44 @@ class StoppingRule:
   def _is_lost(self, so_far: Vote, left: int) -> bool:
     """Whether even all the remaining samples could not get it accepted."""
     first, second, *_ = [*so_far.counts.values(), 0, 0]
-    return not self.thresholds.accept(first + left, second, self.total)
+    return not self.thresholds.accept(
+      first + left, second, self.total, self.total
+    )
 
   @functools.cache  # noqa: B019  a handful of small arguments
   def _fewest(self, leader: int, others: int) -> int:
     left = self.total - leader - others
     for more in range(left):
-      if self._accepted(leader + more, others) >= self.confidence:
+      if self._is_won(leader + more, others):
         return more
     return left
+
+  def _is_won(self, leader: int, others: int) -> bool:
+    """Whether the filter accepts, and most likely the full vote will be."""
+    is_kept = self.thresholds.accept(
+      leader, others, leader + others, self.total
+    )
+    return is_kept and self._accepted(leader, others) >= self.confidence
 
   def _accepted(self, leader: int, others: int) -> float:
     """Probability that the vote over all samples is accepted for the leader."""
     left = self.total - leader - others
     chance = stats.betabinom(left, leader + 1, others + 1)
-    return sum(
-      float(chance.pmf(x))
+    chances = chance.pmf(np.arange(left + 1))
+    accepted = [
+      self.thresholds.accept(
+        leader + x, others + left - x, self.total, self.total
+      )
       for x in range(left + 1)
-      if self.thresholds.accept(leader + x, others + left - x, self.total)
-    )
+    ]
+    return float(chances[accepted].sum())
 
-
-def accepted_answer(
-  answers: Sequence[str | None], thresholds: Thresholds
-) -> str | None:
-  """The winner of the vote if the thresholds accept it, else None."""
-  result = vote(answers)
-  first, second, *_ = [*result.counts.values(), 0, 0]
-  accepted = thresholds.accept(first, second, result.samples)
-  return result.winner if accepted else None
+  def accepted_answer(self, answers: Sequence[str | None]) -> str | None:
+    """The winner of the vote if the filter accepts it, else None."""
+    result = vote(answers)
+    first, second, *_ = [*result.counts.values(), 0, 0]
+    accepted = self.thresholds.accept(first, second, result.samples, self.total)
+    return result.winner if accepted else None
 
 
 def stopping_time(answers: Sequence[str | None], rule: StoppingRule) -> int:

@@ -2,8 +2,9 @@
 
 Self-consistency: an input is kept if its samples agree clearly (the margin of
 the vote), or with the reply that the model itself finds most consistent with
-the others. Consistency under perturbation: and if the other variants of the
-example win with the same answer (the agreement). The thinking is thrown away.
+the others, in whichever order it sees them. Consistency under perturbation: and
+if the other variants of the example win with the same answer (the agreement).
+The thinking is thrown away.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import dataclasses
 import re
 from typing import Literal, NamedTuple
 
+from s2d_jax.curation.choice import choice_vote, survivor
 from s2d_jax.curation.vote import Thresholds, Vote, vote
 from s2d_jax.errors import UserError
 from s2d_jax.records import Record
@@ -34,17 +36,21 @@ class Filter:
       "usc", the reply that the model chose among them (universal
       self-consistency); "first", the first sample that has an answer, with no
       filter at all; "label", the label, for an upper bound.
-    thresholds: of the vote, or of the votes for the chosen reply.
+    thresholds: of the vote; with "usc" the vote of the orders in which the
+      model was asked, as replies in free form have no other.
     min_agreement: least share of the example's variants whose winner is this
       winner, the variant itself included; 0: off.
     nested: several answers to one thought cast one vote together, that of
       their majority; else each has its own.
+    total: samples of an input that is drawn in full; None: as many as there
+      are. Fewer were drawn where the vote was decided early.
   """
 
   select: Select = "vote"
   thresholds: Thresholds = Thresholds()
   min_agreement: float = 0.0
   nested: bool = True
+  total: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,14 +83,14 @@ def curate(
   variants: Sequence[str],
   formatter: Formatter,
   rule: Filter,
-  chosen: Mapping[InputId, int | None] | None = None,
+  chosen: Mapping[InputId, Sequence[int | None]] | None = None,
 ) -> tuple[list[Record], list[Record]]:
   """Splits the sampled inputs into accepted and rejected ones.
 
   The reason of a rejected record is the first of: "given up" (never sampled,
   as other variants disagree already), "unparsable" (no sample has an answer),
-  "tie", "no choice" (the model chose none), "votes" and "margin" (too few, too
-  small), "disagrees" (the other variants win with other answers).
+  "tie", "no choice" (the model chose none in most orders), "votes" and "margin"
+  (too few, too small), "disagrees" (the other variants win with other answers).
 
   Args:
     samples: records of samples/, in any order.
@@ -92,8 +98,8 @@ def curate(
     variants: of every example; in the output they are in the order of names.
     formatter: of prompts and targets.
     rule: how an answer is selected, and how clear the vote must be.
-    chosen: number of the sample that the model chose for an input, where it is
-      asked to.
+    chosen: numbers of the samples that the model chose for an input, one an
+      order in which it saw them, where it is asked to.
 
   Returns:
     Records of distill/: accepted, and rejected with a reason.
@@ -107,7 +113,9 @@ def curate(
   for example_id in example_ids:
     found = {v: groups[example_id].get(v, []) for v in sorted(variants)}
     outcomes = {
-      variant: _outcome(group, rule, (chosen or {}).get((example_id, variant)))
+      variant: _outcome(
+        group, rule, (chosen or {}).get((example_id, variant), ())
+      )
       for variant, group in found.items()
     }
     all_samples = [sample for group in found.values() for sample in group]
@@ -241,7 +249,7 @@ def _grouped(
 
 
 def _outcome(
-  group: Sequence[Record], rule: Filter, choice: int | None
+  group: Sequence[Record], rule: Filter, choices: Sequence[int | None]
 ) -> _Outcome:
   votes = vote(votes_of(group, rule.nested))
   if not group:
@@ -249,14 +257,16 @@ def _outcome(
   if rule.select == "first":
     return _first(votes, group)
   if rule.select == "usc":
-    return _chosen(votes, group, rule, choice)
+    return _chosen(votes, group, rule, choices)
   reason = None
   if not votes.counts:
     reason = "unparsable"
   elif votes.winner is None:
     reason = "tie"
   else:
-    reason = _too_close(votes, votes.winner, rule.thresholds)
+    each = votes.samples // len(group)  # several: answers to one thought
+    total = each * (rule.total or len(group))
+    reason = _too_close(votes, rule.thresholds, total)
   return _Outcome(votes, votes.winner, votes.margin, reason, ())
 
 
@@ -270,34 +280,31 @@ def _first(votes: Vote, group: Sequence[Record]) -> _Outcome:
 
 
 def _chosen(
-  votes: Vote, group: Sequence[Record], rule: Filter, choice: int | None
+  votes: Vote,
+  group: Sequence[Record],
+  rule: Filter,
+  choices: Sequence[int | None],
 ) -> _Outcome:
   """The reply that the model found most consistent with the others."""
+  choice = survivor(choices)
   sample = next((s for s in group if s["sample"] == choice), None)
   if sample is None:
     return _Outcome(votes, None, 0.0, "no choice", ())
   winner = votes_of([sample], nested=True)[0]
   if winner is None:
     return _Outcome(votes, None, 0.0, "unparsable", ())
-  mine, rival = _ranked(votes, winner)
-  margin = max(0.0, (mine - rival) / votes.samples)
-  reason = None
-  if rule.thresholds != Thresholds():  # both: chosen, and clearly voted for
-    reason = _too_close(votes, winner, rule.thresholds)
-  return _Outcome(votes, winner, margin, reason, [sample])
+  by_order = choice_vote(choices)
+  reason = _too_close(by_order, rule.thresholds, rule.total or len(group))
+  return _Outcome(votes, winner, by_order.margin, reason, [sample])
 
 
-def _ranked(votes: Vote, winner: str) -> tuple[int, int]:
-  """Votes of this answer, and of the strongest other one."""
-  others = (count for answer, count in votes.counts.items() if answer != winner)
-  return votes.counts.get(winner, 0), max(others, default=0)
-
-
-def _too_close(votes: Vote, winner: str, thresholds: Thresholds) -> str | None:
-  mine, rival = _ranked(votes, winner)
-  if thresholds.accept(mine, rival, votes.samples):
+def _too_close(votes: Vote, thresholds: Thresholds, total: int) -> str | None:
+  """Why a vote with a winner is not accepted; None if it is."""
+  first, second, *_ = [*votes.counts.values(), 0]
+  if thresholds.accept(first, second, votes.samples, total):
     return None
-  return "votes" if mine < thresholds.min_votes else "margin"
+  enough = thresholds.has_votes(first, votes.samples, total)
+  return "margin" if enough else "votes"
 
 
 def _agreement(own: _Outcome, outcomes: Sequence[_Outcome]) -> float:

@@ -15,6 +15,7 @@ _WHY = {
   "unparsable": "had no answer that could be parsed",
   "given up": "were given up, as their other variants disagreed",
   "no choice": "had no reply that the model chose",
+  "votes": "had fewer votes than curation.min_votes",
 }
 
 
@@ -45,7 +46,8 @@ def threshold_curve(
 
   Args:
     records: distill records, accepted and rejected together.
-    min_agreement: as in curation; records below it count as not kept.
+    min_agreement: as in curation; records below it count as not kept, and so
+      do those with too few votes.
     is_right: whether the winner of a record is right. Labels are for looking
       back only: nothing is kept by them.
   """
@@ -95,5 +97,6 @@ def _agreed(records: Sequence[Record], min_agreement: float) -> list[Record]:
     for record in records
     if record["winner"] is not None
     and record["margin"] is not None  # there was a vote
+    and record.get("reason") != "votes"  # which no margin would keep
     and record["agreement"] >= min_agreement
   ]

@@ -31,19 +31,32 @@ class Thresholds:
   """How clear a vote must be.
 
   Attributes:
-    min_votes: fewest votes of the winner.
+    min_votes: fewest votes of the winner in a full vote.
     min_margin: least margin, as a share of the samples.
   """
 
   min_votes: int = 0
   min_margin: float = 0.0
 
-  def accept(self, first: int, second: int, samples: int) -> bool:
-    """Whether `first` votes against a runner-up's `second` are enough."""
-    margin = (first - second) / samples
+  def accept(self, first: int, second: int, samples: int, total: int) -> bool:
+    """Whether `first` votes against a runner-up's `second` are enough.
+
+    Args:
+      first: votes of the winner.
+      second: of the runner-up.
+      samples: drawn, those without an answer too.
+      total: samples of a full vote. Those that were not drawn count as if they
+        were split like the others.
+    """
     return (
-      first > second and first >= self.min_votes and margin >= self.min_margin
+      first > second
+      and self.has_votes(first, samples, total)
+      and (first - second) / samples >= self.min_margin
     )
+
+  def has_votes(self, first: int, samples: int, total: int) -> bool:
+    """Whether the winner has `min_votes`, by the arguments of `accept`."""
+    return first * total >= self.min_votes * samples
 
 
 def vote(answers: Sequence[str | None]) -> Vote:

@@ -34,9 +34,11 @@ def results(rows: Sequence[Record], task: str, model: str) -> list[Record]:
   have a vote there is a second method, `m_vote`: the answer that the samples
   agree on, with the tokens of all of them.
 
-  Two metrics need no label: "answered", the share of replies that have an
-  answer, and "inconsistent" (of the split "all", where there are several
-  variants), the share of examples whose answer differs between variants.
+  Three metrics need no label: "answered", the share of replies that have an
+  answer, and two of the split "all", where there are several variants. Sample i
+  of all variants is compared: "inconsistent" is the share of those with an
+  answer in every variant whose answers differ, as a mean over the examples that
+  have any, and "not_compared" the share that lacks an answer in some variant.
 
   Args:
     rows: of eval/<model>.jsonl; a variant is a split.
@@ -62,20 +64,27 @@ def results(rows: Sequence[Record], task: str, model: str) -> list[Record]:
 def _inconsistent(
   task: str, model: str, method: str, groups: Sequence[Mapping[str, Score]]
 ) -> list[Record]:
-  """Compares the answers of sample i over the variants; None is one, too."""
+  """Compares the answers of sample i over the variants, where all have one."""
   names = [name for name in groups[0] if all(name in g for g in groups)]
   if len(groups) < 2 or not names:
     return []
-  values = [
+  differ, lack = {}, {}
+  for name in names:
     # Samples without a partner in another variant are left out.
-    np.mean(
-      [len(set(together)) > 1 for together in zip(*answers, strict=False)]
+    pairs = list(zip(*(group[name].answers for group in groups), strict=False))
+    answered = [pair for pair in pairs if None not in pair]
+    lack[name] = 1 - len(answered) / len(pairs)
+    if answered:
+      differ[name] = np.mean([len(set(pair)) > 1 for pair in answered])
+  metrics = {"inconsistent": differ, "not_compared": lack}
+  return [
+    _row(
+      task, ALL, model, method, metric, list(values.values()),
+      [group[name] for group in groups for name in values],
     )
-    for name in names
-    if (answers := [group[name].answers for group in groups])
-  ]
-  scored = [group[name] for group in groups for name in names]
-  return [_row(task, ALL, model, method, "inconsistent", values, scored)]
+    for metric, values in metrics.items()
+    if values
+  ]  # fmt: skip
 
 
 def _row(

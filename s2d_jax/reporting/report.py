@@ -15,6 +15,7 @@ from typing import Any
 from etils import epath
 
 from s2d_jax import records
+from s2d_jax.curation.choice import position_bias
 from s2d_jax.curation.curve import threshold_curve
 from s2d_jax.evaluation.contamination import Overlap, overlap
 from s2d_jax.evaluation.results import Headline, headline, results
@@ -55,8 +56,8 @@ _SELECTION = {
   ),
   "usc": (
     "The model itself chose the reply that agrees best with the others; an"
-    " input is kept if there is one, and its other variants win with the same"
-    " answer."
+    " input is kept if one is chosen in most orders of the replies, and its"
+    " other variants win with the same answer."
   ),
   "first": "The first sample with an answer is taken as it is, unfiltered.",
   "label": "The labels are taught, as an upper bound: nothing was voted on.",
@@ -79,6 +80,7 @@ class Findings:
   retention: Retention
   overlap: Overlap | None
   voting: str | None
+  choices: str | None
   reasons: Mapping[str, str]
   curation: list[Mapping[str, Any]]
   plots: Mapping[str, page.Plot]
@@ -149,6 +151,7 @@ def _findings(
     retention=retention(run.retention["base"], run.retention["distilled"]),
     overlap=_overlap(run, test_prompts),
     voting=_voting(run),
+    choices=_choices(run),
     reasons=reasons,
     curation=_curation(run, table.splits, reasons),
     plots={p.name: p for p in _plots(run, table, plain)},
@@ -202,6 +205,15 @@ def _voting(run: Run) -> str | None:
       f" decision agrees with the full vote in {found['agree']:,}."
     )
   return text
+
+
+def _choices(run: Run) -> str | None:
+  """What the model's choices among its replies owe to position and chance."""
+  bias = position_bias(run.choices)
+  if bias is None:
+    return None
+  warning = " They are no better than chance." if bias.is_chance else ""
+  return f"Of the model's choices, {bias}.{warning}"
 
 
 def _reasons(run: Run) -> dict[str, str]:
@@ -416,8 +428,8 @@ def _markdown(found: Findings) -> str:
     parts.append(_markdown_table(found.retention.lines()))
   if found.overlap:
     parts += ["## Test questions seen in training?", _overlap_text(found)]
-  if found.voting:
-    parts += ["## What was kept", found.voting]
+  if found.voting or found.choices:
+    parts += ["## What was kept", found.voting, found.choices]
   parts += [
     f"![{p.title}]({p.name}.png)\n\n{p.caption}" for p in found.plots.values()
   ]

@@ -52,6 +52,7 @@ class Run:
     accepted: distill records of the train and the valid split.
     rejected: the same with a reason.
     voting: metrics/voting.json, what adaptive voting has saved.
+    choices: rows of selections/, what the model chose among its replies.
     finetune: lines of metrics/finetune.jsonl.
     done: stage → {"summary", "seconds", "versions", "command", "devices",
       "dtype"}, what there is of it.
@@ -68,6 +69,7 @@ class Run:
   accepted: list[Record]
   rejected: list[Record]
   voting: Mapping[str, Any]
+  choices: list[Record]
   finetune: list[Record]
   done: Mapping[str, Record]
 
@@ -111,9 +113,10 @@ def load(workdir: epath.PathLike) -> Run:
     _read(workdir / "distill" / f"{name}.jsonl", _DISTILL)
     for name in ("train", "valid", "rejected")
   )
+  config = _read_json(workdir / "config.json")
   return Run(
     workdir=workdir,
-    config=_read_json(workdir / "config.json"),
+    config=config,
     examples={example["id"]: example for example in examples},
     valid=valid,
     base=base,
@@ -126,6 +129,9 @@ def load(workdir: epath.PathLike) -> Run:
     accepted=train + held_out,
     rejected=rejected,
     voting=_read_json(workdir / "metrics" / "voting.json"),
+    choices=_read(
+      workdir / "selections" / f"{config.get('method')}.jsonl", ("chosen",)
+    ),
     finetune=_read(workdir / "metrics" / "finetune.jsonl", ("step",)),
     done={
       stage: mark

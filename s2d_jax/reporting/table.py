@@ -44,7 +44,9 @@ class Row:
     label: the head of the row.
     accuracy: split → cell; without labels, the share that has an answer.
     repeats: how often the suggestion of the biased split is repeated.
-    inconsistent: how often a judge's verdict depends on the order.
+    inconsistent: how often a judge's verdict depends on the order, of the pairs
+      with a verdict in both.
+    not_compared: how often there is no verdict in one order or both.
     tokens: mean an answer, over all splits.
   """
 
@@ -53,6 +55,7 @@ class Row:
   accuracy: Mapping[str, Cell]
   repeats: Cell | None
   inconsistent: Cell | None
+  not_compared: Cell | None
   tokens: float
 
 
@@ -71,7 +74,7 @@ class Table:
 
   @property
   def has_inconsistent(self) -> bool:
-    return any(row.inconsistent for row in self.rows)
+    return any(row.inconsistent or row.not_compared for row in self.rows)
 
   def cell(self, kinds: Sequence[str], split: str) -> Cell | None:
     """Of the first of these kinds that the table has."""
@@ -82,13 +85,13 @@ class Table:
   def lines(self) -> Iterator[list[str]]:
     """The table as text, the head first, for a page without typography."""
     repeats = [f"repeats {readable(self.biased)}"] * self.has_repeats
-    order = ["inconsistent"] * self.has_inconsistent
+    order = ["inconsistent", "not compared"] * self.has_inconsistent
     share = "% right" if self.is_labelled else "% answered"
     yield [share, *map(readable, self.splits), *repeats, *order, "tokens"]
     for row in self.rows:
       cells = [row.accuracy.get(split) for split in self.splits]
       cells += [row.repeats] * self.has_repeats
-      cells += [row.inconsistent] * self.has_inconsistent
+      cells += [row.inconsistent, row.not_compared] * self.has_inconsistent
       shares = [f"{c.percent} [{c.interval}]" if c else "" for c in cells]
       yield [row.label, *shares, f"{row.tokens:.1f}"]
 
@@ -109,6 +112,7 @@ def make(results: Sequence[Record], biased: str) -> Table:
   repeats = _by_method(results, "repeats_suggestion", biased)
   judged = [row for row in results if row["task"] == "judge"]
   inconsistent = _by_method(judged, "inconsistent", ALL)
+  not_compared = _by_method(judged, "not_compared", ALL)
   groups: dict[tuple[str, str], list[Record]] = {}
   for row in shares:
     groups.setdefault((row["model"], row["method"]), []).append(row)
@@ -119,6 +123,7 @@ def make(results: Sequence[Record], biased: str) -> Table:
       accuracy={row["split"]: _cell(row) for row in group},
       repeats=repeats.get(name),
       inconsistent=inconsistent.get(name),
+      not_compared=not_compared.get(name),
       tokens=sum(row["tokens_per_example"] * row["n"] for row in group)
       / sum(row["n"] for row in group),
     )

@@ -16,11 +16,7 @@ from ml_collections import ConfigDict
 
 from s2d_jax import records
 from s2d_jax.curation import refine
-from s2d_jax.curation.adaptive import (
-  StoppingRule,
-  accepted_answer,
-  stopping_time,
-)
+from s2d_jax.curation.adaptive import StoppingRule, stopping_time
 from s2d_jax.curation.curate import Formatter, curate, supervised, votes_of
 from s2d_jax.curation.curve import explain_empty
 from s2d_jax.errors import UserError
@@ -155,9 +151,7 @@ def _write_savings(
 def _decides_alike(rule: StoppingRule, answers: list[str | None]) -> bool:
   """Whether stopping early would have given the result of the full vote."""
   early = answers[: stopping_time(answers, rule)]
-  return accepted_answer(early, rule.thresholds) == accepted_answer(
-    answers, rule.thresholds
-  )
+  return rule.accepted_answer(early) == rule.accepted_answer(answers)
 
 
 def main() -> None:

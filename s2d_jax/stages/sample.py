@@ -152,7 +152,11 @@ def is_audited(config: ConfigDict, example_id: str) -> bool:
 
 def make_job(task: Task, example: Example, variant: str, number: int) -> Job:
   """A sample of one input, with a name, and so a key, of its own."""
-  return Job((example.id, variant, number), task.fields(example, variant))
+  return Job(
+    (example.id, variant, number),
+    task.fields(example, variant),
+    shared_name=(example.id, number),
+  )
 
 
 def reply_and_answer(task: Task, example: Example, result: Result) -> Record:

@@ -1,8 +1,9 @@
 """Has the model itself pick the reply that agrees best with the others.
 
 Universal self-consistency (Chen et al. 2023), for replies in free form, where
-a vote finds no two that are equal. Writes selections/<method>.jsonl; does
-nothing unless curation.select is "usc".
+a vote finds no two that are equal. The model is asked with the replies in
+several orders, and what it names in most of them is chosen. Writes
+selections/<method>.jsonl; does nothing unless curation.select is "usc".
 """
 
 from __future__ import annotations
@@ -15,18 +16,25 @@ from ml_collections import ConfigDict
 
 from s2d_jax import records
 from s2d_jax.checkpoints.pretrained import Pretrained
+from s2d_jax.curation.choice import (
+  choices_of,
+  position_bias,
+  same_words,
+  survivor,
+)
 from s2d_jax.curation.curate import InputId
 from s2d_jax.generation.sampling import Sampling
+from s2d_jax.parallel import hosts
 from s2d_jax.stages import program, sample, setup
 from s2d_jax.stages.shards import RecordShards
-from s2d_jax.system2.consistency import chosen, number_responses
-from s2d_jax.system2.scheduler import Job
+from s2d_jax.system2.consistency import chosen, number_responses, orders
+from s2d_jax.system2.scheduler import Job, Result
 from s2d_jax.tasks.task import Example, Task
 
 
 @program.stage("select", on="all")
 def run(config: ConfigDict, workdir: epath.Path) -> str:
-  """Asks once for every input that was sampled."""
+  """Asks for every input that was sampled, in several orders."""
   if config.curation.select != "usc":
     return "not needed: answers are chosen without the model"
   task = setup.task_of(config)
@@ -50,7 +58,17 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
       choose(config, model, task, examples, missing, shards.append)
   choices = list(records.read(path))
   count = sum(choice["chosen"] is not None for choice in choices)
-  return f"{count} of {len(choices)} inputs have a chosen reply"
+  summary = f"{count} of {len(choices)} inputs have a chosen reply"
+  bias = position_bias(choices)
+  if bias is None:
+    return summary
+  if bias.is_chance and hosts.is_lead():
+    print(
+      "select: warning: the model's choices are no better than chance; give"
+      " the task answers that can be voted on, or take a larger model",
+      flush=True,
+    )
+  return f"{summary}; {bias}"
 
 
 def _path(config: ConfigDict, workdir: epath.Path) -> epath.Path:
@@ -59,12 +77,12 @@ def _path(config: ConfigDict, workdir: epath.Path) -> epath.Path:
 
 def read_choices(
   config: ConfigDict, workdir: epath.Path
-) -> dict[InputId, int | None]:
-  """The number of the sample that was chosen, by input."""
+) -> dict[InputId, list[int | None]]:
+  """The numbers of the samples that were chosen, one an order, by input."""
   if config.curation.select != "usc":
     return {}
   return {
-    (record["example_id"], record["variant"]): record["chosen"]
+    (record["example_id"], record["variant"]): choices_of(record)
     for record in records.read(_path(config, workdir))
   }
 
@@ -78,26 +96,54 @@ def choose(
   write: Callable[[records.Record], None],
 ) -> None:
   """Asks the model, greedily, for the most consistent reply to each input."""
+  shown = {
+    input_id: orders(len(texts), config.seed, *input_id)
+    for input_id, texts in replies.items()
+  }
   jobs = collections.deque()
   for (example_id, variant), texts in replies.items():
     fields = dict(task.fields(examples[example_id], variant))
-    fields["responses"] = number_responses(texts)
-    jobs.append(Job((example_id, variant, "usc"), fields))
+    for number, order in enumerate(shown[example_id, variant]):
+      responses = number_responses([texts[index] for index in order])
+      name = example_id, variant, "usc", number
+      jobs.append(Job(name, fields | {"responses": responses}))
   scheduler = setup.scheduler(config, model, task, "usc", 1)
-  with program.progress("select", len(jobs), "inputs") as progress:
+  asked = collections.defaultdict(dict)
+  with program.progress("select", len(replies), "inputs") as progress:
     for result in scheduler.run(jobs, Sampling(temperature=0.0)):
-      example_id, variant, _ = result.job.name
-      count = len(replies[example_id, variant])
-      write(
-        {
-          "example_id": example_id,
-          "variant": variant,
-          "reply": result.replies[0],
-          "chosen": chosen(result.replies[0], count),
-          "tokens": result.tokens,
-        }
-      )
-      progress.advance(1, tokens=result.tokens)
+      example_id, variant, _, number = result.job.name
+      input_id = example_id, variant
+      asked[input_id][number] = result
+      is_whole = len(asked[input_id]) == len(shown[input_id])
+      if is_whole:
+        results = [one for _, one in sorted(asked.pop(input_id).items())]
+        write(_row(input_id, replies[input_id], shown[input_id], results))
+      progress.advance(is_whole, tokens=result.tokens)
+
+
+def _row(
+  input_id: InputId,
+  texts: Sequence[str],
+  shown: Sequence[Sequence[int]],
+  results: Sequence[Result],
+) -> records.Record:
+  """What the model chose in each of the orders, and over all of them."""
+  example_id, variant = input_id
+  replies = [result.replies[0] for result in results]
+  named = [chosen(reply, len(texts)) for reply in replies]
+  row = {
+    "example_id": example_id,
+    "variant": variant,
+    "replies": replies,
+    "orders": shown,
+    "choices": [
+      None if at is None else order[at]
+      for order, at in zip(shown, named, strict=True)
+    ],
+    "same_as": same_words(texts),
+    "tokens": sum(result.tokens for result in results),
+  }
+  return row | {"chosen": survivor(choices_of(row))}
 
 
 def main() -> None:

@@ -130,6 +130,7 @@ def filter_of(config: ConfigDict) -> Filter:
     Thresholds(settings.min_votes, settings.min_margin),
     settings.min_agreement,
     settings.nested,
+    config.sampling.n,
   )
 
 

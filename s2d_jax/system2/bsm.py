@@ -1,8 +1,9 @@
 """Branch-Solve-Merge (Saha et al. 2023): judge by criteria, one at a time.
 
 Branch: criteria are made of the question alone, so that no answer can bend
-them. Solve: both answers are scored by each criterion, all at once. Merge: the
-scores are summed, or read by the model.
+them, and both orders of a pair are judged by the same ones. Solve: both answers
+are scored by each criterion, all at once. Merge: the scores are summed, or read
+by the model.
 """
 
 from __future__ import annotations
@@ -126,7 +127,8 @@ def neural(fields: Fields, prompts: Prompts) -> Steps:
 def _evaluate(
   fields: Fields, prompts: Prompts
 ) -> Generator[ModelCall | list[ModelCall], object, list[Evaluation]]:
-  branched = yield prompts["branch"].ask(question=fields["question"])
+  question = fields["question"]
+  branched = yield prompts["branch"].ask(is_shared=True, question=question)
   names = criteria(branched.text) or [_GENERAL]
   replies = yield [
     prompts["solve"].ask(**fields, criterion=name) for name in names

@@ -1,6 +1,7 @@
 """Universal self-consistency (Chen et al. 2023): the model picks its reply.
 
 For free-form replies, where no two are equal and a vote has nothing to count.
+It is asked with the replies in several orders, since models choose by position.
 """
 
 from __future__ import annotations
@@ -8,7 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 import re
 
+from s2d_jax.generation.engine import random_key
 from s2d_jax.system2.program import Fields, Prompts, Steps, Template
+
+# Odd, so that two replies cannot share the first place if all orders choose.
+ORDERS = 5
 
 PROMPTS = {
   "usc": Template(
@@ -25,6 +30,21 @@ PROMPTS = {
 def usc(fields: Fields, prompts: Prompts) -> Steps:
   """Shows the numbered responses and asks for the most consistent one."""
   return (yield prompts["usc"].ask(**fields))
+
+
+def orders(count: int, *name: str | int) -> list[list[int]]:
+  """Random orders of `count` replies, the same on every machine.
+
+  Args:
+    count: of replies.
+    name: what the orders belong to: run seed, example, variant.
+  """
+  return [
+    sorted(
+      range(count), key=lambda number: random_key(*name, "order", order, number)
+    )
+    for order in range(ORDERS)
+  ]
 
 
 def number_responses(replies: Sequence[str]) -> str:

@@ -33,12 +33,15 @@ class ModelCall:
     max_new_tokens: most tokens of the reply.
     stop: strings at which the reply ends.
     n: number of replies; more than one are received as a list.
+    is_shared: whether all variants of an example draw the same reply. The
+      prompt must then be the same for all of them.
   """
 
   messages: tuple[Message, ...]
   max_new_tokens: int
   stop: tuple[str, ...] = ()
   n: int = 1
+  is_shared: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,9 +92,12 @@ class Template:
     )
     return (*messages, {"role": "user", "content": content})
 
-  def ask(self, **values: str) -> ModelCall:
+  def ask(self, *, is_shared: bool = False, **values: str) -> ModelCall:
+    """A call with this conversation; for `is_shared` see `ModelCall`."""
     messages = self.messages(**values)
-    return ModelCall(messages, self.max_new_tokens, self.stop, self.n)
+    return ModelCall(
+      messages, self.max_new_tokens, self.stop, self.n, is_shared
+    )
 
 
 # Values of placeholders: "text" is the whole question, and a task adds the

@@ -31,12 +31,19 @@ PROGRAMS_PER_ROW = 4
 class Job:
   """One sample of a method for one input.
 
-  `name` identifies the sample, for instance (example, variant, number): the
-  randomness of its replies is derived from the seed and this name alone.
+  The randomness of its replies is derived from the seed and its names alone.
+
+  Attributes:
+    name: identifies the sample, for instance (example, variant, number).
+    fields: of its templates.
+    shared_name: what samples of other variants have in common with it, for
+      instance (example, number): calls that are shared have their randomness
+      from it. None: the sample shares nothing.
   """
 
   name: tuple[str | int, ...]
   fields: Fields
+  shared_name: tuple[str | int, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,9 +191,11 @@ class Scheduler:
     for index, call in enumerate(calls):
       prompt = self._chat.prompt(call.messages)
       number = len(program.done) + index
+      job = program.job
+      name = (call.is_shared and job.shared_name) or job.name
       request = Request(
         self._chat.encode(prompt),
-        random_key(self._seed, *program.job.name, number),
+        random_key(self._seed, *name, number),
         dataclasses.replace(
           sampling, max_new_tokens=call.max_new_tokens, stop=call.stop
         ),
@@ -195,7 +204,7 @@ class Scheduler:
       try:
         self._engine.submit(request)
       except UserError as error:
-        name = "/".join(str(part) for part in program.job.name)
+        name = "/".join(str(part) for part in job.name)
         raise UserError(f"{name}: {error}") from None
 
   def _common_prefix(self, template: Template) -> tuple[int, ...]:

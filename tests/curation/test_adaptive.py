@@ -10,9 +10,9 @@ from s2d_jax.curation.adaptive import (
   AdaptiveVote,
   ExampleVotes,
   StoppingRule,
-  accepted_answer,
   stopping_time,
 )
+from s2d_jax.curation.curate import Filter, Formatter, curate
 from s2d_jax.curation.vote import Thresholds, vote
 
 
@@ -25,7 +25,7 @@ def exact(leader, others, total, thresholds):
     likely = p**leader * (1 - p) ** others
     weight += likely
     for x in range(left + 1):
-      if thresholds.accept(leader + x, others + left - x, total):
+      if thresholds.accept(leader + x, others + left - x, total, total):
         ways = math.comb(left, x)
         chance += likely * ways * p**x * (1 - p) ** (left - x)
   return chance / weight
@@ -77,7 +77,7 @@ def test_a_lost_vote_is_never_one_that_could_be_won():
       if rule.samples_needed(list(answers)):
         continue
       rest = itertools.product("ab", repeat=6 - made)
-      ends = {accepted_answer([*answers, *more], thresholds) for more in rest}
+      ends = {rule.accepted_answer([*answers, *more]) for more in rest}
       assert len(ends) == 1, answers
 
 
@@ -90,10 +90,78 @@ def test_early_decisions_agree_with_the_full_vote():
     full = ["a" if draw.random() < share else "b" for _ in range(20)]
     made = stopping_time(full, rule)
     samples += made
-    early = accepted_answer(full[:made], rule.thresholds)
-    agree += early == accepted_answer(full, rule.thresholds)
+    early = rule.accepted_answer(full[:made])
+    agree += early == rule.accepted_answer(full)
   assert agree / 2000 > 0.95
   assert samples / 2000 < 15
+
+
+def _kept_inputs(drawn, rule):
+  """Input → winner, of those that curation keeps of these samples."""
+  samples = [
+    {
+      "example_id": name,
+      "variant": "plain",
+      "sample": number,
+      "steps": [{"tokens": 1, "logprob": -1.0}],
+      "reply": answer or "?",
+      "answer": answer,
+    }
+    for name, answers in drawn.items()
+    for number, answer in enumerate(answers)
+  ]
+  formatter = Formatter(lambda *_: [], lambda *_: "-")
+  by = Filter(thresholds=rule.thresholds, total=rule.total)
+  kept, _ = curate(samples, list(drawn), ["plain"], formatter, by)
+  return {record["example_id"]: record["winner"] for record in kept}
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.8, 0.95])
+@pytest.mark.parametrize(
+  "min_votes, min_margin",
+  [(0, 0.4), (12, 0.0), (12, 0.4), (18, 0.0), (20, 0.0), (5, 0.8), (21, 0.0)],
+)
+def test_what_is_kept_is_what_the_full_draw_keeps(
+  min_votes, min_margin, confidence
+):
+  draw = random.Random(min_votes)
+  rule = StoppingRule(20, confidence, Thresholds(min_votes, min_margin))
+  shares = [share / 40 for share in range(41)]  # of the leader, evenly
+  full = {
+    f"{share}/{number}": [
+      "a" if draw.random() < share else draw.choice(["b", "b", "b", None])
+      for _ in range(20)
+    ]
+    for share in shares
+    for number in range(25)
+  }
+  early = {
+    name: answers[: stopping_time(answers, rule)]
+    for name, answers in full.items()
+  }
+  wanted, kept = _kept_inputs(full, rule), _kept_inputs(early, rule)
+  # Whatever a full draw keeps is kept; this is certain.
+  assert not wanted.keys() - kept.keys()
+  unsure = [name for name in kept if len(early[name]) < 20]
+  wrong = sum(wanted.get(name) != kept[name] for name in unsure)
+  allowed = (1 - confidence) * len(unsure)
+  assert wrong <= allowed + 3 * math.sqrt(allowed * confidence)
+  unanimous = {f"1.0/{number}" for number in range(25)}
+  if min_votes <= 20:
+    assert unanimous <= kept.keys()
+    assert sum(map(len, early.values())) < 20 * len(full)
+  else:
+    assert not kept
+
+
+def test_a_filter_and_a_full_vote_that_disagree_draw_on():
+  # 17 of 18 are 17.9 votes of 19: likely 18 in the end, but not by the filter.
+  rule = StoppingRule(19, 0.9, Thresholds(18, 0.0))
+  answers = ["b"] + ["a"] * 17
+  assert rule._accepted(17, 1) == pytest.approx(0.9)
+  assert rule.samples_needed(answers) == 1
+  assert rule.accepted_answer([*answers, "a"]) == "a"
+  assert rule.accepted_answer([*answers, None]) is None
 
 
 def test_a_vote_draws_the_same_samples_after_a_kill():

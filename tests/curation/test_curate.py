@@ -260,19 +260,38 @@ def test_without_a_filter_the_first_answer_is_taken():
 
 def test_the_model_may_choose_the_reply():
   records = samples("x", "plain", said("a", "b", "b", None))
-  chosen = {("x", "plain"): 0}
+  chosen = {("x", "plain"): [0]}
   (kept,), _ = run(records, select="usc", min_margin=0.0, chosen=chosen)
   assert (kept["winner"], kept["target"]) == ("a", "It is a.")
-  # Both together: chosen, and voted for.
-  _, (rejected,) = run(records, select="usc", min_margin=0.1, chosen=chosen)
-  assert rejected["reason"] == "margin"
-  chosen = {("x", "plain"): 2}
-  (kept,), _ = run(records, select="usc", min_margin=0.25, chosen=chosen)
-  assert (kept["winner"], kept["margin"]) == ("b", 0.25)
-  for choice, reason in ((None, "no choice"), (3, "unparsable")):
+  # The margin is that of the orders in which the model was asked.
+  chosen = {("x", "plain"): [0, 0, 0, 1, 1]}
+  _, (rejected,) = run(records, select="usc", min_margin=0.4, chosen=chosen)
+  assert (rejected["reason"], rejected["margin"]) == ("margin", 0.2)
+  chosen = {("x", "plain"): [1, 1, None, 1]}
+  (kept,), _ = run(records, select="usc", min_margin=0.75, chosen=chosen)
+  assert (kept["winner"], kept["margin"]) == ("b", 0.75)
+  # Three of four orders are three of four votes.
+  _, (rejected,) = run(
+    records, select="usc", min_margin=0, min_votes=4, chosen=chosen
+  )
+  assert rejected["reason"] == "votes"
+  for choice, reason in (
+    ([None], "no choice"),
+    ([3], "unparsable"),
+    ([0, 0, 1, None], "no choice"),
+    ([0, 1], "no choice"),
+    ([], "no choice"),
+  ):
     chosen = {("x", "plain"): choice}
     _, (rejected,) = run(records, select="usc", min_margin=0, chosen=chosen)
     assert rejected["reason"] == reason
+
+
+def test_a_choice_among_replies_in_free_form_is_kept_by_default():
+  records = samples("x", "plain", said("a", "b", "c", "d"))
+  chosen = {("x", "plain"): [2, 2, 2, 2, 1]}
+  (kept,), _ = run(records, select="usc", min_margin=0.4, chosen=chosen)
+  assert (kept["winner"], kept["margin"]) == ("c", 0.6)
 
 
 def thought(number, *answers):

@@ -79,6 +79,17 @@ def test_explains_that_nothing_won():
   assert "of 2 inputs 1 ended in a tie, 1 had no answer" in message
 
 
+def test_no_margin_helps_where_votes_are_too_few():
+  few = [record("a", 1.0, reason="votes"), record("b", 0.5, reason="votes")]
+  assert threshold_curve(few, 0.0) == []
+  assert explain_empty(few, 0.0).startswith(
+    "of 2 inputs 2 had fewer votes than curation.min_votes"
+  )
+  assert explain_empty([*few, record("a", 0.2)], 0.0) == (
+    "of 3 inputs curation.min_margin would have kept 1 at 0.2"
+  )
+
+
 def test_stays_one_sentence_with_many_thresholds():
   records = [record("a", (i + 1) / 20) for i in range(20)]
   message = explain_empty(records, 0.0)

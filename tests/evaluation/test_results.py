@@ -65,8 +65,9 @@ def test_rows_by_hand():
   assert (voted["value"], voted["tokens_per_example"]) == (0.5, 90)
   repeats = find(rows, method="system1", metric="repeats_suggestion")
   assert repeats["value"] == 0.75
-  # Besides accuracy and repeats: answered, and inconsistent of system1.
-  assert len(rows) == 2 + 2 * 2 + 4 + 1
+  # Besides accuracy and repeats: answered, and of system1 inconsistent and
+  # not_compared.
+  assert len(rows) == 2 + 2 * 2 + 4 + 2
   for one in rows:
     assert one["ci_low"] <= one["value"] <= one["ci_high"]
 
@@ -99,15 +100,38 @@ def test_inconsistent_by_hand_and_without_labels():
     "base",
   )
   single = find(rows, metric="inconsistent", method="m")
-  assert single["value"] == pytest.approx((1 / 3 + 2 / 3 + 1) / 3)
+  # A missing verdict is none that differs: it is counted for itself.
+  assert single["value"] == pytest.approx((1 / 3 + 1 + 1) / 3)
   assert (single["split"], single["n"]) == ("all", 3)
+  missing = find(rows, metric="not_compared", method="m")
+  assert missing["value"] == pytest.approx((0 + 2 / 3 + 0) / 3)
+  assert (missing["split"], missing["n"]) == ("all", 3)
   assert single["tokens_per_example"] == 2
   voted = find(rows, metric="inconsistent", method="m_vote")
-  assert voted["value"] == pytest.approx(1 / 3)
+  assert (voted["value"], voted["n"]) == (0, 1)
   assert voted["tokens_per_example"] == 6
+  missing = find(rows, metric="not_compared", method="m_vote")
+  assert missing["value"] == pytest.approx(2 / 3)
   shares = find(rows, metric="answered", method="m", split="original")
   assert shares["value"] == pytest.approx((1 + 1 / 3 + 1) / 3)
-  assert {row["metric"] for row in rows} == {"answered", "inconsistent"}
+  assert {row["metric"] for row in rows} == {
+    "answered",
+    "inconsistent",
+    "not_compared",
+  }
+
+
+def test_pairs_that_are_never_answered_twice_are_not_inconsistent():
+  rows = results(
+    [
+      answered("1", "original", ["A", None]),
+      answered("1", "swapped", [None, "B"]),
+    ],
+    "judge",
+    "base",
+  )
+  assert find(rows, metric="not_compared")["value"] == 1
+  assert "inconsistent" not in {row["metric"] for row in rows}
 
 
 def test_one_variant_cannot_be_inconsistent():

@@ -335,10 +335,14 @@ def test_results_json_are_rows_of_the_agreed_form(reported):
       "tokens_per_example",
     ]
     assert 0 <= row["ci_low"] <= row["value"] <= row["ci_high"] <= 1
-    assert (row["task"], row["n"]) == ("sycophancy", 48)
+    assert row["task"] == "sycophancy"
+    if row["metric"] == "inconsistent":  # of those answered in all variants
+      assert 0 < row["n"] <= 48
+    else:
+      assert row["n"] == 48
   names = [(r["model"], r["method"], r["split"], r["metric"]) for r in rows]
   metrics = 2 + 3 * 4  # plain and the other three; "answered" is of all
-  assert len(set(names)) == len(names) == 4 * (metrics + 1)
+  assert len(set(names)) == len(names) == 4 * (metrics + 2)
 
 
 def test_the_counts_of_what_was_kept(reported, page):
@@ -515,6 +519,26 @@ def test_what_voting_saved(workdir, page):
   assert "saved" not in Page(text_of(workdir)).text
 
 
+def test_what_choices_owe_to_position(workdir):
+  path = workdir / "selections" / "s2a.jsonl"
+  row = {"example_id": "x", "variant": "plain", "same_as": [0, 1], "chosen": 0}
+  shown = [[0, 1], [1, 0]] * 10
+  row |= {"orders": shown, "choices": [order[0] for order in shown]}
+  records.write(path, [row])
+  report.build(workdir)
+  said = (
+    "Of the model's choices, by position 100, 0 % were chosen (this differs"
+    " from equal shares, p = 7.7e-06); 0 of 10 pairs of orders chose the same"
+    " reply, 5.0 by chance. They are no better than chance."
+  )
+  assert said in Page(text_of(workdir)).text
+  assert said in (workdir / "report" / "results.md").read_text()
+  # A file of a run that asked once has nothing to say of positions.
+  records.write(path, [{"example_id": "x", "variant": "plain", "chosen": 0}])
+  report.build(workdir)
+  assert "by position" not in text_of(workdir)
+
+
 def test_test_prompts_that_were_trained_on_are_shown(workdir, page):
   assert "and 1 (25.0 %) are identical to one" in page.text
   assert page.text.count("in both") == 0
@@ -627,16 +651,21 @@ def test_a_judge_shows_how_often_the_order_decides(workdir):
     (row["example_id"], row["variant"]): row["passes"][0]["answer"]
     for row in records.read(workdir / "eval" / "distilled.jsonl")
   }
-  count = sum(
-    answers[name, "original"] != answers[name, "swapped"]
-    for name, variant in answers
+  pairs = [
+    (answer, answers[name, "swapped"])
+    for (name, variant), answer in answers.items()
     if variant == "original"
-  )
+  ]
+  both = [pair for pair in pairs if None not in pair]
+  count = sum(first != second for first, second in both)
   head, *_, distilled = Page(text_of(workdir)).tables["results"]
   place = head.index("inconsistent")
-  assert distilled[place].split()[0] == f"{100 * count / 48:.1f}"
+  assert distilled[place].split()[0] == f"{100 * count / len(both):.1f}"
+  lack = 1 - len(both) / len(pairs)
+  assert head[place + 1] == "not compared"
+  assert distilled[place + 1].split()[0] == f"{100 * lack:.1f}"
   markdown = (workdir / "report" / "results.md").read_text()
-  assert "| inconsistent |" in markdown
+  assert "| inconsistent | not compared |" in markdown
 
 
 def test_not_distillable_is_said_first(tmp_path):

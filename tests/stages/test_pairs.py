@@ -6,6 +6,7 @@ By default a few of them, with a tiny random model that knows some answers;
 
 from __future__ import annotations
 
+import collections
 import json
 
 from etils import epath
@@ -102,7 +103,8 @@ def _config(task: str, method: str, model: str, folder):
   config.task.name = task
   with config.unlocked():
     config.task.update(_options(task, folder))
-  config.sampling.n = 2
+  # A random model seldom scores both answers.
+  config.sampling.n = 4 if task == "judge" else 2
   config.sampling.batch_rows = 8
   config.sampling.temperature = 1.0
   config.curation.select = "usc" if task == "opinions" else "first"
@@ -158,6 +160,14 @@ def _check(config, workdir) -> None:
   assert len(rows) == 4 * len(made.variants) * config.sampling.n
   for row in rows:
     _check_transcript(config.task.name, config.method, row["steps"])
+  if config.method.startswith("bsm"):
+    branched = collections.defaultdict(set)
+    for row in rows:
+      text = row["steps"][0]["text"]
+      branched[row["example_id"], row["sample"]].add(text)
+    # Both orders are judged by the same criteria, each sample by its own.
+    assert all(len(texts) == 1 for texts in branched.values())
+    assert len(set.union(*branched.values())) > 1
   taught = list(records.read(workdir / "distill" / "train.jsonl"))
   assert taught
   for row in taught:

@@ -26,6 +26,7 @@ from s2d_jax.stages import (
   sample,
   select,
 )
+from s2d_jax.system2.consistency import ORDERS, orders
 from tests import events
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -199,10 +200,20 @@ def test_results_have_a_row_for_every_split_method_and_metric(finished):
     for metric in ("accuracy", "answered", "repeats_suggestion", "neither")
     if form != "plain" or metric in ("accuracy", "answered")
   }
-  wanted |= {("all", *way, "inconsistent") for way in methods}
+  wanted |= {("all", *way, "not_compared") for way in methods}
+  # Inconsistent is only what has an answer in every variant.
+  wanted |= {
+    ("all", row["model"], row["method"], "inconsistent")
+    for row in rows
+    if row["metric"] == "not_compared" and row["value"] < 1
+  }
   assert found == wanted and len(rows) == len(wanted)
   for row in rows:
-    assert row["task"] == "sycophancy" and row["n"] == 2
+    assert row["task"] == "sycophancy"
+    if row["metric"] == "inconsistent":
+      assert 1 <= row["n"] <= 2
+    else:
+      assert row["n"] == 2
     assert 0 <= row["ci_low"] <= row["value"] <= row["ci_high"] <= 1
   report = (finished / "report" / "index.html").read_text()
   assert "<html" in report
@@ -336,6 +347,10 @@ def test_the_model_can_choose_its_own_reply(finished, config, workdir):
   assert _pairs(chosen) == _pairs(_rows(_samples(workdir)))
   # A model that names places names no number, and so believes nothing.
   assert all(r["chosen"] is None for r in chosen)
+  for row in chosen:
+    assert len(row["replies"]) == len(row["orders"]) == ORDERS
+    assert row["choices"] == [None] * ORDERS
+    assert row["orders"] == orders(3, 0, row["example_id"], row["variant"])
   with pytest.raises(UserError, match="12 had no reply that the model chose"):
     curate.run(by_model, workdir)
 
@@ -360,6 +375,28 @@ def test_the_model_s_choice_is_what_is_taught(config, workdir):
     source = said[row["example_id"], row["variant"]]
     assert row["winner"] == source["answer"]
     assert row["target"] == source["reply"].strip()
+
+
+def test_a_model_that_chooses_by_position_is_warned_of(config, workdir, capsys):
+  by_model = _changed(config, **{"curation.select": "usc"})
+  rows = []
+  for e, v in _pairs(_rows(_samples(workdir))):
+    shown = orders(3, 0, e, v)
+    choices = [order[0] for order in shown]
+    row = {"example_id": e, "variant": v, "orders": shown, "choices": choices}
+    rows.append(row | {"same_as": [0, 1, 2], "chosen": None, "tokens": 1})
+  path = workdir / "selections" / "s2a.jsonl"
+  records.write(path, rows)
+  _again(by_model, workdir, select)
+  said = capsys.readouterr().out
+  assert said.count("select: warning:") == 1
+  assert "no better than chance" in said
+  assert "by position 100, 0, 0 % were chosen (this differs" in said
+  for row in rows:  # one reply whatever the order
+    row["choices"] = [len(row["example_id"]) % 3] * ORDERS
+  records.write(path, rows)
+  _again(by_model, workdir, select)
+  assert "warning" not in capsys.readouterr().out
 
 
 def test_only_some_variants_may_be_taught(config, workdir):

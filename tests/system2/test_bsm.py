@@ -20,6 +20,8 @@ def solve(name, branched=BRANCHED):
   assert "Why {is} it?" in said(branch)
   # No answer can bend the criteria: branching never sees one.
   assert "SALT" not in said(branch) and "PEPPER" not in said(branch)
+  # So both orders of a pair can be judged by the same.
+  assert branch.is_shared
   return steps, steps.send(reply(branched))
 
 
@@ -29,7 +31,7 @@ def scored(a, b):
 
 def test_criteria_are_solved_together_with_both_answers_in_view():
   _, calls = solve("bsm")
-  assert len(calls) == 2
+  assert len(calls) == 2 and not any(call.is_shared for call in calls)
   for call, name in zip(calls, ("Accuracy", "Clarity"), strict=True):
     text = said(call)
     assert text.index("SALT") < text.index("PEPPER") < text.index(name)

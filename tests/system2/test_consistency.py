@@ -1,6 +1,11 @@
 import pytest
 
-from s2d_jax.system2.consistency import chosen, number_responses
+from s2d_jax.system2.consistency import (
+  ORDERS,
+  chosen,
+  number_responses,
+  orders,
+)
 from s2d_jax.system2.methods import METHODS
 from tests.system2.replies import finish, reply, said
 
@@ -14,6 +19,18 @@ def test_responses_are_numbered_and_one_is_asked_for():
   assert text.index("Which?") < text.index("[Response 1]")
   assert "most consistent" in text
   assert finish(steps, reply("2")).text == "2"
+
+
+def test_orders_belong_to_the_input():
+  shown = orders(6, 0, "x", "plain")
+  assert len(shown) == ORDERS
+  assert all(sorted(order) == list(range(6)) for order in shown)
+  assert len({tuple(order) for order in shown}) > 1
+  assert orders(6, 0, "x", "plain") == shown
+  assert orders(6, 0, "y", "plain") != shown != orders(6, 1, "x", "plain")
+  # Every reply is as often first as any other.
+  first = [orders(4, 0, str(i), "plain")[0][0] for i in range(800)]
+  assert all(abs(first.count(reply) - 200) < 60 for reply in range(4))
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,38 @@ def test_keys_limits_and_filters_reach_the_engine():
   assert (second.max_new_tokens, second.stop) == (6, (".",))
 
 
+def test_variants_share_the_calls_that_are_theirs_together():
+  def think(fields, prompts):
+    first = yield prompts["split"].ask(is_shared=True, text=fields["topic"])
+    return (yield prompts["part"].ask(text=fields["text"] + first.text))
+
+  engine = Echo()
+  jobs = [
+    Job(("e", variant, number), {"topic": "t", "text": variant}, ("e", number))
+    for variant in ("original", "swapped")
+    for number in range(2)
+  ]
+  run(schedule(engine, in_flight=4, think=think), *jobs)
+  asked = {name: [] for name in ("Split", "Part")}
+  for request in engine.requests:
+    text = "".join(map(chr, request.prompt))
+    asked["Split" if "Split" in text else "Part"].append(request.key)
+  shared = [random_key(5, "e", number, 0) for number in range(2)]
+  assert sorted(asked["Split"]) == sorted(2 * shared)
+  own = [random_key(5, *job.name, 1) for job in jobs]
+  assert sorted(asked["Part"]) == sorted(own)
+
+
+def test_a_job_without_others_has_its_own_name_for_a_shared_call():
+  engine = Echo()
+
+  def think(fields, prompts):
+    return (yield prompts["split"].ask(is_shared=True, **fields))
+
+  run(schedule(engine, think=think), job(("e", 3), "t"))
+  assert [r.key for r in engine.requests] == [random_key(5, "e", 3, 0)]
+
+
 def test_only_so_many_programs_are_under_way():
   engine = Echo()
   jobs = [job((i,), f"t{i}") for i in range(50)]
