@@ -17,7 +17,7 @@ from absl import app, flags, logging
 from etils import epath
 from ml_collections import ConfigDict, config_flags
 
-from s2d_jax import profiling, records, tracking
+from s2d_jax import buckets, profiling, records, tracking
 from s2d_jax.config import default
 from s2d_jax.errors import Preempted, UserError
 from s2d_jax.metrics import Curve
@@ -140,7 +140,9 @@ def run_program(
     # Libraries tell of every checkpoint at length; --verbosity=0 shows it.
     if not flags.FLAGS["verbosity"].present:
       logging.set_verbosity(logging.ERROR)
-    start(argv)
+      buckets.be_quiet()
+    with buckets.mistakes():
+      start(argv)
 
   def parse(argv: Sequence[str]) -> list[str]:
     if {"--help", "-h", "-help"} & set(argv):
@@ -304,9 +306,9 @@ def _claim(config: ConfigDict, workdir: epath.Path) -> None:
   try:
     records.write_text(path, json.dumps(wanted, indent=2) + "\n")
   except OSError as error:
+    reason = " ".join((error.strerror or str(error)).split())
     raise UserError(
-      f"{workdir} cannot be written ({error.strerror or error}); choose"
-      " another --workdir"
+      f"{workdir} cannot be written ({reason}); choose another --workdir"
     ) from None
 
 
