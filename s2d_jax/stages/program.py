@@ -21,7 +21,7 @@ from s2d_jax import buckets, profiling, records, tracking
 from s2d_jax.config import default
 from s2d_jax.errors import Preempted, UserError
 from s2d_jax.metrics import Curve
-from s2d_jax.parallel import hosts
+from s2d_jax.parallel import hosts, topology
 from s2d_jax.progress import Progress
 from s2d_jax.reporting.run_files import mark_of
 from s2d_jax.stages import provenance, setup
@@ -141,7 +141,7 @@ def run_program(
     if not flags.FLAGS["verbosity"].present:
       logging.set_verbosity(logging.ERROR)
       buckets.be_quiet()
-    with buckets.mistakes():
+    with buckets.mistakes(), topology.mistakes():
       start(argv)
 
   def parse(argv: Sequence[str]) -> list[str]:
