@@ -43,6 +43,7 @@ setup(
     "numpy",
     "optax>=0.2.6",
     "orbax-checkpoint>=0.11.30",
+    "packaging",
     "pyarrow",
     "pyyaml",
     "rich",

@@ -7,16 +7,18 @@ be put on them or run.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import contextlib
 import dataclasses
 import functools
-import importlib.util
+from importlib import metadata, util
 import math
 import os
 import re
 
 import jax
 from jax.experimental import topologies
+from packaging.requirements import Requirement
 
 from s2d_jax.errors import UserError
 
@@ -166,7 +168,8 @@ class Topology:
     """A device a chip, to compile for.
 
     Raises:
-      UserError: libtpu is missing or does not know the slice.
+      UserError: libtpu is missing, of another version than jax is made with, or
+        does not know the slice.
     """
     return _devices(self)
 
@@ -206,11 +209,13 @@ def parse(name: str, slices: int = 1) -> Topology:
 
 @functools.cache
 def _devices(topology: Topology) -> Sequence[jax.Device]:
-  if importlib.util.find_spec("libtpu") is None:
+  if util.find_spec("libtpu") is None:
     raise UserError(
       "compiling for a TPU needs libtpu, its compiler, of the version that"
       f" suits jax {jax.__version__}; on Linux: pip install -e '.[tpu]'"
     )
+  if unsuited := _unsuited():
+    raise unsuited
   _silence_libtpu(topology.chip.accelerator)
   bounds = [*topology.host_shape, 1][:3]
   options = dict(topology.chip.options)
@@ -230,6 +235,42 @@ def _devices(topology: Topology) -> Sequence[jax.Device]:
       " https://cloud.google.com/tpu/docs for the slices there are"
     ) from None
   return found.devices
+
+
+@contextlib.contextmanager
+def mistakes() -> Iterator[None]:
+  """Makes a UserError of what fails on a TPU whose libtpu does not suit jax.
+
+  Where it works, another version is no mistake on a TPU that is here.
+
+  Raises:
+    UserError: says which versions there are, and what failed.
+  """
+  try:
+    yield
+  except RuntimeError as error:  # those of JAX and XLA are such
+    first_line = str(error).partition("\n")[0]
+    unsuited = _unsuited(f" ({first_line})")
+    if unsuited and (
+      "backend 'tpu'" in str(error) or jax.default_backend() == "tpu"
+    ):
+      raise unsuited from None
+    raise
+
+
+def _unsuited(failure: str = "") -> UserError | None:
+  """The mistake of a libtpu that jax was not made with; None if it suits."""
+  try:
+    version = metadata.version("libtpu")
+  except metadata.PackageNotFoundError:  # on a TPU it may come with the image
+    return None
+  for wanted in map(Requirement, metadata.requires("jax")):
+    if wanted.name == "libtpu" and version not in wanted.specifier:
+      return UserError(
+        f"libtpu {version} does not suit jax {jax.__version__}, which wants"
+        f" libtpu{wanted.specifier}{failure}; pip install -e '.[tpu]'"
+      )
+  return None
 
 
 def _silence_libtpu(accelerator: str) -> None:

@@ -17,11 +17,11 @@ from absl import app, flags, logging
 from etils import epath
 from ml_collections import ConfigDict, config_flags
 
-from s2d_jax import conversation, profiling, records, tracking
+from s2d_jax import buckets, conversation, profiling, records, tracking
 from s2d_jax.config import default
 from s2d_jax.errors import Preempted, UserError
 from s2d_jax.metrics import Curve
-from s2d_jax.parallel import hosts
+from s2d_jax.parallel import hosts, topology
 from s2d_jax.progress import Progress
 from s2d_jax.reporting.run_files import mark_of
 from s2d_jax.stages import provenance, setup
@@ -141,7 +141,9 @@ def run_program(
     # Libraries log every checkpoint at length; --verbosity=0 shows it.
     if not flags.FLAGS["verbosity"].present:
       logging.set_verbosity(logging.ERROR)
-    start(argv)
+      buckets.be_quiet()
+    with buckets.mistakes(), topology.mistakes():
+      start(argv)
 
   def parse(argv: Sequence[str]) -> list[str]:
     if {"--help", "-h", "-help"} & set(argv):
@@ -298,9 +300,9 @@ def _claim(config: ConfigDict, workdir: epath.Path) -> None:
   try:
     records.write_text(path, json.dumps(wanted, indent=2) + "\n")
   except OSError as error:
+    reason = " ".join((error.strerror or str(error)).split())
     raise UserError(
-      f"{workdir} cannot be written ({error.strerror or error}); choose"
-      " another --workdir"
+      f"{workdir} cannot be written ({reason}); choose another --workdir"
     ) from None
 
 

@@ -171,7 +171,7 @@ def test_a_topology_that_there_is_not_is_a_mistake(name, said):
 
 
 def test_without_libtpu_it_says_what_to_install(monkeypatch):
-  monkeypatch.setattr(topologies.importlib.util, "find_spec", lambda _: None)
+  monkeypatch.setattr(topologies.util, "find_spec", lambda _: None)
   with pytest.raises(UserError, match=r"pip install -e '.\[tpu\]'"):
     topologies.parse("v6e:16x16").devices()
 
