@@ -7,7 +7,7 @@ import string
 from typing import Any
 
 from s2d_jax.errors import UserError
-from s2d_jax.system2.program import Template
+from s2d_jax.system2.program import Template, are_shots
 from s2d_jax.tasks import sources
 from s2d_jax.tasks.answers import (
   AnswerParser,
@@ -145,12 +145,7 @@ def _check_variants(variants: Mapping, perturb: Mapping) -> None:
 
 
 def _check_shots(shots: Any) -> None:
-  if isinstance(shots, str) or not all(
-    isinstance(shot, (list, tuple))
-    and len(shot) == 2
-    and all(isinstance(text, str) for text in shot)
-    for shot in shots
-  ):
+  if not are_shots(shots):
     raise UserError(
       f"task.shots={shots!r} must be pairs of a user message and its reply"
     )

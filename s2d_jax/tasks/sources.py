@@ -79,8 +79,10 @@ def need_columns(
 
 
 def _files(pattern: str) -> Iterator[Row]:
-  paths = sorted(glob.glob(pattern)) or [pattern]
-  for path in paths:
+  # A file's own name may look like a pattern: q[1].jsonl.
+  is_name = os.path.exists(pattern)
+  paths = [] if is_name else sorted(glob.glob(pattern))
+  for path in paths or [pattern]:
     ending = os.path.splitext(path)[1].lower()
     if ending not in _FILES:
       raise UserError(

@@ -67,6 +67,19 @@ def test_several_files(tmp_path):
   assert rows_of(tmp_path / "*.jsonl") == ROWS
 
 
+@pytest.mark.parametrize("name", ["q[1].jsonl", "q[!a].jsonl", "q*?.jsonl"])
+def test_a_file_whose_name_looks_like_a_pattern(tmp_path, name):
+  write_jsonl(tmp_path / name, ROWS[:1])
+  write_jsonl(tmp_path / "q1.jsonl", ROWS[1:])
+  assert rows_of(tmp_path / name) == ROWS[:1]
+
+
+def test_a_pattern_with_brackets(tmp_path):
+  write_jsonl(tmp_path / "q1.jsonl", ROWS[:1])
+  write_jsonl(tmp_path / "q2.jsonl", ROWS[1:])
+  assert rows_of(tmp_path / "q[12].jsonl") == ROWS
+
+
 def test_a_saved_data_set_of_hugging_face(tmp_path):
   datasets.Dataset.from_list(ROWS).save_to_disk(tmp_path / "one")
   assert rows_of(f"hf:{tmp_path}/one") == ROWS
