@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -10,13 +11,13 @@ import datasets
 import pytest
 
 from s2d_jax.errors import UserError
-from s2d_jax.tasks import sources
+from s2d_jax.tasks import cells, sources
 
 ROWS = [{"question": f"Why {i}, é?", "answer": str(i)} for i in range(5)]
 
 
-def rows_of(source, **options):
-  return list(sources.read(str(source), **options))
+def rows_of(source, limit=None, **options):
+  return list(itertools.islice(sources.read(str(source), **options), limit))
 
 
 @pytest.fixture(autouse=True)
@@ -228,5 +229,5 @@ def test_sources_there_are_not(source, named):
 
 def test_missing_columns_are_told_with_those_there_are():
   with pytest.raises(UserError, match="'label'; it has question, answer"):
-    sources.need_columns("x.csv", ROWS[0], ("question", "label"))
-  sources.need_columns("x.csv", ROWS[0], ("question", "answer"))
+    cells.need_columns("x.csv", ROWS[0], ("question", "label"))
+  cells.need_columns("x.csv", ROWS[0], ("question", "answer"))
