@@ -67,7 +67,11 @@ def numbered(path: epath.PathLike) -> Iterator[tuple[int, Record]]:
         continue
       try:
         record = loads(line.decode("utf-8-sig"))
-      except (ValueError, RecursionError) as error:  # not UTF-8 is one, too
+      except UnicodeDecodeError as error:
+        raise UserError(
+          f"{path}, line {number} is not UTF-8 ({error}); convert it"
+        ) from None
+      except (ValueError, RecursionError) as error:
         raise UserError(
           f"{path}, line {number} is not valid JSON ({error}); fix or delete"
           " that line"

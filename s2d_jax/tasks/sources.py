@@ -86,6 +86,8 @@ def _json(path: str) -> Iterator[Row]:
   try:
     with open(path, encoding="utf-8-sig") as file:
       rows = records.loads(file.read())
+  except UnicodeDecodeError as error:
+    raise UserError(f"{path} is not UTF-8 ({error}); convert it") from None
   except (ValueError, RecursionError) as error:
     raise UserError(f"{path} is not valid JSON ({error}); fix it") from None
   if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):

@@ -203,6 +203,10 @@ def test_a_function(tmp_path, monkeypatch):
     ("rows.csv", b"a\n\xe9\n", "rows.csv is not UTF-8"),
     ("rows.json", "{}", "is not a list of objects"),
     ("rows.json", "[", "rows.json is not valid JSON"),
+    ("rows.json", '["é"]'.encode("utf-16"), "rows.json is not UTF-8"),
+    ("rows.jsonl", b'{"a": 1}\n{"a": "\xe9"}\n', "line 2 is not UTF-8"),
+    ("rows.csv", "a,,b\n1,2\n", "line 2 has not the 3 columns"),
+    ("rows.csv", "a,b,\n1,2,\n1,2,,3\n", "line 3 has not the 3 columns"),
     ("rows.parquet", "nonsense", "is not a Parquet file"),
   ],
 )
