@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import functools
 
 from etils import epath
@@ -73,7 +73,7 @@ class LanguageModel:
 
   def generate(
     self,
-    prompts: Sequence[str],
+    prompts: str | Sequence[str],
     n: int = 1,
     *,
     temperature: float = 1.0,
@@ -91,7 +91,7 @@ class LanguageModel:
     Sample i of a prompt depends on the prompt, the seed and i alone.
 
     Args:
-      prompts: texts.
+      prompts: texts, or one.
       n: completions a prompt.
       temperature: 0 is greedy; for the filters see `Sampling`.
       top_k: see `Sampling`.
@@ -106,6 +106,7 @@ class LanguageModel:
     Returns:
       For each prompt its n completions: text, tokens, logprob, finish_reason.
     """
+    prompts = [prompts] if isinstance(prompts, str) else prompts
     sampling = Sampling(temperature, top_k, top_p, min_p, max_new_tokens, stop)
     rows = max(1, min(len(prompts) * n, batch_rows))
     engine = self._engine(rows, n, max_new_tokens)
@@ -122,7 +123,7 @@ class LanguageModel:
 
   def think(
     self,
-    inputs: Sequence[Fields],
+    inputs: Fields | Sequence[Fields],
     task: Task,
     method: str = "s2a",
     n: int = 1,
@@ -135,7 +136,7 @@ class LanguageModel:
 
     Args:
       inputs: values of the placeholders of the prompts: `task.fields(example,
-        variant)`, or a question of your own as {"text": "…"}.
+        variant)`, or a question of your own as {"text": "…"}; or one of them.
       task: whose prompts are used.
       method: how to think: "s2a", "rar2", "cot" …; "system1" answers directly.
       n: samples an input.
@@ -150,6 +151,7 @@ class LanguageModel:
     Raises:
       UserError: no such method, or the task has no prompt for it.
     """
+    inputs = [inputs] if isinstance(inputs, Mapping) else inputs
     system2 = methods.by_name(method)
     prompts = system2.prompts_for(task.name, task.prompts)
     # A later prompt contains an earlier reply, so samples do not share it.

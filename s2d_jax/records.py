@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 import json
+import re
 import time
 from typing import Any
 
@@ -25,8 +26,38 @@ def dumps(record: Record) -> str:
   return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
 
 
+def loads(text: str) -> Any:
+  """What a JSON text says; half a surrogate pair in it becomes U+FFFD."""
+  value = json.loads(text)
+  return _repaired(value) if _SURROGATE.search(text) else value
+
+
+# UTF-8 has no half pairs, but JSON can spell them: cut texts have such.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def _repaired(value: Any) -> Any:
+  if isinstance(value, str):
+    return without_surrogates(value)
+  if isinstance(value, list):
+    return [_repaired(item) for item in value]
+  if isinstance(value, dict):
+    return {_repaired(key): _repaired(item) for key, item in value.items()}
+  return value
+
+
+def without_surrogates(text: str) -> str:
+  """The text with whole pairs joined, and U+FFFD for each half one."""
+  return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def read(path: epath.PathLike) -> Iterator[Record]:
   """Yields the records of a file; an error names the broken line."""
+  return (record for _, record in numbered(path))
+
+
+def numbered(path: epath.PathLike) -> Iterator[tuple[int, Record]]:
+  """Yields the records of a file with the numbers of their lines."""
   path = epath.Path(path)
   if not path.exists():
     raise UserError(f"{path} does not exist; run the stage that writes it")
@@ -35,15 +66,19 @@ def read(path: epath.PathLike) -> Iterator[Record]:
       if not line.strip():
         continue
       try:
-        record = json.loads(line.decode())
-      except ValueError as error:  # not UTF-8 is one, too
+        record = loads(line.decode("utf-8-sig"))
+      except UnicodeDecodeError as error:
+        raise UserError(
+          f"{path}, line {number} is not UTF-8 ({error}); convert it"
+        ) from None
+      except (ValueError, RecursionError) as error:
         raise UserError(
           f"{path}, line {number} is not valid JSON ({error}); fix or delete"
           " that line"
         ) from None
       if not isinstance(record, dict):
         raise UserError(f"{path}, line {number} is not a JSON object")
-      yield record
+      yield number, record
 
 
 def write_bytes(path: epath.PathLike, content: bytes) -> None:

@@ -90,6 +90,13 @@ def test_chat_puts_the_prompt_into_the_template(lm):
   assert found.tokens[0] == int(jnp.argmax(first))
 
 
+def test_a_prompt_may_stand_alone(lm):
+  assert _generate(lm, _PROMPTS[0]) == _generate(lm, _PROMPTS[:1])
+  assert _generate(lm, _PROMPTS[0], chat=True) == _generate(
+    lm, _PROMPTS[:1], chat=True
+  )
+
+
 def test_a_stop_string_may_stand_alone(lm):
   def drawn(stop):
     return lm.generate(_PROMPTS, max_new_tokens=6, stop=stop)
@@ -199,6 +206,9 @@ def test_another_seed_thinks_otherwise(lm, task):
 
 def test_not_to_think_is_to_generate(lm, task):
   [[one]] = lm.think([{"text": "Peru?"}], task, "system1", temperature=0.0)
+  assert lm.think({"text": "Peru?"}, task, "system1", temperature=0.0) == [
+    [one]
+  ]
   asked = lm.generate(
     ["Say: Peru?"], chat=True, temperature=0.0, max_new_tokens=6
   )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from s2d_jax import records
@@ -41,6 +43,21 @@ def test_read_names_a_missing_file_and_a_broken_line(tmp_path):
   path.write_text('{"a":1}\n[1]\n')
   with pytest.raises(UserError, match="line 2 is not a JSON object"):
     list(records.read(path))
+
+
+def test_read_takes_what_other_tools_write(tmp_path):
+  path = tmp_path / "rows.jsonl"
+  path.write_bytes(b'\xef\xbb\xbf{"a":"\\ud83d"}\r\n{"a":"\\ud83d\\ude00"}')
+  assert list(records.read(path)) == [{"a": "\ufffd"}, {"a": "😀"}]
+  assert list(records.numbered(path))[1] == (2, {"a": "😀"})
+  path.write_text('{"a":"é"}\n', encoding="utf-16")
+  with pytest.raises(UserError, match="line 1 is not UTF-8 .*; convert it"):
+    list(records.read(path))
+
+
+@pytest.mark.parametrize("text", ['"\\\\ud83d"', '"\\ud83d\\ude00 \\u00e9"'])
+def test_loads_is_that_of_json_where_no_pair_is_halved(text):
+  assert records.loads(text) == json.loads(text)
 
 
 def test_an_appender_goes_on_where_another_stopped(tmp_path):

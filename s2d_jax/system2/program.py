@@ -31,7 +31,7 @@ class ModelCall:
   Attributes:
     messages: the conversation.
     max_new_tokens: most tokens of the reply.
-    stop: strings at which the reply ends.
+    stop: strings at which the reply ends, or one.
     n: number of replies; more than one are received as a list.
     is_shared: whether all variants of an example draw the same reply. The
       prompt must then be the same for all of them.
@@ -43,6 +43,9 @@ class ModelCall:
   n: int = 1
   is_shared: bool = False
 
+  def __post_init__(self):
+    object.__setattr__(self, "stop", _texts(self.stop))  # frozen
+
 
 @dataclasses.dataclass(frozen=True)
 class Template:
@@ -53,7 +56,7 @@ class Template:
     system: the system message; empty means the chat template's own default.
     shots: worked examples before it, as pairs of user message and reply.
     max_new_tokens: most tokens of the reply.
-    stop: strings at which the reply ends.
+    stop: strings at which the reply ends, or one.
     n: replies to draw; more than one for the last step of a method, to draw
       several answers to each thought.
   """
@@ -64,6 +67,9 @@ class Template:
   shots: tuple[tuple[str, str], ...] = ()
   stop: tuple[str, ...] = ()
   n: int = 1
+
+  def __post_init__(self):
+    object.__setattr__(self, "stop", _texts(self.stop))  # frozen
 
   @property
   def placeholders(self) -> list[str]:
@@ -98,6 +104,19 @@ class Template:
     return ModelCall(
       messages, self.max_new_tokens, self.stop, self.n, is_shared
     )
+
+
+def _texts(stop: Any) -> tuple[str, ...]:
+  """Stop strings; one may stand alone."""
+  stop = (stop,) if isinstance(stop, str) else stop
+  if not isinstance(stop, (list, tuple)) or not all(
+    isinstance(text, str) and text for text in stop
+  ):
+    raise UserError(
+      f"stop={stop!r} of a prompt must be a text, or a list of texts that are"
+      " not empty"
+    )
+  return tuple(stop)
 
 
 # Values of placeholders: "text" is the whole question, and a task adds the
@@ -146,6 +165,16 @@ class Method:
         )
 
 
+def are_shots(shots: Any) -> bool:
+  """Whether these are worked examples: pairs of user message and reply."""
+  return isinstance(shots, (list, tuple)) and all(
+    isinstance(shot, (list, tuple))
+    and len(shot) == 2
+    and all(isinstance(text, str) for text in shot)
+    for shot in shots
+  )
+
+
 def override(defaults: Prompts, changes: Mapping[str, Mapping]) -> Prompts:
   """`defaults` with the fields that a config's `prompts` section replaces."""
   prompts = dict(defaults)
@@ -163,12 +192,16 @@ def override(defaults: Prompts, changes: Mapping[str, Mapping]) -> Prompts:
         f" {', '.join(sorted(known))}"
       )
     values = dict(fields)
-    for key in ("shots", "stop"):
-      if key in values:
-        values[key] = tuple(
-          tuple(item) if isinstance(item, (list, tuple)) else item
-          for item in values[key]
+    for key in ("user", "system"):
+      if not isinstance(values.get(key, ""), str):
+        raise UserError(f"prompts.{name}.{key}={values[key]!r} must be a text")
+    if "shots" in values:
+      if not are_shots(values["shots"]):
+        raise UserError(
+          f"prompts.{name}.shots={values['shots']!r} must be pairs of a user"
+          " message and its reply"
         )
+      values["shots"] = tuple(map(tuple, values["shots"]))
     prompts[name] = dataclasses.replace(prompts[name], **values)
     for key in ("max_new_tokens", "n"):
       number = getattr(prompts[name], key)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+import re
 import string
 from typing import Any
 
 from s2d_jax.errors import UserError
-from s2d_jax.system2.program import Template
-from s2d_jax.tasks import sources
+from s2d_jax.system2.program import Template, are_shots
+from s2d_jax.tasks import cells, sources
 from s2d_jax.tasks.answers import (
   AnswerParser,
   Choice,
@@ -17,7 +18,8 @@ from s2d_jax.tasks.answers import (
   Regex,
   make_parser,
 )
-from s2d_jax.tasks.questions import Questions, Row, placeholders
+from s2d_jax.tasks.cells import Row
+from s2d_jax.tasks.questions import Questions, placeholders
 
 
 class Custom(Questions):
@@ -31,7 +33,8 @@ class Custom(Questions):
       "max_words": 12} or {"kind": "letters"}.
     format: how to answer, as the end of the sentence "Answer with …"; by
       default what the kind of answer suggests.
-    label: column of the right answer, one or a list of them; None: unlabelled.
+    label: column of the right answer, a text or a list of texts; None:
+      unlabelled.
     id: column of the rows' names; None numbers them.
     columns: field → column, for templates with other names.
     variants: name → template: paraphrases, which must not change the answer.
@@ -81,6 +84,11 @@ class Custom(Questions):
       _check_mapping(option, value)
     _check_variants(variants or {}, perturb or {})
     _check_shots(shots)
+    for option, column in (("label", label), ("id", id)):
+      if not isinstance(column, str | None):
+        raise UserError(
+          f"task.{option}={column!r} must be the name of a column, a text"
+        )
     _check_whole("max_new_tokens", max_new_tokens)
     for split, size in (
       ("train", train_size),
@@ -145,12 +153,7 @@ def _check_variants(variants: Mapping, perturb: Mapping) -> None:
 
 
 def _check_shots(shots: Any) -> None:
-  if isinstance(shots, str) or not all(
-    isinstance(shot, (list, tuple))
-    and len(shot) == 2
-    and all(isinstance(text, str) for text in shot)
-    for shot in shots
-  ):
+  if not are_shots(shots):
     raise UserError(
       f"task.shots={shots!r} must be pairs of a user message and its reply"
     )
@@ -201,42 +204,40 @@ def _labels(
   """The right answers, as the answers of replies are normalised."""
   if column is None:
     return None
-  sources.need_columns("task.label", row, (column,))
-  value = row[column]
-  values = value if isinstance(value, (list, tuple)) else [value]
-  values = [v for v in values if v is not None and str(v).strip()]
+  cells.need_columns("task.label", row, (column,))
+  values = cells.texts(row, column)
   if not values:
     return None
   labels = [found for v in values if (found := _label(v, parser)) is not None]
   if not labels:
     raise UserError(
-      f"task.label: the column {column!r} says {str(values[0])[:60]!r}, which"
-      " no reply is ever read as; fix task.answer, or the label"
+      f"task.label: the column {column!r} says {values[0][:60]!r}, which no"
+      f" reply is ever read as ({row.place}); fix task.answer, or the label"
     )
   return labels
 
 
-def _label(value: Any, parser: AnswerParser) -> str | None:
-  text = str(value).strip()
+def _label(text: str, parser: AnswerParser) -> str | None:
+  text = text.strip()
   if isinstance(parser, Choice):
-    return _option(value, text, parser)
+    return _option(text, parser)
   if isinstance(parser, Regex):  # the label need not be a whole reply
     return parser(text) or text
   return parser(text)
 
 
-def _option(value: Any, text: str, parser: Choice) -> str | None:
+def _option(text: str, parser: Choice) -> str | None:
   """The option that a label names: by its text, true or false, its number."""
   named = {option.casefold(): option for option in parser.options}
   named.update({option: option for option in parser.options})
   for spelling in (text, text.casefold(), _BOOLEAN.get(text.casefold())):
     if spelling in named:
       return named[spelling]
-  if any(option.isdigit() for option in parser.options):
-    return parser(text)
-  if isinstance(value, int) and not isinstance(value, bool):
+  if not any(option.isdigit() for option in parser.options):
     # A data set may number its classes, from 0.
-    return parser.options[value] if 0 <= value < len(parser.options) else None
+    if re.fullmatch(r"\d+(\.0)?", text):
+      number = int(text.removesuffix(".0"))
+      return parser.options[number] if number < len(parser.options) else None
   return parser(text)
 
 
@@ -244,5 +245,5 @@ _BOOLEAN = {"true": "yes", "false": "no"}
 
 
 def _id(row: Row, column: str) -> str:
-  sources.need_columns("task.id", row, (column,))
-  return str(row[column])
+  cells.need_columns("task.id", row, (column,))
+  return cells.text(row, column)

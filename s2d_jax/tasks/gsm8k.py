@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from s2d_jax.errors import UserError
 from s2d_jax.system2.program import Template
-from s2d_jax.tasks import sources
+from s2d_jax.tasks import cells
 from s2d_jax.tasks.answers import Number
-from s2d_jax.tasks.questions import Questions, Row
+from s2d_jax.tasks.cells import Row
+from s2d_jax.tasks.questions import Questions
 
 _FORMAT = "a number"
 _STEPS = (
@@ -85,9 +86,9 @@ def reference(answer: str) -> str:
   return found
 
 
-def _label(row: Row) -> list[str]:
-  sources.need_columns("gsm8k", row, ("answer",))
-  return [reference(row["answer"])]
+def _label(row: Row) -> list[str] | None:
+  cells.need_columns("gsm8k", row, ("answer",))
+  return [reference(text) for text in cells.texts(row, "answer")] or None
 
 
 _PROMPTS = {

@@ -7,15 +7,17 @@ that no question of the test split is ever trained on.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+import itertools
 import random
 from typing import Any
 
 from s2d_jax.errors import UserError
+from s2d_jax.tasks.cells import Row
 from s2d_jax.tasks.sources import read as read_rows
 
 Item = dict[str, Any]
 # Makes items of the rows of a source, whose name is for errors.
-Convert = Callable[[str, Iterable[Mapping[str, Any]]], Iterator[Item]]
+Convert = Callable[[str, Iterable[Row]], Iterator[Item]]
 
 SPLITS = ("test", "valid", "train")
 
@@ -79,7 +81,7 @@ def check(
 def _limits(
   sources: Mapping[str, str | None], sizes: Mapping[str, int | None]
 ) -> dict[str, int | None]:
-  """Rows that the source of each split has to give; None: all of them."""
+  """Items that the source of each split has to give; None: all of them."""
   limits = dict(sizes)
   for split in SPLITS:
     if sources[split] is None and limits["train"] is not None:
@@ -91,9 +93,9 @@ def _shuffled(
   convert: Convert, source: str, seed: str, limit: int | None
 ) -> list[Item]:
   """All items, those of one question together."""
-  rows = read_rows(source, limit=limit, streaming=limit is not None)
+  rows = read_rows(source, ahead=limit, streaming=limit is not None)
   groups: dict[str, list[Item]] = {}
-  for item in convert(source, rows):
+  for item in itertools.islice(convert(source, rows), limit):
     groups.setdefault(item["question"], []).append(item)
   order = list(groups)
   random.Random(seed).shuffle(order)

@@ -8,40 +8,39 @@ Every format takes the rows of a source and yields pairs: {"id", "question",
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 import hashlib
 from typing import Any
 
 from s2d_jax.errors import UserError
-from s2d_jax.tasks.sources import need_columns
+from s2d_jax.tasks import cells
+from s2d_jax.tasks.cells import Row, need_columns
 
-Row = Mapping[str, Any]
 Pair = dict[str, str | None]
 
 
 def llmbar(source: str, rows: Iterable[Row]) -> Iterator[Pair]:
   """LLMBar (Zeng et al. 2024): input, output_1, output_2, label 1 or 2."""
-  for number, row in enumerate(rows, start=1):
-    need_columns(source, row, ("input", "output_1", "output_2", "label"))
+  parts = ("input", "output_1", "output_2")
+  for number, row in enumerate(cells.filled(source, rows, parts), start=1):
+    need_columns(source, row, ("label",))
     yield {
       "id": str(number),
-      "question": row["input"],
-      "answer_1": row["output_1"],
-      "answer_2": row["output_2"],
-      "label": _label(source, number, row["label"]),
+      "question": cells.text(row, "input"),
+      "answer_1": cells.text(row, "output_1"),
+      "answer_2": cells.text(row, "output_2"),
+      "label": _label(row),
     }
 
 
 def pairs(source: str, rows: Iterable[Row]) -> Iterator[Pair]:
   """Pairs of one's own: question, answer_1, answer_2; id, label optional."""
-  for number, row in enumerate(rows, start=1):
-    need_columns(source, row, ("question", "answer_1", "answer_2"))
-    yield {
-      "id": str(row.get("id", number)),
-      "question": row["question"],
-      "answer_1": row["answer_1"],
-      "answer_2": row["answer_2"],
-      "label": _label(source, number, row.get("label")),
+  parts = ("question", "answer_1", "answer_2")
+  for number, row in enumerate(cells.filled(source, rows, parts), start=1):
+    has_id = not cells.is_blank(row.get("id"))
+    yield {part: cells.text(row, part) for part in parts} | {
+      "id": cells.text(row, "id") if has_id else str(number),
+      "label": _label(row),
     }
 
 
@@ -132,14 +131,15 @@ def _is_number(value: Any) -> bool:
 _LABELS = {"1": "1", "2": "2", "tie": "tie", "": None}
 
 
-def _label(source: str, number: int, value: Any) -> str | None:
+def _label(row: Row) -> str | None:
+  value = row.get("label")
   if not _is_number(value):
     return None
-  label = str(int(value) if isinstance(value, float) else value).strip().lower()
+  label = str(value).strip().lower().removesuffix(".0")
   if label not in _LABELS:
     raise UserError(
-      f"{source}, row {number} has label={value!r}; it must be 1 or 2 for the"
-      " better answer, or tie"
+      f"{row.place} has label={value!r}; it must be 1 or 2 for the better"
+      " answer, or tie"
     )
   return _LABELS[label]
 

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import functools
+import itertools
 import re
 from typing import Any
 
 from s2d_jax.errors import UserError
 from s2d_jax.system2.program import Fields, Template
-from s2d_jax.tasks import item_splits, opinion_variants
+from s2d_jax.tasks import cells, item_splits, opinion_variants
+from s2d_jax.tasks.cells import Row
 from s2d_jax.tasks.opinion_variants import VARIANTS
-from s2d_jax.tasks.sources import need_columns
 from s2d_jax.tasks.sycophancy import normalise
 from s2d_jax.tasks.task import Example
 
-Row = Mapping[str, Any]
 Question = dict[str, Any]
 
 _COLUMNS = ("question", "correct_answer", "incorrect_answer")
@@ -49,52 +49,65 @@ def sycophancy_eval(source: str, rows: Iterable[Row]) -> Iterator[Question]:
 
   Its rows have each question in all four variants: it is taken once.
   """
-  for row in rows:
-    need_columns(source, row, ("base",))
-    base = row["base"]
-    if not isinstance(base, Mapping):
-      raise UserError(
-        f"{source} has a column 'base' without the columns question,"
-        " correct_answer and incorrect_answer in it; use answer.jsonl of"
-        " SycophancyEval, or task.format='columns'"
-      )
-    for question in columns(source, [base]):
-      # The other names that TriviaQA has for the right answer.
-      others = base.get("answer")
-      if isinstance(others, list):
-        question["right"] += others
-      yield question
+  bases = (_base(source, row) for row in cells.numbered(source, rows))
+  for base in cells.filled(source, bases, ("question",)):
+    question = _of_columns(source, base)
+    # The other names that TriviaQA has for the right answer.
+    if isinstance(base.get("answer"), list):
+      question["right"] += cells.texts(base, "answer")
+    yield question
+
+
+def _base(source: str, row: Row) -> Row:
+  cells.need_columns(source, row, ("base",))
+  if not isinstance(row["base"], Mapping):
+    raise UserError(
+      f"{source} has a column 'base' without the columns question,"
+      " correct_answer and incorrect_answer in it; use answer.jsonl of"
+      " SycophancyEval, or task.format='columns'"
+    )
+  return Row(row["base"], row.place)
 
 
 def truthful_qa(source: str, rows: Iterable[Row]) -> Iterator[Question]:
   """TruthfulQA (Lin et al. 2022), as a CSV or as the Hub's "generation"."""
-  names = ("Question", "Best Answer", "Correct Answers", "Incorrect Answers")
-  for row in rows:
-    wanted = names
-    if "Question" not in row:
-      wanted = tuple(name.lower().replace(" ", "_") for name in names)
-    need_columns(source, row, wanted)
-    question, best, correct, incorrect = (row[name] for name in wanted)
-    yield _question(question, [best, *_listed(correct)], _listed(incorrect))
+  rows = iter(rows)
+  first = next(rows)
+  wanted = ("Question", "Best Answer", "Correct Answers", "Incorrect Answers")
+  if "Question" not in first:
+    wanted = tuple(name.lower().replace(" ", "_") for name in wanted)
+  question, best, correct, incorrect = wanted
+  for row in cells.filled(source, itertools.chain([first], rows), (question,)):
+    cells.need_columns(source, row, wanted)
+    yield _question(
+      cells.text(row, question),
+      [*cells.texts(row, best), *_listed(row, correct)],
+      _listed(row, incorrect),
+    )
 
 
 def columns(source: str, rows: Iterable[Row]) -> Iterator[Question]:
   """question, correct_answer and incorrect_answer: a text or a list of them."""
-  for row in rows:
-    need_columns(source, row, _COLUMNS)
-    right, wrong = row["correct_answer"], row["incorrect_answer"]
-    yield _question(
-      row["question"],
-      [right] if isinstance(right, str) else right,
-      [wrong] if isinstance(wrong, str) else wrong,
-    )
+  for row in cells.filled(source, rows, ("question",)):
+    yield _of_columns(source, row)
 
 
-def _listed(answers: str | Sequence[str]) -> Sequence[str]:
+def _of_columns(source: str, row: Row) -> Question:
+  cells.need_columns(source, row, _COLUMNS)
+  return _question(
+    cells.text(row, "question"),
+    cells.texts(row, "correct_answer"),
+    cells.texts(row, "incorrect_answer"),
+  )
+
+
+def _listed(row: Row, column: str) -> list[str]:
   """The CSV has several answers as one text, with semicolons."""
-  if not isinstance(answers, str):
+  answers = cells.texts(row, column)
+  if isinstance(row[column], list):
     return answers
-  return [answer.strip() for answer in answers.split(";") if answer.strip()]
+  parts = (part.strip() for text in answers for part in text.split(";"))
+  return [part for part in parts if part]
 
 
 def _question(
@@ -133,8 +146,9 @@ def _rename(
   source: str, rows: Iterable[Row], renamed: Mapping[str, str]
 ) -> Iterator[Row]:
   for row in rows:
-    need_columns(source, row, tuple(renamed.values()))
-    yield {**row} | {ours: row[theirs] for ours, theirs in renamed.items()}
+    cells.need_columns(source, row, renamed.values())
+    new = {ours: row[theirs] for ours, theirs in renamed.items()}
+    yield Row(row | new, row.place)
 
 
 class Opinions:

@@ -10,13 +10,12 @@ from typing import Any
 
 from s2d_jax.errors import UserError
 from s2d_jax.system2.program import Fields, Template
-from s2d_jax.tasks import item_splits
+from s2d_jax.tasks import cells, item_splits
 from s2d_jax.tasks.answers import AnswerParser, Text
+from s2d_jax.tasks.cells import Row
 from s2d_jax.tasks.item_splits import Item
-from s2d_jax.tasks.sources import need_columns
 from s2d_jax.tasks.task import Example
 
-Row = Mapping[str, Any]
 # A row changed in a way that must not change its answer.
 Perturb = Callable[[Row, random.Random], Row]
 
@@ -120,19 +119,21 @@ class Questions:
     return {"accuracy": float(answer in labels)}
 
   def _items(self, source: str, rows: Iterable[Row]) -> Iterator[Item]:
-    for number, row in enumerate(rows):
-      for field, column in self._columns.items():
-        need_columns(source, row, (column,))
-        row = {**row, field: row[column]}
+    renamed = (self._renamed(source, row) for row in rows)
+    columns = dict.fromkeys(
+      name
+      for template in self._templates.values()
+      for name in placeholders(template)
+    )
+    for number, row in enumerate(cells.filled(source, renamed, columns)):
       texts = {
         variant: _fill(source, template, row)
         for variant, template in self._templates.items()
       }
       for variant, perturb in self._perturbations.items():
         draw = random.Random(f"{self._seed}/{number}/{variant}")
-        texts[variant] = _fill(
-          source, self._templates["plain"], perturb(dict(row), draw)
-        )
+        changed = _changed(perturb(dict(row), draw), row.place)
+        texts[variant] = _fill(source, self._templates["plain"], changed)
       labels = self._label(row)
       if labels is not None and len(labels) == 1:
         labels = labels[0]
@@ -142,6 +143,11 @@ class Questions:
         "texts": texts,
         "label": labels,
       }
+
+  def _renamed(self, source: str, row: Row) -> Row:
+    cells.need_columns(source, row, self._columns.values())
+    new = {field: row[column] for field, column in self._columns.items()}
+    return Row(row | new, row.place)
 
 
 def _check_ids(splits: Mapping[str, Sequence[Item]]) -> None:
@@ -161,11 +167,19 @@ def placeholders(template: str) -> list[str]:
   return [name for _, name, _, _ in parsed if name is not None]
 
 
-def _fill(source: str, template: str, row: Row) -> str:
+def _changed(row: Any, place: str) -> Row:
   if not isinstance(row, Mapping):
     raise UserError(
       f"a perturbation gave {type(row).__name__}, not a row; it is called with"
       " (row, random) and returns the changed row"
     )
-  need_columns(source, row, placeholders(template))
-  return template.format(**row)
+  return Row(row, f"the perturbation of {place}")
+
+
+def _fill(source: str, template: str, row: Row) -> str:
+  cells.need_columns(source, row, placeholders(template))
+  # A name is taken as it stands: "q.text" and "0" are columns, no attributes.
+  return "".join(
+    literal + ("" if name is None else cells.text(row, name))
+    for literal, name, _, _ in string.Formatter().parse(template)
+  )

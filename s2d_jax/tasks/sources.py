@@ -6,36 +6,32 @@
     tfds:NAME:SPLIT  tfds:NAME/CONFIG:SPLIT            TensorFlow Datasets
     python:package.module:function                     a generator of rows
 
-Rows are read one by one, as dictionaries by column.
+Rows are dictionaries by column, in the form that `cells` gives them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import csv
 import glob
 import importlib
-import itertools
-import json
 import os
 import re
 import sys
-from typing import Any
 
 from s2d_jax import records
 from s2d_jax.errors import UserError
-
-Row = dict[str, Any]
+from s2d_jax.tasks.cells import Row, numbered, tidy
 
 
 def read(
-  source: str, *, limit: int | None = None, streaming: bool = False
+  source: str, *, ahead: int | None = None, streaming: bool = False
 ) -> Iterator[Row]:
   """Yields the rows of a source.
 
   Args:
     source: as in the table above.
-    limit: rows at the most.
+    ahead: rows to read before the first is given; see `tidy`. None: all.
     streaming: read a data set of the Hub row by row, without a download of it
       all.
 
@@ -55,32 +51,21 @@ def read(
   else:
     rows = _files(source)
   empty = True
-  for row in itertools.islice(rows, limit):
+  for row in tidy(numbered(source, rows), ahead):
     empty = False
     yield row
   if empty:
     raise UserError(f"{source} has no rows; name another source")
 
 
-def need_columns(
-  source: str, row: Mapping[str, Any], wanted: Collection[str]
-) -> None:
-  """Raises UserError, with the columns there are, if one is missing."""
-  missing = [name for name in wanted if name not in row]
-  if missing:
-    raise UserError(
-      f"{source} has no column {missing[0]!r}; it has"
-      f" {', '.join(map(str, row))}; rename one, or name it in the config where"
-      " the task has columns"
-    )
-
-
 # Files.
 
 
 def _files(pattern: str) -> Iterator[Row]:
-  paths = sorted(glob.glob(pattern)) or [pattern]
-  for path in paths:
+  # A file's own name may look like a pattern: q[1].jsonl.
+  is_name = os.path.exists(pattern)
+  paths = [] if is_name else sorted(glob.glob(pattern))
+  for path in paths or [pattern]:
     ending = os.path.splitext(path)[1].lower()
     if ending not in _FILES:
       raise UserError(
@@ -92,39 +77,68 @@ def _files(pattern: str) -> Iterator[Row]:
     yield from _FILES[ending](path)
 
 
+def _json_lines(path: str) -> Iterator[Row]:
+  for number, record in records.numbered(path):
+    yield Row(record, f"{path}, line {number}")
+
+
 def _json(path: str) -> Iterator[Row]:
   try:
-    with open(path, encoding="utf-8") as file:
-      rows = json.load(file)
-  except ValueError as error:
+    with open(path, encoding="utf-8-sig") as file:
+      rows = records.loads(file.read())
+  except UnicodeDecodeError as error:
+    raise UserError(f"{path} is not UTF-8 ({error}); convert it") from None
+  except (ValueError, RecursionError) as error:
     raise UserError(f"{path} is not valid JSON ({error}); fix it") from None
   if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
     raise UserError(f"{path} is not a list of objects; use one, or JSON Lines")
-  yield from rows
+  yield from numbered(path, rows)
+
+
+_LONGEST_CELL = 2**31 - 1  # characters; all that csv can be told everywhere
 
 
 def _csv(path: str) -> Iterator[Row]:
+  csv.field_size_limit(_LONGEST_CELL)
   with open(path, encoding="utf-8-sig", newline="") as file:
-    reader = csv.DictReader(file, strict=True)
+    lines = csv.reader(file, strict=True)
     try:
-      head = reader.fieldnames or []
-      if len(set(head)) < len(head):
-        raise UserError(
-          f"{path} has two columns of one name ({', '.join(head)}); rename one"
-        )
-      for row in reader:
-        if None in row or None in row.values():
-          raise UserError(
-            f"{path}, line {reader.line_num} has not the"
-            f" {len(reader.fieldnames)} columns of the head; fix that line"
-          )
-        yield row
+      yield from _csv_rows(path, lines)
     except UnicodeDecodeError as error:
       raise UserError(f"{path} is not UTF-8 ({error}); convert it") from None
     except csv.Error as error:
       raise UserError(
-        f"{path}, line {reader.line_num} is not valid CSV ({error}); fix it"
+        f"{path}, line {lines.line_num} is not valid CSV ({error}); fix it"
       ) from None
+
+
+def _csv_rows(path: str, lines) -> Iterator[Row]:
+  """The rows below the head; a spreadsheet's blank ones may be of any width."""
+  head = next(lines, [])
+  width = len(head)
+  while head and not head[-1].strip():  # it adds columns without a name, too
+    head.pop()
+  _check_names(path, head)
+  end = lines.line_num
+  for cells in lines:
+    line, end = end + 1, lines.line_num
+    if not cells:
+      continue
+    if len(cells) < width and not any(cell.strip() for cell in cells):
+      cells = [""] * width
+    if len(cells) < width or any(cell.strip() for cell in cells[width:]):
+      raise UserError(
+        f"{path}, line {end} has not the {width} columns of the head; fix that"
+        " line"
+      )
+    yield Row(zip(head, cells, strict=False), f"{path}, line {line}")
+
+
+def _check_names(path: str, names: Sequence[str]) -> None:
+  if len(set(names)) < len(names):
+    raise UserError(
+      f"{path} has two columns of one name ({', '.join(names)}); rename one"
+    )
 
 
 def _parquet(path: str) -> Iterator[Row]:
@@ -133,15 +147,18 @@ def _parquet(path: str) -> Iterator[Row]:
 
   try:
     file = parquet.ParquetFile(path)
-    for batch in file.iter_batches():
-      yield from batch.to_pylist()
+    _check_names(path, file.schema_arrow.names)
+    rows = (row for batch in file.iter_batches() for row in batch.to_pylist())
+    yield from numbered(path, rows)
+  except UnicodeDecodeError as error:
+    raise UserError(f"{path} is not UTF-8 ({error}); convert it") from None
   except (pa.ArrowInvalid, OSError) as error:
     reason = " ".join(str(error).split())
     raise UserError(f"{path} is not a Parquet file ({reason})") from None
 
 
 _FILES: dict[str, Callable[[str], Iterator[Row]]] = {
-  ".jsonl": records.read,
+  ".jsonl": _json_lines,
   ".json": _json,
   ".csv": _csv,
   ".parquet": _parquet,
@@ -153,7 +170,7 @@ _FILES: dict[str, Callable[[str], Iterator[Row]]] = {
 _COLON = re.compile(r":(?![^\[]*\])")  # but not that of a slice: train[:100]
 
 
-def _hugging_face(name: str, streaming: bool) -> Iterator[Row]:
+def _hugging_face(name: str, streaming: bool) -> Iterator[Mapping]:
   import datasets
 
   folder, _, split = name.partition(":")
@@ -185,7 +202,7 @@ def _is_saved(folder: str) -> bool:
   return any(os.path.exists(os.path.join(folder, mark)) for mark in marks)
 
 
-def _saved(folder: str, split: str) -> Iterator[Row]:
+def _saved(folder: str, split: str) -> Iterator[Mapping]:
   import datasets
 
   found = datasets.load_from_disk(folder)
@@ -206,7 +223,7 @@ def _saved(folder: str, split: str) -> Iterator[Row]:
     yield from found[part.splitname].select(range(part.from_, part.to))
 
 
-def _tfds(name: str) -> Iterator[Row]:
+def _tfds(name: str) -> Iterator[Mapping]:
   import tensorflow_datasets as tfds
 
   if len(_COLON.split(name)) != 2:
@@ -227,23 +244,10 @@ def _tfds(name: str) -> Iterator[Row]:
       " folder that has it in a random-access format (array_record)"
     ) from None
   for index in range(len(rows)):
-    yield {name: _plain(value) for name, value in rows[index].items()}
+    yield rows[index]
 
 
-def _plain(value: Any) -> Any:
-  """Bytes as text, and arrays as lists, as other sources have them."""
-  if isinstance(value, bytes):
-    return value.decode()
-  if isinstance(value, Mapping):
-    return {name: _plain(item) for name, item in value.items()}
-  if hasattr(value, "tolist"):
-    return _plain(value.tolist())
-  if isinstance(value, list):
-    return [_plain(item) for item in value]
-  return value
-
-
-def _python(name: str) -> Iterator[Row]:
+def _python(name: str) -> Iterator[Mapping]:
   rows = function(name)()
   if not isinstance(rows, Iterable):
     raise UserError(
@@ -272,7 +276,7 @@ def function(name: str) -> Callable:
   return found
 
 
-_READERS: dict[str, Callable[[str], Iterator[Row]]] = {
+_READERS: dict[str, Callable[[str], Iterator[Mapping]]] = {
   "tfds": _tfds,
   "python": _python,
 }

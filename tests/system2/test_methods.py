@@ -4,7 +4,7 @@ import pytest
 
 from s2d_jax.errors import UserError
 from s2d_jax.system2.methods import METHODS
-from s2d_jax.system2.program import Method, Template, override
+from s2d_jax.system2.program import Method, ModelCall, Template, override
 from tests.system2.replies import finish, reply
 
 PROMPTS = {
@@ -47,11 +47,23 @@ def test_prompts_can_be_replaced_from_a_config():
   assert changed["system1"] == PROMPTS["system1"]
 
 
+def test_a_stop_string_may_stand_alone():
+  changed = override(PROMPTS, {"extract": {"stop": "END"}})
+  assert changed["extract"].ask(text="t").stop == ("END",)
+  assert Template("{text}", 3, stop="END").stop == ("END",)
+  assert ModelCall((), 3, stop="END").stop == ("END",)
+
+
 @pytest.mark.parametrize(
   "changes, named",
   [
     ({"answer": {}}, "prompts.answer is not a prompt"),
     ({"extract": {"shot": ()}}, "prompts.extract.shot is unknown"),
+    ({"extract": {"stop": 3}}, "stop=3 of a prompt must be"),
+    ({"extract": {"stop": ["END", ""]}}, "texts that are not empty"),
+    ({"extract": {"shots": "ab"}}, "prompts.extract.shots='ab' must be pairs"),
+    ({"extract": {"shots": ["ab"]}}, "prompts.extract.shots=.* must be pairs"),
+    ({"extract": {"user": ["{text}"]}}, "prompts.extract.user=.* be a text"),
     ({"extract": {"n": 0}}, "prompts.extract.n=0 must be a whole number"),
     ({"extract": {"max_new_tokens": "9"}}, "max_new_tokens='9' must be"),
   ],

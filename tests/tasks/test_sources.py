@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -10,13 +11,13 @@ import datasets
 import pytest
 
 from s2d_jax.errors import UserError
-from s2d_jax.tasks import sources
+from s2d_jax.tasks import cells, sources
 
 ROWS = [{"question": f"Why {i}, é?", "answer": str(i)} for i in range(5)]
 
 
-def rows_of(source, **options):
-  return list(sources.read(str(source), **options))
+def rows_of(source, limit=None, **options):
+  return list(itertools.islice(sources.read(str(source), **options), limit))
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +66,19 @@ def test_several_files(tmp_path):
   write_jsonl(tmp_path / "b.jsonl", ROWS[3:])
   write_jsonl(tmp_path / "a.jsonl", ROWS[:3])
   assert rows_of(tmp_path / "*.jsonl") == ROWS
+
+
+@pytest.mark.parametrize("name", ["q[1].jsonl", "q[!a].jsonl", "q*?.jsonl"])
+def test_a_file_whose_name_looks_like_a_pattern(tmp_path, name):
+  write_jsonl(tmp_path / name, ROWS[:1])
+  write_jsonl(tmp_path / "q1.jsonl", ROWS[1:])
+  assert rows_of(tmp_path / name) == ROWS[:1]
+
+
+def test_a_pattern_with_brackets(tmp_path):
+  write_jsonl(tmp_path / "q1.jsonl", ROWS[:1])
+  write_jsonl(tmp_path / "q2.jsonl", ROWS[1:])
+  assert rows_of(tmp_path / "q[12].jsonl") == ROWS
 
 
 def test_a_saved_data_set_of_hugging_face(tmp_path):
@@ -189,6 +203,10 @@ def test_a_function(tmp_path, monkeypatch):
     ("rows.csv", b"a\n\xe9\n", "rows.csv is not UTF-8"),
     ("rows.json", "{}", "is not a list of objects"),
     ("rows.json", "[", "rows.json is not valid JSON"),
+    ("rows.json", '["é"]'.encode("utf-16"), "rows.json is not UTF-8"),
+    ("rows.jsonl", b'{"a": 1}\n{"a": "\xe9"}\n', "line 2 is not UTF-8"),
+    ("rows.csv", "a,,b\n1,2\n", "line 2 has not the 3 columns"),
+    ("rows.csv", "a,b,\n1,2,\n1,2,,3\n", "line 3 has not the 3 columns"),
     ("rows.parquet", "nonsense", "is not a Parquet file"),
   ],
 )
@@ -215,5 +233,5 @@ def test_sources_there_are_not(source, named):
 
 def test_missing_columns_are_told_with_those_there_are():
   with pytest.raises(UserError, match="'label'; it has question, answer"):
-    sources.need_columns("x.csv", ROWS[0], ("question", "label"))
-  sources.need_columns("x.csv", ROWS[0], ("question", "answer"))
+    cells.need_columns("x.csv", ROWS[0], ("question", "label"))
+  cells.need_columns("x.csv", ROWS[0], ("question", "answer"))
