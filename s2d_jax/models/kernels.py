@@ -34,7 +34,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float as Floats, Int
 
 Params = dict[str, Any]
-WEIGHTS = ("float", "int8")
 
 # Collection of stand-ins that receive the gradients of rounded kernels.
 STAND_INS = "stand_ins"
