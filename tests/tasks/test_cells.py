@@ -416,6 +416,17 @@ def test_pairs_with_a_part_missing(capsys):
     list(PAIRS["pairs"]("mine", [whole | {"answer_1": _CHAT}]))
 
 
+def test_messages_without_a_text(capsys):
+  message = {"message_id": "q", "parent_id": None, "role": "prompter",
+             "text": "?", "lang": "en", "rank": None}  # fmt: skip
+  reply = message | {"parent_id": "q", "role": "assistant"}
+  texts = ("best", None, "worst")
+  replies = [reply | {"text": t, "rank": r} for r, t in enumerate(texts)]
+  [pair] = PAIRS["oasst2"]("mine", [message, *replies])
+  assert {pair["answer_1"], pair["answer_2"]} == {"best", "worst"}
+  assert "the first is mine, row 3," in capsys.readouterr().err
+
+
 def test_opinions_with_a_part_missing(capsys):
   whole = {
     "question": "?",
