@@ -267,6 +267,16 @@ def test_whole_numbers_with_gaps_are_whole(tmp_path, ending):
   assert set(asked(path, "{whole}!")) == {"1!", "-3!", "0!", f"{10**15}!"}
 
 
+def test_files_with_gaps_beside_files_without(tmp_path):
+  for name, numbers in (("a", [1, 2]), ("b", [3, None]), ("c", [4, 5])):
+    table = pd.DataFrame({"n": numbers, "m": "x"})
+    table.to_csv(tmp_path / f"{name}.csv", index=False)
+    table.to_json(tmp_path / f"{name}.jsonl", orient="records", lines=True)
+  expected = [str(n) for n in range(1, 6)]
+  assert sorted(asked(tmp_path / "*.csv", "{n}")) == expected
+  assert sorted(asked(tmp_path / "*.jsonl", "{n}")) == expected
+
+
 def test_text_with_a_point_stays_where_no_gap_explains_it(tmp_path):
   path = tmp_path / "rows.csv"
   path.write_text("q\n3.0\n4.0\n5.0\n")
