@@ -101,7 +101,8 @@ def _is_missing(value: Any) -> bool:
   return isinstance(value, float | datetime.datetime) and value != value
 
 
-_WHOLE = re.compile(r"\s*(-?(?:0|[1-9]\d*))\.0+\s*")
+_INTEGER = re.compile(r"-?(?:0|[1-9]\d*)")
+_WHOLE = re.compile(rf"\s*({_INTEGER.pattern})\.0+\s*")
 _MOST = 2**53  # beyond it, floats are not exact
 
 
@@ -119,7 +120,9 @@ def _are_whole(cells: Iterable[Any]) -> bool:
       kinds.add("text")
     elif isinstance(value, float) and value.is_integer() and abs(value) < _MOST:
       kinds.add("float")
-    elif type(value) is not int:
+    elif type(value) is not int and not (
+      isinstance(value, str) and _INTEGER.fullmatch(value)
+    ):
       return False
   return "float" in kinds if "text" not in kinds else kinds == {"gap", "text"}
 

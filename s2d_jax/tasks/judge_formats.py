@@ -97,7 +97,7 @@ def oasst2(source: str, rows: Iterable[Row]) -> Iterator[Pair]:
   """
   questions, replies = {}, collections.defaultdict(list)
   wanted = ("message_id", "parent_id", "role", "text", "lang")
-  for row in rows:
+  for row in cells.filled(source, rows, ("text",)):
     need_columns(source, row, (*wanted, "rank"))
     # review_result is missing where nobody has reviewed the message.
     if row.get("deleted") or row.get("review_result") is False:
@@ -105,9 +105,9 @@ def oasst2(source: str, rows: Iterable[Row]) -> Iterator[Pair]:
     if row["lang"] != "en":
       continue
     if row["role"] == "prompter" and not row["parent_id"]:
-      questions[row["message_id"]] = row["text"]
+      questions[row["message_id"]] = cells.text(row, "text")
     elif row["role"] == "assistant" and _is_number(row["rank"]):
-      replies[row["parent_id"]].append((row["rank"], row["text"]))
+      replies[row["parent_id"]].append((row["rank"], cells.text(row, "text")))
   for name, question in questions.items():
     ranked = sorted(replies[name])
     if not ranked or ranked[0][0] == ranked[-1][0]:

@@ -267,6 +267,16 @@ def test_whole_numbers_with_gaps_are_whole(tmp_path, ending):
   assert set(asked(path, "{whole}!")) == {"1!", "-3!", "0!", f"{10**15}!"}
 
 
+def test_files_with_gaps_beside_files_without(tmp_path):
+  for name, numbers in (("a", [1, 2]), ("b", [3, None]), ("c", [4, 5])):
+    table = pd.DataFrame({"n": numbers, "m": "x"})
+    table.to_csv(tmp_path / f"{name}.csv", index=False)
+    table.to_json(tmp_path / f"{name}.jsonl", orient="records", lines=True)
+  expected = [str(n) for n in range(1, 6)]
+  assert sorted(asked(tmp_path / "*.csv", "{n}")) == expected
+  assert sorted(asked(tmp_path / "*.jsonl", "{n}")) == expected
+
+
 def test_text_with_a_point_stays_where_no_gap_explains_it(tmp_path):
   path = tmp_path / "rows.csv"
   path.write_text("q\n3.0\n4.0\n5.0\n")
@@ -414,6 +424,17 @@ def test_pairs_with_a_part_missing(capsys):
       list(PAIRS["pairs"]("mine", [whole | {"label": value}]))
   with pytest.raises(UserError, match="the column 'answer_1' holds a list"):
     list(PAIRS["pairs"]("mine", [whole | {"answer_1": _CHAT}]))
+
+
+def test_messages_without_a_text(capsys):
+  message = {"message_id": "q", "parent_id": None, "role": "prompter",
+             "text": "?", "lang": "en", "rank": None}  # fmt: skip
+  reply = message | {"parent_id": "q", "role": "assistant"}
+  texts = ("best", None, "worst")
+  replies = [reply | {"text": t, "rank": r} for r, t in enumerate(texts)]
+  [pair] = PAIRS["oasst2"]("mine", [message, *replies])
+  assert {pair["answer_1"], pair["answer_2"]} == {"best", "worst"}
+  assert "the first is mine, row 3," in capsys.readouterr().err
 
 
 def test_opinions_with_a_part_missing(capsys):
