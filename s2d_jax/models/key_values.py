@@ -28,7 +28,7 @@ class KeyValues(NamedTuple):
   Entry p of P serves the query rows p * R … (p + 1) * R - 1: a prefix common to
   all rows has P = 1, a prompt has P = number of prompts, a row's own tokens
   have P = B. Rows share an entry without copying it. `valid` has R = 1 where
-  all rows of an entry see the same keys; it is None while nobody looks. In
+  all rows of an entry see the same keys; it is None until they are read. In
   front of the axes below, `keys` and `values` carry the layer axis until the
   scan over layers takes it off.
   """
@@ -56,11 +56,11 @@ class KeyValues(NamedTuple):
     weights = weights.astype(values.dtype)
     return _einsum("pkrtgs,pksh->pkrtgh", weights, values)
 
-  # A batch keeps them in arrays with room for more tokens.
+  # A batch keeps them in arrays with capacity for more tokens.
 
   @property
   def capacity(self) -> int:
-    """Tokens that an entry has room for."""
+    """The most tokens of an entry."""
     return self.values.shape[-2]
 
   def map(self, of_keys: Callable, of_values: Callable):
