@@ -7,7 +7,7 @@ rows an entry serves, T queries, G query heads a key-value head.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flax import linen as nn
 import jax
@@ -63,19 +63,19 @@ class KeyValues(NamedTuple):
     """The most tokens of an entry."""
     return self.values.shape[-2]
 
-  def map(self, of_keys: Callable, of_values: Callable):
-    """The same with other arrays; `valid` is left as it is."""
-    return self._replace(keys=of_keys(self.keys), values=of_values(self.values))
+  def _map(self, change: Callable[[Array], Array]):
+    """Keys and values changed alike; `valid` is left as it is."""
+    return self._replace(keys=change(self.keys), values=change(self.values))
 
   def sharded(self, shard: Shard):
     """Entries over the axes of a batch, heads over `tensor`."""
     by_entry = lambda x: shard(x, *_AXES[-x.ndim :])
-    return self.map(by_entry, by_entry)
+    return self._map(by_entry)
 
   def extended(self, more: int):
-    """Room for so many tokens more in every entry."""
+    """With capacity for so many tokens more in every entry."""
     longer = lambda x: jnp.pad(x, [*[(0, 0)] * (x.ndim - 2), (0, more), (0, 0)])
-    return self.map(longer, longer)
+    return self._map(longer)
 
   def with_entries(
     self, at: Int[Array, " N"], new: KeyValues, source: Int[Array, " N"]
@@ -120,7 +120,7 @@ def _write_rows(
   cache: Float[Array, "L P K S H"],
   new: Float[Array, "L P K 1 H"],
   column: Int[Array, " P"],
-) -> Any:
+) -> Float[Array, "L P K S H"]:
   """A loop over the rows of a device.
 
   For a scatter, XLA for TPUs would lay the whole cache out anew; for rows that
