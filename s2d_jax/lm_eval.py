@@ -113,7 +113,9 @@ class S2dJax(TemplateLM):
     model = setup.base_model(config)
     self.tokenizer = model.tokenizer
     settings = checkpoints.settings_of(self._name)
-    self._chat = ChatTemplate.from_settings(model.tokenizer, settings)
+    self._chat = ChatTemplate.from_settings(
+      model.tokenizer, settings, model.end_tokens
+    )
     self.batch_size = _rows(batch_size)
     self.max_length = _window(max_length, model.config.max_context)
     self.max_gen_toks = max_gen_toks
