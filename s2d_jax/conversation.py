@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import datetime
+import functools
 import re
 from typing import Any, NoReturn
 
@@ -20,6 +21,7 @@ class ChatTemplate:
     options: variables of the template, such as {"enable_thinking": False};
       "chat_template" names one where the tokenizer has several.
     date: what the template takes for today; default: today.
+    end_tokens: those of the model itself (`Pretrained.end_tokens`).
   """
 
   def __init__(
@@ -27,15 +29,20 @@ class ChatTemplate:
     tokenizer,
     options: Mapping[str, Any] | None = None,
     date: datetime.date | None = None,
+    end_tokens: Sequence[int] = (),
   ):
     self.tokenizer = tokenizer
     self._options = dict(options or {})
     self._name = self._options.pop("chat_template", None)
     self._date = date or today()
+    self._model_ends = tuple(end_tokens)
 
   @classmethod
   def from_settings(
-    cls, tokenizer, settings: Mapping[str, Any]
+    cls,
+    tokenizer,
+    settings: Mapping[str, Any],
+    end_tokens: Sequence[int] = (),
   ) -> ChatTemplate:
     """By the section `model` of a run's settings: its `chat` and its `date`.
 
@@ -43,7 +50,8 @@ class ChatTemplate:
       UserError: the date is none.
     """
     day = settings.get("date", "")
-    return cls(tokenizer, settings.get("chat"), read_date(day) if day else None)
+    date = read_date(day) if day else None
+    return cls(tokenizer, settings.get("chat"), date, end_tokens)
 
   def prompt(self, messages: Sequence[Message]) -> str:
     """The conversation as the model reads it, up to where its reply begins."""
@@ -61,17 +69,36 @@ class ChatTemplate:
     """Tokens of a rendered conversation; special ones are spelled out there."""
     return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-  @property
+  @functools.cached_property
   def end_tokens(self) -> tuple[int, ...]:
-    """Tokens that end a reply: end of text, and the template's end of turn."""
-    ends = {self.tokenizer.eos_token_id} - {None}
-    if self._template is not None:
-      asked = [{"role": "user", "content": "A"}]
-      behind = self.answered(asked, "B").removeprefix(self.prompt(asked))
-      special = special_tokens(self.tokenizer)
-      found = [token for token in self.encode(behind) if token in special]
-      ends.update(found[:1])
-    return tuple(sorted(ends))
+    """Tokens that end a reply.
+
+    Those of the model itself, the tokenizer's end of text, and the template's
+    end of turn.
+    """
+    ends = {self.tokenizer.eos_token_id, self._end_of_turn(), *self._model_ends}
+    return tuple(sorted(ends - {None}))
+
+  def _end_of_turn(self) -> int | None:
+    """The first added token behind a reply, special or not."""
+    if self._template is None:
+      return None
+    asked = [{"role": "user", "content": "Capital of Peru?"}]
+    # The answered conversation need not begin with the prompt, which may open
+    # a thought, say.
+    _, reply, behind = self.answered(asked, "Lima").rpartition("Lima")
+    if not reply:
+      return None
+    added = self.tokenizer.added_tokens_decoder
+    # Some tokenizers have added runs of spaces.
+    return next(
+      (
+        token
+        for token in self.encode(behind)
+        if token in added and not added[token].content.isspace()
+      ),
+      None,
+    )
 
   @property
   def _template(self) -> str | None:

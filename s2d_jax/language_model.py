@@ -47,8 +47,11 @@ class LanguageModel:
   ):
     self.config = model.config
     self.tokenizer = model.tokenizer
-    self.chat_template = chat_template or ChatTemplate(model.tokenizer)
+    self.chat_template = chat_template or ChatTemplate(
+      model.tokenizer, end_tokens=model.end_tokens
+    )
     self.params = model.params
+    self._generation_config = model.generation_config
     platform = jax.default_backend()
     dtype = precision.choose(dtype, platform)
     self._llama = Llama(model.config, kernels.for_platform(dtype, platform))
@@ -68,7 +71,9 @@ class LanguageModel:
     """
     model = pretrained.load(name, make_mesh())
     settings = pretrained.settings_of(name)
-    chat_template = ChatTemplate.from_settings(model.tokenizer, settings)
+    chat_template = ChatTemplate.from_settings(
+      model.tokenizer, settings, model.end_tokens
+    )
     return cls(model, dtype, chat_template)
 
   def generate(
@@ -200,9 +205,14 @@ class LanguageModel:
     self, folder: epath.PathLike, dtype: str = "float32"
   ) -> None:
     """Writes a Hugging Face folder that transformers loads."""
-    ends = self.chat_template.end_tokens
     hf.write(
-      folder, self.config, self.params, self.tokenizer, dtype, end_tokens=ends
+      folder,
+      self.config,
+      self.params,
+      self.tokenizer,
+      dtype,
+      generation_config=self._generation_config,
+      end_tokens=self.chat_template.end_tokens,
     )
 
   def _engine(self, rows: int, samples: int, max_new_tokens: int) -> Engine:

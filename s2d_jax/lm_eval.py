@@ -70,7 +70,7 @@ class S2dJax(TemplateLM):
     add_bos_token: whether to begin prompts with the tokenizer's special
       tokens; default: as the tokenizer does.
     prefix_token_id: token for an empty context; default: the token that begins
-      a text, else the end token.
+      a text, else one that ends it.
     seed: of sampled replies.
     max_batch_size: unused: there is no search for a size.
     device: unused: JAX chooses, or the environment's JAX_PLATFORMS.
@@ -113,7 +113,9 @@ class S2dJax(TemplateLM):
     model = setup.base_model(config)
     self.tokenizer = model.tokenizer
     settings = checkpoints.settings_of(self._name)
-    self._chat = ChatTemplate.from_settings(model.tokenizer, settings)
+    self._chat = ChatTemplate.from_settings(
+      model.tokenizer, settings, model.end_tokens
+    )
     self.batch_size = _rows(batch_size)
     self.max_length = _window(max_length, model.config.max_context)
     self.max_gen_toks = max_gen_toks
@@ -125,14 +127,25 @@ class S2dJax(TemplateLM):
     self._seed = seed
 
   @property
-  def eot_token_id(self) -> int:
+  def eot_token_id(self) -> int | None:
     return self.tokenizer.eos_token_id
 
   @property
   def prefix_token_id(self) -> int:
+    if self._prefix is None:
+      raise UserError(
+        "this model has no token that begins a text and none that ends one, so"
+        " nothing can stand before an empty context; give --model_args"
+        " prefix_token_id=…"
+      )
+    return self._prefix
+
+  @property
+  def _prefix(self) -> int | None:
     tokens = self.tokenizer
     known = self._prefix_token_id, tokens.bos_token_id, tokens.eos_token_id
-    return next(token for token in known if token is not None)
+    known += self._chat.end_tokens
+    return next((token for token in known if token is not None), None)
 
   @property
   def tokenizer_name(self) -> str:
@@ -142,8 +155,9 @@ class S2dJax(TemplateLM):
   def tok_encode(
     self, string: str, add_special_tokens: bool | None = None, **unused
   ) -> list[int]:
-    prefix = self.tokenizer.decode(self.prefix_token_id)
-    return self._encode(string, add_special_tokens, prefix)
+    prefix = self._prefix
+    begins = None if prefix is None else self.tokenizer.decode(prefix)
+    return self._encode(string, add_special_tokens, begins)
 
   def _encode(
     self, text: str, add_special_tokens: bool | None, prefix: str | None
@@ -254,9 +268,10 @@ class S2dJax(TemplateLM):
       while engine.busy:
         ended = engine.step()
         for index, completion in ended:
+          replies[index] = completion.text
           # Written as text, the end token is a stop string like others.
-          end = self.tokenizer.eos_token
-          replies[index] = completion.text.partition(end)[0]
+          if end := self.tokenizer.eos_token:
+            replies[index] = completion.text.partition(end)[0]
           self.cache_hook.add_partial(
             "generate_until", requests[index].args, replies[index]
           )

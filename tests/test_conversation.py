@@ -117,6 +117,40 @@ def test_options_reach_prompts_examples_and_end_tokens():
     assert tokens[-1] == closing and is_target[-1]
 
 
+# What the template writes for an answered turn, and how that ends.
+_ENDS = {
+  "special": ("REPLY<|turn|>\n", "<|turn|>"),
+  "not special": ("REPLY<turn>\n<|turn|>", "<turn>"),
+  "behind text": ("REPLY over.\n<turn>", "<turn>"),
+  "behind spaces": ("REPLY    <turn>", "<turn>"),
+  "another before the reply": ("<|turn|>REPLY<turn>", "<turn>"),
+  "none": ("REPLY\n", None),
+  "no reply": ("<turn>", None),
+}
+
+
+@pytest.mark.parametrize("opened", ["A:", "A:<think>\n"])
+@pytest.mark.parametrize("name", _ENDS)
+def test_the_end_of_a_turn(name, opened):
+  """The first added token behind the reply, however the prompt ended."""
+  answer, end = _ENDS[name]
+  answer = answer.replace("REPLY", "A:{{ m['content'].strip() }}")
+  tokenizer = _chat(
+    "{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}"
+    f"<|turn|>{{% else %}}{answer}{{% endif %}}{{% endfor %}}"
+    f"{{% if add_generation_prompt %}}{opened}{{% endif %}}"
+  ).tokenizer
+  tokenizer.add_tokens(["<turn>", "<think>", "    "])  # not special
+  text = tokenizer.eos_token
+  ends = ChatTemplate(tokenizer).end_tokens
+  assert set(tokenizer.convert_ids_to_tokens(ends)) == {text, end} - {None}
+  own = ChatTemplate(tokenizer, end_tokens=[7, 5]).end_tokens
+  assert own == tuple(sorted({5, 7, *ends}))
+  tokenizer.eos_token = None
+  ends = ChatTemplate(tokenizer).end_tokens
+  assert tokenizer.convert_ids_to_tokens(ends) == ([end] if end else [])
+
+
 def test_settings_of_a_run_are_those_of_its_model_section():
   tokenizer = _chat("{{ word }}{{ strftime_now('%Y') }}").tokenizer
   settings = {"name": "x", "chat": {"word": "in "}, "date": "1999-12-31"}

@@ -18,6 +18,7 @@ from lm_eval.api.instance import Instance  # noqa: E402
 from lm_eval.tasks import TaskManager  # noqa: E402
 
 from s2d_jax import lm_eval as adapter  # noqa: E402
+from s2d_jax.checkpoints import hf  # noqa: E402
 from s2d_jax.errors import UserError  # noqa: E402
 from tests import tiny_chat  # noqa: E402
 
@@ -135,6 +136,34 @@ def test_a_continuation_may_be_continued_by_the_model(chat_model):
   ]
   text = chat_model.apply_chat_template(history, add_generation_prompt=False)
   assert text.endswith("It is")
+
+
+@pytest.mark.parametrize("bos", [None, tiny_chat.END])
+def test_a_tokenizer_without_an_end_of_text(chat_model, tmp_path, bos):
+  tiny, tokenizer = tiny_chat.model(), tiny_chat.tokenizer()
+  tokenizer.bos_token, tokenizer.eos_token = bos, None
+  tokenizer.chat_template = None
+  hf.write(tmp_path / "model", tiny.config, tiny.params, tokenizer)
+  model = adapter.S2dJax(str(tmp_path / "model"), "float32", batch_size=4)
+  assert model.tokenizer.eos_token_id is None
+  wishes = {"until": ["Oslo"], "max_gen_toks": 3}
+  asked = _ask("generate_until", ("Which?", wishes), ("x", wishes))
+  scored = _ask("loglikelihood", ("Which?", " Lima"), ("a ", "b"))
+  replies = model.generate_until(asked, disable_tqdm=True)
+  # The other model ends there: the same replies, gone on with.
+  ended = chat_model.generate_until(asked, disable_tqdm=True)
+  assert any(ended) and replies != ended
+  assert all(map(str.startswith, replies, ended))
+  answers = model.loglikelihood(scored, disable_tqdm=True)
+  expected = chat_model.loglikelihood(scored, disable_tqdm=True)
+  assert answers == [pytest.approx(answer) for answer in expected]
+  empty = _ask("loglikelihood", ("", " Lima"))
+  if bos is None:
+    with pytest.raises(UserError, match="prefix_token_id=…"):
+      model.loglikelihood(empty, disable_tqdm=True)
+  else:
+    found = model.loglikelihood(empty, disable_tqdm=True)
+    assert found == chat_model.loglikelihood(empty, disable_tqdm=True)
 
 
 def test_mistakes_are_one_sentence(folder, monkeypatch, capsys):

@@ -75,5 +75,6 @@ def model(words: tuple[str, ...] = WORDS, window: int = 512) -> Pretrained:
 
 def write(folder: pathlib.Path, **options) -> pathlib.Path:
   """Saves the model as a Hugging Face folder."""
-  hf.write(folder, *model(**options))
+  tiny = model(**options)
+  hf.write(folder, tiny.config, tiny.params, tiny.tokenizer)
   return folder

@@ -41,6 +41,18 @@ _NAMES = {
   "mlp.down_proj": "ffn_down",
 }
 _ROPE_FACTORS = "rope_freqs.weight"
+_END_KEYS = [f"tokenizer.ggml.{end}_token_id" for end in ("eos", "eot", "eom")]
+# Converters left out the keys of most, so llama.cpp knows them by name, in
+# `llama_vocab::impl::load` (src/llama-vocab.cpp).
+_END_NAMES = (
+  "<|endoftext|>",
+  "<|end_of_text|>",
+  "<|im_end|>",
+  "<|eot_id|>",
+  "<|eom_id|>",
+  "<|end|>",
+  "<end_of_turn>",
+)
 
 
 def read_config(path: epath.PathLike) -> ModelConfig:
@@ -51,6 +63,15 @@ def read_config(path: epath.PathLike) -> ModelConfig:
       value that this package does not compute; it is named.
   """
   return _read_config(GGUFFile(path))
+
+
+def read_generation_config(path: epath.PathLike) -> dict[str, Any]:
+  """The tokens that end a reply, as transformers has them: "eos_token_id"."""
+  fields = GGUFFile(path).fields
+  ends = {fields[key] for key in _END_KEYS if key in fields}
+  tokens = fields.get("tokenizer.ggml.tokens", ())
+  ends.update(i for i, token in enumerate(tokens) if token in _END_NAMES)
+  return {"eos_token_id": sorted(ends)}
 
 
 def read_params(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import functools
 import json
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from etils import epath
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from s2d_jax.checkpoints import layout, stream
 from s2d_jax.checkpoints.hf_config import (
   config_values,
   read_config as read_config,
+  read_generation_config as read_generation_config,
   read_json,
 )
 from s2d_jax.checkpoints.layout import Leaf
@@ -91,6 +92,7 @@ def write(
   tokenizer: PreTrainedTokenizerBase,
   dtype: str = "float32",
   max_shard_bytes: float = 5e9,
+  generation_config: Mapping[str, Any] | None = None,
   end_tokens: Sequence[int] = (),
 ) -> None:
   """Writes a model that transformers loads, complete or not at all.
@@ -102,6 +104,7 @@ def write(
     tokenizer: saved along with its chat template.
     dtype: "float32" or "bfloat16".
     max_shard_bytes: weights larger than this are split over several files.
+    generation_config: the model's own, kept but for its end tokens.
     end_tokens: those that end a reply; by default the end of text.
   """
   folder = epath.Path(folder)
@@ -123,14 +126,30 @@ def write(
   dtypes = {"dtype": dtype, "torch_dtype": dtype}
   values = config_values(config) | special | dtypes
   _write_json(temporary / "config.json", values)
-  generation = dict(special)
-  if end_tokens:
-    one = len(end_tokens) == 1
-    generation["eos_token_id"] = end_tokens[0] if one else list(end_tokens)
-  _write_json(temporary / "generation_config.json", generation)
+  _write_json(
+    temporary / "generation_config.json",
+    _generation_values(special, generation_config or {}, end_tokens),
+  )
   _write_tokenizer(temporary, tokenizer)
   _write_tensors(temporary, config, params, jnp.dtype(dtype), max_shard_bytes)
   temporary.rename(folder)
+
+
+def _generation_values(
+  special: Mapping[str, int | None],
+  own: Mapping[str, Any],
+  end_tokens: Sequence[int],
+) -> dict[str, Any]:
+  one = len(end_tokens) == 1
+  ends = end_tokens[0] if one else list(end_tokens)
+  values = {
+    **special,
+    **own,
+    "eos_token_id": ends if end_tokens else special["eos_token_id"],
+  }
+  # With it transformers may take the end of text in config.json instead.
+  values.pop("_from_model_config", None)
+  return values
 
 
 def _write_tensors(folder, config, params, dtype, max_shard_bytes) -> None:

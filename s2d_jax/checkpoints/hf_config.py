@@ -122,6 +122,36 @@ def config_values(config: ModelConfig) -> dict[str, Any]:
   }
 
 
+def read_generation_config(folder: epath.PathLike) -> dict[str, Any]:
+  """What `folder`/generation_config.json says of replies, if it is there.
+
+  Returns:
+    Its values; `eos_token_id` is a list, with what config.json has under it.
+
+  Raises:
+    UserError: a file is broken, or an end token is no token id.
+  """
+  path = epath.Path(folder) / "generation_config.json"
+  config = epath.Path(folder) / "config.json"
+  values = read_json(path) if path.exists() else {}
+  ends = {*_end_tokens(path, values), *_end_tokens(config, read_json(config))}
+  return values | {"eos_token_id": sorted(ends)}
+
+
+def _end_tokens(path: epath.Path, values: dict[str, Any]) -> list[int]:
+  """A list, one id or nothing, as transformers has it."""
+  found = values.get("eos_token_id")
+  if found is None:
+    return []
+  ends = found if isinstance(found, list) else [found]
+  if any(type(end) is not int for end in ends):
+    raise UserError(
+      f"{path}: eos_token_id is {json.dumps(found)} and should be a token id"
+      " or a list of them"
+    )
+  return ends
+
+
 def read_json(path: epath.Path) -> dict[str, Any]:
   """One JSON object, or a sentence about what is wrong with the file."""
   if not path.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import functools
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,9 +24,26 @@ if TYPE_CHECKING:  # importing transformers takes seconds
 
 
 class Pretrained(NamedTuple):
+  """A model and what is known of how it writes.
+
+  Attributes:
+    config: the architecture.
+    params: laid out over a mesh.
+    tokenizer: with its chat template.
+    generation_config: the model's own, as transformers names its values;
+      `eos_token_id` is a list of all that its files say.
+  """
+
   config: ModelConfig
-  params: Params  # laid out over a mesh
+  params: Params
   tokenizer: PreTrainedTokenizerBase
+  generation_config: Mapping[str, Any] = {}
+
+  @property
+  def end_tokens(self) -> tuple[int, ...]:
+    """The model's own; what is outside the vocabulary is never drawn."""
+    ends = self.generation_config.get("eos_token_id", ())
+    return tuple(end for end in ends if 0 <= end < self.config.vocab_size)
 
 
 def load(
@@ -49,8 +67,9 @@ def load(
   config = _reader(path).read_config(path)
   tokenizer = load_tokenizer(path)
   check_fits(tokenizer, config)
+  generation_config = _reader(path).read_generation_config(path)
   params = _params(name, config, mesh, dtype)
-  return Pretrained(config, params, tokenizer)
+  return Pretrained(config, params, tokenizer, generation_config)
 
 
 def _params(

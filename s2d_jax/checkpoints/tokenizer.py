@@ -108,7 +108,10 @@ def _from_gguf(file: GGUFFile) -> PreTrainedTokenizerBase:
     for name, key in _SPECIAL.items()
     if fields.get(key, len(tokens)) < len(tokens)
   }
-  if fields.get("add_bos_token", kind == "llama") and "bos_token" in special:
+  # As in llama.cpp where the key is missing: `llama_vocab::impl::load` in
+  # src/llama-vocab.cpp.
+  begins = kind == "llama" or fields.get("pre") == "llama-bpe"
+  if fields.get("add_bos_token", begins) and "bos_token" in special:
     bos = special["bos_token"]
     tokenizer.post_processor = processors.TemplateProcessing(
       single=f"{bos} $A",

@@ -35,13 +35,14 @@ def convert(argv) -> None:
   mesh = make_mesh(fsdp=math.gcd(embed_dim, len(devices)), devices=devices)
   model = pretrained.load(_MODEL.value, mesh, _DTYPE.value)
   settings = pretrained.settings_of(_MODEL.value)
-  chat = ChatTemplate.from_settings(model.tokenizer, settings)
+  chat = ChatTemplate.from_settings(model.tokenizer, settings, model.end_tokens)
   hf.write(
     _OUT.value,
     model.config,
     model.params,
     model.tokenizer,
     _DTYPE.value,
+    generation_config=model.generation_config,
     end_tokens=chat.end_tokens,
   )
   print(f"wrote {_OUT.value}: {model.config.num_params:,} parameters")

@@ -209,7 +209,9 @@ def network(config: ConfigDict, model: Pretrained) -> Llama:
 
 def chat_template(config: ConfigDict, model: Pretrained) -> ChatTemplate:
   """The model's, with the options and the date of the run."""
-  return ChatTemplate.from_settings(model.tokenizer, config.model.to_dict())
+  return ChatTemplate.from_settings(
+    model.tokenizer, config.model.to_dict(), model.end_tokens
+  )
 
 
 def scheduler(

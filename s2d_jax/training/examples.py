@@ -8,7 +8,7 @@ from typing import NamedTuple
 from jaxtyping import Bool, Int
 import numpy as np
 
-from s2d_jax.conversation import ChatTemplate, Message, special_tokens
+from s2d_jax.conversation import ChatTemplate, Message
 from s2d_jax.errors import UserError
 
 
@@ -32,7 +32,7 @@ def tokenise(
 
   Raises:
     UserError: the template refuses the conversation, rewrites the prompt once
-      it is answered, or does not end a turn with a special token.
+      it is answered, or does not end a turn with a token that ends replies.
   """
   tokenizer = chat.tokenizer
   if not tokenizer.is_fast:
@@ -53,8 +53,7 @@ def tokenise(
   tokens = np.asarray(encoded["input_ids"], np.int32)
   ends = np.asarray(encoded["offset_mapping"], np.int64)[:, 1]
   behind = ends > len(asked)
-  special = list(special_tokens(tokenizer))
-  closing = np.flatnonzero(behind & np.isin(tokens, special))
+  closing = np.flatnonzero(behind & np.isin(tokens, chat.end_tokens))
   if not closing.size:
     raise UserError(
       f"the chat template of {tokenizer.name_or_path} does not end the"

@@ -27,5 +27,12 @@ def folder(name: str) -> pathlib.Path:
 
 
 def write(path: pathlib.Path, model: pretrained.Pretrained) -> None:
-  ends = ChatTemplate(model.tokenizer).end_tokens
-  hf.write(path, model.config, model.params, model.tokenizer, end_tokens=ends)
+  chat = ChatTemplate(model.tokenizer, end_tokens=model.end_tokens)
+  hf.write(
+    path,
+    model.config,
+    model.params,
+    model.tokenizer,
+    generation_config=model.generation_config,
+    end_tokens=chat.end_tokens,
+  )

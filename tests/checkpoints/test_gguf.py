@@ -93,6 +93,25 @@ def test_float32_is_the_same_model(name, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, params, wanted)
 
 
+def test_end_tokens(tmp_path):
+  """By their keys, and as in llama.cpp by name."""
+  kinds = gguf_library.GGUFValueType
+  number = kinds.UINT32
+  path = write_gguf(tmp_path / "none.gguf", "theta_untied")
+  assert gguf.read_generation_config(path) == {"eos_token_id": []}
+  names = ["a", "b", "<|eot_id|>", "c", "d", "<|end_of_text|>", "</s>"]
+  path = write_gguf(
+    tmp_path / "m.gguf",
+    "theta_untied",
+    tokenizer__ggml__eos_token_id=(1, number),
+    tokenizer__ggml__eot_token_id=(3, number),
+    tokenizer__ggml__eom_token_id=(4, number),
+    tokenizer__ggml__tokens=(names, kinds.ARRAY, kinds.STRING),
+  )
+  found = gguf.read_generation_config(path)
+  assert found == {"eos_token_id": [1, 2, 3, 4, 5]}
+
+
 @pytest.mark.parametrize("name", ["theta_untied", "qwen2"])
 @pytest.mark.parametrize(
   "kind, tolerance",

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer, models
-from transformers import PreTrainedTokenizerFast
+from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from s2d_jax.checkpoints import hf
 from s2d_jax.checkpoints.hf_config import read_config
@@ -128,6 +128,61 @@ def test_all_ends_of_a_reply_are_written(tiny, tmp_path, ends, written):
   hf.write(tmp_path / "out", *tiny, tokenizer(), end_tokens=ends)
   generation = json.loads((tmp_path / "out/generation_config.json").read_text())
   assert generation["eos_token_id"] == written
+
+
+@pytest.mark.parametrize(
+  "generation, config, ends",
+  [
+    (None, 1, [1]),
+    ({"eos_token_id": [3, 2]}, 1, [1, 2, 3]),
+    ({"eos_token_id": 2}, [1, 2], [1, 2]),
+    ({"eos_token_id": None}, None, []),
+    ({"temperature": 0.5}, None, []),
+  ],
+)
+def test_end_tokens_are_those_of_both_files(folder, generation, config, ends):
+  change(folder / "config.json", eos_token_id=config)
+  if generation is not None:
+    (folder / "generation_config.json").write_text(json.dumps(generation))
+    theirs = GenerationConfig.from_pretrained(folder).eos_token_id
+    theirs = theirs if isinstance(theirs, list) else [theirs]
+    assert set(theirs) - {None} <= set(ends)
+  values = hf.read_generation_config(folder)
+  assert values == (generation or {}) | {"eos_token_id": ends}
+
+
+@pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
+@pytest.mark.parametrize("end", ["</s>", 2.0, True, [1, None], [[1]]])
+def test_end_tokens_are_ids(folder, file, end):
+  path = folder / file
+  path.exists() or path.write_text("{}")
+  change(path, eos_token_id=end)
+  with pytest.raises(UserError, match=f"{file}: eos_token_id is .*a token id"):
+    hf.read_generation_config(folder)
+
+
+def test_the_export_keeps_how_a_model_is_sampled(tiny, tmp_path):
+  """As transformers reads it."""
+  own = {
+    "eos_token_id": [1, 3],
+    "bos_token_id": 2,
+    "do_sample": True,
+    "temperature": 0.6,
+    "top_p": 0.9,
+    "repetition_penalty": 1.05,
+    "transformers_version": "4.45.0",
+    "_from_model_config": True,
+  }
+  out = tmp_path / "out"
+  hf.write(out, *tiny, tokenizer(), generation_config=own, end_tokens=(1, 2, 3))
+  theirs = GenerationConfig.from_pretrained(out).to_dict()
+  expected = GenerationConfig(**own).to_dict() | {"eos_token_id": [1, 2, 3]}
+  del own["_from_model_config"], own["transformers_version"]
+  assert {key: theirs[key] for key in own} == {
+    key: expected[key] for key in own
+  }
+  assert not GenerationConfig.from_pretrained(out)._from_model_config
+  assert hf.read_generation_config(out)["eos_token_id"] == [1, 2, 3]
 
 
 def test_both_styles_of_rope_are_written(tmp_path):

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from transformers import GenerationConfig
 
 from s2d_jax import LanguageModel
 from s2d_jax.checkpoints import pretrained, train_state
@@ -129,6 +130,34 @@ def test_adapters_are_added_to_the_model_they_were_trained_beside(
     expected,
   )
   assert {x.dtype.name for x in jax.tree.leaves(params)} == {dtype}
+
+
+def test_end_tokens_are_the_model_s_own(run, tmp_path):
+  """Of its files, its tokenizer and its template; a run's, its base model's."""
+  folder = run.parent / "model"
+  path = folder / "generation_config.json"
+  before = path.read_text()
+  tokens = tiny_chat.tokenizer()
+  try:
+    path.write_text(
+      json.dumps({"eos_token_id": [7, 8, 9999, -1], "temperature": 0.6})
+    )
+    for name in (folder, run, run / "checkpoints" / "3"):
+      lm = LanguageModel.load(name)
+      ends = lm.chat_template.end_tokens
+      assert ends == (7, 8, tokens.eos_token_id), name
+    lm.save_pretrained(tmp_path / "out")
+    words = tokens.convert_tokens_to_ids(list(tiny_chat.WORDS))
+    path.write_text(json.dumps({"eos_token_id": words}))
+    [[reply]] = LanguageModel.load(run).generate(["x"], max_new_tokens=4)
+    assert len(reply.tokens) == 1 and reply.finish_reason == "stop"
+  finally:
+    path.write_text(before)
+  exported = GenerationConfig.from_pretrained(tmp_path / "out")
+  assert exported.eos_token_id == list(ends)
+  assert exported.temperature == 0.6
+  again = LanguageModel.load(tmp_path / "out")
+  assert again.chat_template.end_tokens == ends
 
 
 def test_a_run_without_its_config(run, tmp_path):

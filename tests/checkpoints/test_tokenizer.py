@@ -28,6 +28,8 @@ def write_gguf(path, model, tokens, **lists):
     writer.add_tokenizer_pre(lists["pre"])
   if "types" in lists:
     writer.add_token_types(lists["types"])
+  if "add_bos" in lists:
+    writer.add_add_bos_token(lists["add_bos"])
   if "merges" in lists:
     writer.add_token_merges(lists["merges"])
   if "scores" in lists:
@@ -39,7 +41,7 @@ def write_gguf(path, model, tokens, **lists):
   return path
 
 
-def byte_level(path, pre):
+def byte_level(path, pre, **more):
   golden = GOLDEN["byte_level"]
   types = [3] * 3 + [1] * (len(golden["tokens"]) - 3)
   write_gguf(
@@ -49,6 +51,7 @@ def byte_level(path, pre):
     merges=golden["merges"],
     types=types,
     pre=pre,
+    **more,
   )
   return load_tokenizer(path)
 
@@ -59,10 +62,25 @@ def test_byte_level_is_that_of_transformers(pre, tmp_path):
   for text, ids in zip(
     GOLDEN["texts"], GOLDEN["byte_level"]["ids"][pre], strict=True
   ):
-    assert tokenizer(text)["input_ids"] == ids
+    beginning = [1] if pre == "llama-bpe" else []
+    assert tokenizer(text)["input_ids"] == beginning + ids
     assert tokenizer.decode(ids) == text
   assert (tokenizer.bos_token_id, tokenizer.eos_token_id) == (1, 2)
   assert tokenizer.chat_template == "{{ messages[0]['content'] }}"
+
+
+@pytest.mark.parametrize(
+  "pre, begins",
+  [("llama-bpe", True), ("qwen2", False), ("gpt-2", False), ("smollm", False)],
+)
+def test_a_text_begins_as_in_llama_cpp(pre, begins, tmp_path):
+  """Its default for each rule, unless the file has the key."""
+  for key, expected in (({}, begins), (True, True), (False, False)):
+    more = {} if key == {} else {"add_bos": key}
+    tokenizer = byte_level(tmp_path / "t.gguf", pre, **more)
+    assert (tokenizer("a")["input_ids"][0] == 1) == expected
+    spelled_out = tokenizer("a", add_special_tokens=False)["input_ids"]
+    assert spelled_out[0] != 1
 
 
 def test_smollm_cuts_digits_apart(tmp_path):

@@ -28,7 +28,7 @@ def export(name: str, folder: str, dtype: str = "float32") -> None:
   from s2d_jax.models.llama import Llama
   from s2d_jax.parallel.mesh import make_mesh
 
-  config, params, tokenizer = pretrained.load(name, make_mesh())
+  config, params, tokenizer, _ = pretrained.load(name, make_mesh())
   hf.write(folder, config, params, tokenizer, dtype, max_shard_bytes=2e8)
   params = pretrained.load(folder, make_mesh()).params
   tokens = jnp.array([_prompt(tokenizer)])

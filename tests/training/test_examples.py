@@ -90,6 +90,14 @@ def test_a_token_merged_across_the_border_is_a_target():
   assert len(tokenizer("qPeru:")["input_ids"]) == 6
 
 
+def test_a_turn_may_end_with_an_added_token_that_is_not_special(byte_level):
+  template = CHATML.replace("<|im_end|>", "<turn>")
+  tokenizer = fast(byte_level.backend_tokenizer, template)
+  tokenizer.add_tokens(["<turn>"])
+  tokens, is_target = tokenise(ChatTemplate(tokenizer), ASK, "Lima")
+  assert tokenizer.decode(tokens[is_target]) == "Lima<turn>"
+
+
 def test_template_that_rewrites_the_prompt_is_refused(byte_level):
   rewriting = fast(
     byte_level.backend_tokenizer, "{{ messages|length }}" + CHATML
