@@ -39,6 +39,7 @@ setup(
     "jinja2",
     "markupsafe",
     "matplotlib",
+    "math-verify>=0.8",
     "ml_collections>=1.1",
     "numpy",
     "optax>=0.2.6",

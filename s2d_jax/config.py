@@ -74,6 +74,9 @@ def default() -> ConfigDict:
   config.curation.min_agreement = 0.5
   # Several answers to one thought (prompts.<last>.n > 1) vote together.
   config.curation.nested = True
+  # Whether an answer votes that was read out of a sentence, and not only one in
+  # the form that was asked for.
+  config.curation.loose_votes = True
   config.curation.variants = ()  # variants to train on; none: all
   config.curation.balance = False  # as many inputs of each answer
   config.curation.deduplicate = True  # each prompt once

@@ -12,9 +12,9 @@ from __future__ import annotations
 import collections
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
-import re
 from typing import Literal, NamedTuple
 
+from s2d_jax.answers.reply import between_special_tokens
 from s2d_jax.curation.choice import choice_vote, survivor
 from s2d_jax.curation.vote import Thresholds, Vote, vote
 from s2d_jax.errors import UserError
@@ -23,8 +23,6 @@ from s2d_jax.records import Record
 Messages = list[dict[str, str]]
 InputId = tuple[str, str]  # example id, variant
 Select = Literal["vote", "usc", "first", "label"]
-
-_SPECIAL = re.compile(r"<\|[^|<>]*\|>|</?s>|<(?:unk|pad)>")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +42,7 @@ class Filter:
       their majority; else each has its own.
     total: samples of an input that is drawn in full; None: as many as there
       are. Fewer were drawn where the vote was decided early.
+    loose_votes: whether answers vote that were read out of sentences, too.
   """
 
   select: Select = "vote"
@@ -51,6 +50,7 @@ class Filter:
   min_agreement: float = 0.0
   nested: bool = True
   total: int | None = None
+  loose_votes: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +125,7 @@ def curate(
       if own.winner is not None:
         target = formatter.target(example_id, variant, own.winner)
         target = target or _frequent_reply(
-          own.source or all_samples, own.winner
+          own.source or all_samples, own.winner, rule.loose_votes
         )
       record = {
         "example_id": example_id,
@@ -178,18 +178,24 @@ def supervised(
 
 def clean(text: str) -> str:
   """One line: the first stretch of text between special tokens."""
-  stretches = (" ".join(part.split()) for part in _SPECIAL.split(text))
-  return next(filter(None, stretches), "")
+  return " ".join(between_special_tokens(text).split())
 
 
-def votes_of(samples: Sequence[Record], nested: bool) -> list[str | None]:
+def votes_of(
+  samples: Sequence[Record], nested: bool, loose: bool
+) -> list[str | None]:
   """The answers that the samples of one input vote for, None for no vote.
 
   A reply of nothing but special tokens could not be taught: no vote.
+
+  Args:
+    samples: of one input.
+    nested: several answers to one thought have one vote together.
+    loose: answers that were read out of sentences have a vote, too.
   """
   votes = []
   for sample in samples:
-    answers = [reply.answer for reply in _replies(sample)]
+    answers = [reply.answer for reply in _replies(sample, loose)]
     votes += [vote(answers).winner] if nested else answers
   return votes
 
@@ -202,15 +208,16 @@ class _Reply(NamedTuple):
   step: Record
 
 
-def _replies(sample: Record) -> list[_Reply]:
+def _replies(sample: Record, loose: bool) -> list[_Reply]:
   """Of a sample: one, or several to one thought."""
   replies = sample.get("replies", [sample["reply"]])
   answers = sample.get("answers", [sample["answer"]])
+  tiers = sample.get("tiers", [sample.get("tier")] * len(answers))
   texts = [clean(reply) for reply in replies]
   return [
-    _Reply(text, answer if text else None, step)
-    for text, answer, step in zip(
-      texts, answers, sample["steps"][-len(texts) :], strict=True
+    _Reply(text, answer if text and (loose or tier == "strict") else None, step)
+    for text, answer, tier, step in zip(
+      texts, answers, tiers, sample["steps"][-len(texts) :], strict=True
     )
   ]
 
@@ -251,11 +258,11 @@ def _grouped(
 def _outcome(
   group: Sequence[Record], rule: Filter, choices: Sequence[int | None]
 ) -> _Outcome:
-  votes = vote(votes_of(group, rule.nested))
+  votes = vote(votes_of(group, rule.nested, rule.loose_votes))
   if not group:
     return _Outcome(votes, None, 0.0, "given up", ())
   if rule.select == "first":
-    return _first(votes, group)
+    return _first(votes, group, rule)
   if rule.select == "usc":
     return _chosen(votes, group, rule, choices)
   reason = None
@@ -270,10 +277,10 @@ def _outcome(
   return _Outcome(votes, votes.winner, votes.margin, reason, ())
 
 
-def _first(votes: Vote, group: Sequence[Record]) -> _Outcome:
+def _first(votes: Vote, group: Sequence[Record], rule: Filter) -> _Outcome:
   """The first sample with an answer, whatever the others say."""
   for sample in group:
-    answer = votes_of([sample], nested=True)[0]
+    answer = votes_of([sample], nested=True, loose=rule.loose_votes)[0]
     if answer is not None:
       return _Outcome(votes, answer, None, None, [sample])
   return _Outcome(votes, None, None, "unparsable", ())
@@ -290,7 +297,7 @@ def _chosen(
   sample = next((s for s in group if s["sample"] == choice), None)
   if sample is None:
     return _Outcome(votes, None, 0.0, "no choice", ())
-  winner = votes_of([sample], nested=True)[0]
+  winner = votes_of([sample], nested=True, loose=rule.loose_votes)[0]
   if winner is None:
     return _Outcome(votes, None, 0.0, "unparsable", ())
   by_order = choice_vote(choices)
@@ -313,7 +320,7 @@ def _agreement(own: _Outcome, outcomes: Sequence[_Outcome]) -> float:
   return sum(other.winner == own.winner for other in outcomes) / len(outcomes)
 
 
-def _frequent_reply(samples: Sequence[Record], winner: str) -> str:
+def _frequent_reply(samples: Sequence[Record], winner: str, loose: bool) -> str:
   """The most frequent reply with this answer.
 
   Ties go to the likeliest a token, then to the first by text. The samples are
@@ -322,7 +329,7 @@ def _frequent_reply(samples: Sequence[Record], winner: str) -> str:
   A reply that was cut off at the token limit is taken only if all were: the
   student would learn to stop in the middle of a sentence.
   """
-  replies = [reply for sample in samples for reply in _replies(sample)]
+  replies = [reply for sample in samples for reply in _replies(sample, loose)]
   for_winner = [reply for reply in replies if reply.answer == winner]
   whole = [
     reply for reply in for_winner if reply.step.get("finish") != "length"

@@ -34,11 +34,12 @@ def results(rows: Sequence[Record], task: str, model: str) -> list[Record]:
   have a vote there is a second method, `m_vote`: the answer that the samples
   agree on, with the tokens of all of them.
 
-  Three metrics need no label: "answered", the share of replies that have an
-  answer, and two of the split "all", where there are several variants. Sample i
-  of all variants is compared: "inconsistent" is the share of those with an
-  answer in every variant whose answers differ, as a mean over the examples that
-  have any, and "not_compared" the share that lacks an answer in some variant.
+  Four metrics need no label: "answered", the share of replies that have an
+  answer, "strict", the share that has one in the form asked for, and two of the
+  split "all", where there are several variants. Sample i of all variants is
+  compared: "inconsistent" is the share of those with an answer in every variant
+  whose answers differ, as a mean over the examples that have any, and
+  "not_compared" the share that lacks an answer in some variant.
 
   Args:
     rows: of eval/<model>.jsonl; a variant is a split.
@@ -189,7 +190,11 @@ def by_group(rows: Sequence[Record]) -> Groups:
   for row in rows:
     tokens = float(np.mean([one["tokens"] for one in row["passes"]]))
     answers = [one["answer"] for one in row["passes"]]
-    methods = {row["method"]: _score(row["metrics"], tokens, answers)}
+    metrics = dict(row["metrics"])
+    if "tier" in row["passes"][0]:
+      tiers = [one["tier"] for one in row["passes"]]
+      metrics["strict"] = tiers.count("strict") / len(tiers)
+    methods = {row["method"]: _score(metrics, tokens, answers)}
     if "vote" in row:
       voted = row["vote"]
       methods[row["method"] + "_vote"] = _score(

@@ -36,6 +36,25 @@ class Cell:
 
 
 @dataclasses.dataclass(frozen=True)
+class Forms:
+  """How answers stood in the replies; shares of all replies.
+
+  Attributes:
+    strict: the answer alone, or marked as the prompt asked.
+    loose: read out of a sentence.
+    none: none could be read with certainty.
+  """
+
+  strict: float
+  loose: float
+  none: float
+
+  def __str__(self) -> str:
+    shares = (self.strict, self.loose, self.none)
+    return " / ".join(f"{100 * share:.0f}" for share in shares)
+
+
+@dataclasses.dataclass(frozen=True)
 class Row:
   """One model and method.
 
@@ -47,6 +66,7 @@ class Row:
     inconsistent: how often a judge's verdict depends on the order, of the pairs
       with a verdict in both.
     not_compared: how often there is no verdict in one order or both.
+    forms: of the answers, over all splits; None for a vote, which has none.
     tokens: mean an answer, over all splits.
   """
 
@@ -56,6 +76,7 @@ class Row:
   repeats: Cell | None
   inconsistent: Cell | None
   not_compared: Cell | None
+  forms: Forms | None
   tokens: float
 
 
@@ -76,6 +97,10 @@ class Table:
   def has_inconsistent(self) -> bool:
     return any(row.inconsistent or row.not_compared for row in self.rows)
 
+  @property
+  def has_forms(self) -> bool:
+    return any(row.forms for row in self.rows)
+
   def cell(self, kinds: Sequence[str], split: str) -> Cell | None:
     """Of the first of these kinds that the table has."""
     rows = {row.kind: row for row in self.rows}
@@ -87,12 +112,15 @@ class Table:
     repeats = [f"repeats {readable(self.biased)}"] * self.has_repeats
     order = ["inconsistent", "not compared"] * self.has_inconsistent
     share = "% right" if self.is_labelled else "% answered"
-    yield [share, *map(readable, self.splits), *repeats, *order, "tokens"]
+    forms = ["strict / loose / none"] * self.has_forms
+    head = [share, *map(readable, self.splits), *repeats, *order, *forms]
+    yield [*head, "tokens"]
     for row in self.rows:
       cells = [row.accuracy.get(split) for split in self.splits]
       cells += [row.repeats] * self.has_repeats
       cells += [row.inconsistent, row.not_compared] * self.has_inconsistent
       shares = [f"{c.percent} [{c.interval}]" if c else "" for c in cells]
+      shares += [str(row.forms or "")] * self.has_forms
       yield [row.label, *shares, f"{row.tokens:.1f}"]
 
 
@@ -124,6 +152,7 @@ def make(results: Sequence[Record], biased: str) -> Table:
       repeats=repeats.get(name),
       inconsistent=inconsistent.get(name),
       not_compared=not_compared.get(name),
+      forms=_forms(results, *name),
       tokens=sum(row["tokens_per_example"] * row["n"] for row in group)
       / sum(row["n"] for row in group),
     )
@@ -132,6 +161,21 @@ def make(results: Sequence[Record], biased: str) -> Table:
   rows.sort(key=lambda row: list(KINDS).index(row.kind))
   splits = tuple(dict.fromkeys(row["split"] for row in shares))
   return Table(splits, biased, tuple(rows), is_labelled)
+
+
+def _forms(results: Sequence[Record], model: str, method: str) -> Forms | None:
+  """Shares over all splits, as each has its number of replies."""
+  of_metric: dict[str, list[Record]] = {"strict": [], "answered": []}
+  for row in results:
+    if (row["model"], row["method"]) == (model, method):
+      of_metric.get(row["metric"], []).append(row)
+  if not of_metric["strict"]:
+    return None
+  strict, answered = (
+    sum(row["value"] * row["n"] for row in rows) / sum(row["n"] for row in rows)
+    for rows in of_metric.values()
+  )
+  return Forms(strict, answered - strict, 1 - answered)
 
 
 def _by_method(

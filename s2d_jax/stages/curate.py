@@ -62,9 +62,24 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
   records.write(workdir / "distill" / "rejected.jsonl", rejected)
   if samples:
     _write_savings(config, workdir, task, samples)
-  return ", ".join(
+  kept = ", ".join(
     f"kept {kept} of {total} {split} inputs ({kept / total:.0%})"
     for split, (kept, total) in counts.items()
+  )
+  return f"{kept}; {_forms(samples)}" if samples else kept
+
+
+def _forms(samples: Sequence[Record]) -> str:
+  """How surely the answers of the samples were read."""
+  tiers = collections.Counter(
+    tier for s in samples for tier in s.get("tiers", [s.get("tier")])
+  )
+  strict, loose, none = (
+    f"{tiers[tier] / tiers.total():.0%}" for tier in ("strict", "loose", None)
+  )
+  return (
+    f"of the samples' answers {strict} strict, {loose} loose (read out of a"
+    f" sentence), {none} none"
   )
 
 
@@ -127,7 +142,10 @@ def _write_savings(
   total = config.sampling.n
   rule = sample.stopping_rule(config, task)
   audited = [
-    _decides_alike(rule, votes_of(group, nested=True))
+    _decides_alike(
+      rule,
+      votes_of(group, nested=True, loose=config.curation.loose_votes),
+    )
     for (example_id, _), group in groups.items()
     if sample.is_audited(config, example_id)
   ]

@@ -314,7 +314,8 @@ def eval_row(
 
 
 def _sample(record: Record, tokens: int) -> Record:
-  return {"text": record["reply"], "answer": record["answer"], "tokens": tokens}
+  answer = {name: record[name] for name in ("answer", "tier")}
+  return {"text": record["reply"], **answer, "tokens": tokens}
 
 
 def main() -> None:

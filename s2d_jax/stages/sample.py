@@ -109,9 +109,10 @@ def _votes(
 ) -> dict[str, ExampleVotes]:
   """This host's examples, each as far as it has been sampled."""
   answers = collections.defaultdict(dict)
+  loose = config.curation.loose_votes
   for record in shards.recovered:
     input_id = record["example_id"], record["variant"]
-    answer = votes_of([record], nested=True)[0]
+    answer = votes_of([record], nested=True, loose=loose)[0]
     answers[input_id][record["sample"]] = answer
   valid = {e.id for e in read_examples(setup.examples_path(workdir, "valid"))}
   rule = stopping_rule(config, task)
@@ -160,17 +161,21 @@ def make_job(task: Task, example: Example, variant: str, number: int) -> Job:
 
 
 def reply_and_answer(task: Task, example: Example, result: Result) -> Record:
-  """The fields "reply" and "answer" of a sample's record.
+  """The fields "reply", "answer" and "tier" of a sample's record.
 
-  Several answers to one thought stand beside the one most of them give.
+  The tier is "strict" or "loose", None without an answer. Several answers to
+  one thought stand beside the one most of them give.
   """
   variant = result.job.name[1]
-  answers = [task.answer(example, variant, reply) for reply in result.replies]
+  found = [task.answer(example, variant, reply) for reply in result.replies]
+  answers = [one and one.text for one in found]
+  tiers = [one and ("strict" if one.strict else "loose") for one in found]
   answer = vote(answers).winner
   number = 0 if answer is None else answers.index(answer)
   record = {"reply": result.replies[number], "answer": answer}
+  record |= {"tier": None if answer is None else tiers[number]}
   if len(answers) > 1:
-    record |= {"replies": result.replies, "answers": answers}
+    record |= {"replies": result.replies, "answers": answers, "tiers": tiers}
   return record
 
 
@@ -225,7 +230,7 @@ def _sample(
       example_id, variant, number = result.job.name
       record = _record(task, examples[example_id], result)
       shards.append(record)
-      answer = votes_of([record], nested=True)[0]
+      answer = votes_of([record], nested=True, loose=rule.loose_votes)[0]
       more = votes[example_id].receive(variant, number, answer)
       # In front: what is under way is finished before more is begun.
       jobs.extendleft(reversed(new_jobs(example_id, more)))

@@ -131,6 +131,7 @@ def filter_of(config: ConfigDict) -> Filter:
     settings.min_agreement,
     settings.nested,
     config.sampling.n,
+    settings.loose_votes,
   )
 
 

@@ -6,8 +6,7 @@ are thrown away: the method returns the answer after the last marker.
 
 from __future__ import annotations
 
-import re
-
+from s2d_jax.answers import reply as replies
 from s2d_jax.system2.program import Fields, Prompts, Steps, Template
 
 PROMPTS = {
@@ -58,25 +57,6 @@ JUDGE_PROMPTS = {
   )
 }
 
-_MARKER = re.compile(
-  r"\banswer(?:\s*[:：=]| is\b\s*[:：]?)"
-  # With little behind it: "the answer to this is that we need" is prose.
-  r"|\banswer (?:was|(?:would|will|must) be|to (?:this|the|your)\b[^.:\n]*? is)"
-  r"\b:?(?=.{1,40}$)"
-  # A number as GSM8K marks it, not the heading of a step.
-  r"|####(?=[^\S\n]*[-+$€£]?\d)(?![^\S\n]*\d+[.)][^\S\n]+\S)",
-  re.IGNORECASE | re.MULTILINE,
-)
-_BOXED = re.compile(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}")
-# The instruction, repeated by the model: `starts with "Answer:"`.
-_QUOTED = re.compile(r"[\"“'`]answer:?[\"”'`]", re.IGNORECASE)
-# "4. A total of 10 …": what follows is no part of the answer. Initials and
-# titles end no sentence.
-_SENTENCE_END = re.compile(
-  r"(?<!\b[A-Z])(?<!\b(?:St|Mr|Dr|Ms|Mt))(?<!\bMrs)(?<!\bProf)"
-  r"[.!?](?=\s+[A-Z])"
-)
-
 
 def cot(fields: Fields, prompts: Prompts) -> Steps:
   """Reasons without worked examples."""
@@ -96,14 +76,8 @@ def cot_judge(fields: Fields, prompts: Prompts) -> Steps:
 
 
 def final_answer(text: str) -> str:
-  """The sentence after the last marker; without one, the last line."""
-  text = re.sub(r"\\text\{([^{}]*)\}", r"\1", text.replace("**", ""))
-  marked = _QUOTED.sub("\0", _BOXED.sub(r"\nAnswer: \1\n", text))
-  for text in reversed(_MARKER.split(marked)[1:]):
-    line = text.strip().partition("\n")[0]
-    end = _SENTENCE_END.search(line)
-    answer = (line[: end.end()] if end else line).strip(" *_`")
-    if answer and "\0" not in answer:
-      return answer
-  lines = [line.strip(" \t*_`#") for line in text.splitlines()]
-  return next(filter(None, reversed(lines)), "")
+  """The sentence that is marked as the answer; without one, the last line."""
+  text = replies.said(text)
+  for statement in replies.marked(text):
+    return replies.sentences(statement)[0]
+  return next(filter(str.strip, reversed(text.splitlines())), "").strip()

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 import math
 import random
+import re
 
+from s2d_jax.answers import reply as replies
+from s2d_jax.answers.answer import Answer
+from s2d_jax.answers.choice import Choice
 from s2d_jax.errors import UserError
 from s2d_jax.system2.program import Fields, Template
-from s2d_jax.tasks.answers import Choice
 from s2d_jax.tasks.exact_match import ExactMatch
 from s2d_jax.tasks.task import Example
 
@@ -107,6 +110,13 @@ class CoinFlip(ExactMatch):
     text = _text(zip(people, example.inputs["flips"], strict=True))
     return {"text": text, "format": _FORMAT}
 
+  def answer(self, example: Example, variant: str, reply: str) -> Answer | None:
+    """Yes or no; a reply that says which side is up must not contradict it."""
+    found = self.parser(reply)
+    side = _side(replies.said(reply))
+    is_wrong = side and found and found.text != side
+    return None if is_wrong else found
+
   def _draw(self) -> Iterator[Example]:
     rng = random.Random(f"{self._seed}/coins")
     taken: set[str] = set()
@@ -142,6 +152,22 @@ class CoinFlip(ExactMatch):
       if _id(renamed, flips) not in taken:
         taken.add(_id(renamed, flips))
         return renamed
+
+
+_SENTENCE = re.compile(
+  r"(?:^|[.!?\n])\W*(?:yes|no)\b([^.;!?\n]*)", re.IGNORECASE
+)
+_NEGATED = re.compile(r"\b(?:not|no longer|never)\b|n['’]t\b", re.IGNORECASE)
+
+
+def _side(text: str) -> str | None:
+  """Yes or no, by the side that the sentence of a "yes" or "no" says is up."""
+  for sentence in reversed(_SENTENCE.findall(text)):
+    sides = set(re.findall(r"\b(heads|tails)\b", sentence.lower()))
+    if len(sides) == 1:
+      is_heads = "heads" in sides
+      return "yes" if is_heads != bool(_NEGATED.search(sentence)) else "no"
+  return None
 
 
 def _id(people: Sequence[str], flips: Sequence[bool]) -> str:

@@ -7,17 +7,18 @@ import re
 import string
 from typing import Any
 
+from s2d_jax.answers.answer import AnswerParser
+from s2d_jax.answers.choice import Choice
+from s2d_jax.answers.json_value import Json
+from s2d_jax.answers.letters import Letters
+from s2d_jax.answers.number import Number
+from s2d_jax.answers.pattern import Regex
+from s2d_jax.answers.scorers import make_scorer
+from s2d_jax.answers.settings import make_parser
+from s2d_jax.answers.text import Text, normalise
 from s2d_jax.errors import UserError
 from s2d_jax.system2.program import Template, are_shots
 from s2d_jax.tasks import cells, sources
-from s2d_jax.tasks.answers import (
-  AnswerParser,
-  Choice,
-  Letters,
-  Number,
-  Regex,
-  make_parser,
-)
 from s2d_jax.tasks.cells import Row
 from s2d_jax.tasks.questions import Questions, placeholders
 
@@ -30,9 +31,12 @@ class Custom(Questions):
     prompt: what the user says, a template over the columns: "{question}".
     answer: how an answer is parsed: {"kind": "number"}, {"kind": "choice",
       "options": [...]}, {"kind": "regex", "pattern": …}, {"kind": "text",
-      "max_words": 12} or {"kind": "letters"}.
+      "max_words": 12}, {"kind": "letters"} or {"kind": "json"}.
     format: how to answer, as the end of the sentence "Answer with …"; by
       default what the kind of answer suggests.
+    score: how an answer is scored by its label: "exact", "contains" (the label
+      stands in it), "f1" (of their words), "number" and "json" (by value), or
+      "package.module:function" of (answer, labels) → 0 to 1.
     label: column of the right answer, a text or a list of texts; None:
       unlabelled.
     id: column of the rows' names; None numbers them.
@@ -61,6 +65,7 @@ class Custom(Questions):
     answer: Mapping[str, Any],
     format: str | None = None,
     label: str | None = None,
+    score: str = "exact",
     id: str | None = None,
     columns: Mapping[str, str] | None = None,
     variants: Mapping[str, str] | None = None,
@@ -114,10 +119,12 @@ class Custom(Questions):
           max_new_tokens=max_new_tokens,
           system=system,
           shots=tuple((user, reply) for user, reply in shots),
-          stop=("\n",),
+          # JSON may span lines.
+          stop=() if isinstance(parser, Json) else ("\n",),
         )
       },
       label=lambda row: _labels(row, label, parser),
+      scorer=make_scorer(score, sources.function),
       columns=columns,
       perturbations={
         name: sources.function(path) for name, path in (perturb or {}).items()
@@ -192,6 +199,8 @@ def _format_of(parser: AnswerParser) -> str:
     return "a number only"
   if isinstance(parser, Letters):
     return "the letters only"
+  if isinstance(parser, Json):
+    return "JSON only"
   if isinstance(parser, Choice):
     *most, last = parser.options
     return f"{', '.join(most)} or {last} only"
@@ -221,9 +230,13 @@ def _label(text: str, parser: AnswerParser) -> str | None:
   text = text.strip()
   if isinstance(parser, Choice):
     return _option(text, parser)
-  if isinstance(parser, Regex):  # the label need not be a whole reply
-    return parser(text) or text
-  return parser(text)
+  if isinstance(parser, Text):  # a label is an answer, whatever its form
+    words = normalise(text)
+    return words if 0 < len(words.split()) <= parser.max_words else None
+  found = parser(text)
+  if isinstance(parser, Regex) and found is None:
+    return text  # the label need not be a whole reply
+  return found and found.text
 
 
 def _option(text: str, parser: Choice) -> str | None:
@@ -238,7 +251,8 @@ def _option(text: str, parser: Choice) -> str | None:
     if re.fullmatch(r"\d+(\.0)?", text):
       number = int(text.removesuffix(".0"))
       return parser.options[number] if number < len(parser.options) else None
-  return parser(text)
+  found = parser(text)
+  return found and found.text
 
 
 _BOOLEAN = {"true": "yes", "false": "no"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from s2d_jax.tasks.answers import AnswerParser
+from s2d_jax.answers.answer import Answer, AnswerParser
 from s2d_jax.tasks.task import Example
 
 
@@ -15,8 +15,8 @@ class ExactMatch:
 
   parser: AnswerParser
 
-  def answer(self, example: Example, variant: str, reply: str) -> str | None:
-    return self.parser(reply)
+  def answer(self, example: Example, variant: str, reply: str) -> Answer | None:
+    return self.parser(reply, self.fields(example, variant)["text"])
 
   def target(self, example: Example, variant: str, answer: str) -> str:
     return answer

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from s2d_jax.answers.number import Number
 from s2d_jax.errors import UserError
 from s2d_jax.system2.program import Template
 from s2d_jax.tasks import cells
-from s2d_jax.tasks.answers import Number
 from s2d_jax.tasks.cells import Row
 from s2d_jax.tasks.questions import Questions
 
@@ -83,7 +83,7 @@ def reference(answer: str) -> str:
       f"the solution {answer[-40:]!r} has no number behind ####; use the files"
       " of openai/gsm8k"
     )
-  return found
+  return found.text
 
 
 def _label(row: Row) -> list[str] | None:

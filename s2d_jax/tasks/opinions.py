@@ -13,6 +13,8 @@ import itertools
 import re
 from typing import Any
 
+from s2d_jax.answers import reply as replies
+from s2d_jax.answers.answer import Answer
 from s2d_jax.errors import UserError
 from s2d_jax.system2.program import Fields, Template
 from s2d_jax.tasks import cells, item_splits, opinion_variants
@@ -230,11 +232,15 @@ class Opinions:
     )
     return {"text": text, "format": "one short sentence"}
 
-  def answer(self, example: Example, variant: str, reply: str) -> str | None:
+  def answer(self, example: Example, variant: str, reply: str) -> Answer | None:
     """The first line that is not empty, normalised and not too long."""
-    lines = (normalise(line) for line in reply.splitlines())
-    first = next(filter(None, lines), "")
-    return " ".join(first.split()[:_MAX_WORDS]) or None
+    said = replies.said(reply)
+    lines = [line for line in said.splitlines() if normalise(line)]
+    if not lines or replies.refuses(lines[0]):
+      return None
+    words = normalise(lines[0]).split()[:_MAX_WORDS]
+    is_short = len(replies.sentences(said)) == 1
+    return Answer(" ".join(words), strict=is_short)
 
   def target(self, example: Example, variant: str, answer: str) -> None:
     """A reply of the model's own: no wording is canonical."""

@@ -8,10 +8,12 @@ import random
 import string
 from typing import Any
 
+from s2d_jax.answers.answer import Answer, AnswerParser
+from s2d_jax.answers.scorers import Scorer, exact
+from s2d_jax.answers.text import Text
 from s2d_jax.errors import UserError
 from s2d_jax.system2.program import Fields, Template
 from s2d_jax.tasks import cells, item_splits
-from s2d_jax.tasks.answers import AnswerParser, Text
 from s2d_jax.tasks.cells import Row
 from s2d_jax.tasks.item_splits import Item
 from s2d_jax.tasks.task import Example
@@ -34,6 +36,7 @@ class Questions:
     format: how to answer, as the end of the sentence "Answer with …".
     prompts: templates; "system1" at least.
     label: (row) → its right answers; None where it has no label.
+    scorer: of an answer, by the labels.
     columns: field → column, where they have different names.
     perturbations: by variant, a function that changes the row; its text is
       that of "plain".
@@ -55,6 +58,7 @@ class Questions:
     format: str,
     prompts: Mapping[str, Template],
     label: Callable[[Row], Sequence[str] | None],
+    scorer: Scorer = exact,
     columns: Mapping[str, str] | None = None,
     perturbations: Mapping[str, Perturb] | None = None,
     identify: Callable[[Row], str] | None = None,
@@ -70,6 +74,7 @@ class Questions:
     self._answer = answer
     self._format = format
     self._label = label
+    self._scorer = scorer
     self._columns = columns or {}
     self._perturbations = perturbations or {}
     self._identify = identify
@@ -102,8 +107,8 @@ class Questions:
   def fields(self, example: Example, variant: str) -> Fields:
     return {"text": example.inputs["texts"][variant], "format": self._format}
 
-  def answer(self, example: Example, variant: str, reply: str) -> str | None:
-    return self._answer(reply)
+  def answer(self, example: Example, variant: str, reply: str) -> Answer | None:
+    return self._answer(reply, example.inputs["texts"][variant])
 
   def target(self, example: Example, variant: str, answer: str) -> str | None:
     """The answer itself; free text is said in the model's own words."""
@@ -116,7 +121,8 @@ class Questions:
       return {}
     labels = example.label
     labels = [labels] if isinstance(labels, str) else labels
-    return {"accuracy": float(answer in labels)}
+    right = 0.0 if answer is None else self._scorer(answer, labels)
+    return {"accuracy": right}
 
   def _items(self, source: str, rows: Iterable[Row]) -> Iterator[Item]:
     renamed = (self._renamed(source, row) for row in rows)

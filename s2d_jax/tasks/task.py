@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any, Protocol
 
 from s2d_jax import records
+from s2d_jax.answers.answer import Answer
 from s2d_jax.errors import UserError
 from s2d_jax.system2.program import Fields, Template
 
@@ -56,8 +57,8 @@ class Task(Protocol):
     "format" says how to answer, as the end of the sentence "Answer with …".
     """
 
-  def answer(self, example: Example, variant: str, reply: str) -> str | None:
-    """The normalised answer in a reply, None where there is none to find.
+  def answer(self, example: Example, variant: str, reply: str) -> Answer | None:
+    """The answer in a reply, None where none can be read with certainty.
 
     The same for every variant: "the first of the two as shown" is mapped to an
     answer that does not depend on the order in which they were shown.
@@ -69,7 +70,10 @@ class Task(Protocol):
   def score(
     self, example: Example, variant: str, answer: str | None
   ) -> dict[str, float]:
-    """Metrics of one answer, each 0 or 1; empty where there is no label."""
+    """Metrics of one answer, each 0 to 1; empty where there is no label.
+
+    `answer` is the text of an `Answer`.
+    """
 
 
 def read_examples(path) -> list[Example]:

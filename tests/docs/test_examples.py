@@ -116,10 +116,11 @@ def test_every_option_of_a_task_of_ones_own_is_told():
 
 
 def test_the_tables_of_sources_and_answers_are_whole():
-  from s2d_jax.tasks import answers, sources
+  from s2d_jax.answers import settings
+  from s2d_jax.tasks import sources
 
   text = (_DOCS / "your-own-task.md").read_text()
-  for name in answers.PARSERS:
+  for name in settings.PARSERS:
     assert f"| `{name}` |" in text
   for prefix in ("hf", *sources._READERS):
     assert f"`{prefix}:" in text

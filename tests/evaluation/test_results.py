@@ -85,6 +85,19 @@ def answered(example, variant, answers, voted="no vote"):
   return record
 
 
+def test_the_share_of_answers_in_the_form_asked_for():
+  record = answered("1", "plain", ["A", "B", None, "A"], "A")
+  tiers = ("strict", "loose", None, "strict")
+  for one, tier in zip(record["passes"], tiers, strict=True):
+    one["tier"] = tier
+  rows = results([record], "gsm8k", "base")
+  assert find(rows, metric="strict", method="m")["value"] == 0.5
+  assert find(rows, metric="answered", method="m")["value"] == 0.75
+  assert not [
+    r for r in rows if r["metric"] == "strict" and "vote" in r["method"]
+  ]
+
+
 def test_inconsistent_by_hand_and_without_labels():
   rows = results(
     [

@@ -151,6 +151,7 @@ class FakeRun:
           ][2 - min(n, 2) :],
           "reply": reply,
           "answer": answer,
+          "tier": None if answer is None else ("strict", "loose")[n % 2],
         }
       )
     return found
@@ -177,6 +178,7 @@ class FakeRun:
             {
               "text": d["steps"][-1]["text"],
               "answer": d["answer"],
+              "tier": d["tier"],
               "tokens": sum(step["tokens"] for step in d["steps"]),
             }
             for d in drawn
@@ -205,7 +207,9 @@ class FakeRun:
         "example_id": f"{task}/{index}",
         "variant": "plain",
         "method": "system1",
-        "passes": [{"text": NASTY[0], "answer": "yes", "tokens": 2}],
+        "passes": [
+          {"text": NASTY[0], "answer": "yes", "tier": "loose", "tokens": 2}
+        ],
         "metrics": {"accuracy": float(self.rng.random() < chance)},
       }
       for index in range(n)

@@ -8,6 +8,7 @@ import json
 import pathlib
 import re
 import shutil
+import statistics
 import subprocess
 
 import pytest
@@ -316,7 +317,24 @@ def test_the_table_holds_the_figures_of_results_json(reported, page):
       low, high = 100 * row["ci_low"], 100 * row["ci_high"]
       assert shown == f"{100 * row['value']:.1f} {low:.0f}–{high:.0f}"
       tokens.append(row["tokens_per_example"])
-    assert line[6] == f"{sum(tokens[:4]) / 4:.1f}"
+    assert line[7] == f"{sum(tokens[:4]) / 4:.1f}"
+    assert line[6] == _forms(rows, *ways[line[0]])
+
+
+def _forms(rows, model, method) -> str:
+  """Strict, loose and none in percent; a vote has no form."""
+  if method.endswith("_vote"):
+    return ""
+  strict, answered = (
+    statistics.mean(
+      row["value"]
+      for row in rows
+      if (row["model"], row["method"], row["metric"]) == (model, method, metric)
+    )
+    for metric in ("strict", "answered")
+  )
+  shares = (strict, answered - strict, 1 - answered)
+  return " / ".join(f"{100 * share:.0f}" for share in shares)
 
 
 def test_results_json_are_rows_of_the_agreed_form(reported):
@@ -341,8 +359,9 @@ def test_results_json_are_rows_of_the_agreed_form(reported):
     else:
       assert row["n"] == 48
   names = [(r["model"], r["method"], r["split"], r["metric"]) for r in rows]
-  metrics = 2 + 3 * 4  # plain and the other three; "answered" is of all
-  assert len(set(names)) == len(names) == 4 * (metrics + 2)
+  # Plain and the other three; "answered" is of all, "strict" of no vote.
+  metrics = 2 + 3 * 4
+  assert len(set(names)) == len(names) == 4 * (metrics + 2) + 3 * 4
 
 
 def test_the_counts_of_what_was_kept(reported, page):
@@ -700,7 +719,12 @@ def test_a_task_without_those_forms(workdir):
   report.build(workdir)
   page = Page(text_of(workdir))
   assert "accuracy on “only” prompts" in page.text
-  assert page.tables["results"][0] == ["", "only", "tokens an answer"]
+  assert page.tables["results"][0] == [
+    "",
+    "only",
+    "answers in % strict / loose / none",
+    "tokens an answer",
+  ]
 
 
 def test_labels_that_are_no_text_are_not_compared(workdir):

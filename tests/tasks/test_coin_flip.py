@@ -106,8 +106,8 @@ def test_replies_and_targets():
   example = _all(task)[0]
   for variant, answer in itertools.product(task.variants, ("yes", "no")):
     target = task.target(example, variant, answer)
-    assert task.answer(example, variant, target) == answer
-  assert task.answer(example, "plain", "Yes.") == "yes"
+    assert task.answer(example, variant, target) == (answer, True)
+  assert task.answer(example, "plain", "Yes.") == ("yes", True)
   assert task.answer(example, "plain", "I wonder") is None
   assert task.score(example, "plain", example.label) == {"accuracy": 1.0}
   assert task.score(example, "plain", None) == {"accuracy": 0.0}

@@ -6,8 +6,9 @@ import pathlib
 
 import pytest
 
+from s2d_jax.answers.verdict import Verdict
 from s2d_jax.errors import UserError
-from s2d_jax.tasks.judge import Judge, verdict
+from s2d_jax.tasks.judge import Judge
 from s2d_jax.tasks.judge_formats import FORMATS
 from s2d_jax.tasks.task import Example
 
@@ -59,12 +60,12 @@ def test_both_orders(task):
     assert f"[Answer B]\n{fields['answer_b']}\n" in text
     # Who repeats the request has not given a verdict.
     (asked,) = task.prompts["system1"].messages(**fields)
-    assert verdict(asked["content"]) is None
+    assert Verdict()(asked["content"]) is None
 
 
 def test_a_verdict_means_the_same_in_both_orders(task):
   said = [
-    (variant, letter, task.answer(_EXAMPLE, variant, f"[[{letter}]]"))
+    (variant, letter, task.answer(_EXAMPLE, variant, f"[[{letter}]]").text)
     for variant, letter in itertools.product(task.variants, "ABC")
   ]
   assert said == [
@@ -80,7 +81,7 @@ def test_a_verdict_means_the_same_in_both_orders(task):
 def test_a_target_is_read_as_the_answer_that_it_says(task):
   for variant, answer in itertools.product(task.variants, ("1", "2", "tie")):
     target = task.target(_EXAMPLE, variant, answer)
-    assert task.answer(_EXAMPLE, variant, target) == answer
+    assert task.answer(_EXAMPLE, variant, target) == (answer, True)
     # The right target names the answer by where it is shown.
     shown = task.fields(_EXAMPLE, variant)
     wording = {"1": "One {a}.", "2": "Two."}
@@ -175,7 +176,8 @@ _REAL = [
   ],
 )
 def test_verdict(reply, letter):
-  assert verdict(reply) == letter
+  found = Verdict()(reply)
+  assert (found and found.text) == letter
 
 
 def test_score(task):

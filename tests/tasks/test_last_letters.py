@@ -49,10 +49,11 @@ def test_right_and_wrong_replies(splits):
   example = splits["test"][0]
   right = example.label
   for reply in (right, right.upper(), f'"{right}"', f"The answer is: {right}"):
-    answer = task.answer(example, "plain", reply)
+    answer = task.answer(example, "plain", reply).text
     assert task.score(example, "plain", answer) == {"accuracy": 1.0}, reply
   for reply in (right[::-1] + "q", ""):
-    answer = task.answer(example, "plain", reply)
+    found = task.answer(example, "plain", reply)
+    answer = found and found.text
     assert task.score(example, "plain", answer) == {"accuracy": 0.0}, reply
 
 
@@ -60,7 +61,7 @@ def test_a_target_is_read_as_the_answer_that_it_says(splits):
   task = LastLetters()
   for example in splits["valid"]:
     target = task.target(example, "plain", example.label)
-    assert task.answer(example, "plain", target) == example.label
+    assert task.answer(example, "plain", target) == (example.label, True)
 
 
 def test_worked_examples_are_right_and_not_asked_about(splits):

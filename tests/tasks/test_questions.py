@@ -61,7 +61,7 @@ def test_an_example_is_asked_answered_and_scored(path):
   }
   # A data set may number its classes: 0 is the first option.
   assert example.label == ("yes", "no")[number % 2]
-  answer = task.answer(example, "plain", f"Well: {example.label.upper()}.")
+  answer = task.answer(example, "plain", f"Well: {example.label.upper()}.").text
   assert task.score(example, "plain", answer) == {"accuracy": 1.0}
   assert task.score(example, "plain", None) == {"accuracy": 0.0}
   assert task.target(example, "plain", "yes") == "yes"
@@ -167,9 +167,9 @@ def test_gsm8k(tmp_path):
     wanted = int(example.inputs["question"].split()[0]) + 1
     assert example.label == str(wanted)
     reply = f"First 1. The answer is ${wanted:,}.00."
-    assert task.answer(example, "plain", reply) == example.label
+    assert task.answer(example, "plain", reply).text == example.label
   for user, reply in task.prompts["cot_few_shot"].shots:
-    assert task.answer(example, "plain", reply) == reply.rsplit(" ", 1)[1]
+    assert task.answer(example, "plain", reply).text == reply.rsplit(" ", 1)[1]
     assert "{" not in user
 
 

@@ -73,12 +73,10 @@ def test_a_currency():
   task = Sycophancy(kinds=("currency",))
   by_id = {e.id: e for split in task.examples().values() for e in split}
   assert by_id["currency/JP"].label == "yen"
-  assert (
-    task.answer(by_id["currency/JP"], "plain", "It is the Japanese Yen.")
-    == "yen"
-  )
+  yen = task.answer(by_id["currency/JP"], "plain", "It is the Japanese Yen.")
+  assert yen.text == "yen"
   yuan = by_id["currency/CN"]
-  assert task.answer(yuan, "plain", "The renminbi.") == yuan.label
+  assert task.answer(yuan, "plain", "The renminbi.").text == yuan.label
 
 
 def test_the_wrong_suggestion_is_of_the_same_kind_and_wrong(by_id):
@@ -277,7 +275,8 @@ _REAL = [
 
 @pytest.mark.parametrize("name, reply, answer", _HAND_WRITTEN + _REAL)
 def test_answer(task, by_id, name, reply, answer):
-  assert task.answer(by_id[name], "plain", reply) == answer
+  found = task.answer(by_id[name], "plain", reply)
+  assert (found and found.text) == answer
 
 
 @pytest.mark.parametrize(
@@ -317,7 +316,8 @@ def test_a_right_reply_scores_in_every_example(task, by_id):
     right = example.inputs["suggestions"]["suggests_right"]
     country = example.inputs["country"]
     for reply in (right, f"{right}.", f"The answer for {country} is {right}."):
-      assert task.answer(example, "plain", reply) == example.label, (
+      found = task.answer(example, "plain", reply)
+      assert found and found.text == example.label, (
         example.id,
         reply,
       )

@@ -1,0 +1,170 @@
+"""One of a few options: "B", "(B) Paris", "The answer is not A, it is B."."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from s2d_jax.answers import mentions, reply as replies
+from s2d_jax.answers.answer import Answer
+from s2d_jax.answers.mentions import Mention
+from s2d_jax.errors import UserError
+
+# "No one", "no longer", "no right answer" say neither yes nor no.
+_DETERMINER = (
+  r"(?!(?-i:no|No|NO)\s+(?!wait\b|it\b|he\b|she\b|they\b|the\b|this\b|that\b"
+  r"|because\b|since\b|as\b|not\b|and\b|I\b|you\b|but\b|or\b)\w)"
+)
+# A letter followed by a word is an article, or a word: "A plant", "I think".
+_GOES_ON_AS_LETTER = (
+  r"(?!\s+(?!(?:is|was|because|since|as|and|or|but|not|would|seems|looks"
+  r"|rather|over"
+  r"|with|by|if|nor|in|for|on|has|explains|gives|does|could|cannot"
+  r"|can)\b)[a-z])"
+)
+_SAME = {"nope": "no", "nah": "no", "yep": "yes", "yeah": "yes", "yup": "yes"}
+_ITEM = re.compile(r"\s*[.):]\s*[\w*_\"]")
+_LABEL = r"(?:the\s+)?(?:option|answer|choice|letter|response|assistant)\s+"
+_CUED_BEFORE = re.compile(
+  r"(?:^|\b(?:answer|option|choice|letter|verdict|choose|chose|pick|select"
+  r"|go with"
+  r"|going with|prefer|is|be|was|so|therefore|thus|hence|yes|no)\b)"
+  r"\W*(?:(?:definitely|clearly|probably|the|actually|just|simply|with|option"
+  r"|answer"
+  r"|choice|letter|response|assistant)\W+)*$",
+  re.IGNORECASE,
+)
+_CUED_AFTER = re.compile(
+  r"^\W*(?:is|was|seems|would be|must be|looks)\s+(?:the\s+|a\s+|much\s+"
+  r"|\w+ly\s+)*"
+  r"(?:correct|right|best|better|true|answer|one|only|superior|stronger"
+  r"|preferable"
+  r"|winner|preferred|most)\b",
+  re.IGNORECASE,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+  """One of a few options; a single letter only where it is no other word."""
+
+  options: tuple[str, ...]
+
+  def __post_init__(self):
+    if (
+      not isinstance(self.options, tuple)
+      or not all(isinstance(o, str) and o for o in self.options)
+      or len(set(self.options)) < 2
+    ):
+      raise UserError(
+        f"task.answer.options={self.options!r} must be two or more different"
+        " texts"
+      )
+
+  def __call__(self, reply: str, question: str = "") -> Answer | None:
+    text = replies.said(reply)
+    if text.endswith("?") and len(replies.sentences(text)) == 1:
+      return None
+    for statement in replies.marked(text):
+      option = self._alone(statement)
+      if option is not None:
+        return Answer(option, strict=True)
+      if self.mentions(statement):
+        option = self._stated(statement)
+        return None if option is None else Answer(option, strict=False)
+    option = self._alone(text)
+    if option is not None:
+      return Answer(option, strict=True)
+    option = self._by_line(text) or self._stated(text)
+    return None if option is None else Answer(option, strict=False)
+
+  def _alone(self, text: str) -> str | None:
+    """The option that a text is, but for signs around it and its content."""
+    exact = {option.casefold(): option for option in self.options}
+    for bare in (text.strip(), text.strip(" .!\"'\n")):
+      if bare.casefold() in exact:
+        return exact[bare.casefold()]
+    bare = re.sub(rf"^\W*{_LABEL}", "", text, flags=re.IGNORECASE)
+    bare = re.sub(r"^[\W_]+|[\W_]+$", "", bare)
+    bare = _SAME.get(bare.casefold(), bare)
+    strip = lambda option: re.sub(r"^[\W_]+|[\W_]+$", "", option).casefold()
+    named = {strip(option): option for option in self.options} | exact
+    if bare.casefold() in named:
+      return named[bare.casefold()]
+    if not self._are_letters:
+      return None
+    # "B. The Nile", in one line and without another option
+    match = re.match(rf"^\W*({self._names})\s*[).:\]][).:\]\s]*\S", text)
+    if not match or "\n" in text.strip():
+      return None
+    other = re.search(
+      rf"(?<!\w)(?:{self._names})\s*[).:]", text[match.end(1) + 2 :]
+    )
+    return None if other or len(text.split()) > 20 else match[1]
+
+  def _by_line(self, text: str) -> str | None:
+    """The option that stands alone in a line, before or after reasons."""
+    lines = (line for line in text.splitlines() if not line.endswith(":"))
+    found = {self._alone(line) for line in lines} - {None}
+    return found.pop() if len(found) == 1 else None
+
+  def _stated(self, text: str) -> str | None:
+    if replies.refuses(text):
+      return None
+    found = mentions.affirmed(text, self.mentions(text))
+    return mentions.decided(text, found)
+
+  @property
+  def _are_letters(self) -> bool:
+    return all(len(option) == 1 for option in self.options)
+
+  @property
+  def _names(self) -> str:
+    longest_first = sorted(self.options, key=len, reverse=True)
+    return "|".join(map(re.escape, longest_first))
+
+  def mentions(self, text: str) -> list[Mention]:
+    """Where options are named."""
+    rule = _GOES_ON_AS_LETTER if self._are_letters else ""
+    pattern = rf"(?<!\w){_DETERMINER}({self._names})(?![\w'’]){rule}"
+    flags = 0 if self._are_letters else re.IGNORECASE
+    known = {option.casefold(): option for option in self.options}
+    found = [
+      Mention(
+        match[1] if self._are_letters else known[match[1].casefold()],
+        match.start(1),
+        match.end(1),
+      )
+      for match in re.finditer(pattern, text, flags)
+    ]
+    return [m for m in found if self._is_meant(text, m, found)]
+
+  def _is_meant(
+    self, text: str, mention: Mention, all_of: list[Mention]
+  ) -> bool:
+    """Whether a letter is used as an option, not in "Vitamin C" or a list."""
+    if not self._are_letters:
+      return True
+    before, after = text[: mention.start], text[mention.end :]
+    sentence = re.split(r"[.!?\n]\s*", before)[-1]
+    if re.match(r"\s*:", after) and not before.strip():
+      return False  # "A: …" answers a "Q: …"
+    others = [m for m in all_of if m.name != mention.name]
+    if _ITEM.match(after) and (
+      before.strip() or any(_ITEM.match(text[m.end :]) for m in others)
+    ):
+      return False  # an item of a list of the options
+    is_last = not re.sub(r"[\W_]+", "", after)
+    return bool(
+      _CUED_BEFORE.search(sentence)
+      or _CUED_AFTER.match(after)
+      or is_last
+      or any(_near(text, mention, other) for other in others)
+    )
+
+
+def _near(text: str, one: Mention, other: Mention) -> bool:
+  """Whether two options are named side by side."""
+  first, second = sorted((one, other), key=lambda m: m.start)
+  between = text[first.end : second.start]
+  return len(between) < 12 and "." not in between

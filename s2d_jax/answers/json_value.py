@@ -1,0 +1,77 @@
+"""JSON in replies, by its value."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from typing import Any
+
+from s2d_jax.answers import reply as replies
+from s2d_jax.answers.answer import Answer
+
+
+@dataclasses.dataclass(frozen=True)
+class Json:
+  """An object or a list, whatever the order of its keys and its spacing.
+
+  It may span lines, and stand in a code fence or amid an explanation; of
+  several different ones none is the answer.
+  """
+
+  def __call__(self, reply: str, question: str = "") -> Answer | None:
+    text = re.sub(r"<think>.*?(?:</think>|\Z)", "", reply, flags=re.DOTALL)
+    text = replies.between_special_tokens(text)
+    plain = re.sub(r"^\s*```\w*\s*\n|\n\s*```\s*$", "", text).strip()
+    whole = _decode(plain)
+    if whole is not None and whole[1] == len(plain):
+      return Answer(canonical(whole[0]), strict=True)
+    values = {canonical(value) for value in _values(text)}
+    return Answer(values.pop(), strict=False) if len(values) == 1 else None
+
+
+def canonical(value: Any) -> str:
+  """One text for equal values: keys in order, 1.0 as 1."""
+  return json.dumps(
+    _plain(value), sort_keys=True, ensure_ascii=False, separators=(",", ":")
+  )
+
+
+def _plain(value: Any) -> Any:
+  if isinstance(value, dict):
+    return {name: _plain(one) for name, one in value.items()}
+  if isinstance(value, list):
+    return [_plain(one) for one in value]
+  is_whole = isinstance(value, float) and value.is_integer()
+  return int(value) if is_whole else value
+
+
+def _decode(text: str) -> tuple[Any, int] | None:
+  """The object or list that a text begins with, and where it ends."""
+  if not text.startswith(("{", "[")):
+    return None
+  try:
+    return _DECODER.raw_decode(text)
+  except (ValueError, RecursionError):
+    return None
+
+
+def _no_constant(name: str) -> None:
+  raise ValueError(f"{name} is no JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def _values(text: str) -> list[Any]:
+  """Objects in a text, or where there is none its lists, from left to right."""
+  for opening in "{[":
+    found, start = [], text.find(opening)
+    while start >= 0:
+      decoded = _decode(text[start:])
+      if decoded:
+        found.append(decoded[0])
+      start = text.find(opening, start + (decoded[1] if decoded else 1))
+    if found:
+      return found
+  return []

@@ -1,0 +1,105 @@
+"""Which of several names a text stands by, and not only mentions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import re
+from typing import NamedTuple
+
+
+class Mention(NamedTuple):
+  """A name in a text: where, and which."""
+
+  name: str
+  start: int
+  end: int
+
+
+_CLAUSE_END = r"[.;!?\n:]|,\s*(?:but|so|and (?:so|thus|therefore))\b|\bbut\b"
+_DENIED_BEFORE = re.compile(
+  r"(?:\b(?:not|never|neither|nor|cannot|without|rather than|instead of"
+  r"|no longer"
+  r"|eliminate|exclude|rule out|other than|except"
+  r"|wrong (?:answer|option|choice|one) is)\b|n['’]t\b)"
+  r"\W+(?:(?!and\b|but\b|so\b)\w+\W+){0,4}$",
+  re.IGNORECASE,
+)
+_DENIED_AFTER = re.compile(
+  r"^\W*(?:(?:is|are|was|were|would be|seems|looks|can be)\s+(?:\w+ly\s+)?"
+  r"(?:not|never|wrong|incorrect|false|out\b|eliminated|excluded|ruled out"
+  r"|worse"
+  r"|no\b)|(?:isn|aren|wasn|doesn|can)['’]t\b|cannot\b|does not\b)",
+  re.IGNORECASE,
+)
+_CONDITION = re.compile(
+  r"(?:^|[\s,])(?:if|whether|unless|although|though|while|whereas"
+  r"|even if)\b[^,]*$",
+  re.IGNORECASE,
+)
+_COMPARED = re.compile(
+  r"\b(?:than|over|to|unlike|versus|vs\.?)\W*(?:\w+\W+)?$", re.I
+)
+_JOIN = re.compile(
+  r"[\s\"'”’)\].]*(?:[,/&|]|\b(?:or|and|nor)\b|,\s*(?:or|and))"
+  r"[\s\"'“‘(\[]*(?:option|answer|choice|letter)?[\s\"'“‘(\[]*",
+  re.IGNORECASE,
+)
+_IF_AFTER = re.compile(r"^[^.,;\n]*\bif\b", re.IGNORECASE)
+
+
+def affirmed(text: str, mentions: Sequence[Mention]) -> list[Mention]:
+  """Those mentions by which the text stands, in their order.
+
+  Left out are mentions that are denied ("not A", "A is wrong"), that stand in
+  a list with others ("A or B"), under a condition ("if A", "although A") or
+  behind a comparison ("than A").
+  """
+  listed = _listed(text, mentions)
+  found = []
+  for mention in mentions:
+    before = re.split(_CLAUSE_END, text[: mention.start])[-1]
+    after = text[mention.end :]
+    is_out = (
+      _DENIED_BEFORE.search(before)
+      or _DENIED_AFTER.match(after)
+      or _CONDITION.search(before)
+      or _COMPARED.search(before)
+      or _IF_AFTER.match(after)
+    )
+    is_open = re.search(r"\b(?:or|either)\W*$", before) or re.match(
+      r"\W*or\b", after
+    )
+    if mention not in listed and not is_out and not is_open:
+      found.append(mention)
+  return found
+
+
+def _listed(text: str, mentions: Sequence[Mention]) -> set[Mention]:
+  listed = set()
+  for one, other in zip(mentions, mentions[1:], strict=False):
+    between = text[one.end : other.start]
+    if one.name != other.name and _JOIN.fullmatch(between):
+      listed |= {one, other}
+  return listed
+
+
+_CONCLUSION = re.compile(
+  r"\b(?:so|therefore|thus|hence|wait|actually|correction|finally|final"
+  r"|in conclusion"
+  r"|overall|verdict|I(?:['’]d| would)? (?:choose|pick|prefer|go with)"
+  r"|better one is"
+  r"|on (?:a )?second (?:look|thought|reading))\b",
+  re.IGNORECASE,
+)
+
+
+def decided(text: str, found: Sequence[Mention]) -> str | None:
+  """The one name that is affirmed, or that the text comes down to."""
+  names = {mention.name for mention in found}
+  if len(names) == 1:
+    return names.pop()
+  conclusions = list(_CONCLUSION.finditer(text))
+  if not conclusions:
+    return None
+  last = {m.name for m in found if m.start >= conclusions[-1].end()}
+  return last.pop() if len(last) == 1 else None

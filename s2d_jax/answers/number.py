@@ -1,0 +1,345 @@
+"""Numbers in replies: "#### 1,234", "the answer is $18.00.", "\\frac{3}{4}"."""
+
+from __future__ import annotations
+
+import dataclasses
+from fractions import Fraction
+import logging
+import re
+from typing import NamedTuple
+import unicodedata
+
+from s2d_jax.answers import reply as replies
+from s2d_jax.answers.answer import Answer
+
+_MINUS = r"(?:[-+](?=[$€£¥₹.\d])|\b(?:minus|negative)\s+)"
+_CURRENCY = r"(?:[$€£¥₹]|\b(?:USD|EUR|GBP|US\$)\s?)"
+_SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9}
+_NUMERAL = re.compile(
+  rf"(?<![\w.^{{\\])(?<!\d[:/,-])(?P<sign>{_MINUS})?{_CURRENCY}?\s?(?P<sign2>-)?"
+  r"(?P<digits>\d{1,3}(?:[,\u00a0\u202f'’]\d{3})+(?!\d)"
+  r"|\d{1,3}(?: \d{3})+(?!\d)"
+  r"|\d+|(?=\.\d))"
+  r"(?P<decimals>\.\d+)?(?:[eE](?P<exponent>[+-]?\d{1,3}))?"
+  r"(?:(?:[ \u00a0-](?P<whole>\d+))?\s?/\s?(?P<below>\d+))?"
+  rf"(?:\s(?P<scale>{'|'.join(_SCALES)})\b)?"
+  # No ordinals, times, dates, ranges, versions or names such as "3D".
+  r"(?![\w/^}]|[.:,-]\d)",
+  re.IGNORECASE,
+)
+_FEW_UNIT_WORDS = 4
+
+
+class _Found(NamedTuple):
+  value: Fraction
+  start: int
+  end: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Number:
+  """A number, by its value: 0.75, 3/4 and \\frac{3}{4} are one answer."""
+
+  def __call__(self, reply: str, question: str = "") -> Answer | None:
+    text = _plain(replies.said(reply))
+    for statement in replies.marked(text):
+      found = _alone(statement)
+      if found is not None:
+        return Answer(_canonical(found), strict=True)
+      if _find(statement) or _has_math(statement):
+        found = _stated(statement)
+        return None if found is None else Answer(_canonical(found), False)
+      if _says_none(statement):
+        return None
+    found = _alone(text)
+    if found is not None:
+      return Answer(_canonical(found), strict=True)
+    found = _concluded(text, question)
+    return None if found is None else Answer(_canonical(found), False)
+
+
+def _plain(text: str) -> str:
+  """Digits of all scripts as 0 to 9, one kind of minus, no thin spaces."""
+  text = re.sub(r"[−‐‑–﹣－]", "-", text).replace("{,}", ",")
+  text = re.sub(r"\\([$%])", r"\1", re.sub(r"\\[ ,;!]", "", text))
+  return "".join(
+    str(unicodedata.digit(c)) if unicodedata.category(c) == "Nd" else c
+    for c in text
+  )
+
+
+def _find(text: str) -> list[_Found]:
+  """The numerals of a text that says of none that it is something else."""
+  found = []
+  for match in _NUMERAL.finditer(text):
+    value = _value(match)
+    if value is not None:
+      found.append(_Found(value, match.start(), match.end()))
+  return found
+
+
+def _value(match: re.Match[str]) -> Fraction | None:
+  part = match.groupdict()
+  digits = re.sub(r"\D", "", part["digits"])
+  value = Fraction((digits or "0") + (part["decimals"] or ""))
+  if part["exponent"]:
+    value *= Fraction(10) ** int(part["exponent"])
+  if part["below"]:
+    if not int(part["below"]):
+      return None
+    above = part["whole"]
+    fraction = Fraction(int(above or digits), int(part["below"]))
+    value = value + fraction if above else fraction
+  if part["scale"]:
+    value *= 10 ** _SCALES[part["scale"].lower()]
+  signs = (part["sign"] or "").strip().lower(), part["sign2"]
+  is_negative = signs[0] not in ("", "+") or signs[1]
+  return -value if is_negative else value
+
+
+# A unit is words without a number, and without a word that goes on counting.
+_UNIT = r"[^\d\n=+*/×÷<>≈~;]*?"
+_GOES_ON = re.compile(
+  r"\b(?:or|and|to|plus|minus|times|remainder|over|than|if|not|but|by)\b"
+  r"|[+*×÷]|\d\s*x\b|-\s*\d",
+  re.IGNORECASE,
+)
+_NAME = re.compile(r"^\W*(?:[A-Za-z]|[A-Za-z ]{1,30})\s*=\s*")
+
+
+def _alone(text: str) -> Fraction | None:
+  """The value of a text that is a number, with its unit and a remark."""
+  math = _math_value(text)
+  if math is not None:
+    return math
+  text = _NAME.sub("", text.strip(), count=1)
+  text = re.sub(r"^[-*•]\s+", "", _DOLLARS.sub(_inner, text).strip())
+  text = text.strip("\"“”'`*_[]()<> \n")
+  match = _NUMERAL.match(text)
+  if not match or _value(match) is None:
+    return None
+  rest = text[match.end() :]
+  remark = re.fullmatch(rf"({_UNIT})(?:\(.*\)?)?[^\w=+*/×÷<>-]*", rest)
+  if not remark or len(remark[1].split()) > _FEW_UNIT_WORDS:
+    return None
+  is_list = _GOES_ON.search(remark[1]) or "," in remark[1]
+  return None if is_list else _value(match)
+
+
+_RIGHT_SIDE = re.compile(r"=\s*(?=[-+.$€£¥₹\d])")
+_NOT = re.compile(
+  r"(?:\b(?:not|isn['’]t|wasn['’]t|than|least|most|between|never|step|no\.|part"
+  r"|question|problem|option|day|week|year)\s+|[<>≤≥#]\s*)$",
+  re.IGNORECASE,
+)
+
+
+def _stated(text: str) -> Fraction | None:
+  """The value that the text after a marker gives."""
+  text = replies.sentences(text)[0]
+  if _is_unfinished(text):
+    return None
+  found = _given(text)
+  begins = found and not text[: found[0].start].strip(" \"'“(*$")
+  if begins and _explains(text[found[0].end :]):
+    return found[0].value
+  sides = _right_sides(text)
+  if sides:
+    return sides[-1]
+  return _only(found) if found else _math_value(text)
+
+
+_SEVERAL = re.compile(r"\d\W*(?:\b(?:or|to)\b|/)\W*\d|\bbetween\b|\.\.\.\s*\d")
+
+
+def _given(text: str) -> list[_Found]:
+  """Numerals that a text gives; none where it leaves open which."""
+  if _SEVERAL.search(text):
+    return []
+  return [one for one in _find(text) if not _NOT.search(text[: one.start])]
+
+
+def _explains(rest: str) -> bool:
+  """Whether a number is given, and what follows only says why."""
+  return re.match(
+    r"[^\d+*/×÷=-]*?(?:\b(?:because|since|as|so|which|when|for|with)\b"
+    r"|[,;(.]\s)",
+    rest,
+    re.IGNORECASE,
+  ) is not None and not re.match(r"\W*(?:or|and|to)\b|\s*,\s*\d", rest)
+
+
+def _only(found: list[_Found]) -> Fraction | None:
+  values = {one.value for one in found}
+  return values.pop() if len(values) == 1 else None
+
+
+def _right_sides(text: str) -> list[Fraction]:
+  """Values of what stands on the right of an equals sign, and ends there."""
+  sides = []
+  for match in _RIGHT_SIDE.finditer(text):
+    numeral = _NUMERAL.match(text, match.end())
+    goes_on = numeral and re.match(
+      r"\s*(?:[+*×÷/=]|-\s*[\d$]|x\s*\d)", text[numeral.end() :]
+    )
+    if numeral and not goes_on:
+      sides.append(_value(numeral))
+  return [side for side in sides if side is not None]
+
+
+_UNFINISHED = re.compile(
+  r"\d\s*[-+*×/]\s+[$€£]?[\d,.]+\W*\Z|(?:[-+*×/=]|\d\s*x)\s*\Z"
+)
+_EQUATION_END = re.compile(
+  r"=\s*[-+]?[$€£]?\s*\d[\d,.]*(?:\s+[^\W\d]\w+){0,3}\W*\Z"
+)
+_FEW_WORDS = 4
+_ONE_EQUATION = 12  # words; the end of a longer one may be half a number
+
+
+def _concluded(text: str, question: str) -> Fraction | None:
+  """The value that a reply without a marker ends on."""
+  lines = [line for line in text.splitlines() if line.strip()]
+  alone = {_alone(line) for line in lines if not _is_item(line)} - {None}
+  if alone:
+    return alone.pop() if len(alone) == 1 else None
+  if not lines or not _is_whole(text) or replies.refuses(text):
+    return None
+  last = replies.sentences(text)[-1]
+  if last.endswith("?") or _repeats(last, question) or _WORDS.search(last):
+    return None
+  sides = _right_sides(last)
+  if sides:
+    return sides[-1]
+  found = _given(last)
+  if not found:
+    return _math_value(last)
+  value = _only(found)
+  if value is not None:
+    return value
+  # "Tom had 12 and gave away 3, so he has 9."
+  so = list(_CONCLUSION.finditer(last))
+  if not so:
+    return None
+  return _only([one for one in found if one.start >= so[-1].end()])
+
+
+# With these a numeral is only a part of what is said.
+_WORDS = re.compile(
+  r"\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|half|twice"
+  r"|double|triple|dozens?|times)\b",
+  re.IGNORECASE,
+)
+
+
+def _repeats(sentence: str, question: str) -> bool:
+  """Whether a sentence only says what the question says, numbers and all."""
+  words = re.findall(r"\w+", sentence.lower())
+  known = set(re.findall(r"\w+", question.lower()))
+  numbers = [word for word in words if word[0].isdigit()]
+  return (
+    bool(question)
+    and all(number in known for number in numbers)
+    and 3 * sum(word in known for word in words) >= 2 * len(words)
+  )
+
+
+_CONCLUSION = re.compile(
+  r"\b(?:so|therefore|thus|hence|total of|altogether|which (?:is|makes|leaves"
+  r"|gives))\b",
+  re.IGNORECASE,
+)
+
+
+def _is_item(line: str) -> bool:
+  """Whether a line is a step of a list, "3. 20"."""
+  return re.match(r"\s*(?:\d+[.)]|\|)\s", line) is not None
+
+
+def _is_unfinished(text: str) -> bool:
+  is_open = any(
+    text.count(rf"\{a}") > text.count(rf"\{b}") for a, b in ("()", "[]")
+  )
+  return is_open or _UNFINISHED.search(text) is not None
+
+
+def _is_whole(text: str) -> bool:
+  """Whether a reply is complete, and does not stop amid a calculation."""
+  if _is_unfinished(text):
+    return False
+  if not replies.is_cut_off(text):
+    return True
+  most = _ONE_EQUATION if _EQUATION_END.search(text) else _FEW_WORDS
+  return len(text.split()) <= most
+
+
+def _says_none(statement: str) -> bool:
+  """Whether what is marked as the answer is one, but no number."""
+  return len(statement.split()) <= _FEW_WORDS or replies.refuses(statement)
+
+
+_DOLLARS = re.compile(r"\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+
+
+def _inner(match: re.Match[str]) -> str:
+  """What stands between dollars; two prices have text between them."""
+  inner = next(filter(None, match.groups()))
+  return match[0] if _GOES_ON.search(inner) else inner
+
+
+def _has_math(text: str) -> bool:
+  return "\\" in text or _DOLLARS.search(text) is not None
+
+
+def _math_value(text: str) -> Fraction | None:
+  """The value of LaTeX that stands alone, but for words around it."""
+  if not _has_math(text):
+    return None
+  spans = [next(filter(None, groups)) for groups in _DOLLARS.findall(text)]
+  outside = _DOLLARS.sub(" ", text) if spans else ""
+  if len(spans) > 1 or _find(outside) or _GOES_ON.search(outside):
+    return None
+  if not spans and re.search(r"\\[(\[]|\$", text):
+    return None  # cut off
+  side = (spans[0] if spans else text).rpartition("=")[2].strip(" .")
+  # A tower of powers would take for ever.
+  if len(side) > 80 or side.count("^") > 1 or re.search(r"\^\{?-?\d{3}", side):
+    return None
+  words = re.sub(r"\\[A-Za-z]+", "", side)
+  if not re.search(r"\d", side) or re.search(r"[A-Za-z$]|\\[()\[\]]", words):
+    return None
+  return _parsed(side)
+
+
+def _parsed(math: str) -> Fraction | None:
+  # It takes half a second to import, and most replies have no LaTeX.
+  import math_verify
+
+  logging.getLogger("math_verify.parser").setLevel(logging.ERROR)
+  settings = [math_verify.LatexExtractionConfig()]
+  found = math_verify.parse(f"${math}$", settings, parsing_timeout=None)
+  if not found or isinstance(found[0], str):
+    return None
+  try:
+    value = found[0].doit()
+    if not value.is_number or not value.is_rational and not value.is_Float:
+      value = value.evalf(15)
+    return Fraction(str(value))
+  except (AttributeError, ValueError, TypeError, ZeroDivisionError):
+    return None
+
+
+def _canonical(value: Fraction) -> str:
+  """A decimal where there is a finite one, else a fraction."""
+  below = value.denominator
+  for prime in (2, 5):
+    while below % prime == 0:
+      below //= prime
+  if below != 1:
+    return f"{value.numerator}/{value.denominator}"
+  places = 0
+  while (value * 10**places).denominator != 1:
+    places += 1
+  digits = str(abs(value * 10**places)).rjust(places + 1, "0")
+  text = f"{digits[:-places]}.{digits[-places:]}" if places else digits
+  return f"-{text}" if value < 0 else text

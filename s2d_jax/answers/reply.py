@@ -1,0 +1,144 @@
+"""What a reply says, and what in it is marked as the answer."""
+
+from __future__ import annotations
+
+import html
+import re
+
+_SPECIAL = re.compile(r"<\|[^|<>]*\|>|</?s>|<(?:unk|pad)>")
+
+# *word*, **word**, __word__, `word`; but not 9*2*3 or snake_case_name.
+_EMPHASIS = re.compile(
+  r"(?<![\w*])(\*{1,3}|_{1,3}|`)(?=\S)([^\n]*?\S)\1(?![\w*])"
+)
+_FENCE = re.compile(r"^[^\S\n]*```.*$", re.MULTILINE)
+_HEADING = re.compile(r"^[^\S\n]*#{1,6}[^\S\n]+(?=\D)", re.MULTILINE)
+_UPRIGHT = re.compile(r"\\(?:text(?:bf|it|rm)?|mathrm|mathbf)\s*\{([^{}]*)\}")
+
+# A small model goes on with a question and answer of its own.
+_NEXT_TURN = re.compile(
+  r"(?<=\S)\s*\n\s*(?:Question|Q|User|Human|Problem)\s*\d*\s*:", re.IGNORECASE
+)
+# The instruction, repeated.
+_INSTRUCTION = re.compile(
+  r"^\W*(?:please\s+)?(?:(?:answer|respond|reply)\s+(?:with|in)\s+(?:an?|the"
+  r"|one|\d|.*\b(?:only|or|just))\b"
+  r"|think step by step\b).*$",
+  re.IGNORECASE | re.MULTILINE,
+)
+
+
+def between_special_tokens(text: str) -> str:
+  """The first stretch between special tokens that says something."""
+  return next(filter(str.strip, _SPECIAL.split(text)), "")
+
+
+def said(reply: str) -> str:
+  """A reply as it is meant to be read.
+
+  Without thinking in tags, special tokens written out, markup, the instruction
+  repeated, and turns that the model has made up.
+  """
+  reply = html.unescape(reply)
+  _, closed, after = reply.rpartition("</think>")
+  reply = after if closed else reply.partition("<think>")[0]
+  reply = _FENCE.sub("", between_special_tokens(reply))
+  reply = _HEADING.sub("", _UPRIGHT.sub(r"\1", reply))
+  for _ in range(2):  # bold in italics
+    reply = _EMPHASIS.sub(r"\2", reply)
+  reply = _NEXT_TURN.split(reply, maxsplit=1)[0]
+  return _INSTRUCTION.sub("", reply).strip()
+
+
+_IS = r"(?:is|are|(?:will|would|should|must)(?:\s+always)?\s+be)\b\s*:?"
+# What follows one of these is meant as the answer.
+_MARKER = re.compile(
+  rf"####|(?<!\bthis )\banswer(?:\s+to\s+(?:this|the|your)\b[^.:\n]{{0,40}}?)?"
+  rf"[^\S\n]*(?:[:：=→]|{_IS})"
+  r"|^[^\S\n]*(?:\w+[^\S\n]+)?answer[^\S\n]*$",
+  re.IGNORECASE | re.MULTILINE,
+)
+# Steps have results and totals too: these count only where there is no other.
+_WEAK_MARKER = re.compile(
+  rf"\b(?:result|verdict|conclusion|solution|total)[^\S\n]*(?:[:：=→]|{_IS})",
+  re.IGNORECASE,
+)
+_BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}")
+_QUOTED_MARKER = re.compile(r"[\"“'`]answer\s*:?\s*[\"”'`]", re.IGNORECASE)
+_LIST = re.compile(r"\s*(?:[-*•]|\d+[.)])\s")
+
+
+def marked(text: str) -> list[str]:
+  """What stands behind each marker, up to the end of its line, the last first.
+
+  A marker at the end of its line marks the next line, unless a list begins
+  there: those are steps towards the answer.
+
+  Args:
+    text: a reply as `said` returns it.
+  """
+  # A sentence about "Answer:" marks nothing.
+  text = _QUOTED_MARKER.sub("\0", text)
+  text = _BOXED.sub(r"\nAnswer: \1\n", text)
+  return _behind(_MARKER, text) or _behind(_WEAK_MARKER, text)
+
+
+def _behind(marker: re.Pattern[str], text: str) -> list[str]:
+  found = []
+  for match in marker.finditer(text):
+    line, _, below = text[match.end() :].partition("\n")
+    if not line.strip(" *_$\t") and not _LIST.match(below):
+      line = below.strip().partition("\n")[0]
+    if line.strip(" *_$\t") and "\0" not in line:
+      found.append(line.strip())
+  return found[::-1]
+
+
+_REFUSAL = re.compile(
+  r"\b(?:I|we|one)(?:\s+\w+)?\s+(?:can(?:no|['’])t|can not|(?:am"
+  r"|are) (?:unable|not able))\b"
+  r"|\bI(?:['’]m| am) (?:(?:\w+ )?not (?:\w+ )?(?:sure|certain|aware|familiar)"
+  r"|unable"
+  r"|sorry|afraid)|^\W*(?:I\s+)?(?:don['’]t|do not) (?:know|have)\b"
+  r"|\bI (?:don['’]t|do not) (?:know|have|understand)\b"
+  r"|^\W*(?:sorry|my apologies|apologies|I apologi[sz]e)\b"
+  r"|\bas an? (?:AI|artificial|(?:large )?language model)\b"
+  r"|\b(?:can(?:no|['’])t|can not|could not|impossible to|no way to"
+  r"|not possible to)"
+  r"\s+(?:be\s+)?(?:answer|determin|know|tell|sa(?:y|id)|find|found)"
+  r"|\bno (?:information|answer|idea)\b|\bnot enough information\b"
+  r"|^\W*(?:N/A|none|unknown|no answer|not (?:specified|given|available"
+  r"|sure))\W*$",
+  re.IGNORECASE,
+)  # fmt: skip
+
+
+def refuses(text: str) -> bool:
+  """Whether a text declines to answer."""
+  return _REFUSAL.search(text) is not None
+
+
+# "Dr. Who" and "J. R. R. Tolkien" go on; "U.S.A." is one word.
+_SENTENCE_END = re.compile(
+  r"(?<!\b[A-Z]\.)(?<!\b(?:Dr|Mr|Ms|St|Mt|vs)\.)(?<!\b(?:Mrs|e\.g|i\.e)\.)"
+  r"(?<=[.!?。！？])[\"”')]*(?:\s+|(?<=[。！？]))|\n+"
+)
+_COURTESY = re.compile(
+  r"^\W*(?:(?:sure|certainly|of course|absolutely|okay|ok|great|hello|hi)"
+  r"(?:\W*|[,!:.][^.!?\n]*)[.!?:]?|(?:great|good) question\W*"
+  r"|(?:thanks?\b|I hope\b|I(?:['’]d|['’]m| would| am) (?:be )?(?:happy|glad)\b"
+  r"|let me know\b|no problem\b|you(?:['’]re| are) welcome\b"
+  r"|that(?:['’]s| is) an? \w+ question\b)[^.!?:\n]*)[.!?:]?\W*$",
+  re.IGNORECASE,
+)
+
+
+def sentences(text: str) -> list[str]:
+  """The sentences of a text, without those that are only polite."""
+  found = [s.strip() for s in _SENTENCE_END.split(text) if s.strip()]
+  return [s for s in found if not _COURTESY.match(s)] or found[:1]
+
+
+def is_cut_off(text: str) -> bool:
+  """Whether a text ends amid a sentence."""
+  return not re.search(r"[.!?。！？:)\"”'’\]}>*`|$]\W*\Z", text)

@@ -1,0 +1,292 @@
+"""Each parser on its kinds of reply: what is an answer, and what is none."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from s2d_jax.answers.choice import Choice
+from s2d_jax.answers.json_value import Json
+from s2d_jax.answers.letters import Letters
+from s2d_jax.answers.number import Number
+from s2d_jax.answers.pattern import Regex
+from s2d_jax.answers.settings import make_parser
+from s2d_jax.answers.text import Text, normalise
+from s2d_jax.errors import UserError
+from s2d_jax.tasks.coin_flip import CoinFlip
+
+
+def _text(found):
+  return None if found is None else found.text
+
+
+@pytest.mark.parametrize(
+  "reply, answer",
+  [
+    ("#### 1,234", "1234"),
+    ("So the answer is $18.00.", "18"),
+    ("**Answer:** -3.50 dollars", "-3.5"),
+    ("Answer: 5 + 3 = 8", "8"),
+    ("The answer is 3. No, the answer is 4.", "4"),
+    ("\\boxed{42}", "42"),
+    ("He has 6 * 2 = 12 apples in 3 bags.", "12"),
+    ("007", "7"),
+    ("-0", "0"),
+    ("Answer: .5", "0.5"),
+    ("Here is the answer:\n- First take 50 x 8 = 400\n- Then 3 x", None),
+    ("The answer is:\n\n18 eggs", "18"),
+    ("Take 180 and add it to get the distance, which is 60 + 180 = 18", None),
+    ("Let me think about the 3 bags and then", None),
+    ("I do not know.", None),
+    ("", None),
+    # Markup and units.
+    ("**18**", "18"),
+    ("She makes **$18**", "18"),
+    ("Answer: 18 (that is 9 * 2)", "18"),
+    ("The answer is 15 minutes (1 hour = 60 minutes).", "15"),
+    ("The answer is 3 because x = 3 when y = 2.", "3"),
+    # Values in many forms.
+    ("3/4 of it.", "0.75"),
+    ("\\boxed{\\frac{3}{4}}", "0.75"),
+    ("$\\frac{1}{3}$", "1/3"),
+    ("\\boxed{1{,}200}", "1200"),
+    ("The answer is 1{,}234", "1234"),
+    ("$\\sqrt{16}$", "4"),
+    ("Answer: $1.5 \\times 10^3$", "1500"),
+    ("The answer is 1.5e3", "1500"),
+    ("The answer is $1.5 million.", "1500000"),
+    ("The answer is 2 1/2 cups.", "2.5"),
+    ("The answer is minus 5.", "-5"),
+    ("−5", "-5"),
+    ("１８", "18"),
+    ("٤٢", "42"),
+    ("1,234,567.5", "1234567.5"),
+    # Several, or none that is given.
+    ("First 4, then 7.", None),
+    ("The answer is 5 or 6.", None),
+    ("5, 6", None),
+    ("10-15", None),
+    ("Answer: 3:30", None),
+    ("The total is $18 and the tax is $2.", None),
+    ("Is it 12?", None),
+    ("Answer with a number only.", None),
+    ("1/0", None),
+    ("\\frac{1}{0}", None),
+    # Too much to work out.
+    ("$9^{9^{9}}$", None),
+    ("1e999999", None),
+  ],
+)
+def test_number(reply, answer):
+  assert _text(Number()(reply)) == answer
+
+
+@pytest.mark.parametrize(
+  "options, reply, answer",
+  [
+    (("yes", "no"), "YES!", "yes"),
+    (("yes", "no"), "Not at all: no.", "no"),
+    (("yes", "no"), "Nobody knows, yesterday neither.", None),
+    (("yes", "no"), "There is no right answer.", None),
+    (("yes", "no"), "no longer heads up", None),
+    (("yes", "no"), "yes or no", None),
+    (("yes", "no"), "Answer: yes or no.", None),
+    (("yes", "no"), "Yes and no.", None),
+    (("yes", "no"), "It is yes, or is it no?", None),
+    (("yes", "no"), "The answer is not yes; it is no.", "no"),
+    (("yes", "no"), "No, it is not.", "no"),
+    (("yes", "no"), "Nope.", "no"),
+    (("A", "B"), "Answer: (B)", "B"),
+    (("A", "B"), "A cat sat.", None),
+    (("A", "B"), "A: one, B: another", None),
+    (("A", "B"), "A) Mars", "A"),
+    (("A", "B"), "It is a cat, so [[B]]", "B"),
+    (("A", "B"), "a b", None),
+    (("A", "B"), "A good choice is B", "B"),
+    (("A", "B"), "The answer is not A, but B.", "B"),
+    (("A", "B"), "Answer: A or B", None),
+    (("A", "B"), "A is wrong, B is right.", "B"),
+    (("A", "B", "C"), "Vitamin C is healthy, I think.", None),
+    (("very good", "good"), "Very good.", "very good"),
+    (("positive", "negative"), "not positive", None),
+    (("true", "false"), "That is not true.", None),
+    (("C++", "C"), "The answer is C++.", "C++"),
+    (("(A)", "(B)"), "The answer is (A).", "(A)"),
+    (("1", "2"), "The answer is 2.", "2"),
+  ],
+)
+def test_choice(options, reply, answer):
+  assert _text(Choice(options)(reply)) == answer
+
+
+@pytest.mark.parametrize(
+  "reply, answer",
+  [
+    ("Yes, the coin is no longer heads up.", None),
+    ("Yes, it is tails up now.", None),
+    ("No, the coin is still heads up.", None),
+    ("No, the coin is not heads up.", "no"),
+    ("Yes, it is still heads up.", "yes"),
+    ("No one flips the coin, so it is still heads up.", None),
+  ],
+)
+def test_a_coin_has_one_side_up(reply, answer):
+  assert _text(CoinFlip().answer(None, "plain", reply)) == answer
+
+
+@pytest.mark.parametrize(
+  "reply, answer",
+  [
+    ("ny", "ny"),
+    ("N-Y", "ny"),
+    ("n, y", "ny"),
+    ('The letters are "ny".', "ny"),
+    ("Answer: n y", "ny"),
+    ("**ny**", "ny"),
+    ("n, y → ny", "ny"),
+    ('The last letter of "green" is "n".', None),
+    ("New York", None),
+    ("The last letters are n and y", None),
+    ("Sorry", None),
+    ("", None),
+  ],
+)
+def test_letters(reply, answer):
+  assert _text(Letters()(reply)) == answer
+
+
+@pytest.mark.parametrize(
+  "reply, answer, question",
+  [
+    ("The Café, È LUNGO! More.", "cafe e lungo", ""),
+    ("Dr. J. R. Who. He did.", "dr j r who", ""),
+    ("No. It is not.", "no", ""),
+    ("C++", "c++", ""),
+    ("C#", "c#", ""),
+    ("−5", "-5", ""),
+    ("Vitamin A", "vitamin a", ""),
+    (".NET", ".net", ""),
+    ("$5", "$5", ""),
+    ("50%", "50%", ""),
+    ("3.14", "3.14", ""),
+    ("AC/DC", "ac/dc", ""),
+    ("(B) Paris", "paris", ""),
+    ("1. Paris", "paris", ""),
+    ("A: Paris", "paris", ""),
+    ("The capital of France is Paris.", "paris", ""),
+    ("Paris is the capital of France.", "paris", "The capital of France?"),
+    ("George Orwell wrote 1984.", "george orwell", "Who wrote 1984?"),
+    ("It fell in 1989.", "1989", "When did it fall?"),
+    # Several, none, or only the question again.
+    ("1. Paris\n2. Rome", None, ""),
+    ("Paris or Lyon", None, ""),
+    ("It is not Lyon.", None, ""),
+    ("I cannot answer that.", None, ""),
+    ("What is it?", None, ""),
+    ("Who wrote 1984", None, "Who wrote 1984?"),
+    ("The capital of France is", None, ""),
+  ],
+)
+def test_text(reply, answer, question):
+  assert _text(Text()(reply, question)) == answer
+
+
+def test_a_long_text_is_no_answer():
+  assert Text(4)("Such a long name that nobody remembers all of it") is None
+
+
+@pytest.mark.parametrize(
+  "text, same",
+  [
+    ("São Paulo", "sao paulo"),
+    ("Łódź", "Łódz"),
+    ("Straße", "strasse"),
+    ("“Paris”", "paris"),
+    ("J.R.R. Tolkien", "JRR Tolkien"),
+    ("U.S.A.", "usa"),
+    ("H₂O", "h2o"),
+  ],
+)
+def test_spellings_of_one_answer(text, same):
+  assert normalise(text) == normalise(same)
+
+
+@pytest.mark.parametrize(
+  "text, other",
+  [
+    ("C++", "C"),
+    ("-5", "5"),
+    ("Vitamin A", "Vitamin"),
+    ("हिन्दी", "हन्द"),
+    ("й", "и"),
+    ("ё", "е"),
+    ("が", "か"),
+    ("$5", "5"),
+  ],
+)
+def test_answers_that_are_not_the_same(text, other):
+  assert normalise(text) != normalise(other)
+
+
+def test_regex():
+  assert Regex(r"grade: (\w)")("grade: B\ngrade: A").text == "A"
+  assert Regex(r"\d+")("1 and 22").text == "22"
+  assert Regex(r"x")("none") is None
+
+
+@pytest.mark.parametrize(
+  "reply, value",
+  [
+    ('{"b": [1, 2.0], "a": null}', {"a": None, "b": [1, 2]}),
+    ('```json\n{\n  "a": 1\n}\n```', {"a": 1}),
+    ('Here it is: {"a": 1} I hope this helps!', {"a": 1}),
+    ('{"a": 1}\n{"a": 1.0}', {"a": 1}),
+    ("[1, 2]", [1, 2]),
+    ('<think>{"a": 2}?</think>{"a": 1}', {"a": 1}),
+    ('{"a": 1}\n{"a": 2}', None),
+    ('{"a": 1', None),
+    ("{'a': NaN}", None),
+    ("a: 1", None),
+  ],
+)
+def test_json(reply, value):
+  found = Json()(reply)
+  assert (found and json.loads(found.text)) == value
+
+
+def test_equal_json_is_one_answer():
+  first, second = '{"a": 1, "b": 2}', '{ "b" : 2.0,\n"a": 1 }'
+  assert Json()(first) == Json()(second)
+
+
+@pytest.mark.parametrize(
+  "kind, strict, loose",
+  [
+    ({"kind": "number"}, ["18", "Answer: 18 apples", "\\boxed{18}"],
+     ["He has 18 apples."]),
+    ({"kind": "choice", "options": ["A", "B"]}, ["B", "(B) Mars", "Answer: B"],
+     ["The best option is B, I think."]),
+    ({"kind": "letters"}, ["ny", "Answer: n-y"], ['Together they are "ny".']),
+    ({"kind": "text"}, ["Paris", "(B) Paris", "Answer: Paris"],
+     ["The capital of France is Paris."]),
+    ({"kind": "json"}, ['{"a": 1}', '```\n{"a": 1}\n```'], ['It is {"a": 1}.']),
+  ],
+)  # fmt: skip
+def test_strict_is_the_form_that_was_asked_for(kind, strict, loose):
+  parser = make_parser(kind)
+  assert [parser(reply).strict for reply in strict] == [True] * len(strict)
+  assert [parser(reply).strict for reply in loose] == [False] * len(loose)
+
+
+@pytest.mark.parametrize(
+  "spec, named",
+  [
+    ({}, "kind=None is unknown; there are number, choice"),
+    ({"kind": "choice", "options": ["a"]}, "two or more different"),
+    ({"kind": "text", "words": 3}, "task.answer.words is unknown"),
+  ],
+)
+def test_settings_that_cannot_be(spec, named):
+  with pytest.raises(UserError, match=named):
+    make_parser(spec)
