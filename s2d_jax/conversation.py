@@ -69,6 +69,11 @@ class ChatTemplate:
     """Tokens of a rendered conversation; special ones are spelled out there."""
     return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
+  def lengths(self, texts: Sequence[str]) -> list[int]:
+    """Tokens of rendered conversations; many at once are fast."""
+    found = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    return list(map(len, found))
+
   @functools.cached_property
   def end_tokens(self) -> tuple[int, ...]:
     """Tokens that end a reply.

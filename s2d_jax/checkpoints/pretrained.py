@@ -63,13 +63,24 @@ def load(
   Raises:
     UserError: it cannot be had, is damaged, or is no Llama-shaped model.
   """
+  found = load_without_weights(name)
+  return found._replace(params=_params(name, found.config, mesh, dtype))
+
+
+def load_without_weights(name: epath.PathLike) -> Pretrained:
+  """The model that `load` would load, with no parameters."""
   path = _path(name)
   config = _reader(path).read_config(path)
   tokenizer = load_tokenizer(path)
   check_fits(tokenizer, config)
   generation_config = _reader(path).read_generation_config(path)
-  params = _params(name, config, mesh, dtype)
-  return Pretrained(config, params, tokenizer, generation_config)
+  return Pretrained(config, {}, tokenizer, generation_config)
+
+
+def is_here(name: epath.PathLike) -> bool:
+  """Whether the model can be loaded without a download."""
+  run, _ = _run_and_step(name)
+  return names.is_here(name) if run is None else is_here(_base_name(run))
 
 
 def _params(

@@ -238,12 +238,13 @@ def _flatten(config: ConfigDict, prefix: str = "") -> dict[str, object]:
   return flat
 
 
-# The devices that a run is computed on may change at any time.
-_FREE = ("mesh.", "sampling.mesh.", "sampling.scope")
+# The devices that a run is computed on may change at any time, and so may
+# whether a long row ends it.
+_FREE = ("mesh.", "sampling.mesh.", "sampling.scope", "too_long")
 
 # Others may change until a stage has used them: who is told to fix a path or to
-# lower a threshold need not start a new run. By section: the stage, and the
-# files it appends to. All the rest is used by prepare.
+# lower a threshold need not start a new run. By setting or section: the stage,
+# and the files it appends to. All the rest is used by prepare.
 _USED_BY = {
   "model": ("sample", "samples/*/part-*"),
   "method": ("sample", "samples/*/part-*"),
@@ -252,6 +253,7 @@ _USED_BY = {
   "curation": ("curate", None),
   "evaluation": ("evaluate base", None),
   "finetune": ("finetune", "checkpoints/*"),
+  "finetune.row_length": ("curate", None),  # what does not fit is not kept
   "retention": ("retention base", None),
 }
 
@@ -356,7 +358,8 @@ def _difference(found: dict, wanted: dict) -> dict[str, str]:
 def _may_change(workdir: epath.Path, name: str) -> bool:
   if name.startswith(_FREE):
     return True
-  stage, growth = _USED_BY.get(name.partition(".")[0], ("prepare", None))
+  section = _USED_BY.get(name.partition(".")[0], ("prepare", None))
+  stage, growth = _USED_BY.get(name, section)
   if is_done(workdir, stage):
     return False
   grown = workdir.glob(growth) if growth else ()

@@ -17,6 +17,7 @@ from s2d_jax.checkpoints import pretrained
 from s2d_jax.checkpoints.pretrained import Pretrained
 from s2d_jax.conversation import ChatTemplate, read_date
 from s2d_jax.curation.curate import Filter, Select
+from s2d_jax.curation.long_rows import TooLong
 from s2d_jax.curation.vote import Thresholds
 from s2d_jax.errors import UserError
 from s2d_jax.generation.engine import Engine
@@ -84,6 +85,7 @@ def check(config: ConfigDict) -> None:
       raise UserError(f"{name}={value} must be {least} or more")
   for name, value, known in (
     ("curation.select", curation.select, get_args(Select)),
+    ("too_long", config.too_long, get_args(TooLong)),
     ("model.dtype", config.model.dtype, precision.SETTINGS),
     ("sampling.scope", config.sampling.scope, ("host", "global")),
     ("sampling.weights", config.sampling.weights, ("float", "int8")),
@@ -138,6 +140,16 @@ _WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 
 # The model that is on the devices, by its name, layout and number format.
 _loaded: dict[tuple[str, Mesh, str], Pretrained] = {}
+
+
+@functools.cache
+def _without_weights(name: str) -> Pretrained:
+  return pretrained.load_without_weights(name)
+
+
+def base_without_weights(config: ConfigDict) -> Pretrained:
+  """The tokenizer and the sizes of the model that is distilled."""
+  return _without_weights(config.model.name)
 
 
 def base_model(config: ConfigDict) -> Pretrained:
@@ -245,6 +257,7 @@ def scheduler(
     prompts,
     seed=config.seed,
     in_flight=PROGRAMS_PER_ROW * config.sampling.batch_rows,
+    drop_long=config.too_long == "drop",
   )
 
 

