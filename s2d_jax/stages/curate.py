@@ -71,13 +71,16 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
     rejected += dropped
     counts[split] = len(accepted), len(accepted) + len(dropped)
   records.write(workdir / "distill" / "rejected.jsonl", rejected)
-  if samples:
-    _write_savings(config, workdir, task, samples, not_asked)
   long = [
     f"{record['example_id']}/{record['variant']}"
     for record in rejected
     if record["reason"] == long_rows.REASON
   ]
+  if samples:
+    saving = _savings(config, task, samples, not_asked)
+    saving["too_long"] = len(long)
+    path = workdir / "metrics" / "voting.json"
+    records.write_text(path, json.dumps(saving) + "\n")
   summary = ", ".join(
     f"kept {kept} of {total} {split} inputs ({kept / total:.0%})"
     for split, (kept, total) in counts.items()
@@ -174,13 +177,12 @@ def _drop_long(
   return kept, dropped
 
 
-def _write_savings(
+def _savings(
   config: ConfigDict,
-  workdir: epath.Path,
   task: Task,
   samples: Sequence[Record],
   not_asked: Collection[InputId],
-) -> None:
+) -> Record:
   """Samples that were not needed, and how the audited inputs compare."""
   groups = collections.defaultdict(list)
   for record in samples:
@@ -196,7 +198,7 @@ def _write_savings(
   sampled = {name for name, _ in groups}
   inputs = len(sampled) * len(task.variants)
   inputs -= sum(name in sampled for name, _ in not_asked)
-  saving = {
+  return {
     "confidence": rule.confidence,
     "inputs": inputs,
     "passes": sum(drawn),
@@ -205,12 +207,8 @@ def _write_savings(
     "given_up": inputs - len(groups),
     "audited": len(audited),
     "agree": sum(audited),
-    "too_long": len(not_asked),
     "cut_short": sum(map(long_rows.is_cut_short, samples)),
   }
-  records.write_text(
-    workdir / "metrics" / "voting.json", json.dumps(saving) + "\n"
-  )
 
 
 def _decides_alike(rule: StoppingRule, answers: list[str | None]) -> bool:

@@ -234,7 +234,7 @@ def test_the_report_says_it(dropped):
     assert "Of 4 validation inputs 1 had a prompt" in page
     assert "train/kept/plain" in page or "and 1 more)" in page
   voting = json.loads((dropped / "metrics" / "voting.json").read_text())
-  assert (voting["too_long"], voting["cut_short"]) == (2, 2)
+  assert (voting["too_long"], voting["cut_short"]) == (4, 2)
   assert voting["given_up"] == 0
 
 
