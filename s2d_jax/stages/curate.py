@@ -99,7 +99,8 @@ def _tell_of_changed_limit(
   if set(before) - {limit}:
     print(
       f"curate: {long_rows.counted(len(before), 'input')} not sampled for"
-      f" {before[0]}; delete done/sample.json to sample what fits {limit}",
+      f" {before[0]}; delete done/sample.json and done/select.json to sample"
+      f" what fits {limit}",
       flush=True,
     )
 

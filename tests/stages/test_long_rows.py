@@ -310,7 +310,8 @@ def test_longer_rows_do_not_bring_back_what_was_left_out(
     curate.run(changed, workdir)
     told = (
       "curate: 1 input not sampled for finetune.row_length=300; delete"
-      " done/sample.json to sample what fits finetune.row_length=512"
+      " done/sample.json and done/select.json to sample what fits"
+      " finetune.row_length=512"
     )
     assert (told in capsys.readouterr().out) == is_told
   program.unmark(workdir, "sample")
