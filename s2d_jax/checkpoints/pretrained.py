@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import functools
-import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from etils import epath
@@ -12,6 +11,7 @@ import jax
 from jax.sharding import Mesh
 
 from s2d_jax.checkpoints import gguf, hf, names, stream, train_state
+from s2d_jax.checkpoints.hf_config import read_json
 from s2d_jax.checkpoints.tokenizer import check_fits, load_tokenizer
 from s2d_jax.errors import UserError
 from s2d_jax.models import lora
@@ -139,7 +139,13 @@ def _settings(run: epath.Path) -> dict[str, Any]:
     raise UserError(
       f"{run} has checkpoints but no config.json that names their base model"
     )
-  return json.loads(path.read_text())
+  settings = read_json(path)
+  if not isinstance(settings.get("model"), dict):
+    raise UserError(
+      f"{path} names no model, so it is of no run, though checkpoints lie"
+      " beside it; name the folder of a model or of a run"
+    )
+  return settings
 
 
 def _reader(path: epath.Path):
@@ -149,11 +155,24 @@ def _reader(path: epath.Path):
 def _run_and_step(
   name: epath.PathLike,
 ) -> tuple[epath.Path | None, int | None]:
+  """Of a run's folder or checkpoint; None, None for a model.
+
+  A model's folder may have a folder checkpoints/, and may lie in one: it is
+  known by its own config.json.
+  """
   path = epath.Path(name)
-  if (path / "checkpoints").is_dir():
+  if (path / "checkpoints").is_dir() and not _is_of_model(path):
     return path, None
   if (
-    path.parent.name == "checkpoints" and path.is_dir() and path.name.isdigit()
+    path.parent.name == "checkpoints"
+    and path.name.isdigit()
+    and path.is_dir()
+    and not _is_of_model(path)
   ):
     return path.parent.parent, int(path.name)
   return None, None
+
+
+def _is_of_model(folder: epath.Path) -> bool:
+  path = folder / "config.json"
+  return path.exists() and "model_type" in read_json(path)

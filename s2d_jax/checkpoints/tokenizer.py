@@ -94,6 +94,12 @@ def _from_gguf(file: GGUFFile) -> PreTrainedTokenizerBase:
       f"{file.path}: tokenizer.ggml.model is {kind!r}; only gpt2 and llama"
       " tokenizers can be read from GGUF, take the Hugging Face folder"
     )
+  needed = "merges" if kind == "gpt2" else "scores"
+  if needed not in fields:
+    raise UserError(
+      f"{file.path}: tokenizer.ggml.{needed} is missing; take the Hugging Face"
+      " folder"
+    )
   if kind == "gpt2":
     tokenizer = _byte_level(file, fields)
   else:

@@ -106,7 +106,10 @@ def chat_setup(name: str, dtype: str | None = None) -> ChatSetup:
   else:
     run = path
   config = default()
-  if not (run / "config.json").exists() or not (run / "examples").exists():
+  settings = run / "config.json"
+  found = json.loads(settings.read_text()) if settings.exists() else {}
+  of_model = not found or "model_type" in found
+  if of_model or not (run / "examples").exists():
     config.model.name, config.model.dtype = name, dtype or "auto"
     return ChatSetup(config, None, _AnyQuestion(), "the answer")
   if not (run / "checkpoints").exists():
@@ -115,7 +118,6 @@ def chat_setup(name: str, dtype: str | None = None) -> ChatSetup:
       " model"
     )
   with config.unlocked():
-    found = json.loads((run / "config.json").read_text())
     config.task = ConfigDict(found.pop("task"))
     config.update(found)
   config.model.dtype = dtype or config.model.dtype

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import pathlib
+import shutil
 
 from flax import linen as nn
 import jax
@@ -19,6 +20,7 @@ from s2d_jax.checkpoints.train_state import TrainState
 from s2d_jax.errors import UserError
 from s2d_jax.models.params import abstract_params
 from s2d_jax.parallel.mesh import make_mesh
+from s2d_jax.stages.chat_models import chat_setup
 from tests import tiny_chat
 
 
@@ -158,6 +160,30 @@ def test_end_tokens_are_the_model_s_own(run, tmp_path):
   assert exported.temperature == 0.6
   again = LanguageModel.load(tmp_path / "out")
   assert again.chat_template.end_tokens == ends
+
+
+@pytest.mark.parametrize("inside", ["checkpoints", "checkpoints/5/state"])
+def test_a_model_s_folder_may_have_checkpoints(run, tmp_path, inside):
+  """And may lie in a folder of that name, as a trainer's results do."""
+  folder = tmp_path / "out" / "checkpoints" / "500"
+  shutil.copytree(run.parent / "model", folder)
+  (folder / inside).mkdir(parents=True)
+  model = pretrained.load(folder, make_mesh())
+  jax.tree.map(np.testing.assert_array_equal, model.params, _times(1))
+  assert pretrained.settings_of(folder) == {}
+  (folder / "examples").mkdir()
+  assert chat_setup(str(folder)).distilled is None
+
+
+def test_checkpoints_beside_the_config_of_a_model(run, tmp_path):
+  shutil.copytree(run.parent / "model", tmp_path / "model")
+  (tmp_path / "model" / "checkpoints" / "20").mkdir(parents=True)
+  with pytest.raises(UserError, match=r"config\.json names no model"):
+    pretrained.load(tmp_path / "model" / "checkpoints" / "20", make_mesh())
+  for text in ("{", "[]", '{"model": "x"}'):
+    (tmp_path / "model" / "config.json").write_text(text)
+    with pytest.raises(UserError, match="not valid JSON|not a JSON|no model"):
+      pretrained.load(tmp_path / "model", make_mesh())
 
 
 def test_a_run_without_its_config(run, tmp_path):

@@ -124,6 +124,10 @@ def test_unknown_kinds_are_named(tmp_path):
   write_gguf(tmp_path / "t.gguf", "bert", ["a", "b", "c"])
   with pytest.raises(UserError, match="tokenizer.ggml.model is 'bert'"):
     load_tokenizer(tmp_path / "t.gguf")
+  for kind, missing in (("gpt2", "merges"), ("llama", "scores")):
+    write_gguf(tmp_path / "t.gguf", kind, ["a", "b", "c"], pre="gpt-2")
+    with pytest.raises(UserError, match=f"ggml.{missing} is missing"):
+      load_tokenizer(tmp_path / "t.gguf")
 
 
 def test_folder_without_a_usable_tokenizer(tmp_path):
