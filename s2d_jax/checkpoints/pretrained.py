@@ -63,13 +63,22 @@ def load(
   Raises:
     UserError: it cannot be had, is damaged, or is no Llama-shaped model.
   """
+  model = load_without_weights(name)
+  return model._replace(params=_params(name, model.config, mesh, dtype))
+
+
+def load_without_weights(name: epath.PathLike) -> Pretrained:
+  """The model that `load` would load, with no `params`.
+
+  Raises:
+    UserError: it cannot be had, or is no Llama-shaped model.
+  """
   path = _path(name)
   config = _reader(path).read_config(path)
   tokenizer = load_tokenizer(path)
   check_fits(tokenizer, config)
   generation_config = _reader(path).read_generation_config(path)
-  params = _params(name, config, mesh, dtype)
-  return Pretrained(config, params, tokenizer, generation_config)
+  return Pretrained(config, {}, tokenizer, generation_config)
 
 
 def _params(

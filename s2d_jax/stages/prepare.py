@@ -6,6 +6,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from s2d_jax import records
+from s2d_jax.checkpoints import pretrained
 from s2d_jax.stages import program, setup
 
 
@@ -13,7 +14,8 @@ from s2d_jax.stages import program, setup
 def run(config: ConfigDict, workdir: epath.Path) -> str:
   """Writes the task's examples; labels stay in there, for the evaluation."""
   task = setup.task_of(config)
-  setup.prompts_of(config, task)
+  model = pretrained.load_without_weights(config.model.name)
+  setup.check_chats(config, model)
   splits = task.examples()
   for split, examples in splits.items():
     path = setup.examples_path(workdir, split)

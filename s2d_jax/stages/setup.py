@@ -32,6 +32,7 @@ from s2d_jax.system2.scheduler import PROGRAMS_PER_ROW, Scheduler
 from s2d_jax.tasks.registry import make_task
 from s2d_jax.tasks.task import Task
 from s2d_jax.training import step as steps
+from s2d_jax.training.examples import tokenise
 from s2d_jax.training.optimizer import OPTIMIZERS
 
 
@@ -212,6 +213,23 @@ def chat_template(config: ConfigDict, model: Pretrained) -> ChatTemplate:
   return ChatTemplate.from_settings(
     model.tokenizer, config.model.to_dict(), model.end_tokens
   )
+
+
+def check_chats(config: ConfigDict, model: Pretrained) -> None:
+  """Raises UserError if the run's prompts or its replies cannot be rendered.
+
+  Args:
+    config: of the run.
+    model: with or without its weights.
+  """
+  chat, task = chat_template(config, model), task_of(config)
+  used = ["system1", config.method]
+  if config.curation.select == "usc":
+    used.append("usc")
+  for method in used:
+    for template in prompts_of(config, task, method).values():
+      values = dict.fromkeys(template.placeholders, "text")
+      tokenise(chat, template.messages(**values), "reply")
 
 
 def scheduler(

@@ -505,9 +505,10 @@ def _given(config_file, workdir) -> list[str]:
 
 def test_a_missing_model(s2d, config_file, tmp_path):
   given = _given(config_file, tmp_path / "run")
-  given.append(f"--config.model.name={tmp_path}/none")
+  missing = f"--config.model.name={tmp_path}/none"
+  assert f"{tmp_path}/none" in _sentence(s2d("prepare", *given, missing))
   assert s2d("prepare", *given)[0] == 0
-  assert f"{tmp_path}/none" in _sentence(s2d("sample", *given))
+  assert f"{tmp_path}/none" in _sentence(s2d("sample", *given, missing))
 
 
 @pytest.mark.parametrize(
