@@ -36,6 +36,13 @@ _ROWS = 256  # of a file's matrix, read at once
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
+def model_files(folder: epath.PathLike) -> list[epath.Path]:
+  """All that say what the model computes: config.json and its weights."""
+  folder = epath.Path(folder)
+  weights = set(_tensor_files(folder).values())
+  return [folder / "config.json", *sorted(weights)]
+
+
 def read_params(
   folder: epath.PathLike,
   config: ModelConfig,

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import functools
+import json
+import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from etils import epath
 import jax
 from jax.sharding import Mesh
 
-from s2d_jax.checkpoints import gguf, hf, names, stream, train_state
+from s2d_jax.checkpoints import (
+  fingerprint,
+  gguf,
+  hf,
+  names,
+  stream,
+  train_state,
+)
 from s2d_jax.checkpoints.hf_config import read_json
 from s2d_jax.checkpoints.tokenizer import check_fits, load_tokenizer
 from s2d_jax.errors import UserError
@@ -79,6 +88,38 @@ def load_without_weights(name: epath.PathLike) -> Pretrained:
   check_fits(tokenizer, config)
   generation_config = _reader(path).read_generation_config(path)
   return Pretrained(config, {}, tokenizer, generation_config)
+
+
+def identity(name: epath.PathLike) -> dict[str, Any]:
+  """What tells the model `name` from another that may go by that name.
+
+  Returns:
+    "path" of its files, or of those of the model that a run started from; the
+    fingerprints of its "weights", "tokenizer" and "chat_template"; its
+    "end_tokens".
+
+  Raises:
+    UserError: as `load`.
+  """
+  model = load_without_weights(name)
+  template = json.dumps(model.tokenizer.chat_template)
+  return {
+    "path": os.fspath(_path(name)),
+    "weights": fingerprint.of_files(_files(name)),
+    "tokenizer": fingerprint.of_tokenizer(model.tokenizer),
+    "chat_template": fingerprint.of_text(template),
+    "end_tokens": list(model.end_tokens),
+  }
+
+
+def _files(name: epath.PathLike) -> list[epath.Path]:
+  """All that say what the model computes."""
+  run, step = _run_and_step(name)
+  if run is None:
+    path = names.resolve(name)
+    return _reader(path).model_files(path)
+  trained = train_state.params_files(run / "checkpoints", step)
+  return [*_files(_base_name(run)), *trained]
 
 
 def _params(

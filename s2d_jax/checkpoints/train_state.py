@@ -215,6 +215,21 @@ def restore_adapters(
     return manager.restore(found, args=item).params
 
 
+def params_files(
+  directory: epath.PathLike, step: int | None = None
+) -> list[epath.Path]:
+  """The files that have the parameters of one step, or of the best.
+
+  Raises:
+    UserError: there is no such checkpoint.
+  """
+  with _finished(directory, step) as (_, found):
+    folder = epath.Path(directory) / str(found) / "params"
+    return sorted(
+      root / name for root, _, names in folder.walk() for name in names
+    )
+
+
 @contextlib.contextmanager
 def _finished(
   directory: epath.PathLike, step: int | None

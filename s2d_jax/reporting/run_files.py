@@ -45,6 +45,7 @@ class Run:
 
   Attributes:
     config: config.json.
+    model: model.json, which files the model's name stood for.
     examples: by id, of all splits.
     valid, base, distilled: rows of eval/.
     retention: rows of eval/retention-<model>.jsonl, by model.
@@ -60,6 +61,7 @@ class Run:
 
   workdir: epath.Path
   config: Mapping[str, Any]
+  model: Mapping[str, Any]
   examples: Mapping[str, Record]
   valid: list[Record]
   base: list[Record]
@@ -117,6 +119,7 @@ def load(workdir: epath.PathLike) -> Run:
   return Run(
     workdir=workdir,
     config=config,
+    model=_read_json(workdir / "model.json"),
     examples={example["id"]: example for example in examples},
     valid=valid,
     base=base,

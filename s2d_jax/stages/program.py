@@ -24,7 +24,7 @@ from s2d_jax.metrics import Curve
 from s2d_jax.parallel import hosts, topology
 from s2d_jax.progress import Progress
 from s2d_jax.reporting.run_files import mark_of
-from s2d_jax.stages import provenance, setup
+from s2d_jax.stages import model_record, provenance, setup
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -371,7 +371,7 @@ def stage(
   It runs on the first host alone or on all; no host goes on before it is
   complete. The summary of the first host is printed, and kept in
   done/<name>.json, which marks the stage as complete: started again, it says so
-  and returns.
+  and returns. A stage of all hosts uses the model, which must be the run's.
   """
 
   def decorate(function: Callable[..., str]) -> Stage:
@@ -382,6 +382,9 @@ def stage(
         print(f"{name}: done already: {summary}", flush=True)
         return
       began = time.monotonic()
+      if on == "all":
+        may_change = _may_change(epath.Path(workdir), "model.name")
+        model_record.claim(config, epath.Path(workdir), may_change)
       if on == "all" or hosts.is_lead():
         summary = function(config, epath.Path(workdir))
       hosts.barrier(name)  # all have looked for the mark, and are through

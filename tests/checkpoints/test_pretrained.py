@@ -134,6 +134,18 @@ def test_adapters_are_added_to_the_model_they_were_trained_beside(
   assert {x.dtype.name for x in jax.tree.leaves(params)} == {dtype}
 
 
+def test_every_model_has_an_identity_of_its_own(run):
+  """A run's is that of its best checkpoint, of the same tokenizer."""
+  paths = [run.parent / "model", run.parent / "first", run]
+  paths.append(run / "checkpoints" / "3")
+  found = [pretrained.identity(path) for path in paths]
+  assert len({one["weights"] for one in found}) == len(paths)
+  best = pretrained.identity(run / "checkpoints" / "2")
+  assert best == pretrained.identity(run) == found[2]
+  assert {one["path"] for one in found} == {str(run.parent / "model")}
+  assert len({one["tokenizer"] for one in found}) == 1
+
+
 def test_end_tokens_are_the_model_s_own(run, tmp_path):
   """Of its files, its tokenizer and its template; a run's, its base model's."""
   folder = run.parent / "model"
