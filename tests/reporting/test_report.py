@@ -197,6 +197,10 @@ def test_what_it_was_run_with(workdir, page):
   assert settings["seed"] == ["0", "0"]
   assert settings["model.dtype"] == ['"float32"', '"auto"']
   assert "finetune.learning_rate" not in settings  # at its default
+  model = {row[0]: row[1] for row in page.tables["model"]}
+  assert model["path"] == "/models/SmolLM2.gguf"
+  assert model["weights"] == "0123456789abcdef"
+  assert model["end tokens"] == "[2, 7]"
   path = workdir / "done" / "curate.json"
   mark = json.loads(path.read_text())
   mark["versions"]["jax"] = "0.9.0"
