@@ -80,8 +80,12 @@ def load_without_weights(name: epath.PathLike) -> Pretrained:
   """The model that `load` would load, with no `params`.
 
   Raises:
-    UserError: it cannot be had, or is no Llama-shaped model.
+    UserError: it cannot be had, is no Llama-shaped model, or is a run whose
+      base model is not the one it was begun with.
   """
+  run, _ = _run_and_step(name)
+  if run is not None:
+    _check_base(run)
   path = _path(name)
   config = _reader(path).read_config(path)
   tokenizer = load_tokenizer(path)
@@ -110,6 +114,39 @@ def identity(name: epath.PathLike) -> dict[str, Any]:
     "chat_template": fingerprint.of_text(template),
     "end_tokens": list(model.end_tokens),
   }
+
+
+def difference(record: epath.Path, found: Mapping[str, Any]) -> str:
+  """How an identity differs from the one in a file; empty if it does not.
+
+  Where the files lie does not count.
+  """
+  told = read_json(record)
+  return "; ".join(
+    f"{part}: {told.get(part)} there, {found[part]} here"
+    for part in ("weights", "tokenizer", "chat_template", "end_tokens")
+    if part in found and told.get(part) != found[part]
+  )
+
+
+def _check_base(run: epath.Path) -> None:
+  """Refuses a base model that has changed since the run began.
+
+  Its weights count where adapters were trained beside them, its tokenizer
+  always.
+  """
+  record = run / "model.json"
+  if not record.exists():  # of an earlier version
+    return
+  name = _base_name(run)
+  found = identity(name)
+  if _adapters(run) is None:
+    del found["weights"]
+  if changed := difference(record, found):
+    raise UserError(
+      f"{run} was fine-tuned from another model than {name} is now"
+      f" ({changed}); name the folder of that in its config.json"
+    )
 
 
 def _files(name: epath.PathLike) -> list[epath.Path]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-from typing import Any
 
 from etils import epath
 from ml_collections import ConfigDict
@@ -13,10 +12,6 @@ from s2d_jax import records
 from s2d_jax.checkpoints import pretrained
 from s2d_jax.errors import UserError
 from s2d_jax.parallel import hosts
-
-# What must stay the same, and be the same on every host. Files may lie
-# elsewhere.
-_COMPARED = ("weights", "tokenizer", "chat_template", "end_tokens")
 
 
 def claim(config: ConfigDict, workdir: epath.Path, may_change: bool) -> None:
@@ -39,28 +34,18 @@ def claim(config: ConfigDict, workdir: epath.Path, may_change: bool) -> None:
     _announce(name, found["path"], found["weights"])
     if may_change or not path.exists():
       records.write_text(path, json.dumps(found, indent=2) + "\n")
-    if changed := _difference(path, found):
+    if changed := pretrained.difference(path, found):
       raise UserError(
         f"the run in {workdir} was begun with another model under the name"
         f" {name} ({changed}); bring that back, or use another --workdir"
       )
   hosts.barrier("model.json")
-  if not hosts.is_lead() and (changed := _difference(path, found)):
+  if not hosts.is_lead() and (changed := pretrained.difference(path, found)):
     raise UserError(
       f"process 0 has another model under the name {name} ({changed}); give"
       " all hosts the same files"
     )
   hosts.barrier("same model")
-
-
-def _difference(path: epath.Path, found: dict[str, Any]) -> str:
-  """What is not as it is told there; empty if all is."""
-  told = json.loads(path.read_text())
-  return "; ".join(
-    f"{key}: {told.get(key)} there, {found[key]} here"
-    for key in _COMPARED
-    if told.get(key) != found[key]
-  )
 
 
 # As the models themselves, which a process loads once.

@@ -146,6 +146,31 @@ def test_every_model_has_an_identity_of_its_own(run):
   assert len({one["tokenizer"] for one in found}) == 1
 
 
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_run_is_not_put_on_another_base_model(run, tmp_path, rank):
+  """Its tokenizer counts, and weights beside which adapters were trained."""
+  base, mine = tmp_path / "base", tmp_path / "run"
+  shutil.copytree(run.parent / "model", base)
+  shutil.copytree(run.parent / "first", mine)
+  settings = json.loads((mine / "config.json").read_text())
+  settings["model"]["name"] = str(base)
+  lora = {"rank": rank, "alpha": 1.0, "targets": ["q"]}
+  settings["finetune"] = {"lora": lora}
+  (mine / "config.json").write_text(json.dumps(settings))
+  record = pretrained.identity(base)
+  message = "fine-tuned from another model than .*base is now"
+  for part, counts in (("weights", rank > 0), ("tokenizer", True)):
+    changed = json.dumps(record | {part: "0123"})
+    (mine / "model.json").write_text(changed)
+    if counts:
+      with pytest.raises(UserError, match=rf"{message} .{part}: 0123 there"):
+        pretrained.load_without_weights(mine)
+    else:
+      pretrained.load_without_weights(mine)
+  (mine / "model.json").write_text(json.dumps(record | {"path": "/other"}))
+  pretrained.load_without_weights(mine / "checkpoints" / "1")
+
+
 def test_end_tokens_are_the_model_s_own(run, tmp_path):
   """Of its files, its tokenizer and its template; a run's, its base model's."""
   folder = run.parent / "model"
