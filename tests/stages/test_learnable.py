@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+
 from etils import epath
 import pytest
 
-from s2d_jax.checkpoints import hf
+from s2d_jax.checkpoints import pretrained
 from s2d_jax.errors import UserError
 from s2d_jax.stages import pipeline, prepare, setup
 from tests import tiny_chat
@@ -29,19 +31,16 @@ _REFUSED = {
 }
 
 
-def _model(folder, template):
-  tiny = tiny_chat.model()
-  tiny.tokenizer.chat_template = template
-  hf.write(folder, tiny.config, tiny.params, tiny.tokenizer)
-  return folder
-
-
 @pytest.mark.parametrize("run", [prepare.run, pipeline.run])
 @pytest.mark.parametrize("name", _REFUSED)
 def test_a_template_that_cannot_be_learnt_from(config, tmp_path, name, run):
   template, message = _REFUSED[name]
+  model = shutil.copytree(config.model.name, tmp_path / "model")
+  (model / "chat_template.jinja").unlink()
+  if template is not None:
+    (model / "chat_template.jinja").write_text(template)
   config = config.copy_and_resolve_references()
-  config.model.name = str(_model(tmp_path / "model", template))
+  config.model.name = str(model)
   workdir = epath.Path(tmp_path / "run")
   with pytest.raises(UserError, match=message):
     run(config, workdir)
@@ -53,6 +52,8 @@ def test_every_prompt_of_a_run_is_tried(config):
 
   A template stops at a word of the prompt.
   """
+  tiny = pretrained.load_without_weights(config.model.name)
+  template = tiny.tokenizer.chat_template
   for said, select, refused in (
     ("Leave out the user", "vote", True),
     ("most consistent", "usc", True),
@@ -60,11 +61,10 @@ def test_every_prompt_of_a_run_is_tried(config):
   ):
     changed = config.copy_and_resolve_references()
     changed.curation.select = select
-    tiny = tiny_chat.model()
     tiny.tokenizer.chat_template = (
       f"{{% if {said!r} in messages[-1].content or {said!r} in"
       " messages[0].content %}{{ raise_exception('No!') }}{% endif %}"
-      + tiny.tokenizer.chat_template
+      + template
     )
     if refused:
       with pytest.raises(UserError, match="refuses this conversation .No!."):

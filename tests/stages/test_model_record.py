@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 from etils import epath
 import pytest
@@ -14,9 +15,15 @@ from s2d_jax.stages import model_record, program
 from tests import tiny_chat
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+  return tiny_chat.write(tmp_path_factory.mktemp("whole") / "model")
+
+
 @pytest.fixture
-def model(tmp_path):
-  return tiny_chat.write(tmp_path / "model")
+def model(whole, tmp_path):
+  """A copy, to be spoilt."""
+  return shutil.copytree(whole, tmp_path / "model")
 
 
 @pytest.fixture
