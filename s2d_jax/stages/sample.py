@@ -201,6 +201,7 @@ def _sample(
   shards: RecordShards,
 ) -> None:
   model = setup.base_model(config)
+  setup.check_chats(config, model)  # it may be another than `prepare` saw
   scheduler = setup.scheduler(
     config, model, task, config.method, _first_round(config, task)
   )

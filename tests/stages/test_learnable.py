@@ -9,7 +9,7 @@ import pytest
 
 from s2d_jax.checkpoints import pretrained
 from s2d_jax.errors import UserError
-from s2d_jax.stages import pipeline, prepare, setup
+from s2d_jax.stages import pipeline, prepare, sample, setup
 from tests import tiny_chat
 
 _END = tiny_chat.END
@@ -45,6 +45,21 @@ def test_a_template_that_cannot_be_learnt_from(config, tmp_path, name, run):
   with pytest.raises(UserError, match=message):
     run(config, workdir)
   assert not workdir.exists()
+
+
+def test_a_model_that_is_changed_after_prepare(config, finished, tmp_path):
+  """As long as nothing is sampled it may be: it is looked at again."""
+  model = shutil.copytree(config.model.name, tmp_path / "model")
+  template = _REFUSED["no end of a turn"][0]
+  (model / "chat_template.jinja").write_text(template)
+  workdir = epath.Path(tmp_path / "run")
+  shutil.copytree(finished / "examples", workdir / "examples")
+  config = config.copy_and_resolve_references()
+  config.model.name = str(model)
+  with pytest.raises(UserError, match="never learn to stop"):
+    sample.run(config, workdir)
+  assert not any(part.stat().length for part in workdir.glob("samples/*/*"))
+  setup.release()
 
 
 def test_every_prompt_of_a_run_is_tried(config):
