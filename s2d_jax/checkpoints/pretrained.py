@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import functools
-import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from etils import epath
 import jax
 from jax.sharding import Mesh
 
+from s2d_jax import records
 from s2d_jax.checkpoints import gguf, hf, names, stream, train_state
 from s2d_jax.checkpoints.tokenizer import check_fits, load_tokenizer
 from s2d_jax.errors import UserError
@@ -134,12 +134,13 @@ def _base_name(run: epath.Path) -> str:
 
 
 def _settings(run: epath.Path) -> dict[str, Any]:
-  path = run / "config.json"
-  if not path.exists():
+  path, advice = run / "config.json", "copy the run's own there again"
+  found = records.read_json(path, advice) if path.exists() else {}
+  if not found.get("model", {}).get("name"):
     raise UserError(
       f"{run} has checkpoints but no config.json that names their base model"
     )
-  return json.loads(path.read_text())
+  return found
 
 
 def _reader(path: epath.Path):

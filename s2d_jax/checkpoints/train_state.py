@@ -21,7 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from s2d_jax.checkpoints import stream
+from s2d_jax.checkpoints import damage, stream
 from s2d_jax.checkpoints.layout import Leaf
 from s2d_jax.errors import UserError
 from s2d_jax.models import lora
@@ -178,7 +178,8 @@ def restore_params(
     transform: applied to each leaf once it is on the devices, if given.
 
   Raises:
-    UserError: there is no such checkpoint, or it is of another model.
+    UserError: there is no such checkpoint, it is not whole, or it is of another
+      model.
   """
   abstract = nn.unbox(abstract_params(config))
   with _finished(directory, step) as (manager, found):
@@ -205,7 +206,8 @@ def restore_adapters(
   """The adapters that a run has trained, as `restore_params` does the weights.
 
   Raises:
-    UserError: there is no such checkpoint, or it is of another model.
+    UserError: there is no such checkpoint, it is not whole, or it is of another
+      model.
   """
   boxed, _ = lora.split(abstract_params(config, lora=adapters))
   abstract = with_shardings(boxed, param_shardings(boxed, mesh))
@@ -232,6 +234,7 @@ def _finished(
   directory = epath.Path(directory)
   if not directory.exists():
     raise UserError(f"{directory} does not exist; run the finetune stage first")
+  damage.check_losses(directory)
   with _manager(directory, options) as manager:
     found = manager.best_step() if step is None else step
     if found not in manager.all_steps():
@@ -239,6 +242,7 @@ def _finished(
       raise UserError(
         f"{directory} holds no {which}; it has {manager.all_steps()}"
       )
+    damage.check_params(directory / str(found))
     yield manager, found
 
 

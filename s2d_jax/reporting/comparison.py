@@ -136,7 +136,7 @@ def _load(workdir: epath.Path, name: str) -> FinishedRun:
       " let its s2d pipeline run to the end, or leave it out"
     )
   path = workdir / "metrics" / "finetune.jsonl"
-  lines = list(records.read(path)) if path.exists() else []
+  lines = list(records.read(path, growing=True)) if path.exists() else []
   config = _read_json(workdir / "config.json")
   return FinishedRun(name, config, verdict, table, lines)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 import dataclasses
-import json
 from typing import Any
 
 from etils import epath
@@ -132,7 +131,9 @@ def load(workdir: epath.PathLike) -> Run:
     choices=_read(
       workdir / "selections" / f"{config.get('method')}.jsonl", ("chosen",)
     ),
-    finetune=_read(workdir / "metrics" / "finetune.jsonl", ("step",)),
+    finetune=_read(
+      workdir / "metrics" / "finetune.jsonl", ("step",), growing=True
+    ),
     done={
       stage: mark
       for stage in _STAGES
@@ -147,7 +148,7 @@ def samples_of(
   """The samples of these (example id, variant), by their number."""
   found: dict[tuple[str, str], list[Record]] = {name: [] for name in names}
   for path in _files(workdir / "samples", "*/part-*.jsonl"):
-    for record in _read(path, _SAMPLE):
+    for record in _read(path, _SAMPLE, growing=True):
       name = record["example_id"], record["variant"]
       if name in found:
         found[name].append(record)
@@ -160,10 +161,12 @@ def _files(folder: epath.Path, pattern: str) -> list[epath.Path]:
   return sorted(folder.glob(pattern)) if folder.exists() else []
 
 
-def _read(path: epath.Path, needed: Collection[str]) -> list[Record]:
+def _read(
+  path: epath.Path, needed: Collection[str], growing: bool = False
+) -> list[Record]:
   if not path.exists():
     return []
-  found = list(records.read(path))
+  found = list(records.read(path, growing))
   for number, record in enumerate(found, start=1):
     missing = [name for name in needed if name not in record]
     if missing:
@@ -177,7 +180,4 @@ def _read(path: epath.Path, needed: Collection[str]) -> list[Record]:
 def _read_json(path: epath.Path) -> Mapping[str, Any]:
   if not path.exists():
     return {}
-  try:
-    return json.loads(path.read_text())
-  except ValueError:
-    raise UserError(f"{path} is not valid JSON; fix or delete it") from None
+  return records.read_json(path, "fix or delete it")

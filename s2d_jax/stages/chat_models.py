@@ -10,7 +10,6 @@ from __future__ import annotations
 import collections
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
-import json
 import re
 import time
 from typing import NamedTuple
@@ -18,6 +17,7 @@ from typing import NamedTuple
 from etils import epath
 from ml_collections import ConfigDict
 
+from s2d_jax import records
 from s2d_jax.checkpoints.pretrained import Pretrained
 from s2d_jax.config import default
 from s2d_jax.curation.vote import vote
@@ -115,7 +115,9 @@ def chat_setup(name: str, dtype: str | None = None) -> ChatSetup:
       " model"
     )
   with config.unlocked():
-    found = json.loads((run / "config.json").read_text())
+    found = records.read_json(
+      run / "config.json", "copy the run's own there again"
+    )
     config.task = ConfigDict(found.pop("task"))
     config.update(found)
   config.model.dtype = dtype or config.model.dtype

@@ -278,7 +278,7 @@ def _check_claim(config: ConfigDict, workdir: epath.Path) -> None:
       f"{path}, which process 0 has written, is not there: --workdir must be a"
       " folder that all hosts share"
     )
-  found = json.loads(path.read_text())
+  found = _read_claim(path)
   _fill_in_date(config, found)
   changed = _difference(found, json.loads(config.to_json()))
   if changed:
@@ -307,12 +307,7 @@ def _claim(config: ConfigDict, workdir: epath.Path) -> None:
 
 
 def _read_claim(path: epath.Path) -> dict:
-  try:
-    return json.loads(path.read_text())
-  except ValueError:
-    raise UserError(
-      f"{path} is not valid JSON; delete it if this folder is yours to use"
-    ) from None
+  return records.read_json(path, "delete it if this folder is yours to use")
 
 
 def _fill_in_date(config: ConfigDict, found: dict) -> None:
@@ -378,8 +373,9 @@ def stage(
     def run(config: ConfigDict, workdir: epath.Path) -> None:
       mark = mark_of(workdir, name)
       if is_done(workdir, name):
-        summary = json.loads(mark.read_text())["summary"]
-        print(f"{name}: done already: {summary}", flush=True)
+        again = "delete it, and its stage runs again"
+        made = records.read_json(mark, again)
+        print(f"{name}: done already: {made.get('summary')}", flush=True)
         return
       began = time.monotonic()
       if on == "all" or hosts.is_lead():

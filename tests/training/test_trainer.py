@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -209,6 +211,27 @@ def test_killed_run_goes_on_as_if_nothing_had_happened(whole, tmp_path):
   assert lines(tmp_path) == curve
   assert resumed.valid_loss == summary.valid_loss
   assert resumed.start_valid_loss == summary.start_valid_loss
+
+
+@pytest.mark.parametrize(
+  "left, begins", [({"2"}, "goes on from step 2"), (set(), "begins anew")]
+)
+def test_it_goes_on_without_checkpoints_that_are_not_whole(
+  whole, tmp_path, capsys, left, begins
+):
+  """Along the same curve, from the last whole one or from the start."""
+  _, summary, curve = whole
+  assert start_process(tmp_path, "4").wait() == -signal.SIGKILL
+  folder = tmp_path / "checkpoints"
+  (folder / "6").mkdir()
+  if not left:
+    shutil.rmtree(folder / "2" / "opt_state")
+  resumed = run(tmp_path)
+  assert f"the fine-tune {begins}" in capsys.readouterr().out
+  assert lines(tmp_path) == curve
+  assert resumed == dataclasses.replace(summary, checkpoint=resumed.checkpoint)
+  broken = {path.name for path in folder.glob("broken-*")}
+  assert broken == {f"broken-{step}" for step in {"2", "6"} - left}
 
 
 def test_finished_run_is_left_alone(whole):
