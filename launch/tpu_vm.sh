@@ -30,7 +30,8 @@ Asks for the TPU with a queued resource and waits for it, installs this
 checkout's commit on all workers, starts the command on all of them and shows
 their logs. After a preemption the TPU is made again and the same command goes
 on where it was. When the command is complete the TPU is deleted. What is wrong
-with the command itself (a status from 1 to 127) is told, and not tried again.
+with the command itself (a status from 1 to 127) is told, and not tried again,
+but for 75: its hosts did not find each other.
 
 The command runs on without this program: close the laptop, and start the same
 line again to look at it. Ctrl-C asks whether to delete the TPU.
@@ -408,7 +409,8 @@ look_at_program() {
   ask_state >"$folder/states" 2>"$folder/said" || return 0
   connected=yes
   state=$(awk '$1 == "s2d-state" { print $3 }' "$folder/states" | sort -u |
-    awk '{ found[$1]; if ($1 + 0 > 0) failed = 1; if ($1 + 0 > 127) crashed = 1 }
+    awk '{ found[$1]; if ($1 + 0 > 0) failed = 1 }
+      $1 + 0 > 127 || $1 == 75 { crashed = 1 } # 75: hosts did not answer
       END {
         if ("running" in found) print NR == 1 ? "running" : "partly"
         else if (NR == 0 || "absent" in found) print "absent"

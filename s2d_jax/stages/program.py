@@ -57,6 +57,13 @@ _MULTIHOST = flags.DEFINE_boolean(
   "Lets JAX find the other hosts: for TPU VMs, where only the metadata server"
   " knows them. --nomultihost: this process is a run of its own.",
 )
+_COORDINATOR_TIMEOUT = flags.DEFINE_integer(
+  "coordinator_timeout",
+  120,
+  "Seconds in which the processes of a run must have found each other; else the"
+  " program ends with status 75.",
+  lower_bound=1,
+)
 _WANDB = flags.DEFINE_boolean(
   "wandb",
   False,
@@ -72,7 +79,13 @@ _PROFILE = flags.DEFINE_boolean(
   " --logdir=WORKDIR/profile/STAGE`, or open its .trace.json.gz in"
   " ui.perfetto.dev.",
 )
-_HOSTS = ("coordinator", "num_processes", "process_id", "multihost")
+_HOSTS = (
+  "coordinator",
+  "num_processes",
+  "process_id",
+  "multihost",
+  "coordinator_timeout",
+)
 
 Stage = Callable[[ConfigDict, epath.Path], None]
 
@@ -99,6 +112,7 @@ def main(run: Stage, description: str) -> None:
       _NUM_PROCESSES.value,
       _PROCESS_ID.value,
       _MULTIHOST.value,
+      _COORDINATOR_TIMEOUT.value,
     )
     if not hosts.is_lead():
       sys.stdout = open(os.devnull, "w")  # noqa: SIM115  to the end
@@ -133,8 +147,9 @@ def run_program(
 ) -> None:
   """`app.run` with a full --help, and user errors as one line.
 
-  A user's mistake ends the process with status 1, Ctrl-C with 130, SIGTERM
-  where it is awaited with 143; the other processes of the run end with it.
+  A user's mistake ends the process with status 1, hosts that do not answer with
+  75, Ctrl-C with 130, SIGTERM where it is awaited with 143; the other processes
+  of the run end with it.
   """
 
   def quiet_start(argv: Sequence[str]) -> None:
@@ -155,7 +170,7 @@ def run_program(
     app.run(quiet_start, flags_parser=parse)
   except UserError as error:
     print(f"error: {hosts.log_prefix()}{error}", file=sys.stderr)
-    _end(str(error), 1)
+    _end(str(error), error.status)
   except Preempted as error:
     print(f"{hosts.log_prefix()}{error}", file=sys.stderr)
     hosts.barrier("preempted")  # what each is saving is whole
