@@ -132,7 +132,8 @@ def test_every_row_is_trained_on_in_every_epoch(whole):
 
 def _devices(platform: str) -> types.SimpleNamespace:
   """As much of a mesh as says what computes attention there."""
-  device = types.SimpleNamespace(platform=platform)
+  platform, _, kind = platform.partition(" ")
+  device = types.SimpleNamespace(platform=platform, device_kind=kind)
   return types.SimpleNamespace(devices=np.array([device]))
 
 
@@ -143,6 +144,7 @@ def _devices(platform: str) -> types.SimpleNamespace:
     ("gpu", 256, True),
     ("tpu", 200, True),
     ("tpu", 256, False),
+    ("tpu TPU v3", 256, True),
   ],
 )
 def test_examples_share_tokens_where_the_kernel_can(platform, length, shared):
