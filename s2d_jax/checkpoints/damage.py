@@ -83,6 +83,8 @@ def find(folder: epath.Path) -> str | None:
 
 
 def _damages(folder: epath.Path) -> Iterator[str]:
+  if not any(folder.iterdir()):
+    yield "it is empty"
   yield from _lost_json(folder, "metrics/metrics")
   yield from _lost_json(folder, "position/metadata")
   yield from _lost_arrays(folder, "params")
