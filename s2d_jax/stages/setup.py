@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import ctypes
 import functools
 import os
@@ -227,7 +228,8 @@ def scheduler(
   chat = chat_template(config, model)
   mesh = sampling_mesh(config, model.config)
   if config.sampling.scope == "host":
-    announce_idle("sampling", mesh.size, jax.local_device_count())
+    sizes = config.sampling.mesh
+    announce_idle("sampling", mesh.size, jax.local_device_count(), sizes)
   engine = Engine(
     network(config, model),
     model.params,
@@ -278,15 +280,27 @@ def mesh_of(config: ConfigDict, model: ModelConfig) -> Mesh:
   )
 
 
-@functools.cache
-def announce_idle(stage: str, used: int, count: int) -> None:
-  """Says, once, that a stage leaves devices idle, if it does."""
+def announce_idle(
+  stage: str, used: int, count: int, sizes: Mapping[str, int]
+) -> None:
+  """Says, once, that a stage leaves devices idle, if it does.
+
+  Args:
+    stage: that does.
+    used: devices of its mesh.
+    count: devices there are.
+    sizes: of its mesh, in the config; 0 is chosen.
+  """
   if used < count:
-    print(
-      f"{stage}: on {used} of {count} devices, since neither the model nor the"
-      " rows divide over more",
-      flush=True,
-    )
+    reason = "since neither the model nor the rows divide over more"
+    if any(sizes.values()):
+      reason = "as the sizes of its mesh are set"
+    _say_once(f"{stage}: on {used} of {count} devices, {reason}")
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+  print(line, flush=True)
 
 
 def check_devices(config: ConfigDict) -> None:
