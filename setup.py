@@ -52,6 +52,7 @@ setup(
     "scipy",
     "tensorboardX>=2.6",
     "tensorflow-datasets",
+    "tensorstore>=0.1.84",
     "tokenizers",
     "transformers>=5",
   ],

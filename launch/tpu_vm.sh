@@ -6,18 +6,19 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 poll=${S2D_POLL_SECONDS:-30} # between two looks at what takes minutes
-patience=3                   # mishaps in a row that nobody but us can mend
+patience=3                   # failures in a row before it stops
 # The stages that run on all hosts of a pod.
 stages='prepare sample select curate evaluate retention finetune report pipeline'
 
 name='' zone='' project='' type='' runtime='' ref=HEAD setup=''
+minutes=60 # of waiting
 tier='' tier_flag='' keep='' dry_run=''
 names=() create_flags=() command=()
 commit='' folder='' internal=''
 # What has been seen so far: the TPU exists, was ready once, its workers have
 # answered, the command has run before our eyes.
 exists='' had='' connected='' watched=''
-resource='' state='' told='' mishaps=0 follower=''
+resource='' state='' told='' waiting='' silent='' mishaps=0 follower=''
 
 usage() {
   cat <<'END'
@@ -30,7 +31,8 @@ Asks for the TPU with a queued resource and waits for it, installs this
 checkout's commit on all workers, starts the command on all of them and shows
 their logs. After a preemption the TPU is made again and the same command goes
 on where it was. When the command is complete the TPU is deleted. What is wrong
-with the command itself (a status from 1 to 127) is told, and not tried again.
+with the command itself (a status from 1 to 127) is told, and not tried again,
+but for 75: its hosts did not find each other.
 
 The command runs on without this program: close the laptop, and start the same
 line again to look at it. Ctrl-C asks whether to delete the TPU.
@@ -51,6 +53,10 @@ flags:
   --runtime=VERSION  TPU software; default: what suits the type
   --create-flag=FLAG for "gcloud compute tpus queued-resources create", as it
                      is: --create-flag=--network=NETWORK; may be repeated
+  --wait=MINUTES     how long to wait for a TPU in a state that should pass by
+                     itself, for workers that answered before, or for an answer
+                     of the cloud; then it stops and says so. Default: 60. A
+                     request waits in the queue as long as it takes
   --keep             do not delete the TPU when the command is complete
   --dry-run          print the commands, run none
   --help             this
@@ -84,6 +90,7 @@ parse() {
       --setup=*) setup=${1#*=} ;;
       --runtime=*) runtime=${1#*=} ;;
       --create-flag=*) create_flags+=("${1#*=}") ;;
+      --wait=*) minutes=${1#*=} ;;
       --keep) keep=yes ;;
       --dry-run) dry_run=yes ;;
       --) shift && break ;;
@@ -111,6 +118,9 @@ check_flags() {
   case $name in
     [!a-z]* | *[!a-z0-9-]* | *-) fail "--name=$name: only a-z, 0-9 and -," \
       "a letter first and no - last" ;;
+  esac
+  case $minutes in
+    '' | *[!0-9]*) fail "--wait=$minutes must be a number of minutes" ;;
   esac
   : "${runtime:=$(runtime_of "$type")}"
   [ -n "$runtime" ] || exit 1
@@ -274,26 +284,49 @@ last_said() { tail -n 1 "$folder/said"; }
 
 # ------------------------------------------------------------- the resource
 
-# Sets `resource` to READY, GONE, ABSENT, FAILED, UNKNOWN or a state to wait in.
+# Sets `resource` to node:…, request:… (with the state), absent or unseen.
 look_at_resource() {
   local found
   if found=$(describe_node 2>"$folder/said"); then
     exists=yes
-    resource=${found%%[[:space:]]*}
-    check_type "${found#"$resource"}"
-    case $resource in PREEMPTED | TERMINATED) resource=GONE ;; esac
+    resource=node:${found%%[[:space:]]*}
+    check_type "${found#"${found%%[[:space:]]*}"}"
   elif ! is_absent; then
-    resource=UNKNOWN
+    resource=unseen
   elif found=$(describe_request 2>"$folder/said"); then
     exists=yes
-    resource=$found
-    if [ "$resource" = SUSPENDED ]; then resource=GONE; fi
+    resource=request:$found
   elif is_absent; then
     exists=''
-    resource=ABSENT
+    resource=absent
   else
-    resource=UNKNOWN
+    resource=unseen
   fi
+}
+
+# What to do in every state that the API documents, of nodes and of requests:
+# https://cloud.google.com/tpu/docs/reference/rest/v2/projects.locations.nodes
+# https://cloud.google.com/tpu/docs/reference/rest/v2/projects.locations.queuedResources
+action_in() {
+  case $1 in
+    absent) echo ask ;;
+    unseen) echo look_again ;;
+    node:READY) echo use ;;
+    node:CREATING | node:STARTING | node:RESTARTING | node:REIMAGING) echo wait ;;
+    node:REPAIRING | node:UNHIDING | node:STATE_UNSPECIFIED) echo wait ;;
+    node:STOPPING | node:HIDING | node:DELETING) echo wait ;;
+    node:PREEMPTED | node:TERMINATED) echo make_again ;;
+    node:UNKNOWN) echo replace_broken ;; # after a repair that failed
+    node:STOPPED | node:HIDDEN) echo stop ;;
+    request:ACCEPTED | request:WAITING_FOR_RESOURCES) echo queue ;;
+    request:CREATING | request:PROVISIONING) echo wait ;;
+    request:STATE_UNSPECIFIED) echo wait ;;
+    request:SUSPENDING | request:DELETING) echo wait ;;
+    request:ACTIVE) echo expect_node ;;
+    request:SUSPENDED) echo make_again ;;
+    request:FAILED) echo ask_again ;;
+    *) echo wait ;; # a state that is new
+  esac
 }
 
 is_absent() { grep -qiE 'NOT_FOUND|not found' "$folder/said"; }
@@ -311,29 +344,40 @@ check_type() {
 have_resource() {
   while :; do
     look_at_resource
-    case $resource in
-      READY) had=yes && told='' && return ;;
-      ABSENT) request ;;
-      GONE) mishaps=0 && renew 'was taken away' ;;
-      FAILED) give_up_request ;;
-      ACTIVE) have_node ;;
-      STOPPED) fail "$name is stopped; start it (gcloud compute tpus tpu-vm" \
-        "start) or delete it" ;;
-      UNKNOWN) wait_for_answer ;;
-      *) wait_in "$resource" ;;
+    case $(action_in "$resource") in
+      use) had=yes told='' waiting='' && return ;;
+      ask) request ;;
+      queue) waiting='' && wait_in "${resource#*:}" ;;
+      wait) wait_at_most "${resource#*:}" ;;
+      make_again) taken_away ;;
+      replace_broken) replace_broken ;;
+      ask_again) give_up_request ;;
+      expect_node) expect_node ;;
+      look_again) look_again ;;
+      stop) give_up "$name is ${resource#*:} and will not change by itself;" \
+        'start it (gcloud compute tpus tpu-vm start) or delete it' ;;
     esac
   done
 }
 
 # Later the network may have gone; at first it is a wrong project or account.
-wait_for_answer() {
+look_again() {
   if [ -z "$had" ]; then fail "$name cannot be looked at: $(last_said)"; fi
-  wait_in "unknown ($(last_said))"
+  wait_at_most "unknown ($(last_said))"
+}
+
+taken_away() {
+  if renew 'was taken away'; then mishaps=0; fi
+}
+
+replace_broken() {
+  mishap "$name is in an unknown state after a repair that failed"
+  renew 'is broken' || true
 }
 
 # An active request without its TPU has lost it, unless that has come just now.
-have_node() {
-  if [ "$told" = ACTIVE ]; then renew 'was taken away'; else wait_in ACTIVE; fi
+expect_node() {
+  if [ "$told" = ACTIVE ]; then taken_away; else wait_in ACTIVE; fi
 }
 
 request() {
@@ -341,7 +385,7 @@ request() {
   exists=yes # also if Ctrl-C comes now
   if quietly create; then return; fi
   exists=''
-  # What has never worked is the asker's to mend; else it may work later.
+  # What has never worked is a mistake of the asker's; else it may work later.
   if [ -z "$had" ]; then fail "$name cannot be made: $(last_said)"; fi
   mishap "$name cannot be made again: $(last_said)"
 }
@@ -350,13 +394,16 @@ give_up_request() {
   local reason
   reason=$(describe_failure 2>/dev/null || true)
   mishap "the request for $name has failed: ${reason:-no reason is given}"
-  renew 'has failed'
+  renew 'has failed' || true
 }
 
+# Fails if what is there cannot be deleted.
 renew() {
   say "$name $1; making it again"
-  had=yes
-  delete_resource || pause "$poll"
+  had=yes waiting=''
+  if delete_resource; then return; fi
+  mishap "$name cannot be deleted: $(last_said)"
+  return 1
 }
 
 delete_resource() {
@@ -372,6 +419,18 @@ wait_in() {
   told=$1
   pause "$poll"
 }
+
+# What may still come to something is not deleted.
+wait_at_most() {
+  if [ -z "$waiting" ]; then waiting=$SECONDS; fi
+  wait_in "$1"
+  if is_over "$waiting"; then
+    give_up "$name has not been ready for $minutes minutes, and is $1; look at" \
+      'it in the console, then wait longer (--wait) or delete it'
+  fi
+}
+
+is_over() { [ $((SECONDS - $1)) -ge $((60 * minutes)) ]; }
 
 # In the background, so that Ctrl-C need not wait for it.
 pause() {
@@ -406,9 +465,10 @@ pack_job() {
 look_at_program() {
   state=unreachable
   ask_state >"$folder/states" 2>"$folder/said" || return 0
-  connected=yes
+  connected=yes silent=''
   state=$(awk '$1 == "s2d-state" { print $3 }' "$folder/states" | sort -u |
-    awk '{ found[$1]; if ($1 + 0 > 0) failed = 1; if ($1 + 0 > 127) crashed = 1 }
+    awk '{ found[$1]; if ($1 + 0 > 0) failed = 1 }
+      $1 + 0 > 127 || $1 == 75 { crashed = 1 } # 75: hosts did not answer
       END {
         if ("running" in found) print NR == 1 ? "running" : "partly"
         else if (NR == 0 || "absent" in found) print "absent"
@@ -484,9 +544,17 @@ see_through() {
 reach() {
   if [ -z "$connected" ]; then
     mishap "the workers cannot be reached by ssh: $(last_said)"
-  else
-    wait_in "not reached by ssh ($(last_said))"
+    return
   fi
+  if [ -z "$silent" ]; then
+    say "$name: not reached by ssh ($(last_said))"
+    silent=$SECONDS
+  fi
+  if is_over "$silent"; then
+    give_up "$name is ready, but its workers have not answered ssh for" \
+      "$minutes minutes ($(last_said)); the command may still run there"
+  fi
+  pause "$poll"
 }
 
 replace() {
@@ -543,7 +611,7 @@ told_by_workers() {
 
 # ------------------------------------------------------------------ the end
 
-# What only time or a person can mend is not tried for ever.
+# What only time or a person can put right is not tried for ever.
 mishap() {
   mishaps=$((mishaps + 1))
   if [ "$mishaps" -ge "$patience" ]; then
@@ -561,7 +629,7 @@ give_up() {
 
 remains() {
   if [ -z "$exists" ]; then return; fi
-  say "$name is still there, and costs. Start the line again, mended if need be; or"
+  say "$name is still there, and costs. Start the line again, corrected if need be; or"
   say "look: $(dry_run=yes on_workers 'cat s2d/log')"
   say "delete: $(dry_run=yes delete_request)"
 }

@@ -32,6 +32,11 @@ def default() -> ConfigDict:
   # The name of a task and its own options.
   config.task = ConfigDict({"name": "sycophancy"})
   config.method = "s2a"
+  # What does not fit is never cut. A prompt with its longest reply that the
+  # model's window does not hold, an example that finetune.row_length does not:
+  # "drop" leaves it out, counted and named; "stop" ends the run. More than half
+  # of the rows always end it.
+  config.too_long = "drop"
   # Changes to the templates of the task: prompts.<name>.<field>.
   config.prompts = ConfigDict()
 

@@ -6,15 +6,31 @@ from collections.abc import Mapping, Sequence
 import datetime
 import functools
 import re
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from s2d_jax.errors import UserError
 
 Message = dict[str, str]  # {"role", "content"}
+# A conversation to see what a template does.
+_QUESTION = {"role": "user", "content": "Capital of Peru?"}
+
+
+class Answered(NamedTuple):
+  """A conversation with its reply; text[start:stop] is what the model writes.
+
+  That is the reply, up to and including the end of the turn.
+  """
+
+  text: str
+  start: int
+  stop: int
 
 
 class ChatTemplate:
   """The chat template of a tokenizer, with all that goes into it.
+
+  Where the template refuses system messages or leaves them out, they stand in
+  front of the user's text, with an empty line between.
 
   Args:
     tokenizer: a Hugging Face tokenizer.
@@ -57,9 +73,28 @@ class ChatTemplate:
     """The conversation as the model reads it, up to where its reply begins."""
     return self._render(messages, add_generation_prompt=True)
 
-  def answered(self, messages: Sequence[Message], reply: str) -> str:
-    """The conversation with its reply, and what the template ends a turn by."""
-    return self._render([*messages, {"role": "assistant", "content": reply}])
+  def answered(self, messages: Sequence[Message], reply: str) -> Answered:
+    """The conversation with its reply, as the model reads and writes it.
+
+    It is the prompt, the reply, and what the template writes behind one. How
+    the template renders an answered turn of the past does not matter: it may
+    leave out a thought that the prompt opens, or trim the reply.
+
+    Raises:
+      UserError: the template refuses the conversation, or ends a turn by no
+        token that a model could learn to stop by.
+    """
+    prompt, (behind, end) = self.prompt(messages), self._turn_end
+    if end is None:
+      raise UserError(
+        f"the chat template of {self.tokenizer.name_or_path} does not end the"
+        " assistant's turn with a special token, so a model would never learn"
+        " to stop; add one to the template"
+      )
+    content = self.tokenizer.added_tokens_decoder[end].content
+    length = behind.index(content) + len(content)
+    start = len(prompt)
+    return Answered(prompt + reply + behind, start, start + len(reply) + length)
 
   def unfinished(self, messages: Sequence[Message]) -> str:
     """The conversation up to within its last message, to be gone on with."""
@@ -69,6 +104,11 @@ class ChatTemplate:
     """Tokens of a rendered conversation; special ones are spelled out there."""
     return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
+  def lengths(self, texts: Sequence[str]) -> list[int]:
+    """Tokens of rendered conversations; many at once are fast."""
+    found = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    return list(map(len, found))
+
   @functools.cached_property
   def end_tokens(self) -> tuple[int, ...]:
     """Tokens that end a reply.
@@ -76,29 +116,43 @@ class ChatTemplate:
     Those of the model itself, the tokenizer's end of text, and the template's
     end of turn.
     """
-    ends = {self.tokenizer.eos_token_id, self._end_of_turn(), *self._model_ends}
+    _, end = self._turn_end
+    ends = {self.tokenizer.eos_token_id, end, *self._model_ends}
     return tuple(sorted(ends - {None}))
 
-  def _end_of_turn(self) -> int | None:
-    """The first added token behind a reply, special or not."""
+  @functools.cached_property
+  def _turn_end(self) -> tuple[str, int | None]:
+    """What is written behind a reply, and the first added token of that.
+
+    The token may be special or not; without one the turn has no end.
+    """
     if self._template is None:
-      return None
-    asked = [{"role": "user", "content": "Capital of Peru?"}]
+      return "", None
+    turn = {"role": "assistant", "content": "Lima"}
     # The answered conversation need not begin with the prompt, which may open
     # a thought, say.
-    _, reply, behind = self.answered(asked, "Lima").rpartition("Lima")
+    _, reply, behind = self._render([_QUESTION, turn]).rpartition("Lima")
     if not reply:
-      return None
+      return "", None
     added = self.tokenizer.added_tokens_decoder
     # Some tokenizers have added runs of spaces.
-    return next(
-      (
-        token
-        for token in self.encode(behind)
-        if token in added and not added[token].content.isspace()
-      ),
-      None,
+    ends = (
+      token
+      for token in self.encode(behind)
+      if token in added and not added[token].content.isspace()
     )
+    return behind, next(ends, None)
+
+  @functools.cached_property
+  def _has_system_role(self) -> bool:
+    """Whether a system message is in the prompt of a conversation with one."""
+    system = {"role": "system", "content": "Rhyme"}
+    try:
+      return "Rhyme" in self._fill(
+        [system, _QUESTION], add_generation_prompt=True
+      )
+    except UserError:
+      return False
 
   @property
   def _template(self) -> str | None:
@@ -109,6 +163,13 @@ class ChatTemplate:
     return self._name or known
 
   def _render(self, messages: Sequence[Message], **how: bool) -> str:
+    """As the template has it, with the system message where it can stand."""
+    roles = [message["role"] for message in messages[:2]]
+    if roles == ["system", "user"] and not self._has_system_role:
+      messages = _with_system_in_front(messages)
+    return self._fill(messages, **how)
+
+  def _fill(self, messages: Sequence[Message], **how: bool) -> str:
     template = self._template
     if template is None:
       self._refuse()
@@ -139,6 +200,13 @@ class ChatTemplate:
       "this model's tokenizer has no chat template; use an instruct or chat"
       " model"
     )
+
+
+def _with_system_in_front(messages: Sequence[Message]) -> list[Message]:
+  """The first two messages as one of the user."""
+  system, user, *rest = messages
+  content = f"{system['content']}\n\n{user['content']}"
+  return [{**user, "content": content}, *rest]
 
 
 def today() -> datetime.date:

@@ -4,9 +4,20 @@
 class UserError(Exception):
   """A mistake that the user can fix: the message says what, where, what to do.
 
-  Programs print the message as one line and exit with status 1; a library
+  Programs print the message as one line and exit with `status`; a library
   caller catches it like any other exception.
   """
+
+  status = 1
+
+
+class Unanswered(UserError):
+  """Other hosts did not answer in time; the same command may find them later.
+
+  Programs exit with status 75, which asks launchers to try again.
+  """
+
+  status = 75  # EX_TEMPFAIL of sysexits.h
 
 
 class Preempted(Exception):

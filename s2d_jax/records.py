@@ -51,18 +51,27 @@ def without_surrogates(text: str) -> str:
   return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def read(path: epath.PathLike) -> Iterator[Record]:
-  """Yields the records of a file; an error names the broken line."""
-  return (record for _, record in numbered(path))
+def read(path: epath.PathLike, growing: bool = False) -> Iterator[Record]:
+  """Yields the records of a file; an error names the broken line.
+
+  Args:
+    path: of the file.
+    growing: it is an `Appender`'s, so a partial line at its end is left out.
+  """
+  return (record for _, record in numbered(path, growing))
 
 
-def numbered(path: epath.PathLike) -> Iterator[tuple[int, Record]]:
-  """Yields the records of a file with the numbers of their lines."""
+def numbered(
+  path: epath.PathLike, growing: bool = False
+) -> Iterator[tuple[int, Record]]:
+  """Yields what `read` does with the numbers of the lines."""
   path = epath.Path(path)
   if not path.exists():
     raise UserError(f"{path} does not exist; run the stage that writes it")
   with path.open("rb") as lines:
     for number, line in enumerate(lines, start=1):
+      if growing and not line.endswith(b"\n"):
+        return
       if not line.strip():
         continue
       try:
@@ -79,6 +88,24 @@ def numbered(path: epath.PathLike) -> Iterator[tuple[int, Record]]:
       if not isinstance(record, dict):
         raise UserError(f"{path}, line {number} is not a JSON object")
       yield number, record
+
+
+def read_json(path: epath.PathLike, advice: str, kind: type = dict) -> Any:
+  """What a JSON file holds.
+
+  Args:
+    path: of the file, which is there.
+    advice: what to do if it is empty or cut, for the error.
+    kind: what it should hold.
+  """
+  path = epath.Path(path)
+  try:
+    value = loads(path.read_text())
+  except (ValueError, RecursionError):
+    value = None
+  if not isinstance(value, kind):
+    raise UserError(f"{path} is empty, cut or other JSON; {advice}")
+  return value
 
 
 def write_bytes(path: epath.PathLike, content: bytes) -> None:

@@ -48,7 +48,7 @@ def wandb_run(workdir: epath.Path, config: Mapping[str, Any]) -> Iterator[None]:
   try:
     run = wandb.init(
       project=os.environ.get("WANDB_PROJECT", "s2d_jax"),
-      id=json.loads(path.read_text())["id"],
+      id=records.read_json(path, "delete it for a new W&B run")["id"],
       name=workdir.name,
       config=dict(config),
       resume="allow",

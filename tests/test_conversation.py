@@ -53,9 +53,8 @@ def _by_jinja(template: str, date: datetime.date, **variables) -> str:
   """As transformers sets Jinja up, with a clock that stands."""
   environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
   environment.globals["strftime_now"] = date.strftime
-  return environment.from_string(template).render(
-    messages=ASK, add_generation_prompt=True, **variables
-  )
+  variables = {"messages": ASK, "add_generation_prompt": True} | variables
+  return environment.from_string(template).render(variables)
 
 
 @pytest.mark.parametrize("name", DATED)
@@ -172,11 +171,80 @@ def test_what_a_template_says_of_its_mistake_is_told():
   assert chat.prompt(ASK) == "Which?<|im_end|>"
   system = {"role": "system", "content": "S"}
   for make in (chat.prompt, chat.unfinished, lambda m: chat.answered(m, "x")):
-    with pytest.raises(UserError, match="refuses .*System role not supported"):
-      make([system, *ASK])
+    for nowhere_to_stand in ([*ASK, system], [system], [system, system, *ASK]):
+      with pytest.raises(
+        UserError, match="refuses .*System role not supported"
+      ):
+        make(nowhere_to_stand)
   for broken in ("{% if", "{{ messages[0]['content'] + 1 }}", "{{ no.such }}"):
     with pytest.raises(UserError, match="the chat template refuses"):
       _chat(broken).prompt(ASK)
+
+
+# After the manners of families that have no system role, want turns to
+# alternate, leave a system message out, or put it in front themselves.
+_STRICT = (
+  "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+  "{{ raise_exception('Conversation roles must alternate') }}{% endif %}"
+  "{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
+  "{% else %} {{ m.content }}<|im_end|>{% endif %}{% endfor %}"
+)
+_REFUSING = (
+  "{% if messages[0]['role'] == 'system' %}"
+  "{{ raise_exception('System role not supported') }}{% endif %}"
+  "{% for m in messages %}<start>{{ 'model' if m.role == 'assistant' else "
+  "m.role }}\n{{ m.content | trim }}<|im_end|>\n{% endfor %}"
+  "{% if add_generation_prompt %}<start>model\n{% endif %}"
+)
+_SILENT = (
+  "{% for m in messages %}{% if m.role == 'user' %}Q: {{ m.content }}<|im_end|>"
+  "{% elif m.role == 'assistant' %}A: {{ m.content }}<|im_end|>{% endif %}"
+  "{% endfor %}{% if add_generation_prompt %}A: {% endif %}"
+)
+_OWN_WAY = (
+  "{% set found = messages[0].role == 'system' %}"
+  "{% for m in messages[1 if found else 0:] %}{% if m.role == 'user' %}"
+  "[INST] {% if loop.last and found %}{{ messages[0].content }}, {% endif %}"
+  "{{ m.content }} [/INST]{% else %}{{ m.content }}<|im_end|>{% endif %}"
+  "{% endfor %}"
+)
+SYSTEM = {"role": "system", "content": "Be brief."}
+SHOTS = [
+  {"role": "user", "content": "Where?"},
+  {"role": "assistant", "content": "There."},
+]
+
+
+@pytest.mark.parametrize("template", [_STRICT, _REFUSING, _SILENT])
+@pytest.mark.parametrize("turns", [ASK, [*SHOTS, *ASK]])
+def test_a_system_message_stands_in_front_of_the_user_s_text(template, turns):
+  """As Jinja renders the user's text with it, in prompts and examples."""
+  chat = _chat(template)
+  told = {"role": "user", "content": f"Be brief.\n\n{turns[0]['content']}"}
+  by_jinja = _by_jinja(template, DAY, messages=[told, *turns[1:]])
+  assert chat.prompt([SYSTEM, *turns]) == by_jinja
+  assert by_jinja.count("Be brief.\n\n") == 1
+  assert chat.answered([SYSTEM, *turns], "Lima").text.startswith(by_jinja)
+  tokens, is_target = tokenise(chat, [SYSTEM, *turns], "Rome")
+  assert chat.tokenizer.decode(tokens[~is_target]).startswith(by_jinja)
+  unfinished = [SYSTEM, *turns, {"role": "assistant", "content": "Li"}]
+  assert "Be brief.\n\n" in chat.unfinished(unfinished)
+  # Without one nothing is changed.
+  assert chat.prompt(turns) == _by_jinja(template, DAY, messages=turns)
+
+
+@pytest.mark.parametrize("template", [BODY, _OWN_WAY])
+def test_a_template_with_a_system_role_gets_the_message(template):
+  for turns in (ASK, [*SHOTS, *ASK]):
+    asked = _chat(template).prompt([SYSTEM, *turns])
+    assert asked == _by_jinja(template, DAY, messages=[SYSTEM, *turns])
+    assert asked.count("Be brief.") == 1 and "Be brief.\n\n" not in asked
+
+
+def test_turns_that_do_not_alternate_are_refused_with_the_template_s_words():
+  for turns in ([*ASK, *ASK], [SYSTEM, *ASK, *ASK], [SYSTEM, *SHOTS[1:], *ASK]):
+    with pytest.raises(UserError, match="Conversation roles must alternate"):
+      _chat(_STRICT).prompt(turns)
 
 
 def test_one_template_of_several_is_chosen_by_name():

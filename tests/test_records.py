@@ -110,3 +110,22 @@ def test_an_appender_refuses_a_broken_line_in_the_middle(tmp_path):
   with pytest.raises(UserError, match="line 2 is not valid JSON"):
     records.Appender(path)
   assert path.read_text() == '{"a":1}\n{"a":\n{"a":3}\n'
+
+
+@pytest.mark.parametrize("tail", ['{"a":', "\0\0", '{"a":3}'])
+def test_a_growing_file_ends_with_its_last_whole_line(tmp_path, tail):
+  path = tmp_path / "rows.jsonl"
+  path.write_text('{"a":1}\n{"a":2}\n' + tail)
+  assert list(records.read(path, growing=True)) == [{"a": 1}, {"a": 2}]
+  with records.Appender(path) as file:
+    assert file.recovered == [{"a": 1}, {"a": 2}]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"a"', "\0"])
+def test_a_file_that_is_no_whole_object(tmp_path, text):
+  path = tmp_path / "one.json"
+  path.write_text(text)
+  with pytest.raises(
+    UserError, match=r"one\.json is empty, cut or .*; delete it$"
+  ):
+    records.read_json(path, "delete it")

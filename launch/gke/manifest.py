@@ -50,7 +50,7 @@ def topology_of(accelerator: str, slices: int = 1) -> Topology:
   Raises:
     UserError: there is no such slice.
   """
-  if ":" in accelerator:
+  if accelerator.partition(":")[0] in _ACCELERATORS:
     return topologies.parse(accelerator, slices)
   found = re.fullmatch(r"([a-z0-9]+)-(\d+)", accelerator)
   if not found or found[1] not in _FAMILIES:

@@ -14,12 +14,13 @@ _ONE_LETTER = re.compile(r"\bletter\b[^.!?\n]*\b(?:is|with)\s*\Z")
 _MOST_LETTERS = 6  # of a first line that is no word
 # "… together they give ny."
 _GIVES = re.compile(
-  r"\b(?:gives?|spells?|forms?|yields?|combine(?:s|d)? into|obtain|together:?)"
+  r"\b(?:gives?|spells?|forms?|yields?|combine(?:s|d)? into|obtain|together:?"
+  r"|concatenated:|(?:letters|string|word|result) (?:is|are):?)"
   r"\s+[\"“'‘]?([A-Za-z](?:[\s,-]*[A-Za-z])+?)[\"”'’]?[.!]?\s*\Z",
 )
 _NO_ANSWER = frozenset(
-  "sure okay sorry none unknown hello certainly letters letter answer word words"
-  " concatenated nothing".split()
+  "sure okay sorry none unknown hello certainly letters letter answer word"
+  " words concatenated nothing".split()
 )
 _SEVERAL = re.compile(rf"{_QUOTED}\W*(?:,|\b(?:and|or)\b)\W*{_QUOTED}")
 
@@ -37,9 +38,9 @@ class Letters:
     if replies.refuses(text) and not statements:
       return None
     # A word of the question is an echo, or a step.
-    no_answer = _NO_ANSWER | {
-      w.lower() for w in re.findall(r"\w{3,}", question)
-    }
+    words = [word.lower() for word in re.findall(r"\w{3,}", question)]
+    echoes = {*words, "".join(words), "".join(_quoted(question))}
+    no_answer = _NO_ANSWER | echoes
     found, strict = self._found(text, statements)
     is_answer = found is not None and found not in no_answer
     return Answer(found, strict) if is_answer else None
@@ -48,7 +49,7 @@ class Letters:
     if statements:
       read = (self._read(statement) for statement in statements)
       return next(filter(None, read), None), True
-    found = _joined(re.sub(r"\s*\([^)]*\)\W*\Z", "", text))
+    found = _joined(re.sub(r"\s+\([^)]*\)\W*\Z", "", text))
     if found is not None:
       return found, True
     return self._first_line(text) or self._stated(text), False
@@ -76,8 +77,8 @@ class Letters:
     if not found:
       return None
     last = found[-1]
-    if re.search("→|->|=>", last):
-      return _behind_arrow(last)
+    if re.search("→|->|=>", text):
+      return _behind_arrow(text)
     gives = _GIVES.search(last)
     if gives and not re.search(r"\bnot\b", last):
       return _joined(gives[1])
@@ -94,7 +95,14 @@ class Letters:
 def _behind_arrow(text: str) -> str | None:
   """What one arrow leads to; several lead to single letters, the steps."""
   parts = re.split("→|->|=>", text)
-  return _joined(parts[1]) if len(parts) == 2 else None
+  found = _joined(parts[1]) if len(parts) == 2 else None
+  return found if found and len(found) > 1 else None
+
+
+def _quoted(question: str) -> list[str]:
+  """The words that the question has in quotes, in lower case."""
+  quoted = re.search(_QUOTED, question)
+  return quoted[1].lower().split() if quoted else []
 
 
 def _joined(text: str) -> str | None:

@@ -14,9 +14,16 @@ from s2d_jax.answers.answer import Answer
 
 _MINUS = r"(?:[-+](?=[$€£¥₹.\d])|\b(?:minus|negative)\s+)"
 _CURRENCY = r"(?:[$€£¥₹]|\b(?:USD|EUR|GBP|US\$)\s?)"
-_SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9}
+_SCALES = {
+  "dozen": 12,
+  "hundred": 100,
+  "thousand": 1000,
+  "million": 10**6,
+  "billion": 10**9,
+}
 _NUMERAL = re.compile(
-  rf"(?<![\w.^{{\\])(?<!\d[:/,-])(?P<sign>{_MINUS})?{_CURRENCY}?\s?(?P<sign2>-)?"
+  rf"(?<![A-Za-z\d_.^{{\\√])(?<!\d[:/,-])(?P<sign>{_MINUS})?{_CURRENCY}?\s?"
+  r"(?P<sign2>-)?"
   r"(?P<digits>\d{1,3}(?:[,\u00a0\u202f'’]\d{3})+(?!\d)"
   r"|\d{1,3}(?: \d{3})+(?!\d)"
   r"|\d+|(?=\.\d))"
@@ -24,10 +31,11 @@ _NUMERAL = re.compile(
   r"(?:(?:[ \u00a0-](?P<whole>\d+))?\s?/\s?(?P<below>\d+))?"
   rf"(?:\s(?P<scale>{'|'.join(_SCALES)})\b)?"
   # No ordinals, times, dates, ranges, versions or names such as "3D".
-  r"(?![\w/^}]|[.:,-]\d)",
+  r"(?![A-Za-z\d_/^}]|[.:,-]\d|\.\.|…|\s*(?:[ap]\.?m\b|o['’]clock|noon\b))",
   re.IGNORECASE,
 )
 _FEW_UNIT_WORDS = 4
+_MOST_DIGITS = 30  # more are a loop, not a number
 
 
 class _Found(NamedTuple):
@@ -61,11 +69,17 @@ class Number:
 def _plain(text: str) -> str:
   """Digits of all scripts as 0 to 9, one kind of minus, no thin spaces."""
   text = re.sub(r"[−‐‑–﹣－]", "-", text).replace("{,}", ",")
+  text = re.sub(r"(?<=\d)\s*[×x*]\s*10\^\(?(-?\d{1,3})\)?", r"e\1", text)
   text = re.sub(r"\\([$%])", r"\1", re.sub(r"\\[ ,;!]", "", text))
-  return "".join(
-    str(unicodedata.digit(c)) if unicodedata.category(c) == "Nd" else c
-    for c in text
-  )
+  return "".join(map(_plain_digit, text))
+
+
+def _plain_digit(c: str) -> str:
+  """A digit as one of 0 to 9, "½" as " 1/2", and all else as it is."""
+  if unicodedata.category(c) == "Nd":
+    return str(unicodedata.digit(c))
+  parts = unicodedata.normalize("NFKC", c).split("⁄")
+  return f" {parts[0]}/{parts[1]}" if len(parts) == 2 else c
 
 
 def _find(text: str) -> list[_Found]:
@@ -81,6 +95,8 @@ def _find(text: str) -> list[_Found]:
 def _value(match: re.Match[str]) -> Fraction | None:
   part = match.groupdict()
   digits = re.sub(r"\D", "", part["digits"])
+  if len(digits) > _MOST_DIGITS:
+    return None
   value = Fraction((digits or "0") + (part["decimals"] or ""))
   if part["exponent"]:
     value *= Fraction(10) ** int(part["exponent"])
@@ -91,7 +107,7 @@ def _value(match: re.Match[str]) -> Fraction | None:
     fraction = Fraction(int(above or digits), int(part["below"]))
     value = value + fraction if above else fraction
   if part["scale"]:
-    value *= 10 ** _SCALES[part["scale"].lower()]
+    value *= _SCALES[part["scale"].lower()]
   signs = (part["sign"] or "").strip().lower(), part["sign2"]
   is_negative = signs[0] not in ("", "+") or signs[1]
   return -value if is_negative else value
@@ -100,7 +116,8 @@ def _value(match: re.Match[str]) -> Fraction | None:
 # A unit is words without a number, and without a word that goes on counting.
 _UNIT = r"[^\d\n=+*/×÷<>≈~;]*?"
 _GOES_ON = re.compile(
-  r"\b(?:or|and|to|plus|minus|times|remainder|over|than|if|not|but|by)\b"
+  r"\b(?:or|and|to|plus|minus|times|remainder|over|than|if|not|but|by|repeating"
+  r"|recurring|below)\b"
   r"|[+*×÷]|\d\s*x\b|-\s*\d",
   re.IGNORECASE,
 )
@@ -109,6 +126,8 @@ _NAME = re.compile(r"^\W*(?:[A-Za-z]|[A-Za-z ]{1,30})\s*=\s*")
 
 def _alone(text: str) -> Fraction | None:
   """The value of a text that is a number, with its unit and a remark."""
+  if re.search(r"[-+*×/=?]\s*\Z", text):
+    return None
   math = _math_value(text)
   if math is not None:
     return math
@@ -128,8 +147,9 @@ def _alone(text: str) -> Fraction | None:
 
 _RIGHT_SIDE = re.compile(r"=\s*(?=[-+.$€£¥₹\d])")
 _NOT = re.compile(
-  r"(?:\b(?:not|isn['’]t|wasn['’]t|than|least|most|between|never|step|no\.|part"
-  r"|question|problem|option|day|week|year)\s+|[<>≤≥#]\s*)$",
+  r"(?:\b(?:(?:not|never)(?: \w+){0,2}|than|least|most|between|none of|step"
+  r"|part|question|problem|option|day|week|year|room|chapter|page)\s+"
+  r"|n['’]t (?:\w+ ){0,2}|sqrt\W*|[<>≤≥#]\s*)$",
   re.IGNORECASE,
 )
 
@@ -149,12 +169,22 @@ def _stated(text: str) -> Fraction | None:
   return _only(found) if found else _math_value(text)
 
 
-_SEVERAL = re.compile(r"\d\W*(?:\b(?:or|to)\b|/)\W*\d|\bbetween\b|\.\.\.\s*\d")
+_SEVERAL = re.compile(
+  r"\d\W*(?:\b(?:or|to)\b|/)\W*\d|\bbetween\b|\.\.\.\s*\d"
+  r"|\d\W*(?:\w+ )?or (?:more|less|fewer|so)\b",
+  re.IGNORECASE,
+)
+
+
+_DATE = re.compile(
+  r"\b(?:January|February|March|April|May|June|July|August|September|October"
+  r"|November|December) \d"
+)
 
 
 def _given(text: str) -> list[_Found]:
   """Numerals that a text gives; none where it leaves open which."""
-  if _SEVERAL.search(text):
+  if _SEVERAL.search(text) or _DATE.search(text):
     return []
   return [one for one in _find(text) if not _NOT.search(text[: one.start])]
 
@@ -176,14 +206,16 @@ def _only(found: list[_Found]) -> Fraction | None:
 
 def _right_sides(text: str) -> list[Fraction]:
   """Values of what stands on the right of an equals sign, and ends there."""
+  if re.search(r"\b[a-z]\s*=[^=]*\b[a-z]\s*=", text):
+    return []  # several unknowns
   sides = []
   for match in _RIGHT_SIDE.finditer(text):
     numeral = _NUMERAL.match(text, match.end())
-    goes_on = numeral and re.match(
-      r"\s*(?:[+*×÷/=]|-\s*[\d$]|x\s*\d)", text[numeral.end() :]
-    )
-    if numeral and not goes_on:
-      sides.append(_value(numeral))
+    rest = text[numeral.end() :] if numeral else ""
+    goes_on = re.match(r"\s*(?:[+*×÷/=]|-\s*[\d$]|x\s*\d)", rest)
+    unknown = re.search(r"\d[a-z]\b|\b[a-z]\s*[-+*/]", text[: match.start()])
+    if numeral and not goes_on and not unknown:
+      sides.append(_value(numeral) if not _CONCLUSION.search(rest) else None)
   return [side for side in sides if side is not None]
 
 
@@ -227,7 +259,7 @@ def _concluded(text: str, question: str) -> Fraction | None:
 # With these a numeral is only a part of what is said.
 _WORDS = re.compile(
   r"\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|half|twice"
-  r"|double|triple|dozens?|times)\b",
+  r"|double|triple|dozens?|times|below)\b",
   re.IGNORECASE,
 )
 
@@ -302,11 +334,11 @@ def _math_value(text: str) -> Fraction | None:
   if not spans and re.search(r"\\[(\[]|\$", text):
     return None  # cut off
   side = (spans[0] if spans else text).rpartition("=")[2].strip(" .")
-  # A tower of powers would take for ever.
+  # A tower of powers, or a factorial, would take for ever.
   if len(side) > 80 or side.count("^") > 1 or re.search(r"\^\{?-?\d{3}", side):
     return None
-  words = re.sub(r"\\[A-Za-z]+", "", side)
-  if not re.search(r"\d", side) or re.search(r"[A-Za-z$]|\\[()\[\]]", words):
+  rest = re.sub(r"\\(?:[dt]?frac|sqrt|times|cdot|div|left|right)\b", "", side)
+  if not re.search(r"\d", side) or re.search(r"[A-Za-z$!\\]", rest):
     return None
   return _parsed(side)
 

@@ -11,6 +11,7 @@ _SPECIAL = re.compile(r"<\|[^|<>]*\|>|</?s>|<(?:unk|pad)>")
 _EMPHASIS = re.compile(
   r"(?<![\w*])(\*{1,3}|_{1,3}|`)(?=\S)([^\n]*?\S)\1(?![\w*])"
 )
+_TAG = re.compile(r"</?[a-z][a-z_-]*\s*/?>|\[/?INST\]", re.IGNORECASE)
 _FENCE = re.compile(r"^[^\S\n]*```.*$", re.MULTILINE)
 _HEADING = re.compile(r"^[^\S\n]*#{1,6}[^\S\n]+(?=\D)", re.MULTILINE)
 _UPRIGHT = re.compile(r"\\(?:text(?:bf|it|rm)?|mathrm|mathbf)\s*\{([^{}]*)\}")
@@ -19,6 +20,11 @@ _UPRIGHT = re.compile(r"\\(?:text(?:bf|it|rm)?|mathrm|mathbf)\s*\{([^{}]*)\}")
 _NEXT_TURN = re.compile(
   r"(?<=\S)\s*\n\s*(?:Question|Q|User|Human|Problem)\s*\d*\s*:", re.IGNORECASE
 )
+# The question, asked again and answered.
+_ASKED_AGAIN = re.compile(
+  r"\A\s*(?:Q|Question|User)\s*:.*?\n\s*(?:A|Answer|Assistant)\s*:\s*",
+  re.IGNORECASE | re.DOTALL,
+)
 # The instruction, repeated.
 _INSTRUCTION = re.compile(
   r"^\W*(?:please\s+)?(?:(?:answer|respond|reply)\s+(?:with|in)\s+(?:an?|the"
@@ -26,6 +32,10 @@ _INSTRUCTION = re.compile(
   r"|think step by step\b).*$",
   re.IGNORECASE | re.MULTILINE,
 )
+
+
+# Nothing stands behind the mark.
+_UNANSWERED = re.compile(r"^\W*(?:\w+\s+)?answer(?:\s+is)?\W*\Z", re.I | re.M)
 
 
 def between_special_tokens(text: str) -> str:
@@ -42,18 +52,21 @@ def said(reply: str) -> str:
   reply = html.unescape(reply)
   _, closed, after = reply.rpartition("</think>")
   reply = after if closed else reply.partition("<think>")[0]
-  reply = _FENCE.sub("", between_special_tokens(reply))
+  reply = _TAG.sub("", between_special_tokens(reply))
+  reply = _FENCE.sub("", reply)
   reply = _HEADING.sub("", _UPRIGHT.sub(r"\1", reply))
   for _ in range(2):  # bold in italics
     reply = _EMPHASIS.sub(r"\2", reply)
+  reply = _ASKED_AGAIN.sub("", reply)
   reply = _NEXT_TURN.split(reply, maxsplit=1)[0]
-  return _INSTRUCTION.sub("", reply).strip()
+  return _UNANSWERED.sub("", _INSTRUCTION.sub("", reply)).strip()
 
 
 _IS = r"(?:is|are|(?:will|would|should|must)(?:\s+always)?\s+be)\b\s*:?"
 # What follows one of these is meant as the answer.
 _MARKER = re.compile(
-  rf"####|(?<!\bthis )\banswer(?:\s+to\s+(?:this|the|your)\b[^.:\n]{{0,40}}?)?"
+  r"####|(?<!\bthis )\b(?:answer|(?:correct|right|best|my) (?:option|choice))"
+  r"(?:\s+to\s+(?:this|the|your)\b[^.:\n]{0,40}?)?"
   rf"[^\S\n]*(?:[:：=→]|{_IS})"
   r"|^[^\S\n]*(?:\w+[^\S\n]+)?answer[^\S\n]*$",
   re.IGNORECASE | re.MULTILINE,
@@ -120,7 +133,7 @@ def refuses(text: str) -> bool:
 
 # "Dr. Who" and "J. R. R. Tolkien" go on; "U.S.A." is one word.
 _SENTENCE_END = re.compile(
-  r"(?<!\b[A-Z]\.)(?<!\b(?:Dr|Mr|Ms|St|Mt|vs)\.)(?<!\b(?:Mrs|e\.g|i\.e)\.)"
+  r"(?<!\b[A-Z]\.)(?<!\b(?:Dr|Mr|Ms|St|Mt|vs)\.)(?<!\b(?:Mrs|e\.g|i\.e|etc)\.)(?<!\bapprox\.)"
   r"(?<=[.!?。！？])[\"”')]*(?:\s+|(?<=[。！？]))|\n+"
 )
 _COURTESY = re.compile(

@@ -24,14 +24,15 @@ def normalise(text: str) -> str:
   """
   text = re.sub(r"[−‐‑–]", "-", unicodedata.normalize("NFKC", text))
   text = re.sub("[\ufe0e\ufe0f\u200b-\u200d]", "", text)  # of emoji
-  words = [bare for word in text.split() if (bare := _bare(word))]
+  words = [word for word in text.split() if _bare(word)]
   last = len(words) - 1
   kept = [
-    word
+    _bare(word)
     for place, word in enumerate(words)
-    # "Vitamin A" is no article.
+    # "Vitamin A" and "A. A. Milne" have no article.
     if not (
-      _ARTICLE.fullmatch(word)
+      _ARTICLE.fullmatch(_bare(word))
+      and "." not in word
       and place < last
       and (word.islower() or not place)
     )
@@ -74,12 +75,15 @@ def _is_letter(c: str) -> bool:
   return unicodedata.category(c)[0] in "LNM"
 
 
-_LABEL = re.compile(r"^\W*?\(?(?:[A-Ha-h]|\d{1,2})[.)][)\s]\s*(?=\S)")
+_LABEL = re.compile(
+  r"^\W*?\(?(?:[A-Ha-h]|\d{1,2})[.)][)\s]\s*(?=\S)(?![A-Z]\.)"
+)
 _SPEAKER = re.compile(r"^\s*(?:A|Assistant|Response)\s*:\s*")
 _HEDGE = re.compile(
   r"^(?:(?:well|actually|yes|no|so|therefore|thus|okay|in [^,.]+),\s*)*"
   r"(?:(?:I (?:believe|think|guess|would say)|it seems|in short|my guess is)"
   r"(?: that)?,?\s*)?"
+  r"(?:(?:definitely|probably|possibly|certainly|simply|just)\s+)?"
   r"(?:(?:the )?(?:short |correct |right |final )?answer is:?\s*)?",
   re.IGNORECASE,
 )
@@ -157,8 +161,8 @@ class Text:
     given = statements[0] if statements else text
     if _is_echo(given, question) or _PLACEHOLDER.match(given):
       return None
-    if sum(bool(_LABEL.match(line)) for line in given.splitlines()) > 1:
-      return None  # a list of several
+    if _lists_several(given):
+      return None
     found = replies.sentences(_LABEL.sub("", _SPEAKER.sub("", given)))
     if not found or replies.refuses(" ".join(found[:2])):
       return None
@@ -169,6 +173,8 @@ class Text:
       return None
     asked = set(normalise(question).split()) | _EMPTY
     name = _alone(sentence, asked if question else set())
+    if name is not None and question and _says_nothing(name, question):
+      return None
     is_whole = bool(statements) or len(found) == 1
     is_strict = is_whole and name is not None and not _HEDGE.match(found[0])[0]
     if name is None:
@@ -179,11 +185,45 @@ class Text:
     return Answer(answer, is_strict)
 
 
+def _lists_several(text: str) -> bool:
+  """Whether a text is several lines with an answer each."""
+  lines = [line for line in text.splitlines() if line.strip()]
+  labelled = sum(bool(_LABEL.match(line)) for line in lines)
+  short = sum(len(line.split()) <= 2 for line in lines)
+  return labelled > 1 or len(lines) > 1 and short == len(lines)
+
+
+_YES_NO = re.compile(
+  r"^\W*(?:is|are|was|were|do|does|did|can|could|will|has|have|should)\b",
+  re.IGNORECASE,
+)
+
+
+def _says_nothing(name: str, question: str) -> bool:
+  """Whether a name is only politeness, or a word of the question."""
+  words = normalise(name).split()
+  if words in (["yes"], ["no"]):
+    return not _YES_NO.match(question)
+  known = set(normalise(question).split())
+  is_echo = set(words) <= known and not re.search(r"\bor\b", question)
+  return is_echo or words in _POLITE
+
+
+_POLITE = [[word] for word in "sure okay ok nothing hello hi the i it".split()]
+
+
 def _alone(text: str, asked: set[str]) -> str | None:
   """A text that is a name and no sentence, without what tells more of it."""
   label, colon, name = _APPOSITION.sub("", text).rpartition(": ")
   if colon and not _is_known(label, asked):
     return None
+  # "In 1945", "Paris, France"
+  name = re.sub(
+    r"^(?:in|on|at|by|around)\s+(?=\d|[A-Z]\w+ \d)", "", name, flags=re.I
+  )
+  first, comma, rest = name.partition(", ")
+  if comma and asked and set(normalise(rest).split()) <= asked:
+    name = first
   words = re.findall(r"[^\W_][\w'’]*", name)
   has_verb = any(
     word in _VERBS.split() or re.fullmatch("[a-z]{3,}ed", word)
@@ -199,7 +239,9 @@ def _alone(text: str, asked: set[str]) -> str | None:
   if _is_title(name):
     return name
   known = set(normalise(name).split()) & (asked - _EMPTY)
-  most = 3 if known or len(lower) >= len(words) - 1 else 5
+  most = 3 if len(lower) >= len(words) - 1 else 5
+  if known:
+    most = 2 if lower else 3
   return name if len(normalise(name).split()) <= most else None
 
 
@@ -242,7 +284,8 @@ def _of_sentence(
     is_about = not has_question or _is_known(passive["left"], asked)
     return _short(passive["name"], asked) if is_about else None
   if pronoun := _PRONOUN.match(sentence):
-    return _short(pronoun["name"], asked)
+    name = pronoun["name"]
+    return None if ": " in name else _short(name, asked)
   links = list(_LINK.finditer(sentence))
   for link in links:
     left, right = sentence[: link.start()], sentence[link.end() :]
@@ -261,6 +304,8 @@ def _described(
     if re.match("the ", left, re.IGNORECASE) or re.search(r"['’]s ", left):
       return _short(right, asked)
     return _short(left, asked) if _DESCRIBES.match(right) else None
+  if "," in left:
+    return None  # it may name the answer already
   known = _is_known(left, asked), _is_known(_APPOSITION.sub("", right), asked)
   if known == (True, False):
     return _short(right, asked)
@@ -282,7 +327,7 @@ def _short(name: str, asked: set[str]) -> str | None:
 
 
 _DESCRIPTION = re.compile(
-  r"(?:the|a|an|one)\b.+\s(?:of|that|by)\b|an?(?:\s+[a-z]\w*){3,}"
+  r"(?:the|a|an|one)\b.+\s(?:of|that|by|called|named)\b|an?(?:\s+[a-z]\w*){3,}"
   r"|(?:all|about|with|from|to|for|by|as|used|made|found|when|very|so)\b",
 )
 

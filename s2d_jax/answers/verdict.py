@@ -9,7 +9,7 @@ from s2d_jax.answers import mentions, reply as replies
 from s2d_jax.answers.answer import Answer
 from s2d_jax.answers.mentions import Mention
 
-_MARKED = re.compile(r"\[\[\s*([ABCabc])\s*\]\]")
+_MARKED = re.compile(r"\[\[\s*(?:Answer )?([ABCabc])\s*\]\]")
 _BRACKETED = re.compile(r"(?<!\[)\[\s*([ABCabc])\s*\](?!\])")
 _LIST = re.compile(r"\[\[A\]\],? (?:\[\[B\]\],?)? ?or \[\[[BC]\]\]")
 _BETTER = (
@@ -20,7 +20,7 @@ _ADVERBS = r"(?:(?i:the|a|much|far|bit|little|also|still|only|\w+ly)\s+)*"
 # "The better answer is A good one": an article is no verdict.
 _LETTER = r"([ABC])\b(?! (?!because|as|since|over|for|with|and|but)[a-z])"
 _SAID = re.compile(
-  rf"\b{_SIDE}([ABC])\s+(?i:is|was|seems)\s+{_ADVERBS}{_BETTER}\b"
+  rf"\b{_SIDE}([ABC])(?:['’]s \w+)?\s+(?i:is|was|seems)\s+{_ADVERBS}{_BETTER}\b"
   rf"|\b{_SIDE}([ABC])\s+(?i:wins|is the (?:right|correct))\b"
   rf"|\b{_BETTER}\s+(?i:one\s+|answer\s+|response\s+|choice\s+)?(?i:is)\s*:?\s+"
   rf"{_SIDE}{_LETTER}"

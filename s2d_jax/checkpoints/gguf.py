@@ -74,6 +74,11 @@ def read_generation_config(path: epath.PathLike) -> dict[str, Any]:
   return {"eos_token_id": sorted(ends)}
 
 
+def model_files(path: epath.PathLike) -> list[epath.Path]:
+  """All that say what the model computes."""
+  return [epath.Path(path)]
+
+
 def read_params(
   path: epath.PathLike,
   config: ModelConfig,

@@ -33,6 +33,14 @@ if TYPE_CHECKING:  # importing transformers takes seconds
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _ROWS = 256  # of a file's matrix, read at once
+_EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
+
+
+def model_files(folder: epath.PathLike) -> list[epath.Path]:
+  """All that say what the model computes: config.json and its weights."""
+  folder = epath.Path(folder)
+  weights = set(_tensor_files(folder).values())
+  return [folder / "config.json", *sorted(weights)]
 
 
 def read_params(
@@ -49,12 +57,15 @@ def read_params(
 
   Raises:
     UserError: a file or tensor is missing, damaged, of the wrong shape, not of
-      a float type, or belongs to something that `config` does not compute.
+      a float type, or belongs to something that `config` does not compute: a
+      head of its own where `config` has it tied, too.
   """
   folder = epath.Path(folder)
   files = _tensor_files(folder)
   _check_names(folder, files, config)
   _check_tensors(files, config)
+  if config.tie_embeddings and _HEAD in files:
+    _check_copy(files[_EMBEDDING], files[_HEAD])
 
   def fill(leaf: Leaf, index: Sequence[slice], shard: np.ndarray) -> None:
     for tensor_slice in layout.tensor_slices(leaf, index, shard):
@@ -217,7 +228,7 @@ def _tensor_files(folder: epath.Path) -> dict[str, epath.Path]:
     raise UserError(f"{index} has no weight_map")
   files = {}
   for name, shard in weight_map.items():
-    if epath.Path(shard).name != shard:
+    if not isinstance(shard, str) or epath.Path(shard).name != shard:
       raise UserError(f"{index}: {shard} is not the name of a file beside it")
     files[name] = folder / shard
     if not files[name].exists():
@@ -225,6 +236,14 @@ def _tensor_files(folder: epath.Path) -> dict[str, epath.Path]:
         f"{files[name]} does not exist, but {index.name} says that tensor"
         f" {name} is in it"
       )
+  for file in sorted(set(files.values())):
+    with _open(file) as tensors:
+      there = set(tensors.keys())
+    told = {name for name, where in files.items() if where == file}
+    if lost := sorted(told - there):
+      raise _damaged(file, f"tensor {lost[0]} is not in it")
+    # Those too that the index forgets.
+    files |= dict.fromkeys(there - files.keys(), file)
   return files
 
 
@@ -237,7 +256,7 @@ def _check_names(folder, files, config: ModelConfig) -> None:
     )
   for name in sorted(set(files) - wanted):
     # Tables of old files, and a second copy of a tied embedding.
-    if name.endswith("rotary_emb.inv_freq") or name == "lm_head.weight":
+    if name.endswith("rotary_emb.inv_freq") or name == _HEAD:
       continue
     raise UserError(
       f"{files[name]}: tensor {name} belongs to something that this package"
@@ -266,6 +285,23 @@ def _check_tensors(files, config: ModelConfig) -> None:
           )
 
 
+def _check_copy(embedding: epath.Path, head: epath.Path) -> None:
+  """Refuses a tied head that differs: transformers would compute with it."""
+  with _open(embedding) as of_embedding, _open(head) as of_head:
+    tensors = of_embedding.get_slice(_EMBEDDING), of_head.get_slice(_HEAD)
+    forms = [(tensor.get_shape(), tensor.get_dtype()) for tensor in tensors]
+    same = forms[0] == forms[1]
+    rows = tensors[0].get_shape()[0] if same else 0
+    for start in range(0, rows, _ROWS):
+      window = slice(start, min(start + _ROWS, rows))
+      same = same and np.array_equal(*(tensor[window] for tensor in tensors))
+  if not same:
+    raise UserError(
+      f"{head}: tensor {_HEAD} differs from {_EMBEDDING}, though config.json"
+      " has tie_word_embeddings = true; if both are meant, set that to false"
+    )
+
+
 def _open(file: epath.Path):
   try:
     return safetensors.safe_open(file, framework="numpy")
@@ -273,7 +309,7 @@ def _open(file: epath.Path):
     raise _damaged(file, error) from None
 
 
-def _damaged(file: epath.Path, error: Exception) -> UserError:
+def _damaged(file: epath.Path, error: Exception | str) -> UserError:
   return UserError(
     f"{file} is damaged or not complete ({error}); download or copy it again"
   )

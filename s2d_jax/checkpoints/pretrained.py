@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 import functools
 import json
+import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from etils import epath
 import jax
 from jax.sharding import Mesh
 
-from s2d_jax.checkpoints import gguf, hf, names, stream, train_state
+from s2d_jax import records
+from s2d_jax.checkpoints import (
+  fingerprint,
+  gguf,
+  hf,
+  names,
+  stream,
+  train_state,
+)
+from s2d_jax.checkpoints.hf_config import read_json
 from s2d_jax.checkpoints.tokenizer import check_fits, load_tokenizer
 from s2d_jax.errors import UserError
 from s2d_jax.models import lora
@@ -63,13 +73,91 @@ def load(
   Raises:
     UserError: it cannot be had, is damaged, or is no Llama-shaped model.
   """
-  path = _path(name)
+  model = load_without_weights(name)
+  return model._replace(params=_params(name, model.config, mesh, dtype))
+
+
+def load_without_weights(name: epath.PathLike) -> Pretrained:
+  """The model that `load` would load, with no `params`.
+
+  Raises:
+    UserError: it cannot be had, is no Llama-shaped model, or is a run whose
+      base model is not the one it was begun with.
+  """
+  run, _ = _run_and_step(name)
+  if run is not None:
+    _check_base(run)
+  path = _path(name, weights=False)
   config = _reader(path).read_config(path)
   tokenizer = load_tokenizer(path)
   check_fits(tokenizer, config)
   generation_config = _reader(path).read_generation_config(path)
-  params = _params(name, config, mesh, dtype)
-  return Pretrained(config, params, tokenizer, generation_config)
+  return Pretrained(config, {}, tokenizer, generation_config)
+
+
+def identity(name: epath.PathLike) -> dict[str, Any]:
+  """What tells the model `name` from another that may go by that name.
+
+  Returns:
+    "path" of its files, or of those of the model that a run started from; the
+    fingerprints of its "weights", "tokenizer" and "chat_template"; its
+    "end_tokens".
+
+  Raises:
+    UserError: as `load`.
+  """
+  model = load_without_weights(name)
+  template = json.dumps(model.tokenizer.chat_template)
+  return {
+    "path": os.fspath(_path(name)),
+    "weights": fingerprint.of_files(_files(name)),
+    "tokenizer": fingerprint.of_tokenizer(model.tokenizer),
+    "chat_template": fingerprint.of_text(template),
+    "end_tokens": list(model.end_tokens),
+  }
+
+
+def difference(record: epath.Path, found: Mapping[str, Any]) -> str:
+  """How an identity differs from the one in a file; empty if it does not.
+
+  Where the files lie does not count.
+  """
+  told = read_json(record)
+  return "; ".join(
+    f"{part}: {told.get(part)} there, {found[part]} here"
+    for part in ("weights", "tokenizer", "chat_template", "end_tokens")
+    if part in found and told.get(part) != found[part]
+  )
+
+
+def _check_base(run: epath.Path) -> None:
+  """Refuses a base model that has changed since the run began.
+
+  Its weights count where adapters were trained beside them, its tokenizer
+  always.
+  """
+  record = run / "model.json"
+  if not record.exists():  # of an earlier version
+    return
+  name = _base_name(run)
+  found = identity(name)
+  if _adapters(run) is None:
+    del found["weights"]
+  if changed := difference(record, found):
+    raise UserError(
+      f"{run} was fine-tuned from another model than {name} is now"
+      f" ({changed}); name the folder of that in its config.json"
+    )
+
+
+def _files(name: epath.PathLike) -> list[epath.Path]:
+  """All that say what the model computes."""
+  run, step = _run_and_step(name)
+  if run is None:
+    path = names.resolve(name)
+    return _reader(path).model_files(path)
+  trained = train_state.params_files(run / "checkpoints", step)
+  return [*_files(_base_name(run)), *trained]
 
 
 def _params(
@@ -121,12 +209,12 @@ def settings_of(name: epath.PathLike) -> dict[str, Any]:
   return {} if run is None else _settings(run)["model"]
 
 
-def _path(name: epath.PathLike) -> epath.Path:
+def _path(name: epath.PathLike, weights: bool = True) -> epath.Path:
   """The folder or file of the model, or of the one that a run started from."""
   run, _ = _run_and_step(name)
   if run is None:
-    return names.resolve(name)
-  return _path(_base_name(run))
+    return names.resolve(name, weights)
+  return _path(_base_name(run), weights)
 
 
 def _base_name(run: epath.Path) -> str:
@@ -134,12 +222,14 @@ def _base_name(run: epath.Path) -> str:
 
 
 def _settings(run: epath.Path) -> dict[str, Any]:
-  path = run / "config.json"
-  if not path.exists():
+  path, advice = run / "config.json", "copy the run's own there again"
+  found = records.read_json(path, advice) if path.exists() else {}
+  model = found.get("model")
+  if not isinstance(model, dict) or not model.get("name"):
     raise UserError(
       f"{run} has checkpoints but no config.json that names their base model"
     )
-  return json.loads(path.read_text())
+  return found
 
 
 def _reader(path: epath.Path):
@@ -149,11 +239,24 @@ def _reader(path: epath.Path):
 def _run_and_step(
   name: epath.PathLike,
 ) -> tuple[epath.Path | None, int | None]:
+  """Of a run's folder or checkpoint; None, None for a model.
+
+  A model's folder may have a folder checkpoints/, and may lie in one: it is
+  known by its own config.json.
+  """
   path = epath.Path(name)
-  if (path / "checkpoints").is_dir():
+  if (path / "checkpoints").is_dir() and not _is_of_model(path):
     return path, None
   if (
-    path.parent.name == "checkpoints" and path.is_dir() and path.name.isdigit()
+    path.parent.name == "checkpoints"
+    and path.name.isdigit()
+    and path.is_dir()
+    and not _is_of_model(path)
   ):
     return path.parent.parent, int(path.name)
   return None, None
+
+
+def _is_of_model(folder: epath.Path) -> bool:
+  path = folder / "config.json"
+  return path.exists() and "model_type" in read_json(path)

@@ -47,6 +47,9 @@ _WORDS = (
 def load_tokenizer(path: epath.PathLike) -> PreTrainedTokenizerBase:
   """The tokenizer of a model folder or a GGUF file; no code of theirs runs.
 
+  Where the folder has a tokenizer.json, that alone says which tokens a text is,
+  whatever class tokenizer_config.json names.
+
   Raises:
     UserError: there is none, or none that can be read.
   """
@@ -54,8 +57,16 @@ def load_tokenizer(path: epath.PathLike) -> PreTrainedTokenizerBase:
   if path.suffix == ".gguf":
     return _from_gguf(GGUFFile(path))
   transformers = _transformers()
+  # By the class that the folder names, transformers would take the vocabulary
+  # alone from tokenizer.json, and cut text into words as that class does.
+  has_file = (path / "tokenizer.json").exists()
+  kind = (
+    transformers.PreTrainedTokenizerFast
+    if has_file
+    else transformers.AutoTokenizer
+  )
   try:
-    return transformers.AutoTokenizer.from_pretrained(
+    return kind.from_pretrained(
       os.fspath(path), trust_remote_code=False, local_files_only=True
     )
   # A damaged tokenizer.json raises a bare Exception.
@@ -93,6 +104,12 @@ def _from_gguf(file: GGUFFile) -> PreTrainedTokenizerBase:
     raise UserError(
       f"{file.path}: tokenizer.ggml.model is {kind!r}; only gpt2 and llama"
       " tokenizers can be read from GGUF, take the Hugging Face folder"
+    )
+  needed = "merges" if kind == "gpt2" else "scores"
+  if needed not in fields:
+    raise UserError(
+      f"{file.path}: tokenizer.ggml.{needed} is missing; take the Hugging Face"
+      " folder"
     )
   if kind == "gpt2":
     tokenizer = _byte_level(file, fields)

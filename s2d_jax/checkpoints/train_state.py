@@ -21,7 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from s2d_jax.checkpoints import stream
+from s2d_jax.checkpoints import damage, stream
 from s2d_jax.checkpoints.layout import Leaf
 from s2d_jax.errors import UserError
 from s2d_jax.models import lora
@@ -178,7 +178,8 @@ def restore_params(
     transform: applied to each leaf once it is on the devices, if given.
 
   Raises:
-    UserError: there is no such checkpoint, or it is of another model.
+    UserError: there is no such checkpoint, it is not whole, or it is of another
+      model.
   """
   abstract = nn.unbox(abstract_params(config))
   with _finished(directory, step) as (manager, found):
@@ -205,7 +206,8 @@ def restore_adapters(
   """The adapters that a run has trained, as `restore_params` does the weights.
 
   Raises:
-    UserError: there is no such checkpoint, or it is of another model.
+    UserError: there is no such checkpoint, it is not whole, or it is of another
+      model.
   """
   boxed, _ = lora.split(abstract_params(config, lora=adapters))
   abstract = with_shardings(boxed, param_shardings(boxed, mesh))
@@ -213,6 +215,21 @@ def restore_adapters(
     _check_model(manager, found, abstract)
     item = ocp.args.Composite(params=_restore(abstract))
     return manager.restore(found, args=item).params
+
+
+def params_files(
+  directory: epath.PathLike, step: int | None = None
+) -> list[epath.Path]:
+  """The files that have the parameters of one step, or of the best.
+
+  Raises:
+    UserError: there is no such checkpoint.
+  """
+  with _finished(directory, step) as (_, found):
+    folder = epath.Path(directory) / str(found) / "params"
+    return sorted(
+      root / name for root, _, names in folder.walk() for name in names
+    )
 
 
 @contextlib.contextmanager
@@ -232,6 +249,7 @@ def _finished(
   directory = epath.Path(directory)
   if not directory.exists():
     raise UserError(f"{directory} does not exist; run the finetune stage first")
+  damage.check_losses(directory)
   with _manager(directory, options) as manager:
     found = manager.best_step() if step is None else step
     if found not in manager.all_steps():
@@ -239,6 +257,7 @@ def _finished(
       raise UserError(
         f"{directory} holds no {which}; it has {manager.all_steps()}"
       )
+    damage.check_params(directory / str(found))
     yield manager, found
 
 

@@ -10,12 +10,13 @@ The thinking is thrown away.
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import dataclasses
 from typing import Literal, NamedTuple
 
 from s2d_jax.answers.reply import between_special_tokens
 from s2d_jax.curation.choice import choice_vote, survivor
+from s2d_jax.curation.long_rows import REASON, is_too_long
 from s2d_jax.curation.vote import Thresholds, Vote, vote
 from s2d_jax.errors import UserError
 from s2d_jax.records import Record
@@ -77,6 +78,9 @@ class _Outcome(NamedTuple):
   source: Sequence[Record]  # samples the target is taken from; none: from all
 
 
+_NOT_ASKED = _Outcome(vote([]), None, 0.0, REASON, ())
+
+
 def curate(
   samples: Iterable[Record],
   example_ids: Sequence[str],
@@ -84,13 +88,15 @@ def curate(
   formatter: Formatter,
   rule: Filter,
   chosen: Mapping[InputId, Sequence[int | None]] | None = None,
+  not_asked: Collection[InputId] = (),
 ) -> tuple[list[Record], list[Record]]:
   """Splits the sampled inputs into accepted and rejected ones.
 
-  The reason of a rejected record is the first of: "given up" (never sampled,
-  as other variants disagree already), "unparsable" (no sample has an answer),
-  "tie", "no choice" (the model chose none in most orders), "votes" and "margin"
-  (too few, too small), "disagrees" (the other variants win with other answers).
+  The reason of a rejected record is the first of: "too long" (a prompt does not
+  fit), "given up" (never sampled, as other variants disagree already, or are
+  too long), "unparsable" (no sample has an answer), "tie", "no choice" (the
+  model chose none in most orders), "votes" and "margin" (too few, too small),
+  "disagrees" (the other variants win with other answers).
 
   Args:
     samples: records of samples/, in any order.
@@ -100,22 +106,24 @@ def curate(
     rule: how an answer is selected, and how clear the vote must be.
     chosen: numbers of the samples that the model chose for an input, one an
       order in which it saw them, where it is asked to.
+    not_asked: inputs that are too long, and have no samples.
 
   Returns:
     Records of distill/: accepted, and rejected with a reason.
 
   Raises:
     UserError: a sample occurs twice, is of an unknown example, or an example
-      has none.
+      has none that could have some.
   """
-  groups = _grouped(samples, example_ids)
+  may_be_empty = {example_id for example_id, _ in not_asked}
+  groups = _grouped(samples, example_ids, may_be_empty)
   accepted, rejected = [], []
   for example_id in example_ids:
     found = {v: groups[example_id].get(v, []) for v in sorted(variants)}
     outcomes = {
-      variant: _outcome(
-        group, rule, (chosen or {}).get((example_id, variant), ())
-      )
+      variant: _NOT_ASKED
+      if (example_id, variant) in not_asked
+      else _outcome(group, rule, (chosen or {}).get((example_id, variant), ()))
       for variant, group in found.items()
     }
     all_samples = [sample for group in found.values() for sample in group]
@@ -213,6 +221,8 @@ def _replies(sample: Record, loose: bool) -> list[_Reply]:
   replies = sample.get("replies", [sample["reply"]])
   answers = sample.get("answers", [sample["answer"]])
   tiers = sample.get("tiers", [sample.get("tier")] * len(answers))
+  if is_too_long(sample):
+    return [_Reply("", None, {}) for _ in replies]
   texts = [clean(reply) for reply in replies]
   return [
     _Reply(text, answer if text and (loose or tier == "strict") else None, step)
@@ -223,7 +233,9 @@ def _replies(sample: Record, loose: bool) -> list[_Reply]:
 
 
 def _grouped(
-  samples: Iterable[Record], example_ids: Sequence[str]
+  samples: Iterable[Record],
+  example_ids: Sequence[str],
+  may_be_empty: Collection[str],
 ) -> Mapping[str, Mapping[str, list[Record]]]:
   """Samples by example and variant, each list in the order of its numbers."""
   groups = {example_id: {} for example_id in example_ids}
@@ -243,7 +255,11 @@ def _grouped(
       )
     seen.add(sample_id)
     groups[example_id].setdefault(variant, []).append(sample)
-  empty = [example_id for example_id in example_ids if not groups[example_id]]
+  empty = [
+    example_id
+    for example_id in example_ids
+    if not groups[example_id] and example_id not in may_be_empty
+  ]
   if empty:
     raise UserError(
       f"{len(empty)} examples have no samples, the first is {empty[0]!r}; run"
@@ -261,6 +277,8 @@ def _outcome(
   votes = vote(votes_of(group, rule.nested, rule.loose_votes))
   if not group:
     return _Outcome(votes, None, 0.0, "given up", ())
+  if all(map(is_too_long, group)):
+    return _Outcome(votes, None, 0.0, REASON, ())
   if rule.select == "first":
     return _first(votes, group, rule)
   if rule.select == "usc":

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import dataclasses
 import math
 
+from s2d_jax.curation.long_rows import REASON
 from s2d_jax.records import Record
 
 _MOST_LISTED = 4  # thresholds in a sentence
@@ -14,6 +15,7 @@ _WHY = {
   "tie": "ended in a tie",
   "unparsable": "had no answer that could be parsed",
   "given up": "were given up, as their other variants disagreed",
+  REASON: "were too long",
   "no choice": "had no reply that the model chose",
   "votes": "had fewer votes than curation.min_votes",
 }
@@ -97,6 +99,6 @@ def _agreed(records: Sequence[Record], min_agreement: float) -> list[Record]:
     for record in records
     if record["winner"] is not None
     and record["margin"] is not None  # there was a vote
-    and record.get("reason") != "votes"  # which no margin would keep
+    and record.get("reason") not in ("votes", REASON)  # whatever the margin
     and record["agreement"] >= min_agreement
   ]

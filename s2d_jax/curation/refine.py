@@ -7,9 +7,29 @@ from collections.abc import Sequence
 import hashlib
 
 from s2d_jax import records
+from s2d_jax.curation.long_rows import REASON
 from s2d_jax.records import Record
 
 KeptAndDropped = tuple[list[Record], list[Record]]
+
+
+def drop_long(
+  accepted: Sequence[Record], lengths: Sequence[int], most: int
+) -> KeptAndDropped:
+  """Keeps the records of at most `most` tokens; the others are "too long".
+
+  Args:
+    accepted: records of distill/.
+    lengths: of each, tokens of prompt and target.
+    most: that a row of the fine-tune holds.
+  """
+  kept, dropped = [], []
+  for record, length in zip(accepted, lengths, strict=True):
+    if length > most:
+      dropped.append(record | {"reason": REASON, "too_long": length})
+    else:
+      kept.append(record)
+  return kept, dropped
 
 
 def deduplicate(accepted: Sequence[Record]) -> KeptAndDropped:

@@ -165,12 +165,17 @@ class Engine:
       if self._batch is not None:
         self._batch.forget_prompts()
 
+  def fits(self, request: Request) -> bool:
+    """Whether the prompt and the longest reply fit the model's window."""
+    new = request.sampling.max_new_tokens
+    return len(request.prompt) + new <= self._window
+
   def submit(self, request: Request) -> None:
     """Queues a request; raises UserError if it does not fit the window."""
     new = request.sampling.max_new_tokens
     if not request.prompt:
       raise UserError("a prompt has no tokens; give at least one")
-    if len(request.prompt) + new > self._window:
+    if not self.fits(request):
       raise UserError(
         f"a prompt of {len(request.prompt)} tokens and {new} new ones do not"
         f" fit the model's window of {self._window}; shorten the prompt or"

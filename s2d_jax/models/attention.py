@@ -189,10 +189,16 @@ def _cudnn(q, k, v, until):
 
 IMPLEMENTATIONS = {"splash": _splash, "cudnn": _cudnn}
 OF_SEGMENTS = {"splash"}  # those for which sequences share nothing
+# Chips whose compiler refuses the kernel: it has no products of bfloat16 there.
+_WITHOUT_SPLASH = ("TPU v2", "TPU v3")
 
 
 def choose(
-  platform: str, config: ModelConfig, dtype: DTypeLike, length: int
+  platform: str,
+  config: ModelConfig,
+  dtype: DTypeLike,
+  length: int,
+  device_kind: str = "",
 ) -> str:
   """What computes attention without a past on devices of this kind.
 
@@ -204,7 +210,7 @@ def choose(
   if jnp.dtype(dtype).itemsize != 2:
     return "xla"
   if platform == "tpu" and length % 128 == 0:
-    return "splash"
+    return "xla" if device_kind in _WITHOUT_SPLASH else "splash"
   if platform in ("gpu", "cuda") and _compiles(_cudnn, config, dtype, length):
     return "cudnn"
   return "xla"

@@ -12,14 +12,16 @@ from collections.abc import Mapping, Sequence
 import itertools
 import logging
 import os
+import queue
+import socket
 import sys
 import threading
-from typing import TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import jax
 from jax._src import distributed  # whose client has no public name
 
-from s2d_jax.errors import UserError
+from s2d_jax.errors import Unanswered, UserError
 
 T = TypeVar("T")
 
@@ -30,11 +32,14 @@ _BARRIER_SECONDS = 30 * 24 * 3600
 _QUIET_SECONDS = 10  # of waiting, before it is printed
 _POLL_SECONDS = 1.0  # between polls whether another process has failed
 _EXIT_SECONDS = 10  # for all processes to notice it
+_XLA_SECONDS = 3600  # after which XLA itself would end a process that joins
+_PROBE_SECONDS = 2
 _FAILURE = "s2d/failure"
 
 _barriers = itertools.count()
 _ended = threading.Event()
 _exiting = threading.Lock()
+_joining = threading.Event()  # set while a thread waits for the others
 
 
 def initialize(
@@ -42,6 +47,7 @@ def initialize(
   num_processes: int | None = None,
   process_id: int | None = None,
   multihost: bool | None = None,
+  timeout: float = 120,
 ) -> None:
   """Joins the processes of a run, if there are several.
 
@@ -54,9 +60,12 @@ def initialize(
     multihost: True lets JAX detect the three, from Slurm, Open MPI, GKE or a
       TPU's metadata; False never does; None does so if the environment says
       that there are several processes.
+    timeout: seconds in which all must have joined.
 
   Raises:
     UserError: the three are inconsistent, or cannot be detected.
+    Unanswered: the coordinator or other processes did not come in time. This
+      process can then only end, by `fail`.
   """
   given = (coordinator, num_processes, process_id)
   by_hand = any(value is not None for value in given)
@@ -68,10 +77,14 @@ def initialize(
     return
   print("joining the other processes of this run", file=sys.stderr)
   try:
-    jax.distributed.initialize(
-      *given,
+    _join(
+      timeout,
+      coordinator_address=coordinator,
+      num_processes=num_processes,
+      process_id=process_id,
       cluster_detection_method="deactivate" if by_hand else None,
       heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+      initialization_timeout=int(timeout) + _XLA_SECONDS,
     )
   except (ValueError, RuntimeError) as error:
     raise UserError(
@@ -84,6 +97,55 @@ def initialize(
   if jax.process_count() > 1:
     _prefix_logs()
     _watch()
+
+
+def _join(timeout: float, **settings: Any) -> None:
+  """Has JAX join the others, in a thread that can be left.
+
+  XLA aborts the process with a stack trace where it gives up, and hears no
+  Ctrl-C meanwhile.
+  """
+  ended: queue.Queue[Exception | None] = queue.Queue()
+
+  def join() -> None:
+    try:
+      jax.distributed.initialize(**settings)
+      ended.put(None)
+    except Exception as error:
+      ended.put(error)
+
+  _joining.set()
+  threading.Thread(target=join, daemon=True, name="joining").start()
+  try:
+    error = ended.get(timeout=timeout)
+  except queue.Empty:
+    raise _unanswered(timeout) from None
+  _joining.clear()
+  if error is not None:
+    raise error
+
+
+def _unanswered(timeout: float) -> Unanswered:
+  """Says as much as is known of who did not come."""
+  state = distributed.global_state
+  address = state.coordinator_address or "an address that is not known yet"
+  if state.coordinator_address and state.process_id > 0:
+    host, _, port = address.rpartition(":")
+    try:
+      socket.create_connection((host, int(port)), _PROBE_SECONDS).close()
+    except OSError as error:
+      return Unanswered(
+        f"nobody answers at {address} ({error.strerror or error}), where"
+        f" process 0 should be, after {timeout:g} s; is it running, is the"
+        " address right, and the port open between the hosts? If it starts"
+        " later, give more --coordinator_timeout"
+      )
+  return Unanswered(
+    f"not all processes of this run have come to {address} after {timeout:g} s;"
+    " start all of them, each with an index of its own, and look whether"
+    " another program has that port. If some start later, give more"
+    " --coordinator_timeout"
+  )
 
 
 def _check(coordinator, num_processes, process_id) -> None:
@@ -128,12 +190,16 @@ def is_multiprocess(environ: Mapping[str, str]) -> bool:
 
 def count() -> int:
   """Processes of this run; does not touch a device where it is one."""
-  return jax.process_count() if jax.distributed.is_initialized() else 1
+  return jax.process_count() if _has_joined() else 1
 
 
 def index() -> int:
   """Of this process."""
-  return jax.process_index() if jax.distributed.is_initialized() else 0
+  return jax.process_index() if _has_joined() else 0
+
+
+def _has_joined() -> bool:
+  return jax.distributed.is_initialized() and not _joining.is_set()
 
 
 def is_lead() -> bool:
@@ -188,6 +254,8 @@ def fail(sentence: str, status: int) -> None:
 
   Returns if this process is the only one.
   """
+  if _joining.is_set():
+    _exit_now(status)  # a regular end would wait for the thread
   if count() == 1:
     return
   _ended.set()
@@ -212,9 +280,13 @@ def _exit_process(status: int) -> None:
     pass  # one of them is dead
   if distributed.global_state.service is not None:
     threading.Event().wait(1.0)  # the others hear of the barrier from here
+  _exit_now(status)  # a regular end would wait for the others' regular end
+
+
+def _exit_now(status: int) -> NoReturn:
   sys.stdout.flush()
   sys.stderr.flush()
-  os._exit(status)  # a regular end would wait for the others' regular end
+  os._exit(status)
 
 
 def _watch() -> None:

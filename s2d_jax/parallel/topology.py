@@ -25,11 +25,11 @@ from s2d_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-  """Memory and peak rates of one chip.
+  """Memory and peak rates of what is one device: a chip, of v2 and v3 a core.
 
-  From the pages "TPU v4", "TPU v5e", "TPU v5p" and "TPU v6e" of
-  https://cloud.google.com/tpu/docs, but for `usable_gib`, which is the limit
-  that libtpu 0.0.42 compiles for.
+  From the pages "TPU v2" to "TPU v6e" of https://cloud.google.com/tpu/docs, but
+  for `usable_gib`, which is the limit that libtpu 0.0.42 compiles for. A core
+  has half of its chip.
 
   Attributes:
     hbm_gib: memory.
@@ -45,6 +45,7 @@ class Chip:
     single_host: slices that are one host as a whole.
     accelerator: a type of which libtpu knows the hosts.
     options: what libtpu is asked for, so that a chip is one device.
+    cores: of a chip that are devices of their own.
   """
 
   hbm_gib: float
@@ -59,6 +60,12 @@ class Chip:
   single_host: tuple[tuple[int, ...], ...]
   accelerator: str
   options: tuple[tuple[str, str], ...] = ()
+  cores: int = 1
+
+  @property
+  def device(self) -> str:
+    """What one device is."""
+    return "chip" if self.cores == 1 else "core"
 
   @property
   def usable_bytes(self) -> int:
@@ -66,6 +73,34 @@ class Chip:
 
 
 CHIPS = {
+  "v2": Chip(
+    hbm_gib=8,
+    usable_gib=7.48,
+    hbm_bandwidth=350e9,
+    flops=22.5e12,
+    int8_ops=22.5e12,
+    ici_bandwidth=124e9,  # four links of 62 GB/s a chip (Jouppi et al. 2020)
+    dcn_bandwidth=3.125e9,  # not published; as v5e
+    dimensions=2,
+    host_chips=(2, 2),
+    single_host=((2, 2),),
+    accelerator="v2-8",
+    cores=2,
+  ),
+  "v3": Chip(
+    hbm_gib=16,
+    usable_gib=15.48,
+    hbm_bandwidth=450e9,
+    flops=61.5e12,
+    int8_ops=61.5e12,
+    ici_bandwidth=164e9,  # four links of 82 GB/s a chip (Jouppi et al. 2020)
+    dcn_bandwidth=3.125e9,  # not published; as v5e
+    dimensions=2,
+    host_chips=(2, 2),
+    single_host=((2, 2),),
+    accelerator="v3-8",
+    cores=2,
+  ),
   "v4": Chip(
     hbm_gib=32,
     usable_gib=30.75,
@@ -151,6 +186,10 @@ class Topology:
     return math.prod(self.shape) * self.slices
 
   @property
+  def num_devices(self) -> int:
+    return self.num_chips * self.chip.cores
+
+  @property
   def host_shape(self) -> tuple[int, ...]:
     """Chips of one host along each dimension."""
     whole = self.shape in self.chip.single_host
@@ -165,7 +204,7 @@ class Topology:
     return Topology(self.kind, self.host_shape)
 
   def devices(self) -> Sequence[jax.Device]:
-    """A device a chip, to compile for.
+    """The devices of all chips, to compile for.
 
     Raises:
       UserError: libtpu is missing, of another version than jax is made with, or

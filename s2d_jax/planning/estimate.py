@@ -148,7 +148,7 @@ def estimate(program: Program) -> Estimate:
     memory=traffic / chip.hbm_bandwidth,
     network=sum(exchange.seconds for exchange in exchanges),
     tokens=program.tokens,
-    model_flops=program.model_flops / program.topology.num_chips,
+    model_flops=program.model_flops / program.topology.num_devices,
     peak=chip.flops,
   )
 
@@ -205,6 +205,8 @@ def bandwidth(chip: Chip, group: Sequence[jax.Device]) -> float:
   """Bytes a second at which a chip sends to the others of a group."""
   along = zip(*(device.coords for device in group), strict=True)
   dimensions = sum(len(set(places)) > 1 for places in along)
+  if not dimensions:  # the cores of one chip, for which nothing is published
+    dimensions = chip.dimensions
   return chip.ici_bandwidth * dimensions / chip.dimensions
 
 

@@ -74,6 +74,23 @@ def _smollm2(layers: int, embed: int, heads: int, kv_heads: int, mlp: int):
   )
 
 
+def _qwen25(layers: int, embed: int, heads: int, head_dim: int, mlp: int):
+  return ModelConfig(
+    vocab_size=151936,
+    embed_dim=embed,
+    num_layers=layers,
+    num_heads=heads,
+    num_kv_heads=2,
+    head_dim=head_dim,
+    mlp_dim=mlp,
+    max_context=32768,
+    rope_theta=1000000.0,
+    rms_eps=1e-6,
+    tie_embeddings=True,
+    attention_bias=True,
+  )
+
+
 MODELS = {
   "llama-2-7b": _llama2(32, 4096, 32, 32, 11008),
   "llama-2-13b": _llama2(40, 5120, 40, 40, 13824),
@@ -82,6 +99,8 @@ MODELS = {
   "llama-3.1-70b": _llama3(80, 8192, 64, 28672),
   "llama-3.2-1b": _llama3(16, 2048, 32, 8192, 64, 32.0, tied=True),
   "llama-3.2-3b": _llama3(28, 3072, 24, 8192, 128, 32.0, tied=True),
+  "qwen2.5-0.5b": _qwen25(24, 896, 14, 64, 4864),
+  "qwen2.5-1.5b": _qwen25(28, 1536, 12, 128, 8960),
   "smollm2-135m": _smollm2(30, 576, 9, 3, 1536),
   "smollm2-360m": _smollm2(32, 960, 15, 5, 2560),
   "smollm2-1.7b": _smollm2(24, 2048, 32, 32, 8192),
@@ -111,5 +130,5 @@ def large_config(topology: Topology) -> ConfigDict:
   """Settings that suit a large model on these chips."""
   config = default()
   config.finetune.row_length = 1024
-  config.finetune.batch_rows = max(64, topology.num_chips)
+  config.finetune.batch_rows = max(64, topology.num_devices)
   return config

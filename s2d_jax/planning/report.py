@@ -29,7 +29,7 @@ _SAMPLE_ADVICE = (
 def verdict(planned: Planned) -> str:
   """Whether a program fits, in a sentence."""
   program = planned.program
-  chip = f"a {program.topology.kind} chip"
+  chip = f"a {program.topology.kind} {program.topology.chip.device}"
   if not planned.fits:
     return f"{program.name}: does not fit: {program.problem} on {chip}"
   memory = program.memory
@@ -77,14 +77,15 @@ def _print_program(planned: Planned, console: Console) -> None:
 
 
 def _memory_table(program: Program) -> Table:
-  table = _table("memory of a chip at its fullest", "GiB")
+  chip = program.topology.chip
+  table = _table(f"memory of a {chip.device} at its fullest", "GiB")
   for part, size in program.memory.parts.items():
     table.add_row(part, f"{size / 2**30:.2f}")
   table.add_section()
   table.add_row("together", f"{program.memory.peak / 2**30:.2f}")
-  chip = program.topology.chip
   table.add_row(
-    f"usable of the chip's {chip.hbm_gib:g} GiB", f"{chip.usable_gib:.2f}"
+    f"usable of the {chip.device}'s {chip.hbm_gib:g} GiB",
+    f"{chip.usable_gib:.2f}",
   )
   return table
 

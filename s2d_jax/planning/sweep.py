@@ -47,7 +47,7 @@ def train_trials(
   config: ConfigDict, model_config: ModelConfig, topology: Topology
 ) -> Iterator[Trial]:
   """The fine-tune: fsdp × tensor, batch sizes, and what backward keeps."""
-  for tensor in _divisors(topology.num_chips // topology.slices):
+  for tensor in _divisors(topology.num_devices // topology.slices):
     changed = copy.deepcopy(config)
     # The other axes are chosen: fsdp, or data where the state fits one chip.
     changed.mesh.update({"dcn": 0, "data": 0, "fsdp": 0, "tensor": tensor})
@@ -77,7 +77,7 @@ def sample_trials(
   batch: Batch,
 ) -> Iterator[Trial]:
   """The sampler: tensor × data, and samples decoded at once."""
-  for tensor in _divisors(topology.num_chips):
+  for tensor in _divisors(topology.num_devices):
     changed = copy.deepcopy(config)
     changed.sampling.mesh.update({"data": 0, "tensor": tensor})
     for factor in _FACTORS:

@@ -38,6 +38,7 @@ class FinishedRun:
   Attributes:
     name: short, and no other run's.
     config: config.json.
+    model: model.json; empty if the run is of before there was such a file.
     verdict: report/verdict.json.
     table: of report/results.json.
     finetune: lines of metrics/finetune.jsonl.
@@ -45,6 +46,7 @@ class FinishedRun:
 
   name: str
   config: Mapping[str, Any]
+  model: Mapping[str, Any]
   verdict: Mapping[str, Any]
   table: Table
   finetune: Sequence[Record]
@@ -136,9 +138,11 @@ def _load(workdir: epath.Path, name: str) -> FinishedRun:
       " let its s2d pipeline run to the end, or leave it out"
     )
   path = workdir / "metrics" / "finetune.jsonl"
-  lines = list(records.read(path)) if path.exists() else []
+  lines = list(records.read(path, growing=True)) if path.exists() else []
   config = _read_json(workdir / "config.json")
-  return FinishedRun(name, config, verdict, table, lines)
+  path = workdir / "model.json"
+  model = _read_json(path) if path.exists() else {}
+  return FinishedRun(name, config, model, verdict, table, lines)
 
 
 def _read_json(path: epath.Path) -> Any:
@@ -161,10 +165,18 @@ def _names(paths: Sequence[epath.Path]) -> list[str]:
 
 
 def differences(runs: Sequence[FinishedRun]) -> dict[str, list[str]]:
-  """The settings that are not the same in all runs; "–" where there is none."""
+  """The settings that are not the same in all runs; "–" where there is none.
+
+  And what differs of the files that the name of the model stood for.
+  """
   found = settings.differences([run.config for run in runs])
+  for part in ("weights", "tokenizer", "chat_template", "end_tokens"):
+    values = [run.model.get(part) for run in runs]
+    told = [str(value) for value in values if value is not None]
+    if len(set(told)) > 1:
+      found[f"model.json: {part}"] = values
   return {
-    name: ["–" if value is None else value for value in values]
+    name: ["–" if value is None else str(value) for value in values]
     for name, values in found.items()
   }
 
@@ -183,9 +195,11 @@ def sentence(runs: Sequence[FinishedRun]) -> str:
   on = inputs_of(runs[0].verdict["split"])
   before = [old.value for old, _ in cells if old]
   after = [new.value for _, new in cells if new]
-  if set(differences(runs)) == {"seed"}:
+  differing = differences(runs).keys()
+  if "seed" in differing and differing <= {"seed", "model.date"}:
+    day = " and their day" if "model.date" in differing else ""
     return (
-      f"{len(runs)} runs that differ in their seed alone: accuracy on {on}"
+      f"{len(runs)} runs that differ in their seed{day} alone: accuracy on {on}"
       f" went from {_range(before)} to {_range(after)}."
     )
   best = max(range(len(runs)), key=after.__getitem__)

@@ -29,6 +29,7 @@ from s2d_jax.reporting import (
   sentences,
   settings,
   table as tables,
+  too_long,
   versions,
 )
 from s2d_jax.reporting.retention import Retention, retention
@@ -38,6 +39,7 @@ from s2d_jax.reporting.transcripts import changes, transcripts
 
 # Reasons to reject an input, and what the page calls them.
 _REASONS = {
+  "too long": "too long",
   "given up": "not sampled",
   "unparsable": "no answer",
   "tie": "tie",
@@ -81,6 +83,9 @@ class Findings:
   overlap: Overlap | None
   voting: str | None
   choices: str | None
+  left_out: str | None
+  not_answered: str | None
+  valid_not_answered: str | None
   reasons: Mapping[str, str]
   curation: list[Mapping[str, Any]]
   plots: Mapping[str, page.Plot]
@@ -152,6 +157,9 @@ def _findings(
     overlap=_overlap(run, test_prompts),
     voting=_voting(run),
     choices=_choices(run),
+    left_out=too_long.left_out(run),
+    not_answered=too_long.not_answered([*run.base, *run.distilled], "test"),
+    valid_not_answered=too_long.not_answered(run.valid, "validation"),
     reasons=reasons,
     curation=_curation(run, table.splits, reasons),
     plots={p.name: p for p in _plots(run, table, plain)},
@@ -419,17 +427,18 @@ def _devices(mark: Record) -> str:
 
 def _markdown(found: Findings) -> str:
   parts = ["# Results", found.outcome, _markdown_table(found.table.lines())]
+  parts.append(found.not_answered)
   if found.teacher_gain or found.student_gap or found.valid.rows:
     parts.append("## Does thinking pay here?")
-    parts += [found.teacher_gain, found.student_gap]
+    parts += [found.teacher_gain, found.student_gap, found.valid_not_answered]
     parts.append(_markdown_table(_valid_lines(found)))
   if found.retention.lines() or found.retention.change is not None:
     parts += ["## Other tasks", _perplexity(found.retention)]
     parts.append(_markdown_table(found.retention.lines()))
   if found.overlap:
     parts += ["## Test questions seen in training?", _overlap_text(found)]
-  if found.voting or found.choices:
-    parts += ["## What was kept", found.voting, found.choices]
+  if found.voting or found.choices or found.left_out:
+    parts += ["## What was kept", found.voting, found.choices, found.left_out]
   parts += [
     f"![{p.title}]({p.name}.png)\n\n{p.caption}" for p in found.plots.values()
   ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 import dataclasses
-import json
 from typing import Any
 
 from etils import epath
@@ -45,6 +44,7 @@ class Run:
 
   Attributes:
     config: config.json.
+    model: model.json, which files the model's name stood for.
     examples: by id, of all splits.
     valid, base, distilled: rows of eval/.
     retention: rows of eval/retention-<model>.jsonl, by model.
@@ -60,6 +60,7 @@ class Run:
 
   workdir: epath.Path
   config: Mapping[str, Any]
+  model: Mapping[str, Any]
   examples: Mapping[str, Record]
   valid: list[Record]
   base: list[Record]
@@ -117,6 +118,7 @@ def load(workdir: epath.PathLike) -> Run:
   return Run(
     workdir=workdir,
     config=config,
+    model=_read_json(workdir / "model.json"),
     examples={example["id"]: example for example in examples},
     valid=valid,
     base=base,
@@ -132,7 +134,9 @@ def load(workdir: epath.PathLike) -> Run:
     choices=_read(
       workdir / "selections" / f"{config.get('method')}.jsonl", ("chosen",)
     ),
-    finetune=_read(workdir / "metrics" / "finetune.jsonl", ("step",)),
+    finetune=_read(
+      workdir / "metrics" / "finetune.jsonl", ("step",), growing=True
+    ),
     done={
       stage: mark
       for stage in _STAGES
@@ -147,7 +151,7 @@ def samples_of(
   """The samples of these (example id, variant), by their number."""
   found: dict[tuple[str, str], list[Record]] = {name: [] for name in names}
   for path in _files(workdir / "samples", "*/part-*.jsonl"):
-    for record in _read(path, _SAMPLE):
+    for record in _read(path, _SAMPLE, growing=True):
       name = record["example_id"], record["variant"]
       if name in found:
         found[name].append(record)
@@ -160,10 +164,12 @@ def _files(folder: epath.Path, pattern: str) -> list[epath.Path]:
   return sorted(folder.glob(pattern)) if folder.exists() else []
 
 
-def _read(path: epath.Path, needed: Collection[str]) -> list[Record]:
+def _read(
+  path: epath.Path, needed: Collection[str], growing: bool = False
+) -> list[Record]:
   if not path.exists():
     return []
-  found = list(records.read(path))
+  found = list(records.read(path, growing))
   for number, record in enumerate(found, start=1):
     missing = [name for name in needed if name not in record]
     if missing:
@@ -177,7 +183,4 @@ def _read(path: epath.Path, needed: Collection[str]) -> list[Record]:
 def _read_json(path: epath.Path) -> Mapping[str, Any]:
   if not path.exists():
     return {}
-  try:
-    return json.loads(path.read_text())
-  except ValueError:
-    raise UserError(f"{path} is not valid JSON; fix or delete it") from None
+  return records.read_json(path, "fix or delete it")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-import json
 
 from etils import epath
 from rich import box
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from s2d_jax import records
 from s2d_jax.errors import UserError
 from s2d_jax.reporting import comparison, table as tables
 from s2d_jax.reporting.comparison import FinishedRun
@@ -31,7 +31,8 @@ def print_results(
   path = epath.Path(workdir) / "report" / "results.json"
   if not path.exists():
     raise UserError(f"{path} does not exist; run the report stage first")
-  found = tables.make(json.loads(path.read_text()), biased)
+  again = "run the report stage again"
+  found = tables.make(records.read_json(path, again, list), biased)
   head, *body = found.lines()
   console = console or Console()
   if body:
@@ -40,7 +41,7 @@ def print_results(
     console.print(_table(head, body, distilled))
   verdict = path.parent / "verdict.json"
   if verdict.exists():
-    sentences = json.loads(verdict.read_text())
+    sentences = records.read_json(verdict, again)
     for name in ("answer", "pays", "kept"):
       if sentences[name]:
         console.print(Text(sentences[name]), end="\n\n")

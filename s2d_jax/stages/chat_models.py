@@ -10,7 +10,6 @@ from __future__ import annotations
 import collections
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
-import json
 import re
 import time
 from typing import NamedTuple
@@ -18,6 +17,7 @@ from typing import NamedTuple
 from etils import epath
 from ml_collections import ConfigDict
 
+from s2d_jax import records
 from s2d_jax.checkpoints.pretrained import Pretrained
 from s2d_jax.config import default
 from s2d_jax.curation.vote import vote
@@ -106,7 +106,11 @@ def chat_setup(name: str, dtype: str | None = None) -> ChatSetup:
   else:
     run = path
   config = default()
-  if not (run / "config.json").exists() or not (run / "examples").exists():
+  settings = run / "config.json"
+  advice = "copy the run's own there again"
+  found = records.read_json(settings, advice) if settings.exists() else {}
+  of_model = not found or "model_type" in found
+  if of_model or not (run / "examples").exists():
     config.model.name, config.model.dtype = name, dtype or "auto"
     return ChatSetup(config, None, _AnyQuestion(), "the answer")
   if not (run / "checkpoints").exists():
@@ -115,7 +119,6 @@ def chat_setup(name: str, dtype: str | None = None) -> ChatSetup:
       " model"
     )
   with config.unlocked():
-    found = json.loads((run / "config.json").read_text())
     config.task = ConfigDict(found.pop("task"))
     config.update(found)
   config.model.dtype = dtype or config.model.dtype

@@ -1,27 +1,35 @@
 """Keeps the answers that the samples agree on, and drops the thinking.
 
 Writes distill/train.jsonl and distill/valid.jsonl (prompt and target) and
-distill/rejected.jsonl (with the reason), and what adaptive voting has saved to
+distill/rejected.jsonl (with the reason; too long is what does not fit a row of
+the fine-tune, see config.too_long), and what adaptive voting has saved to
 metrics/voting.json. Labels are not read, but for curation.select="label".
 """
 
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 import json
 
 from etils import epath
 from ml_collections import ConfigDict
 
 from s2d_jax import records
-from s2d_jax.curation import refine
+from s2d_jax.curation import long_rows, refine
 from s2d_jax.curation.adaptive import StoppingRule, stopping_time
-from s2d_jax.curation.curate import Formatter, curate, supervised, votes_of
+from s2d_jax.curation.curate import (
+  Formatter,
+  InputId,
+  curate,
+  supervised,
+  votes_of,
+)
 from s2d_jax.curation.curve import explain_empty
+from s2d_jax.curation.long_rows import LongRow
 from s2d_jax.errors import UserError
 from s2d_jax.records import Record
-from s2d_jax.stages import program, sample, select, setup
+from s2d_jax.stages import lengths, program, sample, select, setup
 from s2d_jax.tasks.task import Example, Task, read_examples
 
 
@@ -31,6 +39,8 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
   task = setup.task_of(config)
   chosen = select.read_choices(config, workdir)
   samples = sample.read_samples(config, workdir)
+  not_asked = sample.left_out(config, workdir)
+  _tell_of_changed_limit(config, not_asked)
   rejected, counts = [], {}
   for split in ("train", "valid"):
     examples = {
@@ -48,8 +58,9 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
         formatter,
         setup.filter_of(config),
         chosen,
+        not_asked,
       )
-    accepted, refined = _refine(config, accepted, is_train=split == "train")
+    accepted, refined = _refine(config, accepted, split)
     dropped += refined
     if not accepted:
       raise UserError(
@@ -60,13 +71,23 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
     rejected += dropped
     counts[split] = len(accepted), len(accepted) + len(dropped)
   records.write(workdir / "distill" / "rejected.jsonl", rejected)
+  long = [
+    f"{record['example_id']}/{record['variant']}"
+    for record in rejected
+    if record["reason"] == long_rows.REASON
+  ]
   if samples:
-    _write_savings(config, workdir, task, samples)
-  kept = ", ".join(
+    saving = _savings(config, task, samples, not_asked)
+    saving["too_long"] = len(long)
+    path = workdir / "metrics" / "voting.json"
+    records.write_text(path, json.dumps(saving) + "\n")
+  summary = ", ".join(
     f"kept {kept} of {total} {split} inputs ({kept / total:.0%})"
     for split, (kept, total) in counts.items()
   )
-  return f"{kept}; {_forms(samples)}" if samples else kept
+  if long:
+    summary += f"; {len(long):,} too long {long_rows.listed(long)}"
+  return f"{summary}; {_forms(samples)}" if samples else summary
 
 
 def _forms(samples: Sequence[Record]) -> str:
@@ -81,6 +102,21 @@ def _forms(samples: Sequence[Record]) -> str:
     f"of the samples' answers {strict} strict, {loose} loose (read out of a"
     f" sentence), {none} none"
   )
+
+
+def _tell_of_changed_limit(
+  config: ConfigDict, not_asked: Mapping[InputId, str]
+) -> None:
+  """Rows may have become longer since inputs were left out for them."""
+  before = [limit for limit in not_asked.values() if "row_length" in limit]
+  limit = lengths.row_limit(config)
+  if set(before) - {limit}:
+    print(
+      f"curate: {long_rows.counted(len(before), 'input')} not sampled for"
+      f" {before[0]}; delete done/sample.json and done/select.json to sample"
+      f" what fits {limit}",
+      flush=True,
+    )
 
 
 def _formatter(
@@ -115,26 +151,53 @@ def _from_labels(
 
 
 def _refine(
-  config: ConfigDict, accepted: list[Record], is_train: bool
+  config: ConfigDict, accepted: list[Record], split: str
 ) -> tuple[list[Record], list[Record]]:
   taught = config.curation.variants
   if taught:
     accepted = [r for r in accepted if r["variant"] in taught]
-  dropped = []
+  accepted, dropped = _drop_long(config, accepted, split)
   if config.curation.deduplicate:
-    accepted, dropped = refine.deduplicate(accepted)
-  if config.curation.balance and is_train:
+    accepted, more = refine.deduplicate(accepted)
+    dropped = dropped + more
+  if config.curation.balance and split == "train":
     accepted, more = refine.balance(accepted)
     dropped = dropped + more
   return accepted, dropped
 
 
-def _write_savings(
+def _drop_long(
+  config: ConfigDict, accepted: list[Record], split: str
+) -> tuple[list[Record], list[Record]]:
+  """Keeps what fits a row of the fine-tune, and the model's window."""
+  model = setup.base_without_weights(config)
+  window, row_length = model.config.max_context, config.finetune.row_length
+  if row_length <= window:
+    most, limit = row_length, lengths.row_limit(config)
+  else:
+    most, limit = window, lengths.window_limit(window)
+  chat = setup.chat_template(config, model)
+  tokens = lengths.of_targets(chat, accepted)
+  kept, dropped = refine.drop_long(accepted, tokens, most)
+  long = [
+    LongRow(
+      record["example_id"],
+      record["variant"],
+      f"prompt and target of {record['too_long']} tokens",
+      limit,
+    )
+    for record in dropped
+  ]
+  long_rows.check(long, len(accepted), f"kept {split} inputs", config.too_long)
+  return kept, dropped
+
+
+def _savings(
   config: ConfigDict,
-  workdir: epath.Path,
   task: Task,
   samples: Sequence[Record],
-) -> None:
+  not_asked: Collection[InputId],
+) -> Record:
   """Samples that were not needed, and how the audited inputs compare."""
   groups = collections.defaultdict(list)
   for record in samples:
@@ -149,21 +212,21 @@ def _write_savings(
     for (example_id, _), group in groups.items()
     if sample.is_audited(config, example_id)
   ]
-  lengths = [len(group) for group in groups.values()]
-  inputs = len({name for name, _ in groups}) * len(task.variants)
-  saving = {
+  drawn = [len(group) for group in groups.values()]
+  sampled = {name for name, _ in groups}
+  inputs = len(sampled) * len(task.variants)
+  inputs -= sum(name in sampled for name, _ in not_asked)
+  return {
     "confidence": rule.confidence,
     "inputs": inputs,
-    "passes": sum(lengths),
+    "passes": sum(drawn),
     "full": total * inputs,
-    "decided_early": sum(length < total for length in lengths),
+    "decided_early": sum(count < total for count in drawn),
     "given_up": inputs - len(groups),
     "audited": len(audited),
     "agree": sum(audited),
+    "cut_short": sum(map(long_rows.is_cut_short, samples)),
   }
-  records.write_text(
-    workdir / "metrics" / "voting.json", json.dumps(saving) + "\n"
-  )
 
 
 def _decides_alike(rule: StoppingRule, answers: list[str | None]) -> bool:

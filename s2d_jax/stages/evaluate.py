@@ -9,19 +9,21 @@ sample, its tokens and its scores.
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from etils import epath
 from ml_collections import ConfigDict
 import numpy as np
 
+from s2d_jax import records
 from s2d_jax.checkpoints.pretrained import Pretrained
+from s2d_jax.curation import long_rows
 from s2d_jax.curation.curate import InputId
 from s2d_jax.curation.vote import vote
 from s2d_jax.generation.sampling import Sampling
 from s2d_jax.records import Record
-from s2d_jax.stages import program, sample, select, setup
+from s2d_jax.stages import lengths, program, sample, select, setup
 from s2d_jax.stages.shards import RecordShards
 from s2d_jax.tasks.task import Example, Task, read_examples
 
@@ -52,7 +54,7 @@ def run_valid(config: ConfigDict, workdir: epath.Path) -> str:
     if config.method != "system1":
       sampling = setup.sampling_of(config)
       evaluation.run(EvalSetting("system1", config.sampling.n, sampling))
-  return f"{len(examples)} examples in {len(task.variants)} variants"
+  return _summary(workdir, "valid", task, examples)
 
 
 @program.stage("evaluate base", on="all")
@@ -91,12 +93,37 @@ def _on_test(
 ) -> str:
   task = setup.task_of(config)
   examples = _examples(workdir, "test")
+  lengths.check_prompts(config, task, {"test": list(examples.values())})
   methods = [setting.method for setting in settings]
   with _shards(config, workdir, name, task, examples, methods) as shards:
     evaluation = Evaluation(config, task, examples, shards, model)
     for setting in settings:
       evaluation.run(setting)
-  return f"{len(examples)} examples in {len(task.variants)} variants"
+  return _summary(workdir, name, task, examples)
+
+
+def _summary(
+  workdir: epath.Path, name: str, task: Task, examples: Mapping[str, Example]
+) -> str:
+  count = f"{len(examples)} examples in {len(task.variants)} variants"
+  return count + not_answered(records.read(_path(workdir, name)))
+
+
+def not_answered(rows: Iterable[Record]) -> str:
+  """Of inputs with a prompt that is too long, to stand behind other words."""
+  long = {
+    f"{row['example_id']}/{row['variant']}": None
+    for row in rows
+    if any(map(long_rows.is_too_long, row["passes"]))
+  }
+  if not long:
+    return ""
+  inputs = long_rows.counted(len(long), "input")
+  return f"; not answered as too long: {inputs} {long_rows.listed(long)}"
+
+
+def _path(workdir: epath.Path, name: str) -> epath.Path:
+  return workdir / "eval" / f"{name}.jsonl"
 
 
 def _examples(workdir: epath.Path, split: str) -> dict[str, Example]:
@@ -122,7 +149,7 @@ def _shards(
       task.variants.index(row["variant"]),
     )
 
-  path = workdir / "eval" / f"{name}.jsonl"
+  path = _path(workdir, name)
   return RecordShards.merged_into(path, sort_key, config.sampling.scope)
 
 
@@ -183,10 +210,12 @@ class Evaluation:
     drawn: Mapping[InputId, Sequence[Record]],
   ) -> None:
     """Has the model pick one of the replies to each input; adds the rows."""
-    replies = {
-      input_id: [one["text"] for one in samples]
-      for input_id, samples in drawn.items()
-    }
+    replies = {}
+    for input_id, samples in drawn.items():
+      if all(map(long_rows.is_too_long, samples)):
+        self._add(input_id, method, samples, None)
+      else:
+        replies[input_id] = [one["text"] for one in samples]
 
     def add(choice: Record) -> None:
       input_id = choice["example_id"], choice["variant"]
@@ -314,8 +343,11 @@ def eval_row(
 
 
 def _sample(record: Record, tokens: int) -> Record:
-  answer = {name: record[name] for name in ("answer", "tier")}
-  return {"text": record["reply"], **answer, "tokens": tokens}
+  found = {"text": record["reply"], "answer": record["answer"]}
+  found |= {"tier": record["tier"], "tokens": tokens}
+  if long_rows.is_too_long(record):
+    found["too_long"] = record["too_long"]
+  return found
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
     valid=_examples(chat, workdir, "valid"),
   )
   mesh = setup.mesh_of(config, model.config)
-  setup.announce_idle("finetune", mesh.size, jax.device_count())
+  setup.announce_idle("finetune", mesh.size, jax.device_count(), config.mesh)
   summary = finetune(
     config.finetune,
     model,

@@ -118,7 +118,7 @@ def plan(argv) -> None:
   console.print(
     Text(
       f"{config.model.name}: {model_config.num_params / 1e9:.2f} B parameters;"
-      f" {topology.name}: {topology.num_chips} chips, {topology.num_hosts}"
+      f" {topology.name}: {_counted(topology)}, {topology.num_hosts}"
       f" host{'s' * (topology.num_hosts > 1)}"
     )
   )
@@ -127,6 +127,12 @@ def plan(argv) -> None:
   )
   if not fits:
     sys.exit(1)
+
+
+def _counted(topology: Topology) -> str:
+  chips = f"{topology.num_chips} chip{'s' * (topology.num_chips > 1)}"
+  cores = topology.num_devices
+  return chips if cores == topology.num_chips else f"{chips}, {cores} cores"
 
 
 def _print_tables() -> None:

@@ -1,4 +1,7 @@
-"""Makes the examples of a run: examples/{train,valid,test}.jsonl."""
+"""Makes the examples of a run: examples/{train,valid,test}.jsonl.
+
+Measures their prompts if the model is on this machine (config.too_long).
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,26 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from s2d_jax import records
-from s2d_jax.stages import program, setup
+from s2d_jax.checkpoints import pretrained
+from s2d_jax.stages import lengths, program, setup
 
 
 @program.stage("prepare")
 def run(config: ConfigDict, workdir: epath.Path) -> str:
   """Writes the task's examples; labels stay in there, for the evaluation."""
   task = setup.task_of(config)
-  setup.prompts_of(config, task)
-  splits = task.examples()
+  model = pretrained.load_without_weights(config.model.name)
+  setup.check_chats(config, model)
+  found = task.examples()
+  splits = {split: found[split] for split in ("train", "valid", "test")}
+  long = lengths.summary(lengths.check_prompts(config, task, splits))
   for split, examples in splits.items():
     path = setup.examples_path(workdir, split)
     records.write(path, (example.to_record() for example in examples))
-  counts = ", ".join(
-    f"{len(splits[s])} {s}" for s in ("train", "valid", "test")
-  )
+  counts = ", ".join(f"{len(splits[split])} {split}" for split in splits)
   variants = len(task.variants)
   each = f" in {variants} variants each" if variants > 1 else ""
-  return f"{counts} examples{each}"
+  return f"{counts} examples{each}{long}"
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from s2d_jax.metrics import Curve
 from s2d_jax.parallel import hosts, topology
 from s2d_jax.progress import Progress
 from s2d_jax.reporting.run_files import mark_of
-from s2d_jax.stages import provenance, setup
+from s2d_jax.stages import model_record, provenance, setup
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -57,6 +57,13 @@ _MULTIHOST = flags.DEFINE_boolean(
   "Lets JAX find the other hosts: for TPU VMs, where only the metadata server"
   " knows them. --nomultihost: this process is a run of its own.",
 )
+_COORDINATOR_TIMEOUT = flags.DEFINE_integer(
+  "coordinator_timeout",
+  120,
+  "Seconds in which the processes of a run must have found each other; else the"
+  " program ends with status 75.",
+  lower_bound=1,
+)
 _WANDB = flags.DEFINE_boolean(
   "wandb",
   False,
@@ -72,7 +79,13 @@ _PROFILE = flags.DEFINE_boolean(
   " --logdir=WORKDIR/profile/STAGE`, or open its .trace.json.gz in"
   " ui.perfetto.dev.",
 )
-_HOSTS = ("coordinator", "num_processes", "process_id", "multihost")
+_HOSTS = (
+  "coordinator",
+  "num_processes",
+  "process_id",
+  "multihost",
+  "coordinator_timeout",
+)
 
 Stage = Callable[[ConfigDict, epath.Path], None]
 
@@ -99,6 +112,7 @@ def main(run: Stage, description: str) -> None:
       _NUM_PROCESSES.value,
       _PROCESS_ID.value,
       _MULTIHOST.value,
+      _COORDINATOR_TIMEOUT.value,
     )
     if not hosts.is_lead():
       sys.stdout = open(os.devnull, "w")  # noqa: SIM115  to the end
@@ -133,8 +147,9 @@ def run_program(
 ) -> None:
   """`app.run` with a full --help, and user errors as one line.
 
-  A user's mistake ends the process with status 1, Ctrl-C with 130, SIGTERM
-  where it is awaited with 143; the other processes of the run end with it.
+  A user's mistake ends the process with status 1, hosts that do not answer with
+  75, Ctrl-C with 130, SIGTERM where it is awaited with 143; the other processes
+  of the run end with it.
   """
 
   def quiet_start(argv: Sequence[str]) -> None:
@@ -155,7 +170,7 @@ def run_program(
     app.run(quiet_start, flags_parser=parse)
   except UserError as error:
     print(f"error: {hosts.log_prefix()}{error}", file=sys.stderr)
-    _end(str(error), 1)
+    _end(str(error), error.status)
   except Preempted as error:
     print(f"{hosts.log_prefix()}{error}", file=sys.stderr)
     hosts.barrier("preempted")  # what each is saving is whole
@@ -238,12 +253,13 @@ def _flatten(config: ConfigDict, prefix: str = "") -> dict[str, object]:
   return flat
 
 
-# The devices that a run is computed on may change at any time.
-_FREE = ("mesh.", "sampling.mesh.", "sampling.scope")
+# The devices that a run is computed on may change at any time, and so may
+# whether a long row ends it.
+_FREE = ("mesh.", "sampling.mesh.", "sampling.scope", "too_long")
 
 # Others may change until a stage has used them: who is told to fix a path or to
-# lower a threshold need not start a new run. By section: the stage, and the
-# files it appends to. All the rest is used by prepare.
+# lower a threshold need not start a new run. By setting or section: the stage,
+# and the files it appends to. All the rest is used by prepare.
 _USED_BY = {
   "model": ("sample", "samples/*/part-*"),
   "method": ("sample", "samples/*/part-*"),
@@ -252,6 +268,7 @@ _USED_BY = {
   "curation": ("curate", None),
   "evaluation": ("evaluate base", None),
   "finetune": ("finetune", "checkpoints/*"),
+  "finetune.row_length": ("curate", None),  # what does not fit is not kept
   "retention": ("retention base", None),
 }
 
@@ -278,7 +295,7 @@ def _check_claim(config: ConfigDict, workdir: epath.Path) -> None:
       f"{path}, which process 0 has written, is not there: --workdir must be a"
       " folder that all hosts share"
     )
-  found = json.loads(path.read_text())
+  found = _read_claim(path)
   _fill_in_date(config, found)
   changed = _difference(found, json.loads(config.to_json()))
   if changed:
@@ -307,12 +324,7 @@ def _claim(config: ConfigDict, workdir: epath.Path) -> None:
 
 
 def _read_claim(path: epath.Path) -> dict:
-  try:
-    return json.loads(path.read_text())
-  except ValueError:
-    raise UserError(
-      f"{path} is not valid JSON; delete it if this folder is yours to use"
-    ) from None
+  return records.read_json(path, "delete it if this folder is yours to use")
 
 
 def _fill_in_date(config: ConfigDict, found: dict) -> None:
@@ -356,7 +368,8 @@ def _difference(found: dict, wanted: dict) -> dict[str, str]:
 def _may_change(workdir: epath.Path, name: str) -> bool:
   if name.startswith(_FREE):
     return True
-  stage, growth = _USED_BY.get(name.partition(".")[0], ("prepare", None))
+  section = _USED_BY.get(name.partition(".")[0], ("prepare", None))
+  stage, growth = _USED_BY.get(name, section)
   if is_done(workdir, stage):
     return False
   grown = workdir.glob(growth) if growth else ()
@@ -371,17 +384,21 @@ def stage(
   It runs on the first host alone or on all; no host goes on before it is
   complete. The summary of the first host is printed, and kept in
   done/<name>.json, which marks the stage as complete: started again, it says so
-  and returns.
+  and returns. A stage of all hosts uses the model, which must be the run's.
   """
 
   def decorate(function: Callable[..., str]) -> Stage:
     def run(config: ConfigDict, workdir: epath.Path) -> None:
       mark = mark_of(workdir, name)
       if is_done(workdir, name):
-        summary = json.loads(mark.read_text())["summary"]
-        print(f"{name}: done already: {summary}", flush=True)
+        again = "delete it, and its stage runs again"
+        made = records.read_json(mark, again)
+        print(f"{name}: done already: {made.get('summary')}", flush=True)
         return
       began = time.monotonic()
+      if on == "all":
+        may_change = _may_change(epath.Path(workdir), "model.name")
+        model_record.claim(config, epath.Path(workdir), may_change)
       if on == "all" or hosts.is_lead():
         summary = function(config, epath.Path(workdir))
       hosts.barrier(name)  # all have looked for the mark, and are through

@@ -81,10 +81,10 @@ def _measure(
         _evaluate(config, model, task, examples, missing, shards)
     if shards.share([TEXT]) and (TEXT, None) not in done:
       shards.append(_perplexity(config, model, text))
-  *_, found = (row for row in records.read(path) if row["task"] == TEXT)
+  *answers, found = records.read(path)  # that of the text is the last
   return (
     f"{len(tasks)} other tasks, perplexity {found['perplexity']:.2f} over"
-    f" {found['tokens']} tokens"
+    f" {found['tokens']} tokens{evaluate.not_answered(answers)}"
   )
 
 

@@ -2,13 +2,14 @@
 
 Each sample is appended to samples/<method>/ when it ends; a stage that was
 killed goes on with the samples that are missing, and draws them as it would
-have drawn them before. An input whose vote is decided is sampled no further.
+have drawn them before. An input whose vote is decided is sampled no further,
+and one that is too long to be learnt from is not sampled (config.too_long).
 """
 
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 import hashlib
 import math
@@ -16,17 +17,22 @@ import math
 from etils import epath
 from ml_collections import ConfigDict
 
-from s2d_jax import profiling
+from s2d_jax import profiling, records
+from s2d_jax.answers.answer import Answer
+from s2d_jax.checkpoints.pretrained import Pretrained
+from s2d_jax.curation import long_rows
 from s2d_jax.curation.adaptive import (
   AdaptiveVote,
   ExampleVotes,
   SampleId,
   StoppingRule,
 )
-from s2d_jax.curation.curate import votes_of
+from s2d_jax.curation.curate import InputId, votes_of
+from s2d_jax.curation.long_rows import LongRow
 from s2d_jax.curation.vote import vote
+from s2d_jax.parallel import hosts
 from s2d_jax.records import Record
-from s2d_jax.stages import program, setup
+from s2d_jax.stages import lengths, program, setup
 from s2d_jax.stages.sampling_stats import SamplingStats
 from s2d_jax.stages.shards import RecordShards, SortKey, read_shards
 from s2d_jax.system2.scheduler import Job, Result
@@ -39,21 +45,60 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
   if config.curation.select == "label":
     return "none needed: the labels are taught"
   task = setup.task_of(config)
+  long = _measure(config, workdir, task)
   examples = training_examples(workdir)
   folder = samples_folder(config, workdir)
   sort_key = _sort_key(examples)
   with RecordShards(folder, sort_key, config.sampling.scope) as shards:
-    votes = _votes(config, workdir, task, examples, shards)
+    votes = _votes(config, workdir, task, examples, long["train"], shards)
     missing = {name: example.start() for name, example in votes.items()}
     if any(missing.values()):
       _sample(config, workdir, task, examples, votes, missing, shards)
-  drawn = len(read_samples(config, workdir))
-  full = config.sampling.n * len(task.variants) * len(examples)
+  samples = read_samples(config, workdir)
+  inputs = len(task.variants) * len(examples) - len(long["train"])
+  drawn, full = len(samples), config.sampling.n * inputs
+  cut = [_name(record) for record in samples if long_rows.is_cut_short(record)]
+  ended = f", {len(cut):,} too long at a later prompt {long_rows.listed(cut)}"
   return (
     f"{drawn} samples of {config.method} over {len(examples)} examples"
     f" ({len(shards.recovered)} were there, {full - drawn} of {full} not"
-    " needed)"
+    f" needed){ended if cut else ''}{lengths.summary(long)}"
   )
+
+
+def _measure(
+  config: ConfigDict, workdir: epath.Path, task: Task
+) -> dict[str, list[LongRow]]:
+  """Inputs with a prompt that is too long; writes those that are left out."""
+  found = lengths.check_prompts(
+    config,
+    task,
+    {
+      split: read_examples(setup.examples_path(workdir, split))
+      for split in ("train", "valid", "test")
+    },
+  )
+  if hosts.is_lead():
+    path = _left_out_path(config, workdir)
+    path.unlink(missing_ok=True)  # of a start with other settings
+    if found["train"]:
+      records.write(path, (row._asdict() for row in found["train"]))
+  return found
+
+
+def left_out(config: ConfigDict, workdir: epath.Path) -> dict[InputId, str]:
+  """The train inputs that were not sampled, and what they do not fit."""
+  path = _left_out_path(config, workdir)
+  rows = records.read(path) if path.exists() else ()
+  return {(row["example_id"], row["variant"]): row["limit"] for row in rows}
+
+
+def _left_out_path(config: ConfigDict, workdir: epath.Path) -> epath.Path:
+  return samples_folder(config, workdir) / "too_long.jsonl"
+
+
+def _name(record: Record) -> str:
+  return f"{record['example_id']}/{record['variant']}/{record['sample']}"
 
 
 def training_examples(workdir: epath.Path) -> dict[str, Example]:
@@ -105,9 +150,13 @@ def _votes(
   workdir: epath.Path,
   task: Task,
   examples: Mapping[str, Example],
+  long: Sequence[LongRow],
   shards: RecordShards,
 ) -> dict[str, ExampleVotes]:
-  """This host's examples, each as far as it has been sampled."""
+  """This host's examples, each as far as it has been sampled.
+
+  Those variants are left out that are `long`.
+  """
   answers = collections.defaultdict(dict)
   loose = config.curation.loose_votes
   for record in shards.recovered:
@@ -115,6 +164,7 @@ def _votes(
     answer = votes_of([record], nested=True, loose=loose)[0]
     answers[input_id][record["sample"]] = answer
   valid = {e.id for e in read_examples(setup.examples_path(workdir, "valid"))}
+  skipped = {(row.example_id, row.variant) for row in long}
   rule = stopping_rule(config, task)
   in_full = dataclasses.replace(rule, confidence=0.0)
   # The variant that is meant to lead astray settles most examples.
@@ -128,7 +178,11 @@ def _votes(
   def votes(example_id: str) -> ExampleVotes:
     audited = is_audited(config, example_id)
     own = in_full if audited else rule
-    by_variant = {v: AdaptiveVote(own, answers[example_id, v]) for v in order}
+    by_variant = {
+      v: AdaptiveVote(own, answers[example_id, v])
+      for v in order
+      if (example_id, v) not in skipped
+    }
     in_waves = not audited and example_id not in valid
     return ExampleVotes(by_variant, needed if in_waves else 0, wave_size)
 
@@ -164,10 +218,13 @@ def reply_and_answer(task: Task, example: Example, result: Result) -> Record:
   """The fields "reply", "answer" and "tier" of a sample's record.
 
   The tier is "strict" or "loose", None without an answer. Several answers to
-  one thought stand beside the one most of them give.
+  one thought stand beside the one most of them give; and "too_long", where
+  there is none, as a prompt did not fit the model's window.
   """
   variant = result.job.name[1]
-  found = [task.answer(example, variant, reply) for reply in result.replies]
+  found: list[Answer | None] = [None] * len(result.replies)
+  if result.too_long is None:
+    found = [task.answer(example, variant, text) for text in result.replies]
   answers = [one and one.text for one in found]
   tiers = [one and ("strict" if one.strict else "loose") for one in found]
   answer = vote(answers).winner
@@ -176,6 +233,8 @@ def reply_and_answer(task: Task, example: Example, result: Result) -> Record:
   record |= {"tier": None if answer is None else tiers[number]}
   if len(answers) > 1:
     record |= {"replies": result.replies, "answers": answers, "tiers": tiers}
+  if result.too_long is not None:
+    record["too_long"] = result.too_long
   return record
 
 
@@ -206,6 +265,7 @@ def _sample(
   shards: RecordShards,
 ) -> None:
   model = setup.base_model(config)
+  setup.check_chats(config, model)  # it may be another than `prepare` saw
   scheduler = setup.scheduler(
     config, model, task, config.method, _first_round(config, task)
   )
@@ -222,6 +282,7 @@ def _sample(
   stats = SamplingStats(
     rule, task.variants, shards.recovered, decided, len(votes)
   )
+  cut = [_cut(model, r) for r in shards.recovered if long_rows.is_cut_short(r)]
   results = scheduler.run(jobs, setup.sampling_of(config))
   bar = program.progress("sample", len(votes), "examples", len(decided))
   curve = program.curve(workdir, "sample", stats.samples)
@@ -230,6 +291,11 @@ def _sample(
       example_id, variant, number = result.job.name
       record = _record(task, examples[example_id], result)
       shards.append(record)
+      if long_rows.is_cut_short(record):
+        cut.append(_cut(model, record))
+        # Those that end so end first: what is under way may fit.
+        begun = stats.samples + 1 + scheduler.in_flight
+        long_rows.check(cut, begun, "samples", config.too_long)
       answer = votes_of([record], nested=True, loose=rule.loose_votes)[0]
       more = votes[example_id].receive(variant, number, answer)
       # In front: what is under way is finished before more is begun.
@@ -239,6 +305,16 @@ def _sample(
       progress.advance(is_decided, stats.status, result.tokens)
       if stats.is_due:
         curve.append(stats.line())
+
+
+def _cut(model: Pretrained, record: Record) -> LongRow:
+  return LongRow(
+    record["example_id"],
+    f"{record['variant']}/{record['sample']}",
+    f"prompt {len(record['steps']) + 1} of {record['too_long']} tokens and its"
+    " reply",
+    lengths.window_limit(model.config.max_context),
+  )
 
 
 def _first_round(config: ConfigDict, task: Task) -> int:

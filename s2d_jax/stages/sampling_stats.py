@@ -55,13 +55,15 @@ class SamplingStats:
       self._decide(record["example_id"])
 
   def _decide(self, example_id: str) -> None:
-    samples = self._undecided.pop(example_id)
+    self._examples += 1
+    samples = self._undecided.pop(example_id, None)
+    if samples is None:  # it is too long
+      return
     formatter = Formatter(lambda *_: [], lambda *_: "-")  # of no interest here
     accepted, _ = curate(
       samples, [example_id], self._variants, formatter, self._rule
     )
     self._inputs_kept += len(accepted)
-    self._examples += 1
 
   @property
   def kept(self) -> float | None:

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from s2d_jax import records
 from s2d_jax.checkpoints.pretrained import Pretrained
+from s2d_jax.curation import long_rows
 from s2d_jax.curation.choice import (
   choices_of,
   position_bias,
@@ -23,6 +24,7 @@ from s2d_jax.curation.choice import (
   survivor,
 )
 from s2d_jax.curation.curate import InputId
+from s2d_jax.curation.long_rows import LongRow
 from s2d_jax.generation.sampling import Sampling
 from s2d_jax.parallel import hosts
 from s2d_jax.stages import program, sample, setup
@@ -39,10 +41,14 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
     return "not needed: answers are chosen without the model"
   task = setup.task_of(config)
   examples = sample.training_examples(workdir)
-  replies = collections.defaultdict(list)
+  samples = collections.defaultdict(list)
   for record in sample.read_samples(config, workdir):
-    input_id = record["example_id"], record["variant"]
-    replies[input_id].append(record["reply"])
+    samples[record["example_id"], record["variant"]].append(record)
+  replies = {
+    input_id: [record["reply"] for record in group]
+    for input_id, group in samples.items()
+    if not all(map(long_rows.is_too_long, group))
+  }
   order = {input_id: number for number, input_id in enumerate(replies)}
   sort_key = lambda row: (order[row["example_id"], row["variant"]],)
   path, scope = _path(config, workdir), config.sampling.scope
@@ -59,6 +65,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
   choices = list(records.read(path))
   count = sum(choice["chosen"] is not None for choice in choices)
   summary = f"{count} of {len(choices)} inputs have a chosen reply"
+  summary += _too_long(config, choices)
   bias = position_bias(choices)
   if bias is None:
     return summary
@@ -69,6 +76,25 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
       flush=True,
     )
   return f"{summary}; {bias}"
+
+
+def _too_long(config: ConfigDict, choices: Sequence[records.Record]) -> str:
+  """What becomes of replies that are too long together to be shown."""
+  long = [
+    LongRow(
+      row["example_id"],
+      row["variant"],
+      f"its replies, a prompt of {row['too_long']} tokens,",
+      "the model's window",
+    )
+    for row in choices
+    if long_rows.is_too_long(row)
+  ]
+  long_rows.check(
+    long, len(choices), "prompts to choose a reply", config.too_long
+  )
+  names = long_rows.listed(row.name for row in long)
+  return f"; too long to choose: {len(long):,} {names}" if long else ""
 
 
 def _path(config: ConfigDict, workdir: epath.Path) -> epath.Path:
@@ -143,6 +169,9 @@ def _row(
     "same_as": same_words(texts),
     "tokens": sum(result.tokens for result in results),
   }
+  too_long = [r.too_long for r in results if r.too_long is not None]
+  if too_long:
+    row["too_long"] = max(too_long)
   return row | {"chosen": survivor(choices_of(row))}
 
 

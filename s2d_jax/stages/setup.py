@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import ctypes
 import functools
 import os
@@ -17,6 +18,7 @@ from s2d_jax.checkpoints import pretrained
 from s2d_jax.checkpoints.pretrained import Pretrained
 from s2d_jax.conversation import ChatTemplate, read_date
 from s2d_jax.curation.curate import Filter, Select
+from s2d_jax.curation.long_rows import TooLong
 from s2d_jax.curation.vote import Thresholds
 from s2d_jax.errors import UserError
 from s2d_jax.generation.engine import Engine
@@ -32,6 +34,7 @@ from s2d_jax.system2.scheduler import PROGRAMS_PER_ROW, Scheduler
 from s2d_jax.tasks.registry import make_task
 from s2d_jax.tasks.task import Task
 from s2d_jax.training import step as steps
+from s2d_jax.training.examples import tokenise
 from s2d_jax.training.optimizer import OPTIMIZERS
 
 
@@ -84,6 +87,7 @@ def check(config: ConfigDict) -> None:
       raise UserError(f"{name}={value} must be {least} or more")
   for name, value, known in (
     ("curation.select", curation.select, get_args(Select)),
+    ("too_long", config.too_long, get_args(TooLong)),
     ("model.dtype", config.model.dtype, precision.SETTINGS),
     ("sampling.scope", config.sampling.scope, ("host", "global")),
     ("sampling.weights", config.sampling.weights, ("float", "int8")),
@@ -139,6 +143,16 @@ _WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 
 # The model that is on the devices, by its name, layout and number format.
 _loaded: dict[tuple[str, Mesh, str], Pretrained] = {}
+
+
+@functools.cache
+def _without_weights(name: str) -> Pretrained:
+  return pretrained.load_without_weights(name)
+
+
+def base_without_weights(config: ConfigDict) -> Pretrained:
+  """The tokenizer and the sizes of the model that is distilled."""
+  return _without_weights(config.model.name)
 
 
 def base_model(config: ConfigDict) -> Pretrained:
@@ -215,6 +229,23 @@ def chat_template(config: ConfigDict, model: Pretrained) -> ChatTemplate:
   )
 
 
+def check_chats(config: ConfigDict, model: Pretrained) -> None:
+  """Raises UserError if the run's prompts or its replies cannot be rendered.
+
+  Args:
+    config: of the run.
+    model: with or without its weights.
+  """
+  chat, task = chat_template(config, model), task_of(config)
+  used = ["system1", config.method]
+  if config.curation.select == "usc":
+    used.append("usc")
+  for method in used:
+    for template in prompts_of(config, task, method).values():
+      values = dict.fromkeys(template.placeholders, "text")
+      tokenise(chat, template.messages(**values), "reply")
+
+
 def scheduler(
   config: ConfigDict, model: Pretrained, task: Task, method: str, n: int
 ) -> Scheduler:
@@ -228,7 +259,8 @@ def scheduler(
   chat = chat_template(config, model)
   mesh = sampling_mesh(config, model.config)
   if config.sampling.scope == "host":
-    announce_idle("sampling", mesh.size, jax.local_device_count())
+    sizes = config.sampling.mesh
+    announce_idle("sampling", mesh.size, jax.local_device_count(), sizes)
   engine = Engine(
     network(config, model),
     model.params,
@@ -246,6 +278,7 @@ def scheduler(
     prompts,
     seed=config.seed,
     in_flight=PROGRAMS_PER_ROW * config.sampling.batch_rows,
+    drop_long=config.too_long == "drop",
   )
 
 
@@ -279,15 +312,27 @@ def mesh_of(config: ConfigDict, model: ModelConfig) -> Mesh:
   )
 
 
-@functools.cache
-def announce_idle(stage: str, used: int, count: int) -> None:
-  """Says, once, that a stage leaves devices idle, if it does."""
+def announce_idle(
+  stage: str, used: int, count: int, sizes: Mapping[str, int]
+) -> None:
+  """Says, once, that a stage leaves devices idle, if it does.
+
+  Args:
+    stage: that does.
+    used: devices of its mesh.
+    count: devices there are.
+    sizes: of its mesh, in the config; 0 is chosen.
+  """
   if used < count:
-    print(
-      f"{stage}: on {used} of {count} devices, since neither the model nor the"
-      " rows divide over more",
-      flush=True,
-    )
+    reason = "since neither the model nor the rows divide over more"
+    if any(sizes.values()):
+      reason = "as the sizes of its mesh are set"
+    _say_once(f"{stage}: on {used} of {count} devices, {reason}")
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+  print(line, flush=True)
 
 
 def check_devices(config: ConfigDict) -> None:

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from s2d_jax import records
 from s2d_jax.errors import UserError
 from s2d_jax.progress import format_duration
 from s2d_jax.records import Record
@@ -124,8 +125,8 @@ class LiveRun:
     """The summary and the seconds of a stage that is done."""
     path = mark_of(self.workdir, stage)
     try:
-      return json.loads(path.read_text()) if path.exists() else None
-    except ValueError:
+      return records.read_json(path, "") if path.exists() else None
+    except UserError:
       return {}
 
   def setting(self, section: str, name: str, default: Any) -> Any:

@@ -142,6 +142,11 @@ class Method:
   prompts: Mapping[str, Template | None]
   final_prompt: str | None = None
 
+  def first_calls(self, fields: Fields, prompts: Prompts) -> list[ModelCall]:
+    """Those that depend on no reply."""
+    calls = next(self.think(fields, prompts))
+    return [calls] if isinstance(calls, ModelCall) else list(calls)
+
   def prompts_for(self, task: str, tailored: Prompts) -> Prompts:
     """Its templates: the task's own if it has one, else the general one."""
     chosen = {name: tailored.get(name, p) for name, p in self.prompts.items()}

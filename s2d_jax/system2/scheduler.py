@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import itertools
 
@@ -63,11 +63,14 @@ class Result:
     steps: every reply of the model, in the order of the calls.
     replies: the method's replies to the user; more than one if it gives several
       answers to one thought.
+    too_long: tokens of a prompt that did not fit the model's window, where the
+      sample ended for that; its replies are empty.
   """
 
   job: Job
   steps: list[Step]
   replies: list[str]
+  too_long: int | None = None
 
   @property
   def tokens(self) -> int:
@@ -126,6 +129,11 @@ class Scheduler:
     seed: of the run.
     in_flight: programs in flight at once. More keep the batch fuller and merge
       more equal prompts, fewer lose less when the run is killed.
+    drop_long: whether a prompt that does not fit the model's window ends its
+      sample; else it is an error.
+
+  Attributes:
+    in_flight: programs that are under way.
   """
 
   def __init__(
@@ -137,13 +145,16 @@ class Scheduler:
     *,
     seed: int,
     in_flight: int,
+    drop_long: bool = False,
   ):
     self._engine = engine
     self._chat = chat
     self._method = method
     self._prompts = prompts
     self._seed = seed
-    self._in_flight = in_flight
+    self._most_in_flight = in_flight
+    self._drop_long = drop_long
+    self.in_flight = 0
     for template in prompts.values():
       engine.share_prefix(self._common_prefix(template))
 
@@ -161,37 +172,55 @@ class Scheduler:
       sampling: temperature and filters; a call brings its own limit and stops.
       watch: gets the state of a sample in flight: its job, its steps so far,
         and the text of the next.
+
+    Raises:
+      UserError: a prompt does not fit the model's window, and `drop_long` is
+        off.
     """
     self._engine.watch = watch and (
       lambda tag, text: watch(tag[0].job, tag[0].done, text)
     )
-    in_flight = 0
+    self.in_flight = 0
     while True:
-      while jobs and in_flight < self._in_flight:
+      while jobs and self.in_flight < self._most_in_flight:
         job = jobs.popleft()
         think = self._method.think(job.fields, self._prompts)
         program = _Program(job, think)
-        self._submit(program, program.resume(None), sampling)
-        in_flight += 1
-      if not in_flight:
+        yield from self._go_on(program, program.resume(None), sampling)
+      if not self.in_flight:
         return
       for (program, index, prompt), reply in self._engine.step():
-        if not program.receive(index, Step(prompt, reply)):
-          continue
-        following = program.advance()
-        if isinstance(following[0], ModelCall):
-          self._submit(program, following, sampling)
-        else:
-          in_flight -= 1
-          yield Result(program.job, program.done, following)
+        if program.receive(index, Step(prompt, reply)):
+          self.in_flight -= 1
+          yield from self._go_on(program, program.advance(), sampling)
 
-  def _submit(
-    self, program: _Program, calls: list[ModelCall], sampling: Sampling
-  ) -> None:
+  def _go_on(
+    self,
+    program: _Program,
+    following: list[ModelCall] | list[str],
+    sampling: Sampling,
+  ) -> Iterator[Result]:
+    """Submits the next calls of a program, or yields its result."""
+    if not isinstance(following[0], ModelCall):
+      yield Result(program.job, program.done, following)
+      return
+    requests = self._requests(program, following, sampling)
+    if self._drop_long:
+      long = [len(r.prompt) for r in requests if not self._engine.fits(r)]
+      if long:
+        replies = [""] * max(prompt.n for prompt in self._prompts.values())
+        yield Result(program.job, program.done, replies, max(long))
+        return
+    self._submit(program.job, requests)
+    self.in_flight += 1
+
+  def _requests(
+    self, program: _Program, calls: Sequence[ModelCall], sampling: Sampling
+  ) -> list[Request]:
+    job, requests = program.job, []
     for index, call in enumerate(calls):
       prompt = self._chat.prompt(call.messages)
       number = len(program.done) + index
-      job = program.job
       name = (call.is_shared and job.shared_name) or job.name
       request = Request(
         self._chat.encode(prompt),
@@ -201,6 +230,11 @@ class Scheduler:
         ),
         tag=(program, index, prompt),
       )
+      requests.append(request)
+    return requests
+
+  def _submit(self, job: Job, requests: Sequence[Request]) -> None:
+    for request in requests:
       try:
         self._engine.submit(request)
       except UserError as error:

@@ -41,6 +41,8 @@ class Custom(Questions):
       unlabelled.
     id: column of the rows' names; None numbers them.
     columns: field → column, for templates with other names.
+    optional: column that may be blank → what stands for it in a template
+      where it is not, as {"input": " Input: {input}"}; where it is, nothing.
     variants: name → template: paraphrases, which must not change the answer.
     perturb: name → "package.module:function" of (row, random) → changed row,
       which must not change the answer either.
@@ -68,6 +70,7 @@ class Custom(Questions):
     score: str = "exact",
     id: str | None = None,
     columns: Mapping[str, str] | None = None,
+    optional: Mapping[str, str] | None = None,
     variants: Mapping[str, str] | None = None,
     perturb: Mapping[str, str] | None = None,
     valid: str | None = None,
@@ -83,6 +86,7 @@ class Custom(Questions):
   ):
     for option, value in (
       ("columns", columns),
+      ("optional", optional),
       ("variants", variants),
       ("perturb", perturb),
     ):
@@ -105,7 +109,9 @@ class Custom(Questions):
     parser = make_parser(answer)
     templates = {"plain": prompt, **(variants or {})}
     for variant, template in templates.items():
-      _check_template(variant, template)
+      option = "prompt" if variant == "plain" else f"variants.{variant}"
+      _check_template(option, template, optional or {})
+    _check_optional(optional or {}, templates)
     super().__init__(
       name=self.name,
       sources={"train": train, "valid": valid, "test": test},
@@ -126,6 +132,7 @@ class Custom(Questions):
       label=lambda row: _labels(row, label, parser),
       scorer=make_scorer(score, sources.function),
       columns=columns,
+      optional=optional,
       perturbations={
         name: sources.function(path) for name, path in (perturb or {}).items()
       },
@@ -173,8 +180,9 @@ def _check_whole(option: str, value: Any) -> None:
     )
 
 
-def _check_template(variant: str, template: str) -> None:
-  option = "prompt" if variant == "plain" else f"variants.{variant}"
+def _check_template(
+  option: str, template: str, optional: Mapping[str, str]
+) -> None:
   try:
     if not isinstance(template, str):
       raise ValueError("it is no text")
@@ -192,6 +200,29 @@ def _check_template(variant: str, template: str) -> None:
       f"task.{option}={template!r} has no column in braces; write for instance"
       " {question}"
     )
+  if set(names) <= set(optional):
+    raise UserError(
+      f"task.{option}={template!r} may be blank, as all its columns are in"
+      " task.optional; leave one out there"
+    )
+
+
+def _check_optional(
+  optional: Mapping[str, str], templates: Mapping[str, str]
+) -> None:
+  used = {name for text in templates.values() for name in placeholders(text)}
+  for column, text in optional.items():
+    if column not in used:
+      raise UserError(
+        f"task.optional.{column} is in no prompt; put {{{column}}} where its"
+        " text is to stand"
+      )
+    _check_template(f"optional.{column}", text, {})
+    if set(placeholders(text)) != {column}:
+      raise UserError(
+        f"task.optional.{column}={text!r} must have {{{column}}} in it, and no"
+        " other column"
+      )
 
 
 def _format_of(parser: AnswerParser) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import functools
 import random
 import string
 from typing import Any
@@ -38,6 +39,8 @@ class Questions:
     label: (row) → its right answers; None where it has no label.
     scorer: of an answer, by the labels.
     columns: field → column, where they have different names.
+    optional: column that may be blank → the text, with the column in braces,
+      that stands for it in a template unless it is.
     perturbations: by variant, a function that changes the row; its text is
       that of "plain".
     identify: the id of a row; None numbers them.
@@ -60,6 +63,7 @@ class Questions:
     label: Callable[[Row], Sequence[str] | None],
     scorer: Scorer = exact,
     columns: Mapping[str, str] | None = None,
+    optional: Mapping[str, str] | None = None,
     perturbations: Mapping[str, Perturb] | None = None,
     identify: Callable[[Row], str] | None = None,
     streaming: bool = False,
@@ -76,6 +80,7 @@ class Questions:
     self._label = label
     self._scorer = scorer
     self._columns = columns or {}
+    self._optional = optional or {}
     self._perturbations = perturbations or {}
     self._identify = identify
     self._streaming = streaming
@@ -130,16 +135,18 @@ class Questions:
       name
       for template in self._templates.values()
       for name in placeholders(template)
+      if name not in self._optional
     )
     for number, row in enumerate(cells.filled(source, renamed, columns)):
       texts = {
-        variant: _fill(source, template, row)
+        variant: self._fill(source, template, row)
         for variant, template in self._templates.items()
       }
       for variant, perturb in self._perturbations.items():
         draw = random.Random(f"{self._seed}/{number}/{variant}")
         changed = _changed(perturb(dict(row), draw), row.place)
-        texts[variant] = _fill(source, self._templates["plain"], changed)
+        plain = self._templates["plain"]
+        texts[variant] = self._fill(source, plain, changed)
       labels = self._label(row)
       if labels is not None and len(labels) == 1:
         labels = labels[0]
@@ -149,6 +156,18 @@ class Questions:
         "texts": texts,
         "label": labels,
       }
+
+  def _fill(self, source: str, template: str, row: Row) -> str:
+    cells.need_columns(source, row, placeholders(template))
+    cell = functools.partial(cells.text, row)
+
+    def said(name: str) -> str:
+      if name not in self._optional:
+        return cell(name)
+      is_blank = cells.is_blank(row[name])
+      return "" if is_blank else _filled(self._optional[name], cell)
+
+    return _filled(template, said)
 
   def _renamed(self, source: str, row: Row) -> Row:
     cells.need_columns(source, row, self._columns.values())
@@ -182,10 +201,9 @@ def _changed(row: Any, place: str) -> Row:
   return Row(row, f"the perturbation of {place}")
 
 
-def _fill(source: str, template: str, row: Row) -> str:
-  cells.need_columns(source, row, placeholders(template))
+def _filled(template: str, said: Callable[[str], str]) -> str:
   # A name is taken as it stands: "q.text" and "0" are columns, no attributes.
   return "".join(
-    literal + ("" if name is None else cells.text(row, name))
+    literal + ("" if name is None else said(name))
     for literal, name, _, _ in string.Formatter().parse(template)
   )

@@ -24,15 +24,15 @@ def tokenise(
 ) -> Tokenised:
   """Tokens of `prompt` answered by `target`, in a chat template.
 
-  The conversation is rendered and tokenised whole, so the tokens are those of
-  the text itself, whatever is merged across the border between prompt and
-  reply. A token is a target if any of its characters lies behind that border,
-  up to and including the end of the turn; what the template writes after the
-  end of the turn (a newline, as a rule) is not.
+  The conversation is tokenised whole, so the tokens are those of the text
+  itself, whatever is merged across the border between prompt and reply. A
+  token is a target if any of its characters lies behind that border, up to and
+  including the end of the turn; what the template writes after the end of the
+  turn (a newline, as a rule) is not.
 
   Raises:
-    UserError: the template refuses the conversation, rewrites the prompt once
-      it is answered, or does not end a turn with a token that ends replies.
+    UserError: the template refuses the conversation, or does not end a turn
+      with a token that ends replies.
   """
   tokenizer = chat.tokenizer
   if not tokenizer.is_fast:
@@ -40,25 +40,12 @@ def tokenise(
       f"the tokenizer {tokenizer.name_or_path} has no tokenizer.json, which"
       " is needed to tell the reply's tokens from the prompt's"
     )
-  asked, whole = chat.prompt(prompt), chat.answered(prompt, target)
-  if not whole.startswith(asked):
-    raise UserError(
-      f"the chat template of {tokenizer.name_or_path} renders a prompt"
-      " differently once it is answered, so the reply cannot be located; use"
-      " a template whose generation prompt begins the reply"
-    )
+  answered = chat.answered(prompt, target)
   encoded = tokenizer(
-    whole, add_special_tokens=False, return_offsets_mapping=True
+    answered.text, add_special_tokens=False, return_offsets_mapping=True
   )
   tokens = np.asarray(encoded["input_ids"], np.int32)
-  ends = np.asarray(encoded["offset_mapping"], np.int64)[:, 1]
-  behind = ends > len(asked)
-  closing = np.flatnonzero(behind & np.isin(tokens, chat.end_tokens))
-  if not closing.size:
-    raise UserError(
-      f"the chat template of {tokenizer.name_or_path} does not end the"
-      " assistant's turn with a special token, so a model would never learn"
-      " to stop; add one to the template"
-    )
-  behind[closing[-1] + 1 :] = False
-  return Tokenised(tokens, behind)
+  begins, ends = np.asarray(encoded["offset_mapping"], np.int64).T
+  # Some ends of a turn swallow the newline behind them.
+  is_target = (ends > answered.start) & (begins < answered.stop)
+  return Tokenised(tokens, is_target)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from etils import epath
 import ml_collections
 
-from s2d_jax.checkpoints import train_state
+from s2d_jax.checkpoints import damage, train_state
 from s2d_jax.checkpoints.train_state import TrainState
 from s2d_jax.errors import UserError
 
@@ -26,7 +26,7 @@ class RunCheckpoints:
     config: ml_collections.ConfigDict,
     fingerprint: Mapping[str, int | str],
   ):
-    """Opens the folder; use it in a `with`.
+    """Opens the folder, and sets aside what is not whole; use it in a `with`.
 
     Args:
       directory: made if missing.
@@ -35,6 +35,7 @@ class RunCheckpoints:
     """
     self.start_valid_loss: float | None = None
     self._fingerprint = fingerprint
+    damage.set_aside(directory)
     self._manager = train_state.open_manager(
       directory, config.keep, config.async_save
     )

@@ -46,9 +46,13 @@ def make_model(
 
 def _attention(config, model_config: ModelConfig, mesh: Mesh) -> str:
   """What computes it."""
-  dtype = _kernels(config, mesh).dtype
+  device = mesh.devices.flat[0]
   return attention.choose(
-    _platform(mesh), model_config, dtype, config.row_length
+    device.platform,
+    model_config,
+    _kernels(config, mesh).dtype,
+    config.row_length,
+    device.device_kind,
   )
 
 

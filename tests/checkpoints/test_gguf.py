@@ -112,6 +112,16 @@ def test_end_tokens(tmp_path):
   assert found == {"eos_token_id": [1, 2, 3, 4, 5]}
 
 
+def test_a_head_beside_the_embedding_is_the_head(tmp_path):
+  """GGUF has no flag for tied ones: llama.cpp takes the head where one is."""
+  head = np.random.default_rng(0).normal(size=(128, 32)).astype(np.float32)
+  for name, extra in (("tied", {}), ("own", {"output.weight": head})):
+    path = write_gguf(tmp_path / f"{name}.gguf", "llama3_gqa", extra=extra)
+    config, params = read(gguf, path)
+    assert config.tie_embeddings == (name == "tied") == ("head" not in params)
+  np.testing.assert_array_equal(params["head"]["kernel"], head.T)
+
+
 @pytest.mark.parametrize("name", ["theta_untied", "qwen2"])
 @pytest.mark.parametrize(
   "kind, tolerance",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -12,7 +13,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer, models
-from transformers import GenerationConfig, PreTrainedTokenizerFast
+from transformers import (
+  AutoConfig,
+  GenerationConfig,
+  PreTrainedTokenizerFast,
+)
 
 from s2d_jax.checkpoints import hf
 from s2d_jax.checkpoints.hf_config import read_config
@@ -22,6 +27,12 @@ from s2d_jax.models.llama import Llama
 from tests.one_device import read
 
 GOLDENS = pathlib.Path(__file__).parent.parent / "goldens"
+LLAMA3 = {
+  "rope_type": "llama3",
+  "factor": 8.0,
+  "low_freq_factor": 1.0,
+  "high_freq_factor": 4.0,
+}
 MODELS = ["theta_untied", "llama3_gqa", "head_dim_sharded", "qwen2"]
 
 
@@ -225,6 +236,26 @@ def test_write_leaves_nothing_half_done(tiny, tmp_path, monkeypatch):
     ({"rope_parameters": {"rope_type": "yarn"}}, 'rope_type "yarn"'),
     ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "rotary.* = 0.5"),
     ({"rope_scaling": {"rope_type": "llama3"}}, "incomplete.*'factor'"),
+    ({"rope_parameters": LLAMA3 | {"factor": None}}, "incomplete.*'factor'"),
+    ({"rope_scaling": "llama3"}, 'rope_scaling is "llama3" and should be null'),
+    ({"rope_scaling": ["llama3"]}, r'rope_scaling is \["llama3"\]'),
+    ({"rope_parameters": 8}, "rope_parameters is 8"),
+    ({"rope_scaling": LLAMA3 | {"factor": "8"}}, 'rope_scaling.factor is "8"'),
+    ({"rope_parameters": {"rope_theta": "1e4"}}, 'rope_theta is "1e4"'),
+    ({"rope_theta": 0, "rope_scaling": None}, "rope_theta is 0 and should be"),
+    ({"rope_parameters": {"full_attention": {}}}, "full_attention is {} and"),
+    ({"rms_norm_eps": "1e-5"}, 'rms_norm_eps is "1e-5" and should be a posi'),
+    ({"rms_norm_eps": float("nan")}, "rms_norm_eps is NaN"),
+    ({"rms_norm_eps": True}, "rms_norm_eps is true"),
+    ({"tie_word_embeddings": "false"}, 'embeddings is "false" and should be'),
+    ({"layer_types": "full_attention"}, "layer_types is .* a list of words"),
+    ({"head_dim": "8"}, 'head_dim is "8"'),
+    ({"head_dim": 0}, "head_dim is 0"),
+    ({"num_attention_heads": 0}, "num_attention_heads is 0"),
+    ({"max_position_embeddings": 256.0}, "max_position_embeddings is 256.0"),
+    ({"vocab_size": True}, "vocab_size is true"),
+    ({"model_type": ["llama"]}, r'model_type \["llama"\]'),
+    ({"model_type": None}, "model_type null"),
     ({"hidden_size": "32"}, 'hidden_size is "32"'),
     ({"num_hidden_layers": None}, "num_hidden_layers is null"),
     ({"num_key_value_heads": 3}, "not a multiple"),
@@ -239,12 +270,93 @@ def test_write_leaves_nothing_half_done(tiny, tmp_path, monkeypatch):
       },
       "sliding_window = 64",
     ),
+    # Mistral's code asks for the window alone, Qwen 2's has one by default.
+    (
+      {
+        "model_type": "mistral",
+        "use_sliding_window": False,
+        "sliding_window": 64,
+      },
+      "sliding_window = 64",
+    ),
+    (
+      {
+        "model_type": "qwen2",
+        "use_sliding_window": True,
+        "max_position_embeddings": 8192,
+      },
+      "sliding_window = 4096",
+    ),
+    ({"model_type": "mistral", "sliding_window": "64"}, 'window is "64"'),
   ],
 )
 def test_unsupported_values_are_named(folder, values, message):
   change(folder / "config.json", **values)
   with pytest.raises(UserError, match=r"config\.json: .*" + message):
     read_config(folder)
+
+
+# What may be left out or null; for the others transformers has sizes of some
+# model.
+OPTIONAL = (
+  *("rms_norm_eps", "head_dim", "tie_word_embeddings", "hidden_act"),
+  *("rope_theta", "rope_scaling", "rope_parameters", "layer_types"),
+  *("attention_bias", "mlp_bias", "sliding_window"),
+)
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2"])
+def test_silent_and_null_keys_are_as_in_transformers(folder, family):
+  """It refuses some nulls; they are then as if the key were not there."""
+  path = folder / "config.json"
+  change(path, model_type=family, head_dim=8, num_key_value_heads=None)
+  whole = json.loads(path.read_text())
+  for key in OPTIONAL:
+    told = {name: v for name, v in whole.items() if name != key}
+    for values in (told, told | {key: None}):
+      path.write_text(json.dumps(values))
+      ours = read_config(folder)
+      try:
+        theirs = AutoConfig.from_pretrained(folder)
+      except Exception:  # a null that its validation does not take
+        assert None in values.values()
+        path.write_text(json.dumps(told | {"num_key_value_heads": 4}))
+        theirs = AutoConfig.from_pretrained(folder)
+      assert ours.rms_eps == theirs.rms_norm_eps, key
+      assert ours.num_kv_heads == theirs.num_attention_heads, key
+      assert ours.tie_embeddings == theirs.tie_word_embeddings, key
+      head_dim = getattr(theirs, "head_dim", None)
+      assert ours.head_dim == (
+        head_dim or theirs.hidden_size // theirs.num_attention_heads
+      ), key
+      theta = theirs.rope_parameters["rope_theta"]
+      assert ours.rope_theta == (theta or 10000.0), key
+
+
+@pytest.mark.parametrize(
+  "values",
+  [
+    {"rope_scaling": LLAMA3},  # the original context is the context
+    {"rope_scaling": LLAMA3 | {"original_max_position_embeddings": 32}},
+    {"rope_parameters": LLAMA3 | {"rope_theta": 7.0}},
+    {"rope_theta": 5, "rope_parameters": {"rope_theta": 7.0}},
+    {"rope_theta": 5, "rope_scaling": {}, "rope_parameters": None},
+    {"rope_scaling": LLAMA3, "rope_parameters": {"rope_theta": 7.0}},
+    {"rope_scaling": {"type": "linear", "rope_type": "default", "factor": 2.0}},
+    {"rope_scaling": {"type": "default", "rope_theta": 7.0}},
+  ],
+)
+def test_which_value_of_rope_counts(folder, values):
+  change(folder / "config.json", **values)
+  ours = read_config(folder)
+  theirs = AutoConfig.from_pretrained(folder).rope_parameters
+  assert ours.rope_theta == theirs["rope_theta"]
+  assert (ours.rope_scaling is not None) == (theirs["rope_type"] == "llama3")
+  if ours.rope_scaling is not None:
+    assert dataclasses.asdict(ours.rope_scaling) == {
+      name.replace("max_position_embeddings", "context"): theirs[name]
+      for name in (*list(LLAMA3)[1:], "original_max_position_embeddings")
+    }
 
 
 @pytest.mark.parametrize(
@@ -264,6 +376,10 @@ def test_config_file_missing_or_broken(folder):
   (folder / "config.json").write_text('{"a": ')
   with pytest.raises(UserError, match="not valid JSON"):
     read_config(folder)
+  for value in ("[]", "null", '"llama"'):
+    (folder / "config.json").write_text(value)
+    with pytest.raises(UserError, match=r"config\.json is not a JSON object"):
+      read_config(folder)
   (folder / "config.json").unlink()
   with pytest.raises(UserError, match=r"config\.json does not exist"):
     read_config(folder)
@@ -302,6 +418,72 @@ def test_tensors_are_checked(folder, edit, message):
     read(hf, folder)
 
 
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+
+
+def test_a_tied_head_that_is_another_is_refused(folder):
+  """And what the sentence says gives transformers' logits, which unties it."""
+  change(folder / "config.json", tie_word_embeddings=True)
+  message = "lm_head.weight differs from model.embed_tokens.weight"
+  with pytest.raises(UserError, match=message):
+    read(hf, folder)
+  change(folder / "config.json", tie_word_embeddings=False)
+  golden = np.load(folder / "logits.npz")
+  config, params = read(hf, folder)
+  logits = logits_of(config, params, jnp.asarray(golden["tokens"]))
+  np.testing.assert_allclose(logits, golden["logits"], atol=1e-4, rtol=0)
+
+
+def test_a_second_copy_of_a_tied_head_changes_nothing(tmp_path):
+  folder = shutil.copytree(GOLDENS / "llama3_gqa", tmp_path / "model")
+  expected = read(hf, folder)[1]
+  spoil(folder, lambda t: t.update({HEAD: t[EMBEDDING]}))
+  config, params = read(hf, folder)
+  assert config.tie_embeddings
+  jax.tree.map(np.testing.assert_array_equal, params, expected)
+
+
+@pytest.mark.parametrize(
+  "edit",
+  [
+    lambda head: head.at[-1, -1].add(1),  # one weight of the last rows
+    lambda head: head.astype(np.float32),
+    lambda head: head[:-1],
+  ],
+)
+def test_a_copy_of_a_tied_head_is_compared_whole(tmp_path, edit):
+  folder = shutil.copytree(GOLDENS / "llama3_gqa", tmp_path / "model")
+  head = lambda t: np.asarray(edit(jnp.asarray(t[EMBEDDING])))
+  spoil(folder, lambda t: t.update({HEAD: head(t)}))
+  with pytest.raises(UserError, match="lm_head.weight differs"):
+    read(hf, folder)
+
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    "model.layers.2.input_layernorm.weight",
+    "model.layers.0.self_attn.q_proj.bias",
+    "lm_head.bias",
+    "score.weight",
+    "model.norm.bias",
+  ],
+)
+def test_tensors_that_would_be_left_out_are_named(folder, name):
+  spoil(folder, lambda t: t.update({name: np.ones(32, np.float32)}))
+  with pytest.raises(UserError, match=f"tensor {name} belongs to something"):
+    read(hf, folder)
+
+
+def test_tensors_that_an_index_forgets_are_named(tmp_path):
+  folder = shutil.copytree(GOLDENS / "head_dim_sharded", tmp_path / "model")
+  shard = folder / "model-00002-of-00003.safetensors"
+  tensors = load_file(shard) | {"lm_head.bias": np.ones(128, np.float32)}
+  save_file(tensors, shard)
+  with pytest.raises(UserError, match=r"00002-of.*tensor lm_head\.bias"):
+    read(hf, folder)
+
+
 def test_tables_of_old_files_are_ignored(folder):
   old = "model.layers.0.self_attn.rotary_emb.inv_freq"
   spoil(folder, lambda t: t.update({old: np.ones(4, np.float32)}))
@@ -332,6 +514,9 @@ def test_shards_are_checked(tmp_path):
   (folder / "elsewhere").rename(shard)
   change(index, weight_map=weight_map | {Q: "../secret"})
   with pytest.raises(UserError, match=r"\.\./secret is not the name"):
+    read(hf, folder)
+  change(index, weight_map=weight_map | {Q: 2})
+  with pytest.raises(UserError, match="2 is not the name of a file"):
     read(hf, folder)
   index.write_text("{}")
   with pytest.raises(UserError, match="no weight_map"):

@@ -119,6 +119,9 @@ def test_hub_model(monkeypatch, tmp_path):
     ignore_patterns=asked["ignore_patterns"],
   )
   assert list(kept) == ["model.safetensors", "config.json", "tokenizer.model"]
+  # Who only wants to know its prompts does not wait for its weights.
+  names.resolve("Llama-2-7B-chat", weights=False)
+  assert not [p for p in asked["allow_patterns"] if "safetensors" in p]
 
 
 def test_hub_says_no(monkeypatch):

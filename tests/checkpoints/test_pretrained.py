@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import pathlib
+import shutil
 
 from flax import linen as nn
 import jax
@@ -19,6 +20,7 @@ from s2d_jax.checkpoints.train_state import TrainState
 from s2d_jax.errors import UserError
 from s2d_jax.models.params import abstract_params
 from s2d_jax.parallel.mesh import make_mesh
+from s2d_jax.stages.chat_models import chat_setup
 from tests import tiny_chat
 
 
@@ -132,6 +134,43 @@ def test_adapters_are_added_to_the_model_they_were_trained_beside(
   assert {x.dtype.name for x in jax.tree.leaves(params)} == {dtype}
 
 
+def test_every_model_has_an_identity_of_its_own(run):
+  """A run's is that of its best checkpoint, of the same tokenizer."""
+  paths = [run.parent / "model", run.parent / "first", run]
+  paths.append(run / "checkpoints" / "3")
+  found = [pretrained.identity(path) for path in paths]
+  assert len({one["weights"] for one in found}) == len(paths)
+  best = pretrained.identity(run / "checkpoints" / "2")
+  assert best == pretrained.identity(run) == found[2]
+  assert {one["path"] for one in found} == {str(run.parent / "model")}
+  assert len({one["tokenizer"] for one in found}) == 1
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_run_is_not_put_on_another_base_model(run, tmp_path, rank):
+  """Its tokenizer counts, and weights beside which adapters were trained."""
+  base, mine = tmp_path / "base", tmp_path / "run"
+  shutil.copytree(run.parent / "model", base)
+  shutil.copytree(run.parent / "first", mine)
+  settings = json.loads((mine / "config.json").read_text())
+  settings["model"]["name"] = str(base)
+  lora = {"rank": rank, "alpha": 1.0, "targets": ["q"]}
+  settings["finetune"] = {"lora": lora}
+  (mine / "config.json").write_text(json.dumps(settings))
+  record = pretrained.identity(base)
+  message = "fine-tuned from another model than .*base is now"
+  for part, counts in (("weights", rank > 0), ("tokenizer", True)):
+    changed = json.dumps(record | {part: "0123"})
+    (mine / "model.json").write_text(changed)
+    if counts:
+      with pytest.raises(UserError, match=rf"{message} .{part}: 0123 there"):
+        pretrained.load_without_weights(mine)
+    else:
+      pretrained.load_without_weights(mine)
+  (mine / "model.json").write_text(json.dumps(record | {"path": "/other"}))
+  pretrained.load_without_weights(mine / "checkpoints" / "1")
+
+
 def test_end_tokens_are_the_model_s_own(run, tmp_path):
   """Of its files, its tokenizer and its template; a run's, its base model's."""
   folder = run.parent / "model"
@@ -158,6 +197,30 @@ def test_end_tokens_are_the_model_s_own(run, tmp_path):
   assert exported.temperature == 0.6
   again = LanguageModel.load(tmp_path / "out")
   assert again.chat_template.end_tokens == ends
+
+
+@pytest.mark.parametrize("inside", ["checkpoints", "checkpoints/5/state"])
+def test_a_model_s_folder_may_have_checkpoints(run, tmp_path, inside):
+  """And may lie in a folder of that name, as a trainer's results do."""
+  folder = tmp_path / "out" / "checkpoints" / "500"
+  shutil.copytree(run.parent / "model", folder)
+  (folder / inside).mkdir(parents=True)
+  model = pretrained.load(folder, make_mesh())
+  jax.tree.map(np.testing.assert_array_equal, model.params, _times(1))
+  assert pretrained.settings_of(folder) == {}
+  (folder / "examples").mkdir()
+  assert chat_setup(str(folder)).distilled is None
+
+
+def test_checkpoints_beside_the_config_of_a_model(run, tmp_path):
+  shutil.copytree(run.parent / "model", tmp_path / "model")
+  (tmp_path / "model" / "checkpoints" / "20").mkdir(parents=True)
+  with pytest.raises(UserError, match=r"config\.json names no model"):
+    pretrained.load(tmp_path / "model" / "checkpoints" / "20", make_mesh())
+  for text in ("{", "[]", '{"model": "x"}'):
+    (tmp_path / "model" / "config.json").write_text(text)
+    with pytest.raises(UserError, match="not valid JSON|not a JSON|no model"):
+      pretrained.load(tmp_path / "model", make_mesh())
 
 
 def test_a_run_without_its_config(run, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import pathlib
 import subprocess
@@ -9,6 +10,15 @@ import sys
 
 import gguf as gguf_library
 import pytest
+from tokenizers import (
+  Regex,
+  Tokenizer,
+  decoders,
+  models,
+  normalizers,
+  pre_tokenizers,
+  processors,
+)
 
 from s2d_jax.checkpoints.tokenizer import check_fits, load_tokenizer
 from s2d_jax.errors import UserError
@@ -118,12 +128,91 @@ def test_saved_tokenizer_is_the_same(tmp_path):
     assert again(text)["input_ids"] == tokenizer(text)["input_ids"]
 
 
+_CLASSES = (
+  *("LlamaTokenizer", "LlamaTokenizerFast", "PreTrainedTokenizerFast"),
+  *("GPT2Tokenizer", "Qwen2TokenizerFast", "TokenizersBackend", None),
+)
+
+
+def _backends() -> dict[str, Tokenizer]:
+  """As Llama 3 and SmolLM cut bytes into words, and Llama 2 letters."""
+  golden = GOLDEN["byte_level"]
+  vocab = {token: i for i, token in enumerate(golden["tokens"])}
+  merges = [tuple(merge.split(" ")) for merge in golden["merges"]]
+  byte_level = functools.partial(
+    pre_tokenizers.ByteLevel, add_prefix_space=False
+  )
+  words = pre_tokenizers.Split(Regex(r"\p{N}{1,3}| ?\p{L}+"), "isolated")
+  digits = pre_tokenizers.Digits(individual_digits=True)
+  found = {}
+  for name, steps in (
+    ("words", [words, byte_level(use_regex=False)]),
+    ("digits", [digits, byte_level()]),
+  ):
+    found[name] = Tokenizer(models.BPE(vocab=vocab, merges=merges))
+    found[name].pre_tokenizer = pre_tokenizers.Sequence(steps)
+    found[name].decoder = decoders.ByteLevel()
+  letters = {f"<0x{byte:02X}>": byte for byte in range(256)}
+  letters |= {letter: 256 + i for i, letter in enumerate("▁atHe")} | {"▁a": 270}
+  found["letters"] = Tokenizer(
+    models.BPE(vocab=letters, merges=[("▁", "a")], byte_fallback=True)
+  )
+  found["letters"].normalizer = normalizers.Sequence(
+    [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+  )
+  for backend in found.values():
+    backend.add_special_tokens(["<s>", "<|im_end|>"])
+    backend.post_processor = processors.TemplateProcessing(
+      single="<s> $A", special_tokens=[("<s>", backend.token_to_id("<s>"))]
+    )
+  return found
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2"])
+@pytest.mark.parametrize("kind", ["words", "digits", "letters"])
+def test_a_folder_s_tokens_are_those_of_its_tokenizer_json(
+  kind, family, tmp_path
+):
+  """Whatever class its config names, as the library of tokenizers has it."""
+  _backends()[kind].save(str(tmp_path / "tokenizer.json"))
+  file = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+  texts = [*GOLDEN["texts"], "  a  He ", "a 12345's\n\nat", "He<|im_end|>\nat"]
+  (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
+  for name in _CLASSES:
+    config = {"bos_token": "<s>", "eos_token": "<|im_end|>"}
+    if name is not None:
+      config["tokenizer_class"] = name
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    tokenizer = load_tokenizer(tmp_path)
+    for text in texts:
+      assert tokenizer(text)["input_ids"] == file.encode(text).ids, name
+      plain = file.encode(text, add_special_tokens=False).ids
+      ours = tokenizer(text, add_special_tokens=False)["input_ids"]
+      assert ours == plain, name
+      decoded = file.decode(plain, skip_special_tokens=False)
+      assert tokenizer.decode(plain) == decoded, name
+    assert tokenizer.eos_token == "<|im_end|>"
+
+
+def test_a_tokenizer_does_not_need_a_config_that_transformers_takes(tmp_path):
+  byte_level(tmp_path / "t.gguf", "gpt-2").save_pretrained(tmp_path / "folder")
+  config = {"model_type": "llama", "rms_norm_eps": None}
+  (tmp_path / "folder" / "config.json").write_text(json.dumps(config))
+  assert load_tokenizer(tmp_path / "folder").eos_token_id == 2
+  (tmp_path / "folder" / "tokenizer_config.json").unlink()
+  assert len(load_tokenizer(tmp_path / "folder")) == 500
+
+
 def test_unknown_kinds_are_named(tmp_path):
   with pytest.raises(UserError, match="tokenizer.ggml.pre is 'tekken'"):
     byte_level(tmp_path / "t.gguf", "tekken")
   write_gguf(tmp_path / "t.gguf", "bert", ["a", "b", "c"])
   with pytest.raises(UserError, match="tokenizer.ggml.model is 'bert'"):
     load_tokenizer(tmp_path / "t.gguf")
+  for kind, missing in (("gpt2", "merges"), ("llama", "scores")):
+    write_gguf(tmp_path / "t.gguf", kind, ["a", "b", "c"], pre="gpt-2")
+    with pytest.raises(UserError, match=f"ggml.{missing} is missing"):
+      load_tokenizer(tmp_path / "t.gguf")
 
 
 def test_folder_without_a_usable_tokenizer(tmp_path):
@@ -154,6 +243,9 @@ def test_tokenizer_must_fit_the_model(tiny, tmp_path):
 
 def test_loading_says_nothing(tmp_path):
   byte_level(tmp_path / "t.gguf", "gpt-2").save_pretrained(tmp_path / "t")
+  named = tmp_path / "t" / "tokenizer_config.json"
+  config = json.loads(named.read_text())
+  named.write_text(json.dumps(config | {"tokenizer_class": "LlamaTokenizer"}))
   code = (
     "from s2d_jax.checkpoints.tokenizer import load_tokenizer as load;"
     "load('t.gguf'); load('t')"

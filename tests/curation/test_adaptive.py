@@ -201,12 +201,12 @@ def test_a_vote_tells_where_it_is():
 _VARIANTS = ("w", "x", "y", "z")
 
 
-def _votes(rule, needed, before=None, wave_size=1):
+def _votes(rule, needed, before=None, wave_size=1, variants=_VARIANTS):
   before = before or {}
   return ExampleVotes(
     {
       variant: AdaptiveVote(rule, before.get(variant, {}))
-      for variant in _VARIANTS
+      for variant in variants
     },
     needed,
     wave_size,
@@ -254,6 +254,22 @@ def test_giving_up_keeps_the_same(needed, wave_size):
     assert _kept(answers, drawn, needed) == _kept(answers, everything, needed)
     samples += len(drawn)
   assert (samples == 300 * 12) == (needed == 0)
+
+
+@pytest.mark.parametrize("fit", range(4))
+@pytest.mark.parametrize("needed", range(5))
+def test_variants_that_are_too_long_agree_with_nothing(fit, needed):
+  draw = random.Random(f"{fit}/{needed}")
+  rule, variants = StoppingRule(3, 0.0, Thresholds()), _VARIANTS[:fit]
+  for _ in range(50):
+    answers = {
+      variant: [draw.choice(("a", "a", "a", "b", None)) for _ in range(3)]
+      for variant in variants
+    }
+    drawn = _draw_all(_votes(rule, needed, variants=variants), answers)
+    everything = [(variant, n) for variant in variants for n in range(3)]
+    assert _kept(answers, drawn, needed) == _kept(answers, everything, needed)
+    assert not drawn or fit >= needed  # or it is known from the start
 
 
 def test_votes_go_on_after_a_kill_as_they_would_have():

@@ -89,6 +89,91 @@ def test_reasons_of_the_vote(answers, reason, winner):
   assert (record["target"] is None) == (winner is None)
 
 
+def cut_short(example_id, variant, count, steps=(), **more):
+  """Samples that ended at a prompt that was too long."""
+  return [
+    {
+      "example_id": example_id,
+      "variant": variant,
+      "sample": index,
+      "steps": list(steps),
+      "reply": "",
+      "answer": None,
+      "too_long": 600,
+      **more,
+    }
+    for index in range(count)
+  ]
+
+
+_STEP = {"prompt": "p", "text": "thought", "tokens": 9, "logprob": -9.0}
+
+
+@pytest.mark.parametrize("select", ["vote", "first", "usc"])
+@pytest.mark.parametrize("steps", [(), (_STEP,)])
+def test_an_input_whose_prompts_are_too_long(select, steps):
+  records = cut_short("x", "plain", 2, steps)
+  _, (record,) = run(records, select=select)
+  assert record["reason"] == "too long"
+  assert (record["winner"], record["target"]) == (None, None)
+  assert (record["votes"], record["samples"]) == ({}, 2)
+
+
+def test_a_sample_cut_short_is_one_without_an_answer():
+  whole = samples("x", "plain", said("a", "a", "b"))
+  records = whole + [
+    record | {"sample": 3 + index}
+    for index, record in enumerate(cut_short("x", "plain", 2, (_STEP,)))
+  ]
+  assert votes_of(records, nested=True, loose=True) == [
+    "a",
+    "a",
+    "b",
+    None,
+    None,
+  ]
+  (kept,), _ = run(records, min_margin=0.2)
+  assert (kept["samples"], kept["margin"]) == (5, 0.2)  # (2 − 1) / 5
+  _, (record,) = run(records, min_margin=0.3)
+  assert record["reason"] == "margin"
+
+
+def test_several_answers_to_a_thought_that_never_came():
+  none = {"replies": ["", "", ""], "answers": [None, None, None]}
+  records = cut_short("x", "plain", 1, (_STEP,), **none)
+  assert votes_of(records, nested=False, loose=True) == [None, None, None]
+  assert votes_of(records, nested=True, loose=True) == [None]
+
+
+def test_inputs_that_were_not_asked_are_told_from_those_given_up():
+  records = [
+    *samples("x", "v1", said("a", "a")),
+    *samples("x", "v2", said("a", "a")),
+    *samples("z", "v3", said("a", "a")),
+  ]
+  rule = Filter(min_agreement=0.5)
+  not_asked = {("x", "v3"), *(("y", variant) for variant in ("v1", "v2", "v3"))}
+  kept, rejected = curate(
+    records, "xyz", ["v1", "v2", "v3"], IN_OWN_WORDS, rule, None, not_asked
+  )
+  assert [(r["example_id"], r["variant"]) for r in kept] == [
+    ("x", "v1"),
+    ("x", "v2"),
+  ]
+  reasons = {(r["example_id"], r["variant"]): r["reason"] for r in rejected}
+  assert reasons == {
+    ("x", "v3"): "too long",
+    ("y", "v1"): "too long",
+    ("y", "v2"): "too long",
+    ("y", "v3"): "too long",
+    ("z", "v1"): "given up",
+    ("z", "v2"): "given up",
+    ("z", "v3"): "disagrees",  # what was not asked agrees with nothing
+  }
+  with pytest.raises(UserError, match="1 examples have no samples"):
+    curate(records, "xyz", ["v1"], IN_OWN_WORDS, rule)
+
+
 def test_variants_must_win_with_the_same_answer():
   records = [
     *samples("x", "v1", said("a", "a")),

@@ -79,6 +79,13 @@ def test_explains_that_nothing_won():
   assert "of 2 inputs 1 ended in a tie, 1 had no answer" in message
 
 
+def test_no_margin_helps_where_rows_are_too_long():
+  long = [record("a", 1.0, reason="too long"), record("a", 1.0)]
+  [point] = threshold_curve(long, 0.0)
+  assert (point.kept, point.share) == (1, 0.5)
+  assert "of 1 inputs 1 were too long" in explain_empty(long[:1], 0.0)
+
+
 def test_no_margin_helps_where_votes_are_too_few():
   few = [record("a", 1.0, reason="votes"), record("b", 0.5, reason="votes")]
   assert threshold_curve(few, 0.0) == []

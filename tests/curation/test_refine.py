@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import collections
 
-from s2d_jax.curation.refine import balance, deduplicate
+from s2d_jax.curation.refine import balance, deduplicate, drop_long
 
 
 def record(name, target, prompt=None):
@@ -13,6 +13,13 @@ def record(name, target, prompt=None):
     "prompt": [{"role": "user", "content": content}],
     "target": target,
   }
+
+
+def test_what_does_not_fit_a_row_is_named_with_its_tokens():
+  rows = [record("x", "1"), record("y", "2"), record("z", "3")]
+  kept, dropped = drop_long(rows, [8, 9, 7], most=8)
+  assert kept == [rows[0], rows[2]]
+  assert dropped == [rows[1] | {"reason": "too long", "too_long": 9}]
 
 
 def test_a_prompt_is_taught_once():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import random
 import re
 
@@ -94,9 +95,29 @@ def test_the_task_of_the_document_reads_its_file(tmp_path, monkeypatch):
     assert example.label in ("yes", "no")
 
 
+def test_no_row_of_the_alpaca_of_the_document_is_lost(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  [rows] = map(json.loads, _blocks("your-own-task.md", "json"))
+  assert [bool(row["input"]) for row in rows] == [False, True]
+  fruits = [rows[0] | {"instruction": f"Fruit {i}?"} for i in range(160)]
+  (tmp_path / "alpaca.json").write_text(json.dumps([*rows, *fruits]))
+  _, code, _ = _blocks("your-own-task.md", "python")
+  scope = {}
+  exec(code, scope)
+  config = scope["get_config"]()
+  setup.check(config)
+  splits = setup.task_of(config).examples()
+  asked = {e.inputs["question"] for part in splits.values() for e in part}
+  assert asked == {
+    "Name a fruit that is red.",
+    "Translate into Spanish.\n\nInput: Good morning",
+    *(row["instruction"] for row in fruits),
+  }
+
+
 def test_the_module_of_the_document_is_a_source(tmp_path, monkeypatch):
   monkeypatch.syspath_prepend(tmp_path)
-  [_, module] = _blocks("your-own-task.md", "python")
+  *_, module = _blocks("your-own-task.md", "python")
   (tmp_path / "my_module.py").write_text(module)
   from s2d_jax.tasks import sources
 

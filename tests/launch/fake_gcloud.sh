@@ -6,11 +6,13 @@
 #   node, request  the state of the TPU VM and of its queued resource
 #   type           of the TPU VM
 #   requests       states that a new request will have, one at a look
+#   nodes          states that the TPU VM will have, one at a look
 #   worker-0, -1   homes of the workers, where their commands are really run
 #   calls          a line a call, as a shell would read it
 #   refusal        what "create" fails with
 #   denied         what "describe" fails with
 #   unreachable    as many calls of ssh as it has lines fail
+#   undeletable    what "delete" fails with
 #   drop           the next log that is followed breaks off after a moment
 set -uo pipefail
 
@@ -38,6 +40,9 @@ describe() {
       echo READY >"$FAKE/node"
     fi
   fi
+  if [ -e "$FAKE/$file" ] && [ $file = node ] && following=$(pop nodes); then
+    echo "$following" >"$FAKE/node"
+  fi
   [ -e "$FAKE/$file" ] || fail 'NOT_FOUND: Resource was not found'
   case $* in
     *failedData*) echo 'no quota for this' ;;
@@ -58,6 +63,7 @@ create() {
 
 delete() {
   local pid
+  if [ -e "$FAKE/undeletable" ]; then fail "$(cat "$FAKE/undeletable")"; fi
   if [ "$1" = tpu-vm ] && [ -e "$FAKE/request" ]; then fail 'it is held'; fi
   for pid in "$FAKE"/worker-*/s2d/pid; do
     if [ -e "$pid" ]; then kill -KILL -- "-$(cat "$pid")" 2>/dev/null; fi

@@ -193,14 +193,20 @@ def _run(notebook, monkeypatch, folder: pathlib.Path, settings: str):
 
 
 @pytest.mark.slow
-def test_it_runs(notebook, monkeypatch, tmp_path):
+@pytest.mark.parametrize("devices", [1, 8])  # 8: Colab's v2-8, Kaggle's v3-8
+def test_it_runs(notebook, monkeypatch, tmp_path, devices):
+  monkeypatch.setenv("JAX_NUM_CPU_DEVICES", str(devices))
   model = tiny_chat.write(tmp_path / "tiny", window=2048)
   settings = (
     f"config.model.name = {str(model)!r}\n"
     "config.curation.min_margin = config.curation.min_agreement = 0.0\n"
     "config.finetune.row_length = 512"
   )
-  _run(notebook, monkeypatch, tmp_path, settings)
+  run = _run(notebook, monkeypatch, tmp_path, settings)
+  shown = {name: _shown(cell) for name, cell in _code(run).items()}
+  assert shown["device"].startswith(f"{devices} × ")
+  idle = "finetune: on 1 of 8 devices, as the sizes of its mesh are set"
+  assert (idle in shown["finetune"]) is (devices > 1)
   assert (tmp_path / "run" / "model" / "model.safetensors").exists()
 
 

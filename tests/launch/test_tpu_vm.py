@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import os
@@ -220,8 +221,10 @@ def test_a_mistake_is_told_and_not_tried_again(cloud):
   assert cloud.count("create") == 1
 
 
-def test_a_program_that_keeps_crashing_is_given_up(cloud):
-  cloud.program("echo 'Fatal Python error'; exit 134")
+@pytest.mark.parametrize("ended", [134, 75])
+def test_a_program_that_keeps_crashing_is_given_up(cloud, ended):
+  """75: its hosts did not find each other, which may be another next time."""
+  cloud.program(f"echo 'Fatal Python error'; exit {ended}")
   status, _, err = cloud.launch()
   assert status == 1
   assert (
@@ -236,6 +239,143 @@ def test_a_request_that_fails_is_given_up(cloud):
   assert status == 1
   assert "has failed: no quota for this (3 times in a row)" in err
   assert cloud.count("create") == 3
+
+
+# https://cloud.google.com/tpu/docs/reference/rest/v2/projects.locations.nodes
+# and …/v2/projects.locations.queuedResources: every state, and what is done.
+_NODE_STATES = {
+  "STATE_UNSPECIFIED": "waits",
+  "CREATING": "waits",
+  "READY": "runs",
+  "RESTARTING": "waits",
+  "REIMAGING": "waits",
+  "DELETING": "waits",
+  "REPAIRING": "waits",
+  "STOPPED": "stops",
+  "STOPPING": "waits",
+  "STARTING": "waits",
+  "PREEMPTED": "is made again",
+  "TERMINATED": "is made again",
+  "HIDING": "waits",
+  "HIDDEN": "stops",
+  "UNHIDING": "waits",
+  "UNKNOWN": "is made again",  # "after a failed repair"
+}
+_REQUEST_STATES = {
+  "STATE_UNSPECIFIED": "waits",
+  "CREATING": "waits",
+  "ACCEPTED": "queues",
+  "PROVISIONING": "waits",
+  "FAILED": "is made again",
+  "DELETING": "waits",
+  "ACTIVE": "is made again",  # where its TPU does not come
+  "SUSPENDING": "waits",
+  "SUSPENDED": "is made again",
+  "WAITING_FOR_RESOURCES": "queues",
+}
+_STATES = [("node", *pair) for pair in _NODE_STATES.items()]
+_STATES += [("request", *pair) for pair in _REQUEST_STATES.items()]
+
+
+@pytest.mark.parametrize("of, state, outcome", _STATES)
+def test_in_every_state_something_is_done(cloud, of, state, outcome):
+  """With no patience: what does not pass by itself is not waited for."""
+  cloud.put(of, state)
+  cloud.put("type", "v5p-16")
+  if state == "READY":
+    for worker in (0, 1):
+      (cloud.folder / f"worker-{worker}").mkdir()
+  if outcome == "queues":
+    cloud.put("requests", f"{state}\n" * 4 + "ACTIVE\n")
+  status, _, err = cloud.launch("--wait=0")
+  assert status == (1 if outcome in ("waits", "stops") else 0), err
+  if outcome in ("waits", "stops"):
+    *_, told = (line for line in err.splitlines() if line.startswith("error:"))
+    assert state in told and " or delete it" in told
+    assert cloud.count("delete") == cloud.count("create") == 0
+    assert "pod is still there" in err
+  else:
+    assert cloud.count("create") == (outcome == "is made again")
+
+
+def test_the_states_are_those_that_the_script_names():
+  text = (_LAUNCH / "tpu_vm.sh").read_text()
+  named = re.findall(r"\b(node|request):([A-Z_]+)\b", text)
+  assert sorted(named) == sorted((of, state) for of, state, _ in _STATES)
+
+
+def test_the_states_are_those_that_gcloud_knows():
+  gcloud = shutil.which("gcloud")
+  if gcloud is None:
+    pytest.skip("gcloud is not installed")
+  root = pathlib.Path(gcloud).resolve().parents[1]
+  (messages,) = root.rglob("apis/tpu/v2/tpu_v2_messages.py")
+  known = {
+    node.name: [
+      value.targets[0].id
+      for enum in node.body
+      if getattr(enum, "name", None) == "StateValueValuesEnum"
+      for value in enum.body
+      if isinstance(value, ast.Assign)
+    ]
+    for node in ast.parse(messages.read_text()).body
+    if isinstance(node, ast.ClassDef)
+  }
+  assert known["Node"] == list(_NODE_STATES)
+  assert known["QueuedResourceState"] == list(_REQUEST_STATES)
+
+
+def test_what_passes_by_itself_is_waited_for(cloud):
+  """One state after the other, and one that is not documented yet."""
+  waits = [s for s, done in _NODE_STATES.items() if done == "waits"]
+  cloud.put("nodes", "\n".join([*waits, "THINKING", "READY", ""]))
+  status, _, err = cloud.launch()
+  assert status == 0, err
+  told = re.findall("pod: ([A-Z_]+)$", err, re.MULTILINE)
+  assert told[-len(waits) - 1 :] == [*waits, "THINKING"]
+  assert cloud.count("create") == 1
+
+
+def test_states_that_take_turns_are_no_progress(cloud):
+  cloud.put("nodes", "REPAIRING\nRESTARTING\n" * 99)
+  status, _, err = cloud.launch("--wait=0")
+  assert status == 1
+  assert "pod has not been ready for 0 minutes, and is REPAIRING" in err
+
+
+def test_what_cannot_be_deleted_is_given_up(cloud):
+  cloud.put("request", "SUSPENDED")
+  cloud.put("undeletable", "PERMISSION_DENIED: not yours")
+  status, _, err = cloud.launch()
+  assert status == 1
+  assert "pod cannot be deleted: ERROR: (gcloud) PERMISSION_DENIED" in err
+  assert cloud.count("delete") == 3
+  (cloud.folder / "undeletable").unlink()
+
+
+def test_repairs_that_fail_again_and_again_are_given_up(cloud):
+  cloud.put("nodes", "UNKNOWN\n" * 9)
+  status, _, err = cloud.launch()
+  assert status == 1
+  assert "unknown state after a repair that failed (3 times in a row)" in err
+  assert cloud.count("create") == 3
+
+
+def test_workers_that_answer_no_more_are_given_up(cloud):
+  """READY, but without ssh: the command may run on, so nothing is deleted."""
+  cloud.put("drop", "")
+  cloud.program('until [ -e "$FAKE/go" ]; do sleep 0.1; done')
+  launcher = cloud.start(*_PLACE, "--wait=0", "--", *_STAGE)
+  while cloud.count("ssh follow") == 0:
+    assert launcher.poll() is None
+    time.sleep(0.02)
+  cloud.put("unreachable", "x\n" * 99)
+  assert launcher.wait(timeout=100) == 1
+  cloud.put("go", "")
+  _, err = launcher.communicate(timeout=100)
+  assert "error: pod is ready, but its workers have not answered ssh for" in err
+  assert "the command may still run there" in err
+  assert cloud.count("delete") == 0
 
 
 def test_what_cannot_be_made_at_all_is_said(cloud):
@@ -401,6 +541,7 @@ def test_secrets_reach_the_program_and_nobody_else(cloud):
     ((*_PLACE, "--spot", "--reserved", "--", *_STAGE), "exclude each other"),
     ((*_PLACE, "--env=NOT_THERE", "--", *_STAGE), "NOT_THERE is not set here"),
     ((*_PLACE, "--env=A=b", "--", *_STAGE), "--env=A=b is not a name"),
+    ((*_PLACE, "--wait=1h", "--", *_STAGE), "--wait=1h must be a number"),
     ((*_PLACE, "--ref=nowhere", "--", *_STAGE), "has no such commit"),
     (_PLACE, "say what to run behind a lone --"),
     ((*_PLACE, "--", "s2d", "plan"), "s2d plan is not for all hosts"),

@@ -164,6 +164,9 @@ def test_which_kernel_is_chosen(monkeypatch):
   assert _choose("tpu", "bfloat16", 1000) == "xla"  # no whole blocks
   assert _choose("gpu", "float32", 1024) == "xla"
   assert _choose("cpu", "bfloat16", 1024) == "xla"
+  for kind, kernel in {"TPU v5 lite": "splash", "TPU v3": "xla"}.items():
+    chosen = attention.choose("tpu", UNTIED, "bfloat16", 1024, kind)
+    assert chosen == kernel
   asked = []
 
   def says_yes(*what) -> bool:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 import os
+import signal
+import socket
 import subprocess
 import sys
 
@@ -131,7 +134,8 @@ hosts._QUIET_SECONDS = 1
 {act}
 def start(argv):
   hosts.initialize(program._COORDINATOR.value, program._NUM_PROCESSES.value,
-                   program._PROCESS_ID.value)
+                   program._PROCESS_ID.value,
+                   timeout=program._COORDINATOR_TIMEOUT.value)
   act(hosts.index())
   hosts.barrier("end")
 program.run_program(start, "", program._HOSTS)
@@ -207,3 +211,73 @@ def act(index):
   ended = _together(2, act).wait(100)
   assert ended[index].status == -9
   assert ended[1 - index].status != 0
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+  """Takes every connection and never says a word."""
+  with socket.create_server(("localhost", 0), backlog=16) as server:
+    yield f"localhost:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def nobody() -> str:
+  with socket.socket() as free:
+    free.bind(("localhost", 0))
+    return f"localhost:{free.getsockname()[1]}"
+
+
+def _alone(address: str, index: int, *flags: str) -> subprocess.Popen:
+  """One of two processes; the other is never started."""
+  return subprocess.Popen(
+    [sys.executable, "-c", _TOGETHER.format(act="act = print")]
+    + [f"--coordinator={address}", "--num_processes=2"]
+    + [f"--process_id={index}", *flags],
+    env=os.environ | {"PYTHONPATH": os.getcwd(), "JAX_PLATFORMS": "cpu"},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+@pytest.mark.parametrize(
+  "where, index, sentence",
+  [
+    ("nobody", 1, "nobody answers at {} (Connection refused), where process 0"),
+    ("silent", 1, "not all processes of this run have come to {} after 2 s"),
+    ("nobody", 0, "not all processes of this run have come to {} after 2 s"),
+  ],
+)
+def test_others_that_do_not_come_are_one_sentence(
+  request, where, index, sentence
+):
+  """Not SIGABRT with a stack trace, which is how XLA gives up."""
+  address = request.getfixturevalue(where)
+  process = _alone(address, index, "--coordinator_timeout=2")
+  out, err = process.communicate(timeout=100)
+  joining, told = err.splitlines()
+  assert joining == "joining the other processes of this run"
+  assert told.startswith("error: " + sentence.format(address))
+  assert told.endswith("give more --coordinator_timeout")
+  assert (process.returncode, out) == (75, "")
+
+
+def test_all_that_came_are_told_who_did_not():
+  processes = Processes(
+    2, _TOGETHER.format(act="act = print"), ["--coordinator_timeout=4"],
+    {index: ["--num_processes=3"] for index in range(2)},
+  )  # fmt: skip
+  for one in processes.wait(100):
+    assert one.status == 75, one
+    assert "error: not all processes of this run have come to" in one.err or (
+      "error: nobody answers at" in one.err  # process 0 has just left
+    )
+    assert "Check failure" not in one.err
+
+
+def test_ctrl_c_is_heard_while_others_are_waited_for(nobody):
+  process = _alone(nobody, 0)
+  assert "joining" in process.stderr.readline()
+  process.send_signal(signal.SIGINT)
+  _, err = process.communicate(timeout=100)
+  assert process.returncode == 130 and "Traceback" not in err

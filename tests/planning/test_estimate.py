@@ -14,6 +14,7 @@ from s2d_jax.planning import estimate as estimates
 from s2d_jax.planning.estimate import Estimate
 from s2d_jax.planning.models import MODELS, model_config
 from s2d_jax.planning.programs import forward_flops
+from s2d_jax.presets import PRESETS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +31,12 @@ def test_a_ring_along_one_of_three_dimensions_has_a_third_of_the_links():
   plane = [_Device((0, y, z)) for y in range(4) for z in range(4)]
   assert estimates.bandwidth(chip, line) == 200e9
   assert estimates.bandwidth(chip, plane) == 400e9
+
+
+def test_cores_of_one_chip_exchange_in_finite_time():
+  """They have the same place; on v2 and v3 each is a device."""
+  pair = [_Device((0, 1, 0)), _Device((0, 1, 0))]
+  assert estimates.bandwidth(CHIPS["v3"], pair) == 164e9
 
 
 def test_exchanges_are_added_up_by_kind_and_reach():
@@ -113,13 +120,23 @@ def test_products_of_the_attention_kernels():
     ("llama-3.1-8b", 8_030_261_248),
     ("llama-3.1-70b", 70_553_706_496),
     ("llama-3.2-1b", 1_235_814_400),
+    ("llama-3.2-3b", 3_212_749_824),
+    ("qwen2.5-0.5b", 494_032_768),
+    ("qwen2.5-1.5b", 1_543_714_304),
     ("smollm2-135m", 134_515_008),
+    ("smollm2-360m", 361_821_120),
+    ("smollm2-1.7b", 1_711_376_384),
   ],
 )
 def test_architectures_have_the_published_number_of_parameters(
   name, parameters
 ):
   assert MODELS[name].num_params == parameters
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda p: p.name)
+def test_every_preset_can_be_planned(preset):
+  assert model_config(preset.name) in MODELS.values()
 
 
 def test_a_hub_id_names_its_architecture():

@@ -6,6 +6,7 @@ such chips depends on.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -151,6 +152,41 @@ def test_a_topology_has_a_device_a_chip(name, chips, hosts):
   assert len({d.process_index for d in devices}) == topology.num_hosts == hosts
 
 
+@pytest.mark.parametrize("name, memory", [("v2:2x2", 8), ("v3:2x2", 16)])
+def test_the_boards_of_notebooks_have_a_device_a_core(name, memory):
+  """Colab's v2-8 and Kaggle's v3-8: four chips of two cores, one host."""
+  topology = topologies.parse(name)
+  assert (topology.num_chips, topology.num_devices) == (4, 8)
+  assert topology.num_hosts == 1 and topology.host() == topology
+  devices = topology.devices()
+  assert {device.device_kind for device in devices} == {f"TPU {name[:2]}"}
+  assert len(devices) == 8
+  assert topology.chip.hbm_gib == memory
+
+
+def test_a_step_compiles_for_chips_without_the_attention_kernel():
+  """v3: what chooses it sees the kind of device, not just that it is a TPU."""
+  topology = topologies.parse("v3:2x2")
+  config = _config(topology, batch_rows=8, row_length=_LENGTH)
+  layer = dataclasses.replace(_SMALL, num_layers=1, vocab_size=512)
+  step = programs.train_step(config, layer, topology)
+  assert step.problem is None and not list(hlo.kernels(step.step))
+
+
+_ONE_HOST = ("v5e:1x1", "v5e:2x2", "v5e:2x4", "v6e:1x1", "v2:2x2", "v3:2x2")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("topology", _ONE_HOST)
+def test_the_quickstart_fits_whatever_a_notebook_has(topology):
+  ended = _plan(
+    "--config=configs/quickstart.py", "--model=smollm2-135m-instruct",
+    f"--topology={topology}",
+  )  # fmt: skip
+  assert ended.returncode == 0, ended.stdout + ended.stderr
+  assert ended.stdout.count(": fits: needs") == 3
+
+
 def test_slices_are_told_apart():
   devices = topologies.parse("v5p:2x2x2", slices=2).devices()
   assert [d.slice_index for d in devices] == [0] * 8 + [1] * 8
@@ -159,7 +195,7 @@ def test_slices_are_told_apart():
 @pytest.mark.parametrize(
   "name, said",
   [
-    ("v9:4x4", "known kinds are v4, v5e, v5p, v6e"),
+    ("v9:4x4", "known kinds are v2, v3, v4, v5e, v5p, v6e"),
     ("v5p", "known kinds are"),
     ("v5p:4x4", "v5p:4x4x4"),
     ("v5e:3x5", "hosts of 2x2 chips"),

@@ -49,6 +49,13 @@ CONFIG = {
   "evaluation": {"n": 5},
 }
 
+MODEL = {
+  "path": "/models/SmolLM2.gguf",
+  "weights": "0123456789abcdef",
+  "tokenizer": "fedcba9876543210",
+  "chat_template": "0011223344556677",
+  "end_tokens": [2, 7],
+}
 COMMAND = "s2d pipeline --config=configs/fake.py --workdir=runs/fake"
 VERSIONS = {"s2d_jax": "0.1.0", "Python": "3.11.9", "jax": "0.8.1"}
 DEVICES = {"platform": "tpu", "kind": "TPU v5p", "count": 64, "processes": 16}
@@ -279,6 +286,7 @@ class FakeRun:
       rows.append({"task": "text", "perplexity": perplexity, "tokens": 870})
       records.write(workdir / "eval" / f"retention-{model}.jsonl", rows)
     records.write_text(workdir / "metrics" / "voting.json", json.dumps(VOTING))
+    records.write_text(workdir / "model.json", json.dumps(MODEL))
     for stage, summary in (
       ("evaluate_base", "48 examples in 4 variants"),
       ("sample", "1200 samples of s2a (0 were there)"),

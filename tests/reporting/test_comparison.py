@@ -100,6 +100,31 @@ def test_the_terminal_has_the_same_table(pair):
   assert "All settings are the same." in out.getvalue()
 
 
+def test_models_that_differ_under_one_name(pair):
+  """An older run has no record of its files: that is no difference."""
+  record = {"path": "/a", "weights": "0123", "end_tokens": [2]}
+  for number, told in enumerate((record, record | {"path": "/b"})):
+    (pair[number] / "model.json").write_text(json.dumps(told))
+  assert comparison.differences(load(pair)) == {"seed": ["0", "7"]}
+  edit(pair[1] / "model.json", lambda m: m.update(weights="4567"))
+  found = comparison.differences(load(pair))
+  assert found["model.json: weights"] == ["0123", "4567"]
+  assert "differ in their seed" not in comparison.sentence(load(pair))
+  (pair[0] / "model.json").unlink()
+  assert comparison.differences(load(pair)) == {"seed": ["0", "7"]}
+
+
+def test_repetitions_may_begin_on_other_days(pair):
+  for number, path in enumerate(pair, start=1):
+    day = {"date": f"2024-07-0{number}"}
+    edit(
+      path / "config.json",
+      lambda config, day=day: config.setdefault("model", {}).update(day),
+    )
+  told = comparison.sentence(load(pair))
+  assert told.startswith("2 runs that differ in their seed and their day alone")
+
+
 def test_what_it_comes_to(pair):
   lift(pair[1], 0.1)
   before, after = (

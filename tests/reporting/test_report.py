@@ -198,6 +198,10 @@ def test_what_it_was_run_with(workdir, page):
   assert settings["seed"] == ["0", "0"]
   assert settings["model.dtype"] == ['"float32"', '"auto"']
   assert "finetune.learning_rate" not in settings  # at its default
+  model = {row[0]: row[1] for row in page.tables["model"]}
+  assert model["path"] == "/models/SmolLM2.gguf"
+  assert model["weights"] == "0123456789abcdef"
+  assert model["end tokens"] == "[2, 7]"
   path = workdir / "done" / "curate.json"
   mark = json.loads(path.read_text())
   mark["versions"]["jax"] = "0.9.0"
@@ -536,6 +540,42 @@ def test_what_voting_saved(workdir, page):
   path.write_text(json.dumps(found | {"passes": found["full"]}))
   report.build(workdir)
   assert "saved" not in Page(text_of(workdir)).text
+
+
+def test_rows_that_were_too_long(workdir, page):
+  assert "too long" not in page.text
+  path = workdir / "distill" / "rejected.jsonl"
+  rows = list(records.read(path))
+  for number in range(4):
+    rows[number] |= {"reason": "too long", "too_long": 600}
+  records.write(path, rows)
+  names = [f"{row['example_id']}/{row['variant']}" for row in rows[:3]]
+  path = workdir / "metrics" / "voting.json"
+  path.write_text(json.dumps(json.loads(path.read_text()) | {"cut_short": 7}))
+  path = workdir / "eval" / "base.jsonl"
+  base = list(records.read(path))
+  # Of one input two methods, of another one.
+  lost = [("capital/test0", "plain"), ("capital/test1", "suggests_wrong")]
+  for row in base:
+    if (row["example_id"], row["variant"]) in lost and (
+      row["method"] == "s2a" or row["example_id"] == "capital/test0"
+    ):
+      row["passes"][0] |= {"answer": None, "too_long": 600}
+  records.write(path, base)
+  report.build(workdir)
+  told = [
+    "Left out as too long for the model’s window or a row of the fine-tune:"
+    f" 4 inputs ({', '.join(names)} and 1 more)",
+    "Without an answer, as a reply made the next prompt too long: 7 samples.",
+    f"Of {48 * 4} test inputs 2 had a prompt that does not fit the model’s"
+    " window (capital/test0/plain, capital/test1/suggests_wrong)",
+  ]
+  made = (workdir / "report" / "index.html").read_text()
+  for name in ("index.html", "results.md"):
+    text = (workdir / "report" / name).read_text()
+    for sentence in told:
+      assert sentence in text, (name, sentence)
+  assert ">too long</th>" in made
 
 
 def test_what_choices_owe_to_position(workdir):

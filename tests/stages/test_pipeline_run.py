@@ -505,9 +505,10 @@ def _given(config_file, workdir) -> list[str]:
 
 def test_a_missing_model(s2d, config_file, tmp_path):
   given = _given(config_file, tmp_path / "run")
-  given.append(f"--config.model.name={tmp_path}/none")
+  missing = f"--config.model.name={tmp_path}/none"
+  assert f"{tmp_path}/none" in _sentence(s2d("prepare", *given, missing))
   assert s2d("prepare", *given)[0] == 0
-  assert f"{tmp_path}/none" in _sentence(s2d("sample", *given))
+  assert f"{tmp_path}/none" in _sentence(s2d("sample", *given, missing))
 
 
 @pytest.mark.parametrize(
@@ -603,6 +604,8 @@ def test_what_is_not_used_yet_may_change(s2d, config_file, workdir):
   # Now it has been used.
   told = _sentence(s2d("curate", *given, row_length, strict))
   assert "curation.min_margin: 0.0 there, 1.1 here" in told
+  told = _sentence(s2d("finetune", *given))  # with those that did not fit
+  assert "finetune.row_length: 600 there, 512 here" in told
 
 
 def test_devices_may_change_at_any_time(s2d, config_file, finished, tmp_path):
@@ -690,8 +693,11 @@ def test_a_prompt_longer_than_the_window(config, workdir):
   with _samples(workdir).open("w"):
     pass
   name = re.escape(rows[0]["id"])
-  with pytest.raises(UserError, match=rf"{name}/\w+/0.*window of 512"):
-    sample.run(config, workdir)
+  strict = config.copy_and_resolve_references()
+  strict.too_long = "stop"
+  with pytest.raises(UserError, match=rf"{name}/\w+: .*window of 512"):
+    sample.run(strict, workdir)
+  assert not _rows(_samples(workdir))  # known before anything is decoded
 
 
 def test_thresholds_that_keep_nothing_say_what_others_would_keep(

@@ -6,6 +6,7 @@ import jax
 
 from s2d_jax.config import default
 from s2d_jax.stages import program, provenance
+from tests import tiny_chat
 
 
 def test_the_command_is_what_a_person_types_again():
@@ -22,6 +23,7 @@ def test_a_mark_says_what_the_stage_was_run_with(tmp_path, monkeypatch):
   monkeypatch.setattr("sys.argv", ["s2d pipeline", "--workdir=runs/a"])
   config = default()
   config.finetune.dtype, config.model.dtype = "bfloat16", "float32"
+  config.model.name = str(tiny_chat.write(tmp_path / "model"))
   marks = {}
   for name, on in (("sample", "all"), ("finetune", "all"), ("curate", "lead")):
     program.stage(name, on=on)(lambda *unused: "all well")(config, tmp_path)

@@ -39,6 +39,9 @@ class Echo:
   def share_prefix(self, prefix):
     self.prefixes.append("".join(map(chr, prefix)))
 
+  def fits(self, request):
+    return "TOO LONG" not in "".join(map(chr, request.prompt))
+
   def submit(self, request):
     if "TOO LONG" in "".join(map(chr, request.prompt)):
       raise UserError("a prompt of 9 tokens does not fit")
@@ -64,7 +67,7 @@ def branch(fields, prompts):
   return Completion(left.text + right.text, (), 0.0, "stop")
 
 
-def schedule(engine, in_flight=3, think=branch, prompts=PROMPTS):
+def schedule(engine, in_flight=3, think=branch, prompts=PROMPTS, **options):
   return Scheduler(
     engine,
     ChatTemplate(Characters()),
@@ -72,6 +75,7 @@ def schedule(engine, in_flight=3, think=branch, prompts=PROMPTS):
     prompts,
     seed=5,
     in_flight=in_flight,
+    **options,
   )
 
 
@@ -160,6 +164,53 @@ def test_a_prompt_that_does_not_fit_names_its_example():
   too_long = job(("capital/PE", "plain", 1), "TOO LONG")
   with pytest.raises(UserError, match="capital/PE/plain/1: a prompt of 9"):
     run(schedule(Echo()), too_long)
+
+
+def test_a_prompt_that_does_not_fit_may_end_its_sample():
+  def think(fields, prompts):
+    first = yield prompts["split"].ask(**fields)
+    both = yield [
+      prompts["part"].ask(text=f"{first.text} {side}")
+      for side in ("l", fields["later"])
+    ]
+    return both[0].text + both[1].text
+
+  engine = Echo()
+  jobs = [
+    Job(("a", "plain", 0), {"text": "t", "later": "r"}),
+    Job(("b", "plain", 0), {"text": "TOO LONG", "later": "r"}),
+    Job(("c", "plain", 0), {"text": "t", "later": "TOO LONG"}),
+    Job(("d", "plain", 0), {"text": "t", "later": "r"}),
+  ]
+  scheduler = schedule(engine, think=think, drop_long=True)
+  found = {r.job.name[0]: r for r in run(scheduler, *jobs)}
+  assert [found[name].replies for name in "abcd"] == [
+    ["lr"],
+    [""],
+    [""],
+    ["lr"],
+  ]
+  assert found["a"].too_long is None and len(found["a"].steps) == 3
+  # As long as the prompts as one reads them: a token a letter.
+  first = "system:S;user:Split TOO LONG;>"
+  assert (found["b"].too_long, found["b"].steps) == (len(first), [])
+  assert found["c"].too_long == len("user:Part t TOO LONG;>")
+  [step] = found["c"].steps
+  assert step.completion.text == "t"
+  # The other call of that step was not made: its reply is of no use.
+  assert len(engine.requests) == 3 + 0 + 1 + 3
+  assert scheduler.in_flight == 0
+
+
+def test_a_thought_that_never_came_lacks_all_its_answers():
+  prompts = {"split": Template(user="Split {text}", max_new_tokens=4, n=3)}
+
+  def think(fields, prompts):
+    return (yield prompts["split"].ask(**fields))
+
+  scheduler = schedule(Echo(), think=think, prompts=prompts, drop_long=True)
+  [result] = run(scheduler, job(("e", "plain", 0), "TOO LONG"))
+  assert result.replies == ["", "", ""]
 
 
 def test_jobs_can_be_added_while_results_are_read():

@@ -80,6 +80,25 @@ def test_a_label_that_no_reply_could_match(tmp_path, answer, values):
     ({"prompt": "{q!z}"}, "bare name of a column"),
     ({"columns": "q"}, "task.columns='q' must map"),
     ({"variants": ["{q}"]}, "task.variants=.* must map"),
+    ({"optional": ("q",)}, "task.optional=.* must map"),
+    ({"optional": {"q": " {q}"}}, "task.prompt='{q}' may be blank"),
+    ({"optional": {"x": " {x}"}}, "task.optional.x is in no prompt"),
+    (
+      {"prompt": "{q}{x}", "optional": {"x": "Input:"}},
+      "task.optional.x='Input:' has no column",
+    ),
+    (
+      {"prompt": "{q}{x}", "optional": {"x": "{x} {q}"}},
+      "task.optional.x=.* must have {x} in it, and no other",
+    ),
+    (
+      {
+        "prompt": "{q}{x}",
+        "optional": {"x": "{x}"},
+        "variants": {"short": "{x}"},
+      },
+      "task.variants.short='{x}' may be blank",
+    ),
     ({"variants": {"plain": "{q}!"}}, "task.variants.plain is the name"),
     ({"perturb": {"plain": "os:getcwd"}}, "task.perturb.plain is the name"),
     ({"perturb": {"x": 3}}, "task.perturb=.* must map"),
@@ -99,6 +118,79 @@ def test_options_that_cannot_be(options, named):
   settings = {"train": "r.csv", "prompt": "{q}", "answer": YES_NO} | options
   with pytest.raises(UserError, match=named):
     Custom(**settings)
+
+
+_BLANKS = (None, "", " \n", float("nan"))
+
+
+@pytest.mark.parametrize("blank", _BLANKS)
+def test_a_column_may_be_blank(tmp_path, capsys, blank):
+  path = tmp_path / "rows.jsonl"
+  cells = [
+    ("Why 0?", blank),
+    ("Why 1?", "rain"),
+    ("Why 2?", 7),
+    ("Why 3?", "{q}"),  # braces of a cell are no placeholders
+    (blank, "rain"),
+  ]
+  path.write_text(
+    "".join(json.dumps({"q": q, "x": x}) + "\n" for q, x in cells)
+  )
+  task = Custom(
+    str(path),
+    "{q}{x}!",
+    {"kind": "text"},
+    optional={"x": " ({x}, {{sic}})"},
+    variants={"first": "{x}{q}"},
+    valid_size=1,
+    test_size=1,
+  )
+  found = [e.inputs["texts"] for part in task.examples().values() for e in part]
+  found.sort(key=lambda texts: texts["plain"])
+  assert [texts["plain"] for texts in found] == [
+    "Why 0?!",
+    "Why 1? (rain, {sic})!",
+    "Why 2? (7, {sic})!",
+    "Why 3? ({q}, {sic})!",
+  ]
+  assert [texts["first"] for texts in found][:2] == [
+    "Why 0?",
+    " (rain, {sic})Why 1?",
+  ]
+  told = capsys.readouterr().err
+  assert "left out 1 row without a question" in told
+  assert "line 5, with nothing in 'q'" in told
+
+
+def test_a_perturbation_may_empty_what_may_be_blank(tmp_path, monkeypatch):
+  monkeypatch.syspath_prepend(tmp_path)
+  (tmp_path / "without_input.py").write_text(
+    "def drop(row, random):\n  return {**row, 'x': None}\n"
+  )
+  path = tmp_path / "rows.csv"
+  path.write_text("q,x\n" + "".join(f"Why {i}?,rain\n" for i in range(3)))
+  task = Custom(
+    str(path),
+    "{q}{x}",
+    {"kind": "text"},
+    optional={"x": " {x}"},
+    perturb={"bare": "without_input:drop"},
+    valid_size=1,
+    test_size=1,
+  )
+  for part in task.examples().values():
+    for example in part:
+      texts = example.inputs["texts"]
+      assert texts["plain"] == texts["bare"] + " rain"
+
+
+def test_an_optional_column_has_to_be_there(tmp_path):
+  path = tmp_path / "rows.csv"
+  path.write_text("q,y\n" + "".join(f"Why {i}?,rain\n" for i in range(3)))
+  optional = {"x": " {x}"}
+  task = Custom(str(path), "{q}{x}", {"kind": "text"}, optional=optional)
+  with pytest.raises(UserError, match="no column 'x'; it has q, y"):
+    task.examples()
 
 
 def test_names_of_rows_are_unique(tmp_path):

@@ -2,7 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import (
+  AddedToken,
+  Tokenizer,
+  decoders,
+  models,
+  pre_tokenizers,
+  trainers,
+)
 from transformers import PreTrainedTokenizerFast
 
 from s2d_jax.conversation import ChatTemplate
@@ -98,12 +105,45 @@ def test_a_turn_may_end_with_an_added_token_that_is_not_special(byte_level):
   assert tokenizer.decode(tokens[is_target]) == "Lima<turn>"
 
 
-def test_template_that_rewrites_the_prompt_is_refused(byte_level):
-  rewriting = fast(
-    byte_level.backend_tokenizer, "{{ messages|length }}" + CHATML
+# Whatever the template makes of an answered turn of the past.
+REWRITING = {
+  "counts": "{{ messages|length }}" + CHATML,
+  "trims the reply": CHATML.replace("m.content", "m.content | trim"),
+  # As the families that think: past thoughts are left out.
+  "opens a thought": CHATML.replace("nt\n{%", "nt\n<think>\n{%"),
+  "closes a thought": CHATML.replace(
+    "nt\n{%", "nt\n{% if not on %}<think>\n\n</think>\n\n{% endif %}{%"
+  ),
+  "rewrites the past": CHATML.replace(
+    "{{ m.content }}",
+    "{{ m.content if m.role == 'user' else 'It is: ' ~ m.content }}",
+  ),
+}
+
+
+@pytest.mark.parametrize("how", REWRITING)
+@pytest.mark.parametrize("target", ["Lima", " Lima\n"])
+def test_what_is_learnt_is_what_the_model_reads_and_writes(
+  byte_level, how, target
+):
+  """The very prompt that transformers gives a model, the reply, its end."""
+  tokenizer = fast(byte_level.backend_tokenizer, REWRITING[how])
+  tokens, is_target = tokenise(ChatTemplate(tokenizer), ASK, target)
+  asked = tokenizer.apply_chat_template(
+    ASK, tokenize=False, add_generation_prompt=True
   )
-  with pytest.raises(UserError, match="renders a prompt differently"):
-    tokenise(ChatTemplate(rewriting), ASK, "Lima")
+  first = is_target.argmax()
+  assert tokenizer.decode(tokens[:first]) == asked
+  assert tokenizer.decode(tokens[is_target]) == target + "<|im_end|>"
+  assert not is_target[-1] and tokenizer.decode(tokens[-1:]) == "\n"
+
+
+def test_an_end_of_turn_that_swallows_a_newline_is_learnt(byte_level):
+  template = CHATML.replace("<|im_end|>", "<end>")
+  tokenizer = fast(byte_level.backend_tokenizer, template)
+  tokenizer.add_tokens([AddedToken("<end>", rstrip=True, normalized=False)])
+  tokens, is_target = tokenise(ChatTemplate(tokenizer), ASK, "Lima")
+  assert is_target[-1] and tokenizer.decode(tokens[is_target]) == "Lima<end>"
 
 
 def test_template_without_end_of_turn_is_refused(byte_level):

@@ -104,9 +104,14 @@ def test_two_processes_follow_the_curve_of_one(whole, tmp_path):
 def test_killed_it_goes_on_with_any_number_of_processes(
   whole, killed, tmp_path, count
 ):
+  """They also agree on which checkpoint is whole, and say it once."""
   workdir = shutil.copytree(killed, tmp_path / "rest")
+  (workdir / "checkpoints" / "99").mkdir()
   ended = start(workdir, count).wait()
   assert {one.status for one in ended} == {0}, ended
+  said = [one.out.count("the fine-tune goes on from step") for one in ended]
+  assert said == [1] + [0] * (count - 1)
+  assert (workdir / "checkpoints" / "broken-99").is_dir()
   assert_same_curve(workdir, whole)
 
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -130,7 +132,8 @@ def test_every_row_is_trained_on_in_every_epoch(whole):
 
 def _devices(platform: str) -> types.SimpleNamespace:
   """As much of a mesh as says what computes attention there."""
-  device = types.SimpleNamespace(platform=platform)
+  platform, _, kind = platform.partition(" ")
+  device = types.SimpleNamespace(platform=platform, device_kind=kind)
   return types.SimpleNamespace(devices=np.array([device]))
 
 
@@ -141,6 +144,7 @@ def _devices(platform: str) -> types.SimpleNamespace:
     ("gpu", 256, True),
     ("tpu", 200, True),
     ("tpu", 256, False),
+    ("tpu TPU v3", 256, True),
   ],
 )
 def test_examples_share_tokens_where_the_kernel_can(platform, length, shared):
@@ -209,6 +213,27 @@ def test_killed_run_goes_on_as_if_nothing_had_happened(whole, tmp_path):
   assert lines(tmp_path) == curve
   assert resumed.valid_loss == summary.valid_loss
   assert resumed.start_valid_loss == summary.start_valid_loss
+
+
+@pytest.mark.parametrize(
+  "left, begins", [({"2"}, "goes on from step 2"), (set(), "begins anew")]
+)
+def test_it_goes_on_without_checkpoints_that_are_not_whole(
+  whole, tmp_path, capsys, left, begins
+):
+  """Along the same curve, from the last whole one or from the start."""
+  _, summary, curve = whole
+  assert start_process(tmp_path, "4").wait() == -signal.SIGKILL
+  folder = tmp_path / "checkpoints"
+  (folder / "6").mkdir()
+  if not left:
+    shutil.rmtree(folder / "2" / "opt_state")
+  resumed = run(tmp_path)
+  assert f"the fine-tune {begins}" in capsys.readouterr().out
+  assert lines(tmp_path) == curve
+  assert resumed == dataclasses.replace(summary, checkpoint=resumed.checkpoint)
+  broken = {path.name for path in folder.glob("broken-*")}
+  assert broken == {f"broken-{step}" for step in {"2", "6"} - left}
 
 
 def test_finished_run_is_left_alone(whole):

@@ -1,0 +1,157 @@
+"""Measures prompts before they are asked, and targets before they are learnt.
+
+A prompt that depends on no reply is known to be too long before anything is
+sampled. Later ones are found on the way, by the scheduler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from ml_collections import ConfigDict
+
+from s2d_jax.conversation import ChatTemplate
+from s2d_jax.curation import long_rows
+from s2d_jax.curation.long_rows import LongRow
+from s2d_jax.parallel import hosts
+from s2d_jax.progress import Progress
+from s2d_jax.records import Record
+from s2d_jax.stages import setup
+from s2d_jax.system2 import methods
+from s2d_jax.tasks.task import Example, Task
+
+_TOGETHER = 1000  # examples whose texts are tokenised at once
+_MANY = 10_000  # inputs that take a while
+
+
+class _Limit(NamedTuple):
+  """What a prompt has to fit, with so many tokens behind it."""
+
+  most: int
+  reply: int
+  name: str
+
+
+class _Prompt(NamedTuple):
+  """A prompt of an input."""
+
+  example_id: str
+  variant: str
+  text: str
+  limits: Sequence[_Limit]
+
+
+def check_prompts(
+  config: ConfigDict, task: Task, splits: Mapping[str, Sequence[Example]]
+) -> dict[str, list[LongRow]]:
+  """The inputs with a prompt that is too long, by split.
+
+  Prompts of System 1 and the first ones of the run's method must fit the
+  model's window with the longest reply. That of System 1 in the train split
+  must leave space for a target in a row of the fine-tune.
+
+  Raises:
+    UserError: the config does not let them be left out, or they are too many.
+  """
+  found = {}
+  for split, examples in splits.items():
+    found[split] = _long_rows(config, task, split, examples)
+    total = len(examples) * len(task.variants)
+    long_rows.check(found[split], total, f"{split} inputs", config.too_long)
+  return found
+
+
+def summary(found: Mapping[str, Sequence[LongRow]]) -> str:
+  """What becomes of them, to stand behind other words; may be empty."""
+  said = ""
+  for split, long in found.items():
+    if long:
+      fate = "left out" if split == "train" else "counted as not answered"
+      inputs = long_rows.counted(len(long), f"{split} input")
+      names = long_rows.listed(row.name for row in long)
+      said += f"; {fate} as too long: {inputs} {names}"
+  return said
+
+
+def row_limit(config: ConfigDict) -> str:
+  """What a sentence calls the length of a row of the fine-tune."""
+  return f"finetune.row_length={config.finetune.row_length}"
+
+
+def window_limit(window: int) -> str:
+  """What a sentence calls the model's window."""
+  return f"the model's window of {window}"
+
+
+def of_targets(chat: ChatTemplate, records: Sequence[Record]) -> list[int]:
+  """Tokens of prompt and target together, as the fine-tune reads them."""
+  lengths = []
+  for start in range(0, len(records), _TOGETHER):
+    lengths += chat.lengths(
+      [
+        chat.answered(record["prompt"], record["target"]).text
+        for record in records[start : start + _TOGETHER]
+      ]
+    )
+  return lengths
+
+
+def _long_rows(
+  config: ConfigDict, task: Task, split: str, examples: Sequence[Example]
+) -> list[LongRow]:
+  """An input once, by the first of its prompts that is too long."""
+  model = setup.base_without_weights(config)
+  chat = setup.chat_template(config, model)
+  window = model.config.max_context
+  found: dict[tuple[str, str], LongRow] = {}
+  quiet = len(examples) < _MANY or not hosts.is_lead()
+  label = f"measure {split}"
+  with Progress(label, len(examples), "examples", quiet=quiet) as progress:
+    for start in range(0, len(examples), _TOGETHER):
+      together = examples[start : start + _TOGETHER]
+      prompts = list(_prompts(config, task, chat, window, split, together))
+      lengths = chat.lengths([prompt.text for prompt in prompts])
+      for prompt, length in zip(prompts, lengths, strict=True):
+        name = prompt.example_id, prompt.variant
+        row = _too_long(prompt, length)
+        if row is not None:
+          found.setdefault(name, row)
+      progress.advance(len(together))
+  return list(found.values())
+
+
+def _prompts(
+  config: ConfigDict,
+  task: Task,
+  chat: ChatTemplate,
+  window: int,
+  split: str,
+  examples: Sequence[Example],
+) -> Iterator[_Prompt]:
+  """Those that depend on no reply: of System 1, and of the run's method."""
+  in_row = _Limit(config.finetune.row_length, 1, row_limit(config))
+  for name in dict.fromkeys(("system1", config.method)):
+    method = methods.by_name(name)
+    templates = setup.prompts_of(config, task, name)
+    is_taught = name == "system1" and split == "train"
+    for example in examples:
+      for variant in task.variants:
+        fields = task.fields(example, variant)
+        for call in method.first_calls(fields, templates):
+          in_window = _Limit(window, call.max_new_tokens, window_limit(window))
+          yield _Prompt(
+            example.id,
+            variant,
+            chat.prompt(call.messages),
+            (in_window, in_row) if is_taught else (in_window,),
+          )
+
+
+def _too_long(prompt: _Prompt, length: int) -> LongRow | None:
+  """What a prompt of so many tokens does not fit, if there is such a thing."""
+  for limit in prompt.limits:
+    if length + limit.reply > limit.most:
+      size = f"a prompt of {length} tokens and {limit.reply} of its reply"
+      return LongRow(prompt.example_id, prompt.variant, size, limit.name)
+  return None

@@ -1,0 +1,119 @@
+"""Precision and recall of reading answers, on replies labelled by hand.
+
+  python -m tests.answers.measure tests/answers/held_out_replies.jsonl
+
+A line has a kind, a reply, and the answers that are right to read in it; null
+among them: to read none is right too. The replies were written and labelled
+before the parsers. While mending these, only `seen_replies.jsonl` was looked
+at; `held_out_replies.jsonl` is a half drawn by a hash, and was only counted.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Iterator, Mapping
+from fractions import Fraction
+import functools
+import json
+import pathlib
+import sys
+from typing import Any
+
+from s2d_jax.answers.answer import Answer
+from s2d_jax.answers.choice import Choice
+from s2d_jax.answers.json_value import Json
+from s2d_jax.answers.letters import Letters
+from s2d_jax.answers.number import Number
+from s2d_jax.answers.text import Text, normalise
+from s2d_jax.answers.verdict import Verdict
+from s2d_jax.system2.cot import final_answer
+from s2d_jax.tasks.coin_flip import CoinFlip
+from s2d_jax.tasks.sycophancy import Sycophancy, canonical
+
+SEEN = pathlib.Path(__file__).with_name("seen_replies.jsonl")
+HELD_OUT = pathlib.Path(__file__).with_name("held_out_replies.jsonl")
+
+Case = Mapping[str, Any]
+_PARSERS: dict[str, Callable[[str, str], Answer | None]] = {
+  "number": Number(),
+  "number_cot": lambda reply, question: Number()(final_answer(reply), question),
+  "letters": Letters(),
+  "text": Text(),
+  "json": Json(),
+  "judge": Verdict(),
+  "coin": lambda reply, _: CoinFlip().answer(None, "plain", reply),
+}
+
+
+def cases(path: pathlib.Path) -> list[Case]:
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def read(case: Case) -> Answer | None:
+  """What the parser of its kind finds in a reply."""
+  kind, _, options = case["kind"].partition(":")
+  if kind == "choice":
+    return Choice(tuple(options.split(",")))(case["reply"])
+  if kind == "country":
+    task, example = _countries(case["question"])
+    return task.answer(example, "plain", case["reply"])
+  question = case.get("question") or case.get("words") or ""
+  return _PARSERS[kind](case["reply"], question)
+
+
+@functools.cache
+def _countries(question: str):
+  task = Sycophancy(min_population=1)
+  for examples in task.examples().values():
+    for example in examples:
+      if example.inputs["question"] == question:
+        return task, example
+  raise ValueError(f"no country is asked about by {question!r}")
+
+
+def is_right(case: Case, found: Answer | None) -> bool:
+  """Whether an answer, or none, is accepted."""
+  if found is None:
+    return None in case["accepted"]
+  same = _SAME.get(case["kind"], lambda text: text)
+  wanted = [text for text in case["accepted"] if text is not None]
+  return any(same(found.text) == same(text) for text in wanted)
+
+
+_SAME: dict[str, Callable[[str], Any]] = {
+  "number": Fraction,
+  "number_cot": Fraction,
+  "json": json.loads,
+  "text": normalise,
+  "country": canonical,
+}
+
+
+def counts(path: pathlib.Path) -> dict[str, collections.Counter]:
+  """By kind: replies, votes, strict, wrong, and of the answers to be found."""
+  found: dict[str, collections.Counter] = {}
+  for case in cases(path):
+    answer = read(case)
+    right = is_right(case, answer)
+    kind = case["kind"].partition(":")[0]
+    count = found.setdefault(kind, collections.Counter())
+    count["replies"] += 1
+    count["votes"] += answer is not None
+    count["strict"] += answer is not None and answer.strict
+    count["wrong"] += answer is not None and not right
+    if None not in case["accepted"]:
+      count["answers"] += 1
+      count["found"] += answer is not None and right
+  found["all"] = sum(found.values(), collections.Counter())
+  return found
+
+
+def _lines(path: pathlib.Path) -> Iterator[str]:
+  names = ("replies", "votes", "strict", "wrong", "answers", "found")
+  yield "".join(f"{name:>12}" for name in ("kind", *names))
+  for kind, count in counts(path).items():
+    yield f"{kind:>12}" + "".join(f"{count[name]:>12}" for name in names)
+
+
+if __name__ == "__main__":
+  print("\n".join(_lines(pathlib.Path(sys.argv[1]))))

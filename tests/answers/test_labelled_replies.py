@@ -1,0 +1,37 @@
+"""Answers read in replies of many manners, against labels set by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.answers import measure
+
+
+@pytest.fixture(scope="module")
+def held_out():
+  return measure.counts(measure.HELD_OUT)
+
+
+def test_no_reply_that_was_seen_is_read_wrongly():
+  for case in measure.cases(measure.SEEN):
+    found = measure.read(case)
+    assert found is None or measure.is_right(case, found), (case, found)
+
+
+def test_wrong_votes_on_replies_that_were_not_seen(held_out):
+  """As good as none: what is read wrongly would be taught."""
+  assert held_out["all"]["wrong"] <= 0.01 * held_out["all"]["votes"]
+
+
+def test_answers_found_in_replies_that_were_not_seen(held_out):
+  found, answers = (held_out["all"][name] for name in ("found", "answers"))
+  assert found >= 0.85 * answers
+
+
+def test_there_are_enough_replies_of_every_kind(held_out):
+  seen = measure.counts(measure.SEEN)
+  assert set(seen) == set(held_out)
+  assert held_out["all"]["replies"] >= 200
+  assert min(count["replies"] for count in held_out.values()) >= 10
+  names = lambda path: {(c["kind"], c["reply"]) for c in measure.cases(path)}
+  assert names(measure.SEEN).isdisjoint(names(measure.HELD_OUT))
