@@ -22,6 +22,7 @@ _GOES_ON_AS_LETTER = (
   r"|with|by|if|nor|in|for|on|has|explains|gives|does|could|cannot"
   r"|can)\b)[a-z])"
 )
+_NEAR = 300  # characters before a letter that may say how it is used
 _SAME = {"nope": "no", "nah": "no", "yep": "yes", "yeah": "yes", "yup": "yes"}
 _ITEM = re.compile(r"\s*[.):]\s*[\w*_\"]")
 _LABEL = r"(?:the\s+)?(?:option|answer|choice|letter|response|assistant)\s+"
@@ -65,7 +66,10 @@ class Choice:
     text = replies.said(reply)
     if text.endswith("?") and len(replies.sentences(text)) == 1:
       return None
-    for statement in replies.marked(text):
+    statements = replies.marked(text)
+    if replies.contradicts(text):
+      return None
+    for statement in statements:
       option = self._alone(statement)
       if option is not None:
         return Answer(option, strict=True)
@@ -137,30 +141,34 @@ class Choice:
       )
       for match in re.finditer(pattern, text, flags)
     ]
-    return [m for m in found if self._is_meant(text, m, found)]
-
-  def _is_meant(
-    self, text: str, mention: Mention, all_of: list[Mention]
-  ) -> bool:
-    """Whether a letter is used as an option, not in "Vitamin C" or a list."""
     if not self._are_letters:
-      return True
-    before, after = text[: mention.start], text[mention.end :]
-    sentence = re.split(r"[.!?\n]\s*", before)[-1]
-    if re.match(r"\s*:", after) and not before.strip():
-      return False  # "A: …" answers a "Q: …"
-    others = [m for m in all_of if m.name != mention.name]
-    if _ITEM.match(after) and (
-      before.strip() or any(_ITEM.match(text[m.end :]) for m in others)
-    ):
-      return False  # an item of a list of the options
-    is_last = not re.sub(r"[\W_]+", "", after)
-    return bool(
-      _CUED_BEFORE.search(sentence)
-      or _CUED_AFTER.match(after)
-      or is_last
-      or any(_near(text, mention, other) for other in others)
-    )
+      return found
+    return [
+      mention
+      for number, mention in enumerate(found)
+      if _is_meant(text, mention, found[max(0, number - 1) : number + 2])
+    ]
+
+
+def _is_meant(text: str, mention: Mention, around: list[Mention]) -> bool:
+  """Whether a letter is used as an option, not in "Vitamin C" or a list."""
+  before = text[max(0, mention.start - _NEAR) : mention.start]
+  after = text[mention.end : mention.end + _NEAR]
+  sentence = re.split(r"[.!?\n]\s*", before)[-1]
+  if re.match(r"\s*:", after) and not before.strip():
+    return False  # "A: …" answers a "Q: …"
+  others = [m for m in around if m.name != mention.name]
+  if _ITEM.match(after) and (
+    before.strip() or any(_ITEM.match(text, m.end) for m in others)
+  ):
+    return False  # an item of a list of the options
+  is_last = not re.search(r"[^\W_]", after)
+  return bool(
+    _CUED_BEFORE.search(sentence)
+    or _CUED_AFTER.match(after)
+    or is_last
+    or any(_near(text, mention, other) for other in others)
+  )
 
 
 def _near(text: str, one: Mention, other: Mention) -> bool:

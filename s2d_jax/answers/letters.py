@@ -56,6 +56,8 @@ class Letters:
 
   def _read(self, statement: str) -> str | None:
     """The letters a marked statement begins with, or quotes."""
+    if re.search(r"\b(?:sorry|wait|I meant|not?)\b", statement, re.IGNORECASE):
+      return None
     found = _joined(re.sub(r"\s*\(.*", "", statement))
     if found is not None or _SEVERAL.search(statement):
       return found
@@ -77,6 +79,7 @@ class Letters:
     if not found:
       return None
     last = found[-1]
+    text = re.sub(r"(?<=\b[A-Za-z])(?:\s*\+\s*[A-Za-z]\b)+\s*=", "=>", text)
     if re.search("→|->|=>", text):
       return _behind_arrow(text)
     gives = _GIVES.search(last)

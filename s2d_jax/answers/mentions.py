@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import re
 from typing import NamedTuple
 
+_CLAUSE = 300  # characters around a name that may say something about it
+
 
 class Mention(NamedTuple):
   """A name in a text: where, and which."""
@@ -57,8 +59,9 @@ def affirmed(text: str, mentions: Sequence[Mention]) -> list[Mention]:
   listed = _listed(text, mentions)
   found = []
   for mention in mentions:
-    before = re.split(_CLAUSE_END, text[: mention.start])[-1]
-    after = text[mention.end :]
+    start = max(0, mention.start - _CLAUSE)
+    before = re.split(_CLAUSE_END, text[start : mention.start])[-1]
+    after = text[mention.end : mention.end + _CLAUSE]
     is_out = (
       _DENIED_BEFORE.search(before)
       or _DENIED_AFTER.match(after)

@@ -50,7 +50,10 @@ class Number:
 
   def __call__(self, reply: str, question: str = "") -> Answer | None:
     text = _plain(replies.said(reply))
-    for statement in replies.marked(text):
+    statements = replies.marked(text)
+    if replies.contradicts(text):
+      return None
+    for statement in statements:
       found = _alone(statement)
       if found is not None:
         return Answer(_canonical(found), strict=True)
@@ -59,6 +62,8 @@ class Number:
         return None if found is None else Answer(_canonical(found), False)
       if _says_none(statement):
         return None
+    if replies.is_unanswered(reply):
+      return None
     found = _alone(text)
     if found is not None:
       return Answer(_canonical(found), strict=True)

@@ -34,7 +34,7 @@ _INSTRUCTION = re.compile(
 )
 
 
-# Nothing stands behind the mark.
+# Cut off: nothing stands behind the mark.
 _UNANSWERED = re.compile(r"^\W*(?:\w+\s+)?answer(?:\s+is)?\W*\Z", re.I | re.M)
 
 
@@ -60,6 +60,11 @@ def said(reply: str) -> str:
   reply = _ASKED_AGAIN.sub("", reply)
   reply = _NEXT_TURN.split(reply, maxsplit=1)[0]
   return _UNANSWERED.sub("", _INSTRUCTION.sub("", reply)).strip()
+
+
+def is_unanswered(reply: str) -> bool:
+  """Whether a reply ends where its answer should begin."""
+  return _UNANSWERED.search(reply) is not None
 
 
 _IS = r"(?:is|are|(?:will|would|should|must)(?:\s+always)?\s+be)\b\s*:?"
@@ -97,13 +102,17 @@ def marked(text: str) -> list[str]:
 
 
 def _behind(marker: re.Pattern[str], text: str) -> list[str]:
+  lines = text.splitlines()
   found = []
-  for match in marker.finditer(text):
-    line, _, below = text[match.end() :].partition("\n")
-    if not line.strip(" *_$\t") and not _LIST.match(below):
-      line = below.strip().partition("\n")[0]
-    if line.strip(" *_$\t") and "\0" not in line:
-      found.append(line.strip())
+  for number, line in enumerate(lines):
+    below = lines[number + 1 :]
+    for match in marker.finditer(line):
+      said = line[match.end() :]
+      if not said.strip(" *_$\t"):
+        said = next(filter(str.strip, below), "")
+        said = "" if _LIST.match(said) else said
+      if said.strip(" *_$\t") and "\0" not in said:
+        found.append(said.strip())
   return found[::-1]
 
 
@@ -144,6 +153,27 @@ _COURTESY = re.compile(
   r"|that(?:['’]s| is) an? \w+ question\b)[^.!?:\n]*)[.!?:]?\W*$",
   re.IGNORECASE,
 )
+
+
+_TAKES_BACK = re.compile(
+  r"\b(?:no|wait|sorry|actually|correction|I meant|however|let me|check|so"
+  r"|therefore|thus|hence|final|finally)\b",
+  re.IGNORECASE,
+)
+
+
+_ANSWER_IS = re.compile(r"\banswer is:?\s*[*_$(\"]*(\w+)", re.IGNORECASE)
+_OTHER_MARKER = re.compile(r"answer\s*:|\\boxed|####", re.IGNORECASE)
+
+
+def contradicts(text: str) -> bool:
+  """Whether a text says "the answer is" of different things, one by one.
+
+  Not so if it corrects itself, or comes to a conclusion of another form.
+  """
+  named = {word.lower() for word in _ANSWER_IS.findall(text)}
+  is_settled = _TAKES_BACK.search(text) or _OTHER_MARKER.search(text)
+  return len(named) > 1 and not is_settled
 
 
 def sentences(text: str) -> list[str]:

@@ -94,7 +94,8 @@ _PLACEHOLDER = re.compile(
 # Who takes it back, or tells of what others think, has to be read whole.
 _TAKEN_BACK = re.compile(
   r"\b(?:wait|however|correction|I meant|sorry|on second thought|scratch that"
-  r"|formerly|used to be|until \d+)\b|\bno, (?:it|that)\b"
+  r"|formerly|used to be|until \d+|actually,? no)\b|\bno, (?:it|that)\b"
+  r"|(?:\.\.|…)\s*actually\b"
   r"|\b(?:people|many|most|some|others)\b.*\b(?:think|believe|say|assume)\b",
   re.IGNORECASE,
 )
@@ -111,8 +112,9 @@ _DENIED_TAIL = re.compile(
 # What follows tells more about a name.
 _APPOSITION = re.compile(
   r":\s+(?:a|an|the)\b.*$|\s+\([^)]*\)$|\s+[-–—]\s.*$|;.*$"
+  r"|,\s+of course\b.*$"
   r"|,\s+(?:which|who|where|that|a|an|the|located|known|and|as|including|at|in"
-  r"|with|while|so|but|because)\b.*$"
+  r"|with|while|so|but|because|since|also)\b.*$"
   r"|(?<=\w)\s+(?:which|who|because|since|whose)\s.*$",
   re.IGNORECASE,
 )
@@ -158,6 +160,8 @@ class Text:
   def __call__(self, reply: str, question: str = "") -> Answer | None:
     text = replies.said(reply)
     statements = replies.marked(text)
+    if replies.contradicts(text):
+      return None
     given = statements[0] if statements else text
     if _is_echo(given, question) or _PLACEHOLDER.match(given):
       return None
@@ -230,7 +234,7 @@ def _alone(text: str, asked: set[str]) -> str | None:
     for word in words
   )
   lower = [word for word in words if word.islower()]
-  if has_verb or _PRONOUN.match(name) or _LIST.search(name):
+  if has_verb or _PRONOUN.match(name) or _LIST.search(text):
     return None
   if any(word in _NO_NAME for word in lower) or _CLAUSE.search(text):
     return None
@@ -247,8 +251,17 @@ def _alone(text: str, asked: set[str]) -> str | None:
 
 def _is_title(text: str) -> bool:
   """Whether a text is written like a title: Gone with the Wind."""
-  words = [w for w in re.findall(r"[^\W\d_][\w'’]*", text) if len(w) > 4]
-  return len(words) > 1 and all(word[0].isupper() for word in words)
+  words = re.findall(r"[^\W\d_][\w'’]*", text)
+  great = [word for word in words if word[0].isupper()]
+  return len(great) > 1 and all(
+    word[0].isupper() or word in _SMALL_WORDS for word in words
+  )
+
+
+_SMALL_WORDS = frozenset(
+  "of the and in on a an to for with at by from into de la le da di von van der"
+  " und y el".split()
+)
 
 
 _IS = r"(?:is|are|was|were|would be|will be)"
@@ -264,8 +277,8 @@ _LINK = re.compile(
   re.IGNORECASE,
 )
 _PASSIVE = re.compile(
-  rf"^(?P<left>.+?)\s+{_IS}\s+(?:\w+ly\s+)?\w+(?:ed|en|ten|wn|ought|ilt|ung"
-  rf"|ade)"
+  rf"^(?P<left>.+?)\s+{_IS}\s+(?:\w+ly\s+)?(?P<verb>\w+(?:ed|en|ten|wn|ought|ilt|ung"
+  rf"|ade))"
   r"\s+by\s+(?P<name>[^,;]+?)(?:\s+(?:in|on|at|during|for|around)\s+.*)?$",
   re.IGNORECASE,
 )
@@ -280,8 +293,10 @@ def _of_sentence(
   """The name that a sentence gives, where its form leaves no doubt."""
   if re.search(rf"\s(?:{_IS}|the|a|an|of)$", sentence):
     return None  # cut off
-  if passive := _PASSIVE.match(sentence):
-    is_about = not has_question or _is_known(passive["left"], asked)
+  if passive := _PASSIVE.match(_APPOSITION.sub("", sentence)):
+    is_about = not has_question or any(
+      _is_known(passive[part], asked) for part in ("left", "verb")
+    )
     return _short(passive["name"], asked) if is_about else None
   if pronoun := _PRONOUN.match(sentence):
     name = pronoun["name"]
@@ -309,7 +324,9 @@ def _described(
   known = _is_known(left, asked), _is_known(_APPOSITION.sub("", right), asked)
   if known == (True, False):
     return _short(right, asked)
-  return _short(left, asked) if known == (False, True) else None
+  # "The kernel is mostly written in C" describes nothing.
+  is_described = known == (False, True) and _DESCRIBES.match(right)
+  return _short(left, asked) if is_described else None
 
 
 def _short(name: str, asked: set[str]) -> str | None:
@@ -328,7 +345,8 @@ def _short(name: str, asked: set[str]) -> str | None:
 
 _DESCRIPTION = re.compile(
   r"(?:the|a|an|one)\b.+\s(?:of|that|by|called|named)\b|an?(?:\s+[a-z]\w*){3,}"
-  r"|(?:all|about|with|from|to|for|by|as|used|made|found|when|very|so)\b",
+  r"|[a-z]+\s+(?:in|at|by|on|from|for|with|to)\b|(?:\w+ed|all|about|with|from|to|for|by|as|used|made|found|when|very|so|many"
+  r"|several|some|various|different|lots)\b",
 )
 
 
@@ -340,8 +358,16 @@ def _is_known(text: str, asked: set[str]) -> bool:
   return not words or 2 * known > len(words)
 
 
+_WHEN = re.compile(
+  r"\s+(?:in|on|during|around|about)\s+(?:the\s+)?[^,]*(?:\d|century|era)"
+  r"[^,]*$"
+)
+
+
 def _new_words(sentence: str, asked: set[str]) -> str | None:
   """The name at one end of a sentence that else repeats the question."""
+  if not asked & {"when", "year", "date", "century"}:
+    sentence = _WHEN.sub("", sentence)
   stems = {word[:4] for word in asked}
   words = [word for word in sentence.split() if normalise(word)]
   is_new = [

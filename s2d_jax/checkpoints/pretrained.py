@@ -259,4 +259,7 @@ def _run_and_step(
 
 def _is_of_model(folder: epath.Path) -> bool:
   path = folder / "config.json"
-  return path.exists() and "model_type" in read_json(path)
+  if not path.exists():
+    return False
+  advice = "copy the one of the run, or of the model, there again"
+  return "model_type" in records.read_json(path, advice)

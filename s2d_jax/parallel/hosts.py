@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 import itertools
 import logging
 import os
-import queue
 import socket
 import sys
 import threading
+import time
 from typing import Any, NoReturn, TypeVar
 
 import jax
@@ -105,24 +105,27 @@ def _join(timeout: float, **settings: Any) -> None:
   XLA aborts the process with a stack trace where it gives up, and hears no
   Ctrl-C meanwhile.
   """
-  ended: queue.Queue[Exception | None] = queue.Queue()
+  errors: list[Exception] = []
 
   def join() -> None:
     try:
       jax.distributed.initialize(**settings)
-      ended.put(None)
     except Exception as error:
-      ended.put(error)
+      errors.append(error)
 
   _joining.set()
-  threading.Thread(target=join, daemon=True, name="joining").start()
-  try:
-    error = ended.get(timeout=timeout)
-  except queue.Empty:
-    raise _unanswered(timeout) from None
+  thread = threading.Thread(target=join, daemon=True, name="joining")
+  thread.start()
+  deadline = time.monotonic() + timeout
+  while thread.is_alive():
+    left = deadline - time.monotonic()
+    if left <= 0:
+      raise _unanswered(timeout)
+    # In short waits: a Ctrl-C that a thread of XLA gets is heard here, too.
+    thread.join(min(left, _POLL_SECONDS))
   _joining.clear()
-  if error is not None:
-    raise error
+  if errors:
+    raise errors[0]
 
 
 def _unanswered(timeout: float) -> Unanswered:

@@ -107,12 +107,17 @@ class Table:
     found = (rows[kind].accuracy.get(split) for kind in kinds if kind in rows)
     return next(filter(None, found), None)
 
-  def lines(self) -> Iterator[list[str]]:
-    """The table as text, the head first, for a page without typography."""
+  def lines(self, is_narrow: bool = False) -> Iterator[list[str]]:
+    """The table as text, the head first, for a page without typography.
+
+    Args:
+      is_narrow: leaves out the forms of answers.
+    """
+    has_forms = self.has_forms and not is_narrow
     repeats = [f"repeats {readable(self.biased)}"] * self.has_repeats
     order = ["inconsistent", "not compared"] * self.has_inconsistent
     share = "% right" if self.is_labelled else "% answered"
-    forms = ["strict / loose / none"] * self.has_forms
+    forms = ["strict / loose / none"] * has_forms
     head = [share, *map(readable, self.splits), *repeats, *order, *forms]
     yield [*head, "tokens"]
     for row in self.rows:
@@ -120,7 +125,7 @@ class Table:
       cells += [row.repeats] * self.has_repeats
       cells += [row.inconsistent, row.not_compared] * self.has_inconsistent
       shares = [f"{c.percent} [{c.interval}]" if c else "" for c in cells]
-      shares += [str(row.forms or "")] * self.has_forms
+      shares += [str(row.forms or "")] * has_forms
       yield [row.label, *shares, f"{row.tokens:.1f}"]
 
 

@@ -33,12 +33,19 @@ def print_results(
     raise UserError(f"{path} does not exist; run the report stage first")
   again = "run the report stage again"
   found = tables.make(records.read_json(path, again, list), biased)
-  head, *body = found.lines()
+  head, *body = found.lines(is_narrow=True)
   console = console or Console()
   if body:
     rows = enumerate(found.rows)
     distilled = [index for index, row in rows if row.kind == "distilled"]
     console.print(_table(head, body, distilled))
+  if found.has_forms:
+    forms = "; ".join(
+      f"{row.label}: {row.forms}" for row in found.rows if row.forms
+    )
+    console.print(
+      Text(f"Answers, % strict / loose / none. {forms}."), end="\n\n"
+    )
   verdict = path.parent / "verdict.json"
   if verdict.exists():
     sentences = records.read_json(verdict, again)

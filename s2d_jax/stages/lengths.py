@@ -131,7 +131,10 @@ def _prompts(
 ) -> Iterator[_Prompt]:
   """Those that depend on no reply: of System 1, and of the run's method."""
   in_row = _Limit(config.finetune.row_length, 1, row_limit(config))
-  for name in dict.fromkeys(("system1", config.method)):
+  asked = ["system1"]
+  if config.curation.select != "label":  # which samples nothing
+    asked.append(config.method)
+  for name in dict.fromkeys(asked):
     method = methods.by_name(name)
     templates = setup.prompts_of(config, task, name)
     is_taught = name == "system1" and split == "train"

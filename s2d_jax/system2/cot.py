@@ -76,8 +76,16 @@ def cot_judge(fields: Fields, prompts: Prompts) -> Steps:
 
 
 def final_answer(text: str) -> str:
-  """The sentence that is marked as the answer; without one, the last line."""
+  """The sentence that is marked as the answer; without one, the last line.
+
+  Where several are marked that contradict each other, all of the text.
+  """
+  if replies.is_unanswered(text) and not replies.marked(text):
+    return ""
   text = replies.said(text)
-  for statement in replies.marked(text):
-    return replies.sentences(statement)[0]
+  statements = replies.marked(text)
+  if replies.contradicts(text):
+    return text
+  if statements:
+    return replies.sentences(statements[0])[0]
   return next(filter(str.strip, reversed(text.splitlines())), "").strip()

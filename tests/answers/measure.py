@@ -3,9 +3,10 @@
   python -m tests.answers.measure tests/answers/held_out_replies.jsonl
 
 A line has a kind, a reply, and the answers that are right to read in it; null
-among them: to read none is right too. The replies were written and labelled
-before the parsers. While mending these, only `seen_replies.jsonl` was looked
-at; `held_out_replies.jsonl` is a half drawn by a hash, and was only counted.
+among them: to read none is right too. The replies are in the manner of several
+models, a third of them hard, and were labelled by readers who did not know the
+parsers. What is read wrongly in `seen_replies.jsonl` was mended; what is in
+`held_out_replies.jsonl` was only counted.
 """
 
 from __future__ import annotations

@@ -68,7 +68,9 @@ def notebook(tmp_path, monkeypatch):
   monkeypatch.setattr(
     names,
     "resolve",
-    lambda name: epath.Path(folder) if name == tiny else resolve(name),
+    lambda name, weights=True: (
+      epath.Path(folder) if name == tiny else resolve(name, weights)
+    ),
   )
   # What is compiled once for one number type serves both ways of sampling.
   monkeypatch.setattr(precision, "choose", lambda *unused: "float32")

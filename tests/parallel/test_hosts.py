@@ -229,8 +229,10 @@ def nobody() -> str:
 
 def _alone(address: str, index: int, *flags: str) -> subprocess.Popen:
   """One of two processes; the other is never started."""
+  # A shell's background job ignores Ctrl-C, and so do its children.
+  hears = "import signal; signal.signal(2, signal.default_int_handler)"
   return subprocess.Popen(
-    [sys.executable, "-c", _TOGETHER.format(act="act = print")]
+    [sys.executable, "-c", _TOGETHER.format(act=f"{hears}; act = print")]
     + [f"--coordinator={address}", "--num_processes=2"]
     + [f"--process_id={index}", *flags],
     env=os.environ | {"PYTHONPATH": os.getcwd(), "JAX_PLATFORMS": "cpu"},

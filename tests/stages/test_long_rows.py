@@ -351,6 +351,16 @@ def test_later_prompts_that_leave_too_little_end_the_run(
     sample.run(config, workdir)
 
 
+def test_labels_need_no_space_for_thinking(config, tmp_path):
+  changed = config.copy_and_resolve_references()
+  with changed.unlocked():
+    changed.prompts.rephrase.max_new_tokens = _WINDOW
+  with pytest.raises(UserError, match="too many to be left out"):
+    prepare.run(changed, epath.Path(tmp_path / "run"))
+  changed.curation.select = "label"
+  prepare.run(changed, epath.Path(tmp_path / "run"))
+
+
 # Many rows.
 
 

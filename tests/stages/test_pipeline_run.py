@@ -200,6 +200,12 @@ def test_results_have_a_row_for_every_split_method_and_metric(finished):
     for metric in ("accuracy", "answered", "repeats_suggestion", "neither")
     if form != "plain" or metric in ("accuracy", "answered")
   }
+  wanted |= {
+    (form, *way, "strict")
+    for form in _FORMS
+    for way in methods
+    if not way[1].endswith("_vote")
+  }
   wanted |= {("all", *way, "not_compared") for way in methods}
   # Inconsistent is only what has an answer in every variant.
   wanted |= {
