@@ -17,6 +17,11 @@ class Answer(NamedTuple):
   text: str
   strict: bool
 
+  @property
+  def tier(self) -> str:
+    """ "strict" or "loose", as records have it."""
+    return "strict" if self.strict else "loose"
+
 
 class AnswerParser(Protocol):
   """Finds the answer in a reply; None where it can't be read with certainty.

@@ -17,10 +17,9 @@ _DETERMINER = (
 )
 # A letter followed by a word is an article, or a word: "A plant", "I think".
 _GOES_ON_AS_LETTER = (
-  r"(?!\s+(?!(?:is|was|because|since|as|and|or|but|not|would|seems|looks"
-  r"|rather|over"
-  r"|with|by|if|nor|in|for|on|has|explains|gives|does|could|cannot"
-  r"|can)\b)[a-z])"
+  r"(?!\s+(?!(?:is|was|because|since|as|and|or|but|not|would|seems|looks|rather"
+  r"|over|with|by|if|nor|in|for|on|has|explains|gives|does|could|cannot|can)\b)"
+  r"[a-z])"
 )
 _NEAR = 300  # characters before a letter that may say how it is used
 _SAME = {"nope": "no", "nah": "no", "yep": "yes", "yeah": "yes", "yup": "yes"}
@@ -28,19 +27,15 @@ _ITEM = re.compile(r"\s*[.):]\s*[\w*_\"]")
 _LABEL = r"(?:the\s+)?(?:option|answer|choice|letter|response|assistant)\s+"
 _CUED_BEFORE = re.compile(
   r"(?:^|\b(?:answer|option|choice|letter|verdict|choose|chose|pick|select"
-  r"|go with"
-  r"|going with|prefer|is|be|was|so|therefore|thus|hence|yes|no)\b)"
+  r"|go with|going with|prefer|is|be|was|so|therefore|thus|hence|yes|no)\b)"
   r"\W*(?:(?:definitely|clearly|probably|the|actually|just|simply|with|option"
-  r"|answer"
-  r"|choice|letter|response|assistant)\W+)*$",
+  r"|answer|choice|letter|response|assistant)\W+)*$",
   re.IGNORECASE,
 )
 _CUED_AFTER = re.compile(
   r"^\W*(?:is|was|seems|would be|must be|looks)\s+(?:the\s+|a\s+|much\s+"
-  r"|\w+ly\s+)*"
-  r"(?:correct|right|best|better|true|answer|one|only|superior|stronger"
-  r"|preferable"
-  r"|winner|preferred|most)\b",
+  r"|\w+ly\s+)*(?:correct|right|best|better|true|answer|one|only|superior"
+  r"|stronger|preferable|winner|preferred|most)\b",
   re.IGNORECASE,
 )
 
@@ -72,15 +67,13 @@ class Choice:
     for statement in statements:
       option = self._alone(statement)
       if option is not None:
-        return Answer(option, strict=True)
-      if self.mentions(statement):
-        option = self._stated(statement)
-        return None if option is None else Answer(option, strict=False)
+        return _answer(option, strict=True)
+      if self._mentions(statement):
+        return _answer(self._stated(statement), strict=False)
     option = self._alone(text)
     if option is not None:
-      return Answer(option, strict=True)
-    option = self._by_line(text) or self._stated(text)
-    return None if option is None else Answer(option, strict=False)
+      return _answer(option, strict=True)
+    return _answer(self._by_line(text) or self._stated(text), strict=False)
 
   def _alone(self, text: str) -> str | None:
     """The option that a text is, but for signs around it and its content."""
@@ -89,12 +82,12 @@ class Choice:
       if bare.casefold() in exact:
         return exact[bare.casefold()]
     bare = re.sub(rf"^\W*{_LABEL}", "", text, flags=re.IGNORECASE)
-    bare = re.sub(r"^[\W_]+|[\W_]+$", "", bare)
-    bare = _SAME.get(bare.casefold(), bare)
+    bare = re.sub(r"^[\W_]+|[\W_]+$", "", bare).casefold()
+    bare = _SAME.get(bare, bare)
     strip = lambda option: re.sub(r"^[\W_]+|[\W_]+$", "", option).casefold()
     named = {strip(option): option for option in self.options} | exact
-    if bare.casefold() in named:
-      return named[bare.casefold()]
+    if bare in named:
+      return named[bare]
     if not self._are_letters:
       return None
     # "B. The Nile", in one line and without another option
@@ -115,7 +108,7 @@ class Choice:
   def _stated(self, text: str) -> str | None:
     if replies.refuses(text):
       return None
-    found = mentions.affirmed(text, self.mentions(text))
+    found = mentions.affirmed(text, self._mentions(text))
     return mentions.decided(text, found)
 
   @property
@@ -127,7 +120,7 @@ class Choice:
     longest_first = sorted(self.options, key=len, reverse=True)
     return "|".join(map(re.escape, longest_first))
 
-  def mentions(self, text: str) -> list[Mention]:
+  def _mentions(self, text: str) -> list[Mention]:
     """Where options are named."""
     rule = _GOES_ON_AS_LETTER if self._are_letters else ""
     pattern = rf"(?<!\w){_DETERMINER}({self._names})(?![\w'’]){rule}"
@@ -148,6 +141,10 @@ class Choice:
       for number, mention in enumerate(found)
       if _is_meant(text, mention, found[max(0, number - 1) : number + 2])
     ]
+
+
+def _answer(option: str | None, strict: bool) -> Answer | None:
+  return None if option is None else Answer(option, strict)
 
 
 def _is_meant(text: str, mention: Mention, around: list[Mention]) -> bool:

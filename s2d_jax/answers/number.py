@@ -56,19 +56,21 @@ class Number:
     for statement in statements:
       found = _alone(statement)
       if found is not None:
-        return Answer(_canonical(found), strict=True)
+        return _answer(found, strict=True)
       if _find(statement) or _has_math(statement):
-        found = _stated(statement)
-        return None if found is None else Answer(_canonical(found), False)
+        return _answer(_stated(statement), strict=False)
       if _says_none(statement):
         return None
     if replies.is_unanswered(reply):
       return None
     found = _alone(text)
     if found is not None:
-      return Answer(_canonical(found), strict=True)
-    found = _concluded(text, question)
-    return None if found is None else Answer(_canonical(found), False)
+      return _answer(found, strict=True)
+    return _answer(_concluded(text, question), strict=False)
+
+
+def _answer(value: Fraction | None, strict: bool) -> Answer | None:
+  return None if value is None else Answer(_canonical(value), strict)
 
 
 def _plain(text: str) -> str:

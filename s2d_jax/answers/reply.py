@@ -27,9 +27,8 @@ _ASKED_AGAIN = re.compile(
 )
 # The instruction, repeated.
 _INSTRUCTION = re.compile(
-  r"^\W*(?:please\s+)?(?:(?:answer|respond|reply)\s+(?:with|in)\s+(?:an?|the"
-  r"|one|\d|.*\b(?:only|or|just))\b"
-  r"|think step by step\b).*$",
+  r"^\W*(?:please\s+)?(?:(?:answer|respond|reply)\s+(?:with|in)\s+"
+  r"(?:an?|the|one|\d|.*\b(?:only|or|just))\b|think step by step\b).*$",
   re.IGNORECASE | re.MULTILINE,
 )
 
@@ -105,11 +104,10 @@ def _behind(marker: re.Pattern[str], text: str) -> list[str]:
   lines = text.splitlines()
   found = []
   for number, line in enumerate(lines):
-    below = lines[number + 1 :]
     for match in marker.finditer(line):
       said = line[match.end() :]
       if not said.strip(" *_$\t"):
-        said = next(filter(str.strip, below), "")
+        said = next(filter(str.strip, lines[number + 1 :]), "")
         said = "" if _LIST.match(said) else said
       if said.strip(" *_$\t") and "\0" not in said:
         found.append(said.strip())
@@ -117,20 +115,19 @@ def _behind(marker: re.Pattern[str], text: str) -> list[str]:
 
 
 _REFUSAL = re.compile(
-  r"\b(?:I|we|one)(?:\s+\w+)?\s+(?:can(?:no|['’])t|can not|(?:am"
-  r"|are) (?:unable|not able))\b"
+  r"\b(?:I|we|one)(?:\s+\w+)?\s+(?:can(?:no|['’])t|can not|(?:am|are)"
+  r" (?:unable|not able))\b"
   r"|\bI(?:['’]m| am) (?:(?:\w+ )?not (?:\w+ )?(?:sure|certain|aware|familiar)"
-  r"|unable"
-  r"|sorry|afraid)|^\W*(?:I\s+)?(?:don['’]t|do not) (?:know|have)\b"
+  r"|unable|sorry|afraid)|^\W*(?:I\s+)?(?:don['’]t|do not) (?:know|have)\b"
   r"|\bI (?:don['’]t|do not) (?:know|have|understand)\b"
   r"|^\W*(?:sorry|my apologies|apologies|I apologi[sz]e)\b"
   r"|\bas an? (?:AI|artificial|(?:large )?language model)\b"
   r"|\b(?:can(?:no|['’])t|can not|could not|impossible to|no way to"
-  r"|not possible to)"
-  r"\s+(?:be\s+)?(?:answer|determin|know|tell|sa(?:y|id)|find|found)"
+  r"|not possible to)\s+(?:be\s+)?(?:answer|determin|know|tell|sa(?:y|id)"
+  r"|find|found)"
   r"|\bno (?:information|answer|idea)\b|\bnot enough information\b"
-  r"|^\W*(?:N/A|none|unknown|no answer|not (?:specified|given|available"
-  r"|sure))\W*$",
+  r"|^\W*(?:N/A|none|unknown|no answer|not (?:specified|given|available|sure))"
+  r"\W*$",
   re.IGNORECASE,
 )  # fmt: skip
 
@@ -142,7 +139,8 @@ def refuses(text: str) -> bool:
 
 # "Dr. Who" and "J. R. R. Tolkien" go on; "U.S.A." is one word.
 _SENTENCE_END = re.compile(
-  r"(?<!\b[A-Z]\.)(?<!\b(?:Dr|Mr|Ms|St|Mt|vs)\.)(?<!\b(?:Mrs|e\.g|i\.e|etc)\.)(?<!\bapprox\.)"
+  r"(?<!\b[A-Z]\.)(?<!\b(?:Dr|Mr|Ms|St|Mt|vs)\.)(?<!\b(?:Mrs|e\.g|i\.e|etc)\.)"
+  r"(?<!\bapprox\.)"
   r"(?<=[.!?。！？])[\"”')]*(?:\s+|(?<=[。！？]))|\n+"
 )
 _COURTESY = re.compile(

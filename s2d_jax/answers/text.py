@@ -121,20 +121,24 @@ _APPOSITION = re.compile(
 _CLAUSE = re.compile(r"(?<=\w)\s(?:which|who|because|since|whose)\s")
 _LIST = re.compile(r",.*\b(?:and|or)\b|,.*,")
 
-_VERBS = """
+_VERBS = frozenset(
+  """
   is are was were be been am has have had do does did can could will would shall
   should may might must says said means
-"""
-_NO_NAME = frozenset(
-  f"""{_VERBS} i you we he she they it me us them him her my your our their this
-  that these those there here please let hmm
+  """.split()
+)
+_NO_NAME = _VERBS | set(
+  """
+  i you we he she they it me us them him her my your our their this that these
+  those there here please let hmm
   """.split()
 )
 # Words that say nothing new about what was asked.
-_EMPTY = frozenset(
-  f"""{_VERBS} a an the in on at of by to for from with who what which where
-  when how why it he she they this that there most its and city country place
-  thing person one name number question answer called known as
+_EMPTY = _VERBS | set(
+  """
+  a an the in on at of by to for from with who what which where when how why it
+  he she they this that there most its and city country place thing person one
+  name number question answer called known as
   """.split()
 )
 _MOST_NEW_WORDS = 4
@@ -230,8 +234,7 @@ def _alone(text: str, asked: set[str]) -> str | None:
     name = first
   words = re.findall(r"[^\W_][\w'’]*", name)
   has_verb = any(
-    word in _VERBS.split() or re.fullmatch("[a-z]{3,}ed", word)
-    for word in words
+    word in _VERBS or re.fullmatch("[a-z]{3,}ed", word) for word in words
   )
   lower = [word for word in words if word.islower()]
   if has_verb or _PRONOUN.match(name) or _LIST.search(text):
@@ -392,4 +395,4 @@ def _new_words(sentence: str, asked: set[str]) -> str | None:
 
 
 def _is_echo(text: str, question: str) -> bool:
-  return bool(question) and normalise(text).rstrip("?") == normalise(question)
+  return bool(question) and normalise(text) == normalise(question)

@@ -1,6 +1,7 @@
 """Makes the examples of a run: examples/{train,valid,test}.jsonl.
 
-Measures their prompts if the model is on this machine (config.too_long).
+Looks at the chat template and measures prompts (config.too_long), so it needs
+the model's small files, and no weights.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from s2d_jax import records
-from s2d_jax.checkpoints import pretrained
 from s2d_jax.stages import lengths, program, setup
 
 
@@ -17,8 +17,7 @@ from s2d_jax.stages import lengths, program, setup
 def run(config: ConfigDict, workdir: epath.Path) -> str:
   """Writes the task's examples; labels stay in there, for the evaluation."""
   task = setup.task_of(config)
-  model = pretrained.load_without_weights(config.model.name)
-  setup.check_chats(config, model)
+  setup.check_chats(config, setup.base_without_weights(config))
   found = task.examples()
   splits = {split: found[split] for split in ("train", "valid", "test")}
   long = lengths.summary(lengths.check_prompts(config, task, splits))

@@ -226,7 +226,7 @@ def reply_and_answer(task: Task, example: Example, result: Result) -> Record:
   if result.too_long is None:
     found = [task.answer(example, variant, text) for text in result.replies]
   answers = [one and one.text for one in found]
-  tiers = [one and ("strict" if one.strict else "loose") for one in found]
+  tiers = [one and one.tier for one in found]
   answer = vote(answers).winner
   number = 0 if answer is None else answers.index(answer)
   record = {"reply": result.replies[number], "answer": answer}

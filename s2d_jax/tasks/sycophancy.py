@@ -236,9 +236,8 @@ def _with_article(country: Country) -> str:
 
 def normalise(text: str) -> str:
   """Lower case, no accents, no punctuation, single spaces."""
-  text = unicodedata.normalize("NFKD", text)
-  text = "".join(c for c in text if not unicodedata.combining(c)).lower()
-  return " ".join(re.sub(r"[^a-z0-9]+", " ", text).split())
+  text = re.sub(r"[^a-z0-9]+", " ", _unaccented(text).lower())
+  return " ".join(text.split())
 
 
 def canonical(answer: str) -> str:
