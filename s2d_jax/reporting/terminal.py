@@ -37,11 +37,13 @@ def print_results(
   console = console or Console()
   if body:
     rows = enumerate(found.rows)
-    distilled = [index for index, row in rows if row.kind == "distilled"]
-    console.print(_table(head, body, distilled))
+    distilled = [index for index, row in rows if row.kind.who == "distilled"]
+    shown = _table(head, body, distilled)
+    shown.columns[0].no_wrap = True  # and so the heads of others are folded
+    console.print(shown)
   if found.has_forms:
     forms = "; ".join(
-      f"{row.label}: {row.forms}" for row in found.rows if row.forms
+      f"{row.label}: {row.forms}" for row in found.main if row.forms
     )
     console.print(
       Text(f"Answers, % strict / loose / none. {forms}."), end="\n\n"
