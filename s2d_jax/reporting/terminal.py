@@ -84,7 +84,7 @@ def _table(
   bold: Collection[int] = (),
 ) -> Table:
   """Of rows of text; `bold` has the numbers of bold ones."""
-  table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+  table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
   for index, name in enumerate(head):
     table.add_column(
       Text(name), justify="right" if index else "left", overflow="fold"
