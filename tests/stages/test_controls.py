@@ -9,7 +9,9 @@ import pytest
 
 from s2d_jax import records
 from s2d_jax.config import default
-from s2d_jax.stages import evaluate, setup
+from s2d_jax.errors import UserError
+from s2d_jax.stages import evaluate, lengths, setup
+from s2d_jax.tasks.task import read_examples
 
 _SHOTS = {"shots": (("Is it late? yes or no", "yes"),)}
 
@@ -102,3 +104,25 @@ def test_the_controls_change_no_reply(finished, config, tmp_path):
       assert (row["passes"], row["vote"]) == (found["passes"], found["vote"])
   mark = records.read_json(workdir / "done" / "evaluate_base.json", "")
   assert "controls took" not in mark["summary"]
+
+
+def test_worked_examples_that_do_not_fit_the_window(finished, config):
+  """They leave out no training input, and the error names them."""
+  config = config.copy_and_resolve_references()
+  with config.unlocked():
+    config.prompts.system1_shots = {"shots": (("Is it?" * 100, "It is."),)}
+  task = setup.task_of(config)
+  splits = {
+    split: read_examples(setup.examples_path(finished, split))
+    for split in ("train", "valid", "test")
+  }
+  test = {"test": splits.pop("test")}
+  assert lengths.check_prompts(config, task, splits) == {
+    "train": [],
+    "valid": [],
+  }
+  named = "a prompt with prompts.system1_shots.shots of .* window of 512"
+  with pytest.raises(UserError, match=named):
+    lengths.check_prompts(config, task, test)
+  config.evaluation.controls = False
+  assert lengths.check_prompts(config, task, test) == {"test": []}
