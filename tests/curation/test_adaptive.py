@@ -112,7 +112,8 @@ def _kept_inputs(drawn, rule):
   ]
   formatter = Formatter(lambda *_: [], lambda *_: "-")
   by = Filter(thresholds=rule.thresholds, total=rule.total)
-  kept, _ = curate(samples, list(drawn), ["plain"], formatter, by)
+  asked = dict.fromkeys(drawn, ["plain"])
+  kept, _ = curate(samples, asked, formatter, by)
   return {record["example_id"]: record["winner"] for record in kept}
 
 
