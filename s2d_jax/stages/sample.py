@@ -186,7 +186,7 @@ def _votes(
     }
     in_waves = not audited and example_id not in valid
     needed = _needed(config, len(variants)) if in_waves else 0
-    return ExampleVotes(by_variant, needed, wave_size)
+    return ExampleVotes(by_variant, needed, wave_size, task.perturbations)
 
   return {name: votes(name) for name in shards.share(list(examples))}
 
