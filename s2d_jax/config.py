@@ -75,7 +75,8 @@ def default() -> ConfigDict:
   config.curation.min_votes = 0
   # Votes of the winner less those of the runner-up, as a share of all samples.
   config.curation.min_margin = 0.4
-  # Share of an example's variants that must win with the same answer; 0: off.
+  # Share of an example's variants that must win with the same answer, itself
+  # and its perturbations included; 0: off.
   config.curation.min_agreement = 0.5
   # Several answers to one thought (prompts.<last>.n > 1) vote together.
   config.curation.nested = True

@@ -25,7 +25,7 @@ the leader are equally likely beforehand.
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 import dataclasses
 import functools
 import itertools
@@ -164,6 +164,11 @@ class AdaptiveVote:
     return vote(self._so_far()).winner
 
   @property
+  def is_accepted(self) -> bool:
+    """Whether the filter accepts the samples so far."""
+    return self._rule.accepted_answer(self._so_far()) is not None
+
+  @property
   def drawn(self) -> int:
     """Samples of complete rounds."""
     return self._drawn
@@ -188,12 +193,19 @@ class ExampleVotes:
       variants are sampled at once.
     wave_size: fewest variants of a wave. The first wave has as many as must be
       decided before any example can be lost.
+    perturbations: variants that are never kept themselves: they are not needed
+      once all others are rejected.
   """
 
   def __init__(
-    self, votes: Mapping[str, AdaptiveVote], needed: int, wave_size: int = 1
+    self,
+    votes: Mapping[str, AdaptiveVote],
+    needed: int,
+    wave_size: int = 1,
+    perturbations: Collection[str] = (),
   ):
     self._votes = votes
+    self._taught = set(votes) - set(perturbations)
     self._needed = needed
     first = max(wave_size, len(votes) - max(needed, 1) + 1)
     starts = [0, *range(first, len(votes), wave_size), len(votes)]
@@ -235,12 +247,16 @@ class ExampleVotes:
     """The first wave that is not decided, unless it is not needed."""
     winners: collections.Counter[str] = collections.Counter()
     left = len(self._votes)
+    may_be_kept = set(self._taught)
     for wave in self._waves:
       if max(winners.values(), default=0) + left < self._needed:
+        return None
+      if self._needed and not may_be_kept:
         return None
       votes = [self._votes[variant] for variant in wave]
       if not all(v.is_decided for v in votes):
         return wave
       winners.update(v.winner for v in votes if v.winner is not None)
       left -= len(wave)
+      may_be_kept -= {v for v in wave if not self._votes[v].is_accepted}
     return None

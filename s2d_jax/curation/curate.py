@@ -83,12 +83,12 @@ _NOT_ASKED = _Outcome(vote([]), None, 0.0, REASON, ())
 
 def curate(
   samples: Iterable[Record],
-  example_ids: Sequence[str],
-  variants: Sequence[str],
+  variants: Mapping[str, Sequence[str]],
   formatter: Formatter,
   rule: Filter,
   chosen: Mapping[InputId, Sequence[int | None]] | None = None,
   not_asked: Collection[InputId] = (),
+  perturbations: Collection[str] = (),
 ) -> tuple[list[Record], list[Record]]:
   """Splits the sampled inputs into accepted and rejected ones.
 
@@ -100,13 +100,15 @@ def curate(
 
   Args:
     samples: records of samples/, in any order.
-    example_ids: examples in the order of the output.
-    variants: of every example; in the output they are in the order of names.
+    variants: example id → the variants it was asked in. Examples are in this
+      order in the output, their variants in the order of names.
     formatter: of prompts and targets.
     rule: how an answer is selected, and how clear the vote must be.
     chosen: numbers of the samples that the model chose for an input, one an
       order in which it saw them, where it is asked to.
     not_asked: inputs that are too long, and have no samples.
+    perturbations: variants that count for the agreement of the others, and
+      have no record of their own.
 
   Returns:
     Records of distill/: accepted, and rejected with a reason.
@@ -116,10 +118,10 @@ def curate(
       has none that could have some.
   """
   may_be_empty = {example_id for example_id, _ in not_asked}
-  groups = _grouped(samples, example_ids, may_be_empty)
+  groups = _grouped(samples, list(variants), may_be_empty)
   accepted, rejected = [], []
-  for example_id in example_ids:
-    found = {v: groups[example_id].get(v, []) for v in sorted(variants)}
+  for example_id, names in variants.items():
+    found = {v: groups[example_id].get(v, []) for v in sorted(names)}
     outcomes = {
       variant: _NOT_ASKED
       if (example_id, variant) in not_asked
@@ -128,6 +130,8 @@ def curate(
     }
     all_samples = [sample for group in found.values() for sample in group]
     for variant, own in outcomes.items():
+      if variant in perturbations:
+        continue
       agreement = _agreement(own, list(outcomes.values()))
       target = None
       if own.winner is not None:
@@ -157,13 +161,15 @@ def curate(
 
 
 def supervised(
-  labels: Mapping[str, str], variants: Sequence[str], formatter: Formatter
+  labels: Mapping[str, str],
+  variants: Mapping[str, Sequence[str]],
+  formatter: Formatter,
 ) -> list[Record]:
   """Records of distill/ that teach the labels: the upper bound.
 
   Args:
     labels: example id → the right answer, as the task names it.
-    variants: of every example.
+    variants: example id → the variants to teach.
     formatter: of prompts and targets; where it has no target for a label, the
       label is the target.
   """
@@ -180,7 +186,7 @@ def supervised(
       "agreement": 1.0,
     }
     for example_id, label in labels.items()
-    for variant in variants
+    for variant in variants[example_id]
   ]
 
 

@@ -228,8 +228,8 @@ def _voting(run: Run) -> str | None:
   if found["given_up"]:
     text += (
       f" {found['given_up']:,} of {found['inputs']:,} inputs were never"
-      " sampled: other variants of the same example already disagreed too much"
-      " for any to be kept."
+      " sampled: after other variants of the same example none could be kept"
+      " any more."
     )
   if found["decided_early"]:
     text += (

@@ -30,7 +30,13 @@ from s2d_jax.curation.long_rows import LongRow
 from s2d_jax.errors import UserError
 from s2d_jax.records import Record
 from s2d_jax.stages import lengths, program, sample, select, setup
-from s2d_jax.tasks.task import Example, Task, read_examples
+from s2d_jax.tasks.task import (
+  Example,
+  Task,
+  asked,
+  read_examples,
+  without_perturbations,
+)
 
 
 @program.stage("curate")
@@ -53,12 +59,12 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
     else:
       accepted, dropped = curate(
         [record for record in samples if record["example_id"] in examples],
-        list(examples),
-        task.variants,
+        {name: asked(task, example) for name, example in examples.items()},
         formatter,
         setup.filter_of(config),
         chosen,
         not_asked,
+        task.perturbations,
       )
     accepted, refined = _refine(config, accepted, split)
     dropped += refined
@@ -77,7 +83,11 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
     if record["reason"] == long_rows.REASON
   ]
   if samples:
-    saving = _savings(config, task, samples, not_asked)
+    variants = {
+      name: asked(task, example)
+      for name, example in sample.training_examples(workdir).items()
+    }
+    saving = _savings(config, task, variants, samples, not_asked)
     saving["too_long"] = len(long)
     path = workdir / "metrics" / "voting.json"
     records.write_text(path, json.dumps(saving) + "\n")
@@ -147,7 +157,10 @@ def _from_labels(
       f"curation.select='label', but the examples of {task.name} have no"
       " label; choose another way, or a data set that has labels"
     )
-  return supervised(labels, task.variants, formatter)
+  variants = {
+    name: without_perturbations(task, examples[name]) for name in labels
+  }
+  return supervised(labels, variants, formatter)
 
 
 def _refine(
@@ -195,6 +208,7 @@ def _drop_long(
 def _savings(
   config: ConfigDict,
   task: Task,
+  variants: Mapping[str, Sequence[str]],
   samples: Sequence[Record],
   not_asked: Collection[InputId],
 ) -> Record:
@@ -214,7 +228,7 @@ def _savings(
   ]
   drawn = [len(group) for group in groups.values()]
   sampled = {name for name, _ in groups}
-  inputs = len(sampled) * len(task.variants)
+  inputs = sum(len(variants[name]) for name in sampled)
   inputs -= sum(name in sampled for name, _ in not_asked)
   return {
     "confidence": rule.confidence,

@@ -28,7 +28,14 @@ from s2d_jax.generation.sampling import GREEDY
 from s2d_jax.records import Record
 from s2d_jax.stages import lengths, program, sample, select, setup
 from s2d_jax.stages.shards import RecordShards
-from s2d_jax.tasks.task import Example, Task, cluster_of, read_examples
+from s2d_jax.tasks.task import (
+  Example,
+  Task,
+  cluster_of,
+  in_variants,
+  read_examples,
+  without_perturbations,
+)
 
 
 class Asked(NamedTuple):
@@ -132,7 +139,8 @@ def _on_test(
 def _summary(
   workdir: epath.Path, name: str, task: Task, examples: Mapping[str, Example]
 ) -> str:
-  count = f"{len(examples)} examples in {len(task.variants)} variants"
+  each = {len(without_perturbations(task, e)) for e in examples.values()}
+  count = f"{len(examples)} examples{in_variants(each)}"
   return count + not_answered(records.read(_path(workdir, name)))
 
 
@@ -274,7 +282,9 @@ class Evaluation:
     return [
       (example_id, variant)
       for example_id in self._shards.share(list(self._examples))
-      for variant in self._task.variants
+      for variant in without_perturbations(
+        self._task, self._examples[example_id]
+      )
       if (example_id, variant, method) not in self._done
     ]
 

@@ -20,7 +20,7 @@ from s2d_jax.progress import Progress
 from s2d_jax.records import Record
 from s2d_jax.stages import setup
 from s2d_jax.system2 import methods
-from s2d_jax.tasks.task import Example, Task
+from s2d_jax.tasks.task import Example, Task, asked
 
 _TOGETHER = 1000  # examples whose texts are tokenised at once
 _MANY = 10_000  # inputs that take a while
@@ -60,7 +60,7 @@ def check_prompts(
   found = {}
   for split, examples in splits.items():
     found[split] = _long_rows(config, task, split, examples)
-    total = len(examples) * len(task.variants)
+    total = sum(len(asked(task, example)) for example in examples)
     long_rows.check(found[split], total, f"{split} inputs", config.too_long)
   return found
 
@@ -134,20 +134,21 @@ def _prompts(
 ) -> Iterator[_Prompt]:
   """Those that depend on no reply: of System 1, and of the run's methods."""
   in_row = _Limit(config.finetune.row_length, 1, row_limit(config))
-  asked = ["system1"]
+  names = ["system1"]
   if config.curation.select != "label":  # which samples nothing
-    asked.append(config.method)
+    names.append(config.method)
   if split == "test" and setup.has_shots_control(config, task):
-    asked.append(SHOTS)
-  for name in dict.fromkeys(asked):
+    names.append(SHOTS)
+  for name in dict.fromkeys(names):
     method = methods.by_name(name)
     templates = setup.prompts_of(config, task, name)
-    is_taught = name == "system1" and split == "train"
+    in_train = name == "system1" and split == "train"
     called = "a prompt" + f" with prompts.{SHOTS}.shots" * (name == SHOTS)
     for example in examples:
-      for variant in task.variants:
+      for variant in asked(task, example):
         fields = task.fields(example, variant)
         for call in method.first_calls(fields, templates):
+          is_taught = in_train and variant not in task.perturbations
           in_window = _Limit(window, call.max_new_tokens, window_limit(window))
           yield _Prompt(
             example.id,

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from s2d_jax import records
 from s2d_jax.stages import lengths, program, setup
+from s2d_jax.tasks.task import asked, in_variants
 
 
 @program.stage("prepare")
@@ -25,9 +26,8 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
     path = setup.examples_path(workdir, split)
     records.write(path, (example.to_record() for example in examples))
   counts = ", ".join(f"{len(splits[split])} {split}" for split in splits)
-  variants = len(task.variants)
-  each = f" in {variants} variants each" if variants > 1 else ""
-  return f"{counts} examples{each}{long}"
+  each = {len(asked(task, e)) for split in splits.values() for e in split}
+  return f"{counts} examples{in_variants(each)}{long}"
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from s2d_jax.reporting import report, terminal
 from s2d_jax.stages import program, setup
-from s2d_jax.tasks.task import Task, read_examples
+from s2d_jax.tasks.task import Task, read_examples, without_perturbations
 
 
 @program.stage("report")
@@ -40,7 +40,7 @@ def _test_prompts(
   return [
     "\n".join(message["content"] for message in messages)
     for example in read_examples(path)
-    for variant in task.variants
+    for variant in without_perturbations(task, example)
     if (messages := prompt.messages(**task.fields(example, variant)))
   ]
 

@@ -37,7 +37,7 @@ from s2d_jax.stages import lengths, program, setup
 from s2d_jax.stages.sampling_stats import SamplingStats
 from s2d_jax.stages.shards import RecordShards, SortKey, read_shards
 from s2d_jax.system2.scheduler import Job, Result
-from s2d_jax.tasks.task import Example, Task, read_examples
+from s2d_jax.tasks.task import Example, Task, asked, read_examples
 
 
 @program.stage("sample", on="all")
@@ -56,7 +56,8 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
     if any(missing.values()):
       _sample(config, workdir, task, examples, votes, missing, shards)
   samples = read_samples(config, workdir)
-  inputs = len(task.variants) * len(examples) - len(long["train"])
+  inputs = sum(len(asked(task, example)) for example in examples.values())
+  inputs -= len(long["train"])
   drawn, full = len(samples), config.sampling.n * inputs
   cut = [_name(record) for record in samples if long_rows.is_cut_short(record)]
   ended = f", {len(cut):,} too long at a later prompt {long_rows.listed(cut)}"
@@ -169,8 +170,7 @@ def _votes(
   rule = stopping_rule(config, task)
   in_full = dataclasses.replace(rule, confidence=0.0)
   # The variant that is meant to lead astray settles most examples.
-  order = sorted(task.variants, key=lambda variant: variant != task.biased)
-  needed = _needed(config, task)
+  by_bias = lambda variant: variant != task.biased
   # So many variants of every example fill the batch and the queue behind it.
   # Of the examples of all hosts: what is drawn must not depend on their number.
   in_flight = 2 * config.sampling.batch_rows
@@ -179,23 +179,25 @@ def _votes(
   def votes(example_id: str) -> ExampleVotes:
     audited = is_audited(config, example_id)
     own = in_full if audited else rule
+    variants = asked(task, examples[example_id])
     by_variant = {
       v: AdaptiveVote(own, answers[example_id, v])
-      for v in order
+      for v in sorted(variants, key=by_bias)
       if (example_id, v) not in skipped
     }
     in_waves = not audited and example_id not in valid
-    return ExampleVotes(by_variant, needed if in_waves else 0, wave_size)
+    needed = _needed(config, len(variants)) if in_waves else 0
+    return ExampleVotes(by_variant, needed, wave_size, task.perturbations)
 
   return {name: votes(name) for name in shards.share(list(examples))}
 
 
-def _needed(config: ConfigDict, task: Task) -> int:
-  """Variants that must win with one answer, or the example is given up."""
+def _needed(config: ConfigDict, variants: int) -> int:
+  """Of so many, those that must win with one answer, or it is given up."""
   by_vote = config.curation.select == "vote"
   if not (by_vote and config.sampling.give_up):
     return 0
-  share = config.curation.min_agreement * len(task.variants)
+  share = config.curation.min_agreement * variants
   return math.ceil(share - 1e-9)
 
 
@@ -290,8 +292,9 @@ def _sample(
   )
   decided = {name for name, samples in missing.items() if not samples}
   rule = setup.filter_of(config)
+  variants = {name: asked(task, examples[name]) for name in votes}
   stats = SamplingStats(
-    rule, task.variants, shards.recovered, decided, len(votes)
+    rule, variants, task.perturbations, shards.recovered, decided, len(votes)
   )
   cut = [_cut(model, r) for r in shards.recovered if long_rows.is_cut_short(r)]
   results = scheduler.run(jobs)

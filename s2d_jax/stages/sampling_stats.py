@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 import time
 
 from s2d_jax.curation.curate import Filter, Formatter, curate
@@ -20,7 +20,8 @@ class SamplingStats:
 
   Args:
     rule: of curation.
-    variants: of every example.
+    variants: example id → the variants it is asked in.
+    perturbations: those that are never kept.
     recovered: the samples of earlier starts, of all hosts.
     decided: the examples of this host that need no more samples.
     total: examples of this host.
@@ -29,18 +30,20 @@ class SamplingStats:
   def __init__(
     self,
     rule: Filter,
-    variants: Sequence[str],
+    variants: Mapping[str, Sequence[str]],
+    perturbations: Collection[str],
     recovered: Sequence[Record],
     decided: Collection[str],
     total: int,
   ):
-    self._rule, self._variants = rule, variants
+    self._rule = rule
+    self._variants, self._perturbations = variants, perturbations
     self._total = total
     self._undecided = collections.defaultdict(list)  # samples by example
     for record in recovered:
       self._undecided[record["example_id"]].append(record)
     self.samples = len(recovered)
-    self._examples = self._inputs_kept = 0
+    self._examples = self._inputs = self._inputs_kept = 0
     for example_id in decided:
       self._decide(example_id)
     self._new_line()
@@ -56,12 +59,18 @@ class SamplingStats:
 
   def _decide(self, example_id: str) -> None:
     self._examples += 1
+    asked = self._variants[example_id]
+    self._inputs += len(set(asked) - set(self._perturbations))
     samples = self._undecided.pop(example_id, None)
     if samples is None:  # it is too long
       return
     formatter = Formatter(lambda *_: [], lambda *_: "-")  # of no interest here
     accepted, _ = curate(
-      samples, [example_id], self._variants, formatter, self._rule
+      samples,
+      {example_id: asked},
+      formatter,
+      self._rule,
+      perturbations=self._perturbations,
     )
     self._inputs_kept += len(accepted)
 
@@ -74,7 +83,7 @@ class SamplingStats:
     """
     if not self._examples or self._rule.select == "usc":
       return None
-    return self._inputs_kept / (self._examples * len(self._variants))
+    return self._inputs_kept / self._inputs
 
   @property
   def status(self) -> str:

@@ -55,10 +55,11 @@ def check(config: ConfigDict) -> None:
   if config.model.date:
     read_date(config.model.date)
   curation = config.curation
-  if set(curation.variants) - set(task.variants):
+  taught = [v for v in task.variants if v not in task.perturbations]
+  if set(curation.variants) - set(taught):
     raise UserError(
       f"curation.variants={tuple(curation.variants)!r} must be of"
-      f" {', '.join(task.variants)}"
+      f" {', '.join(taught)}"
     )
   finetune = config.finetune
   at_least = {

@@ -249,12 +249,16 @@ def _evaluate(run: LiveRun, name: str) -> Stage:
   split = "valid" if name == "valid" else "test"
 
   def read_progress(run: LiveRun, files: Sequence[epath.Path]) -> StageProgress:
-    # By then curation has seen every variant, unless it leaves some out.
+    # By then curation has seen every variant that is taught and evaluated,
+    # unless it leaves some out.
     variants = set()
     if not run.setting("curation", "variants", ()):
       variants = {row.get("variant") for row in run.records("distill/*.jsonl")}
-    examples = run.lines(f"examples/{split}.jsonl")
-    return _rows(files, len(variants) * examples * methods)
+    inputs = sum(
+      len(variants.intersection(example.get("variants") or variants))
+      for example in run.records(f"examples/{split}.jsonl")
+    )
+    return _rows(files, inputs * methods)
 
   return _stage(
     run, f"evaluate {name}", f"eval/{name}/part-*.jsonl", read_progress

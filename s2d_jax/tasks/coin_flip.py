@@ -59,6 +59,7 @@ class CoinFlip(ExactMatch):
 
   name = "coin_flip"
   plain = biased = "plain"
+  perturbations = ()
   parser = Choice(("yes", "no"))
   prompts: Mapping[str, Template]
 

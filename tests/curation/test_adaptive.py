@@ -112,7 +112,8 @@ def _kept_inputs(drawn, rule):
   ]
   formatter = Formatter(lambda *_: [], lambda *_: "-")
   by = Filter(thresholds=rule.thresholds, total=rule.total)
-  kept, _ = curate(samples, list(drawn), ["plain"], formatter, by)
+  asked = dict.fromkeys(drawn, ["plain"])
+  kept, _ = curate(samples, asked, formatter, by)
   return {record["example_id"]: record["winner"] for record in kept}
 
 
@@ -270,6 +271,24 @@ def test_variants_that_are_too_long_agree_with_nothing(fit, needed):
     everything = [(variant, n) for variant in variants for n in range(3)]
     assert _kept(answers, drawn, needed) == _kept(answers, everything, needed)
     assert not drawn or fit >= needed  # or it is known from the start
+
+
+def test_a_perturbation_of_what_is_rejected_is_not_needed():
+  rule = StoppingRule(3, 0.0, Thresholds(0, 0.4))
+
+  def drawn(sent, needed=2):
+    votes = ExampleVotes(
+      {name: AdaptiveVote(rule, {}) for name in ("sent", "other")},
+      needed,
+      perturbations=("other",),
+    )
+    answers = {"sent": sent, "other": ["a"] * 3}
+    return {variant for variant, _ in _draw_all(votes, answers)}
+
+  assert drawn(["a", "a", "a"]) == {"sent", "other"}
+  assert drawn(["a", "a", "b"]) == {"sent"}  # the margin is too small
+  assert drawn(["a", "a", "b"], needed=0) == {"sent", "other"}
+  assert drawn(["a", "b", None]) == {"sent"}
 
 
 def test_votes_go_on_after_a_kill_as_they_would_have():

@@ -52,7 +52,8 @@ def run(
   thresholds = Thresholds(rule.pop("min_votes", 0), min_margin)
   rule = Filter(thresholds=thresholds, min_agreement=min_agreement, **rule)
   variants = {record["variant"] for record in records}
-  return curate(records, list(ids), variants, IN_OWN_WORDS, rule, chosen)
+  asked = dict.fromkeys(ids, variants)
+  return curate(records, asked, IN_OWN_WORDS, rule, chosen)
 
 
 def test_a_kept_record_is_whole():
@@ -153,9 +154,8 @@ def test_inputs_that_were_not_asked_are_told_from_those_given_up():
   ]
   rule = Filter(min_agreement=0.5)
   not_asked = {("x", "v3"), *(("y", variant) for variant in ("v1", "v2", "v3"))}
-  kept, rejected = curate(
-    records, "xyz", ["v1", "v2", "v3"], IN_OWN_WORDS, rule, None, not_asked
-  )
+  asked = dict.fromkeys("xyz", ("v1", "v2", "v3"))
+  kept, rejected = curate(records, asked, IN_OWN_WORDS, rule, None, not_asked)
   assert [(r["example_id"], r["variant"]) for r in kept] == [
     ("x", "v1"),
     ("x", "v2"),
@@ -171,7 +171,7 @@ def test_inputs_that_were_not_asked_are_told_from_those_given_up():
     ("z", "v3"): "disagrees",  # what was not asked agrees with nothing
   }
   with pytest.raises(UserError, match="1 examples have no samples"):
-    curate(records, "xyz", ["v1"], IN_OWN_WORDS, rule)
+    curate(records, dict.fromkeys("xyz", ["v1"]), IN_OWN_WORDS, rule)
 
 
 def test_variants_must_win_with_the_same_answer():
@@ -312,6 +312,39 @@ def test_too_few_votes_for_the_winner():
   assert kept["winner"] == "a"
 
 
+def test_each_example_agrees_over_its_own_variants():
+  """One sent plain and one with an opinion, either with its perturbation."""
+  records = [
+    *samples("x", "plain", said("a", "a")),
+    *samples("x", "other", said("a", "a")),
+    *samples("y", "opinion", said("b", "b")),
+    *samples("y", "other", said("c", "c")),  # the suggestion was let through
+    *samples("z", "opinion", said(None, None)),
+  ]
+  asked = {
+    "x": ("plain", "other"),
+    "y": ("opinion", "other"),
+    "z": ("opinion", "other"),
+  }
+  rule = Filter(min_agreement=1.0)
+  kept, rejected = curate(
+    records, asked, IN_OWN_WORDS, rule, perturbations=("other",)
+  )
+  outcome = lambda r: (r["example_id"], r["variant"], r["agreement"])
+  assert list(map(outcome, kept)) == [("x", "plain", 1.0)]
+  assert list(map(outcome, rejected)) == [
+    ("y", "opinion", 0.5),
+    ("z", "opinion", 0.0),
+  ]
+  assert [r["reason"] for r in rejected] == ["disagrees", "unparsable"]
+  kept, rejected = curate(records, asked, IN_OWN_WORDS, rule)
+  assert list(map(outcome, kept)) == [("x", "other", 1.0), ("x", "plain", 1.0)]
+  assert [r["reason"] for r in rejected if r["example_id"] == "z"] == [
+    "unparsable",
+    "given up",
+  ]
+
+
 def test_a_task_may_word_its_answers():
   records = [
     *samples("x", "original", said("1", "1")),
@@ -322,7 +355,7 @@ def test_a_task_may_word_its_answers():
     prompt, lambda example_id, variant, answer: shown[variant]
   )
   kept, _ = curate(
-    records, ["x"], list(shown), formatter, Filter(min_agreement=1.0)
+    records, {"x": list(shown)}, formatter, Filter(min_agreement=1.0)
   )
   assert [r["target"] for r in kept] == ["[[A]]", "[[B]]"]
   assert [r["winner"] for r in kept] == ["1", "1"]
@@ -413,9 +446,11 @@ def test_labels_are_taught_as_the_task_says_them():
   formatter = Formatter(
     prompt, lambda example_id, variant, answer: "[[A]]" * (variant == "p")
   )
-  rows = supervised({"x": "1"}, ("p", "q"), formatter)
-  assert [(r["variant"], r["target"]) for r in rows] == [
-    ("p", "[[A]]"),
-    ("q", "1"),
+  asked = {"x": ("p", "q"), "y": ("q",)}
+  rows = supervised({"x": "1", "y": "2"}, asked, formatter)
+  assert [(r["example_id"], r["variant"], r["target"]) for r in rows] == [
+    ("x", "p", "[[A]]"),
+    ("x", "q", "1"),
+    ("y", "q", "2"),
   ]
   assert rows[0]["prompt"] == prompt("x", "p")

@@ -276,7 +276,8 @@ class FakeRun:
 
       rule = Filter("vote", Thresholds(0, 0.4), 0.5)
       formatter = Formatter(prompt, lambda name, variant, answer: None)
-      kept, dropped = curate(drawn, list(of), VARIANTS, formatter, rule)
+      asked = dict.fromkeys(of, tuple(VARIANTS))
+      kept, dropped = curate(drawn, asked, formatter, rule)
       records.write(workdir / "distill" / f"{split}.jsonl", kept)
       samples += drawn
       rejected += dropped

@@ -567,8 +567,8 @@ def test_retention_by_hand(reported, page):
 def test_what_voting_saved(workdir, page):
   assert (
     "1,200 of 1,600 samples were drawn, 25 % saved. 40 of 320 inputs were"
-    " never sampled: other variants of the same example already disagreed too"
-    " much for any to be kept. 201 were sampled no further once their vote was"
+    " never sampled: after other variants of the same example none could be"
+    " kept any more. 201 were sampled no further once their vote was"
     " as good as decided (at 95 % confidence). Of 32 inputs sampled in full as"
     " a check, the early decision agrees with the full vote in 31."
   ) in page.text

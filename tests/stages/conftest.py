@@ -23,6 +23,7 @@ def get_config():
     config.task.kinds = ("capital",)
     config.task.min_population = 100_000_000
     config.task.train, config.task.valid, config.task.test = 3, 2, 2
+    config.task.forms = "all"
     config.prompts.system1 = {{"max_new_tokens": 4}}
     config.prompts.extract = {{"max_new_tokens": 4, "shots": ()}}
     config.prompts.system1_shots = {{"shots": (("Is it?", "It is."),)}}

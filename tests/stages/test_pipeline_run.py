@@ -20,6 +20,7 @@ from s2d_jax import LanguageModel, cli, records
 from s2d_jax.errors import UserError
 from s2d_jax.stages import (
   curate,
+  evaluate,
   pipeline,
   prepare,
   program,
@@ -426,6 +427,45 @@ def test_only_some_variants_may_be_taught(config, workdir):
   assert {row["variant"] for row in rows} == {"plain"}
 
 
+def test_a_question_in_one_form_is_perturbed(config, tmp_path):
+  strict = _changed(
+    config, **{"task.forms": "one", "curation.min_agreement": 1.0}
+  )
+  workdir = epath.Path(tmp_path / "one")
+  _again(strict, workdir, prepare)
+  sent = {
+    row["id"]: row["variants"][0]
+    for split in ("train", "valid")
+    for row in _rows(workdir / "examples" / f"{split}.jsonl")
+  }
+  sample.run(strict, workdir)
+  path = _samples(workdir)
+  whole = path.read_bytes()
+  drawn = _counts(_rows(path))
+  valid = {r["id"] for r in _rows(workdir / "examples" / "valid.jsonl")}
+  for name, form in sent.items():
+    assert drawn[name, form] == 3
+    assert drawn[name, "other_suggestion"] in (0, 3)
+    assert name not in valid or drawn[name, "other_suggestion"] == 3
+  assert drawn.total() == path.read_bytes().count(b"\n")
+  # A kill changes nothing.
+  path.write_bytes(whole[: whole.index(b"\n", len(whole) // 2) + 1])
+  program.unmark(workdir, "sample")
+  _again(strict, workdir, sample)
+  assert path.read_bytes() == whole
+  # The perturbation is neither taught nor evaluated, and never rejected.
+  loose = _changed(strict, **{"curation.min_agreement": 0.0})
+  curate.run(loose, workdir)
+  curated = [_rows(workdir / "distill" / name) for name in _DISTILL]
+  assert {p for rows in curated for p in _pairs(rows)} == set(sent.items())
+  saving = records.read_json(workdir / "metrics" / "voting.json", "")
+  assert saving["inputs"] == 2 * len(sent)
+  assert saving["given_up"] == 2 * len(sent) - len(drawn)
+  evaluate.run_valid(loose, workdir)
+  rows = _rows(workdir / "eval" / "valid.jsonl")
+  assert _pairs(rows) == {(name, sent[name]) for name in valid}
+
+
 # A kill.
 
 # Sampling takes milliseconds: without a pause the kill would come too late.
@@ -701,6 +741,22 @@ def test_an_example_without_a_field(config, workdir):
   del rows[1]["inputs"]
   records.write(path, rows)
   with pytest.raises(UserError, match=r"record 2 has no 'inputs'"):
+    curate.run(config, workdir)
+
+
+@pytest.mark.parametrize(
+  "variants, named",
+  [
+    (["loud"], "asked in the variant 'loud', but sycophancy has plain"),
+    ("plain", "record 2 has 'variants' that are no list of names"),
+    ([], "record 2 has 'variants' that are no list of names"),
+  ],
+)
+def test_variants_that_cannot_be(config, workdir, variants, named):
+  path = workdir / "examples" / "train.jsonl"
+  rows = _rows(path)
+  records.write(path, [rows[0], rows[1] | {"variants": variants}, rows[2]])
+  with pytest.raises(UserError, match=named):
     curate.run(config, workdir)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from s2d_jax.errors import UserError
 from s2d_jax.tasks.custom import Custom
+from s2d_jax.tasks.task import asked, without_perturbations
 
 YES_NO = {"kind": "choice", "options": ["yes", "no"]}
 
@@ -219,3 +220,27 @@ def test_a_saved_data_set_with_splits(tmp_path):
   }
   assert asked["test"] == {6, 7, 8, 9}
   assert asked["train"] | asked["valid"] == set(range(6))
+
+
+def test_a_variant_that_only_tests_whether_an_answer_stands(tmp_path):
+  path = tmp_path / "rows.jsonl"
+  path.write_text("".join(f'{{"q": "Is {n} odd?"}}\n' for n in range(4)))
+  options = {
+    "train": str(path),
+    "prompt": "{q}",
+    "answer": {"kind": "choice", "options": ("no", "yes")},
+    "variants": {"polite": "Please: {q}"},
+    "valid_size": 1,
+    "test_size": 1,
+  }
+  task = Custom(**options, perturbations=["polite"])
+  (example,) = task.examples()["test"]
+  assert asked(task, example) == ("plain", "polite")
+  assert without_perturbations(task, example) == ("plain",)
+  assert without_perturbations(Custom(**options), example) == (
+    "plain",
+    "polite",
+  )
+  for names in (["plain"], "polite", ["rude"]):
+    with pytest.raises(UserError, match="names that task.variants.*; there"):
+      Custom(**options, perturbations=names)

@@ -9,6 +9,8 @@ from s2d_jax.errors import UserError
 from s2d_jax.tasks.opinions import FORMATS, Opinions
 from s2d_jax.tasks.task import Example
 
+_FORMS = ("plain", "suggests_wrong", "suggests_right", "denies_right")
+
 
 def _write(path, rows) -> str:
   path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -137,6 +139,28 @@ def test_columns_of_a_file(task):
   assert not rows
 
 
+def test_a_question_in_one_form(tmp_path):
+  path = _write(tmp_path / "rows.jsonl", _rows(24))
+  task = Opinions(
+    format="columns", train=path, valid_size=8, test_size=4, forms="one"
+  )
+  splits = task.examples()
+  for split, each in (("train", 3), ("valid", 2)):
+    examples = splits[split]
+    forms = [example.variants[0] for example in examples]
+    assert all(forms.count(form) == each for form in _FORMS)
+    said = {
+      example.inputs["suggestions"].get(example.variants[0])
+      for example in examples
+    }
+    for example in examples:
+      suggestions = example.inputs["suggestions"]
+      other = suggestions["other_suggestion"]
+      assert other in said and other != suggestions.get(example.variants[0])
+      assert f" {other}" in task.fields(example, "other_suggestion")["text"]
+  assert {example.variants for example in splits["test"]} == {_FORMS}
+
+
 def test_columns_by_other_names(tmp_path):
   rows = [
     {"q": row["question"], "yes": [row["correct_answer"], "that"], "no": "none"}
@@ -250,6 +274,10 @@ def test_rows_of_another_format(name, row, named):
 @pytest.mark.parametrize(
   "options, named",
   [
+    (
+      {"format": "columns", "forms": "two"},
+      "task.forms='two' must be one of one, all",
+    ),
     ({"format": "trivia"}, "'trivia'.*sycophancy_eval, truthful_qa, columns"),
     ({"format": "columns", "columns": {"qestion": "q"}}, "'qestion'"),
     ({"format": "truthful_qa", "columns": {"question": "q"}}, "columns"),
