@@ -10,7 +10,7 @@ import numpy as np
 from s2d_jax.evaluation.metrics import (
   Interval,
   difference_interval,
-  mean_interval,
+  share_interval,
 )
 from s2d_jax.records import Record
 
@@ -20,19 +20,29 @@ ALL = "all"  # the split of what is measured over all variants together
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-  """Of one example, by one method of one model; metrics may lack a label."""
+  """Of one example, by one method of one model.
+
+  Attributes:
+    metrics: by name; none that need a label where there is none.
+    tokens: generated for an answer, in all steps and samples that it takes.
+    answers: of each sample; or the greedy one, or the one that won the vote.
+    prompt_tokens: of all prompts that it takes; None in older runs.
+    cluster: of examples that are right or wrong together; empty: the example.
+  """
 
   metrics: Mapping[str, float]
   tokens: float
-  answers: Sequence[str | None]  # of each sample, or the one that won the vote
+  answers: Sequence[str | None]
+  prompt_tokens: float | None = None
+  cluster: str = ""
 
 
 def results(rows: Sequence[Record], task: str, model: str) -> list[Record]:
   """Means over the examples, for each split, method and metric.
 
-  A method `m` is scored as the mean over its single samples; where the rows
-  have a vote there is a second method, `m_vote`: the answer that the samples
-  agree on, with the tokens of all of them.
+  A method `m` is scored as the mean over its single samples. Where the rows
+  have them there are two more: `m_greedy`, the greedy reply, and `m_vote`, the
+  answer that the samples agree on, with the tokens of all of them.
 
   Four metrics need no label: "answered", the share of replies that have an
   answer, "strict", the share that has one in the form asked for, and two of the
@@ -97,7 +107,7 @@ def _row(
   values: Sequence[float],
   scored: Sequence[Score],
 ) -> Record:
-  mean = mean_interval(np.array(values))
+  mean = share_interval(np.array(values))
   return {
     "task": task,
     "split": split,
@@ -181,11 +191,21 @@ def headline(
   )
 
 
+def directly(before: Groups, after: Groups) -> str:
+  """The method that stands for a direct answer of both models.
+
+  The greedy one; a run of an older version calls that "system1".
+  """
+  greedy = SYSTEM1 + "_greedy"
+  both = ({method for method, _ in groups} for groups in (before, after))
+  return greedy if all(greedy in methods for methods in both) else SYSTEM1
+
+
 Groups = Mapping[tuple[str, str], Mapping[str, Score]]
 
 
 def by_group(rows: Sequence[Record]) -> Groups:
-  """Scores by (method, split), then by example."""
+  """Scores by (method, split), then by example; see `results`."""
   groups: dict[tuple[str, str], dict[str, Score]] = {}
   for row in rows:
     tokens = float(np.mean([one["tokens"] for one in row["passes"]]))
@@ -195,13 +215,16 @@ def by_group(rows: Sequence[Record]) -> Groups:
       tiers = [one["tier"] for one in row["passes"]]
       metrics["strict"] = tiers.count("strict") / len(tiers)
     methods = {row["method"]: _score(metrics, tokens, answers)}
-    if "vote" in row:
-      voted = row["vote"]
-      methods[row["method"] + "_vote"] = _score(
-        voted["metrics"], voted["tokens"], [voted["answer"]]
-      )
+    for name in ("greedy", "vote"):
+      if name in row:
+        one = row[name]
+        methods[f"{row['method']}_{name}"] = _score(
+          one["metrics"], one["tokens"], [one["answer"]]
+        )
     for method, score in methods.items():
       group = groups.setdefault((method, row["variant"]), {})
+      cluster = row.get("cluster", row["example_id"])
+      score = dataclasses.replace(score, cluster=cluster)
       group[row["example_id"]] = score
   return groups
 
