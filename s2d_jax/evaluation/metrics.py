@@ -1,14 +1,27 @@
-"""Means with confidence intervals, by the bootstrap over examples."""
+"""Confidence intervals, tests of pairs, and how many inputs a test needs.
+
+Examples of one cluster (four forms of a question, pairs with the same country)
+are not independent, so clusters are what is resampled and what is tested.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 import dataclasses
+import math
 
 from jaxtyping import Float
 import numpy as np
+from scipy import stats
 
 _LEVEL = 0.95
+_POWER = 0.8
 _RESAMPLES = 2000
+_FLIPS = 20_000
+_FEW = 12  # clusters: all of their 2**12 signs are tried
+_AT_ONCE = 2**22  # counts of a resampling that are held at once
+
+Clusters = Sequence[Hashable] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,28 +33,192 @@ class Interval:
   high: float
 
 
-def mean_interval(values: Float[np.ndarray, " N"], seed: int = 0) -> Interval:
+def rate_interval(values: Float[np.ndarray, " N"]) -> Interval:
+  """The share of ones, with Wilson's score interval (1927).
+
+  It has width where none or all of the values are one: 0 of 48 gives 0 to
+  7.4 %.
+
+  Args:
+    values: 0 or 1, independent of each other.
+  """
+  values = np.asarray(values)
+  test = stats.binomtest(int(np.count_nonzero(values)), len(values))
+  low, high = test.proportion_ci(_LEVEL, "wilson")
+  return Interval(float(values.mean()), float(low), float(high))
+
+
+def mean_interval(
+  values: Float[np.ndarray, " N"], clusters: Clusters = None, seed: int = 0
+) -> Interval:
   """Mean of one value an example, with a percentile bootstrap interval.
 
-  Whole examples are resampled (Efron 1979). N equal values give an interval of
-  no width: what no example shows, no resample can.
+  Whole clusters are resampled (Efron 1979; Field and Welsh 2007). Equal values
+  give an interval of no width: what no example shows, no resample can.
 
   Args:
     values: one an example.
+    clusters: of each example; None: each is its own.
     seed: of the resampling; the same values give the same interval.
   """
   values = np.asarray(values, np.float64)
+  sums, sizes = _by_cluster(values, clusters)
+  # How often each kind of cluster is drawn is multinomial, and kinds are few.
+  kinds, counts = np.unique([sums, sizes], axis=1, return_counts=True)
   rng = np.random.default_rng(seed)
-  chosen = rng.integers(0, len(values), (_RESAMPLES, len(values)), np.int32)
+  at_once = max(1, _AT_ONCE // len(counts))
+  means = []
+  for start in range(0, _RESAMPLES, at_once):
+    draws = min(at_once, _RESAMPLES - start)
+    drawn = rng.multinomial(len(sums), counts / len(sums), draws)
+    means.append(drawn @ kinds[0] / (drawn @ kinds[1]))
   tail = (1 - _LEVEL) / 2
-  low, high = np.quantile(values[chosen].mean(axis=1), [tail, 1 - tail])
+  low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
   return Interval(float(values.mean()), float(low), float(high))
+
+
+def share_interval(
+  values: Float[np.ndarray, " N"], clusters: Clusters = None, seed: int = 0
+) -> Interval:
+  """Mean of shares: Wilson's interval for rates, else the bootstrap's.
+
+  A rate is a mean of zeros and ones of examples that are independent. Where all
+  values are alike, a resampling says nothing, whatever they are: see
+  `difference_interval`.
+
+  Args:
+    values: 0 to 1, one an example.
+    clusters: as for `mean_interval`.
+    seed: as for `mean_interval`.
+  """
+  values = np.asarray(values, np.float64)
+  sums, _ = _by_cluster(values, clusters)
+  if np.isin(values, (0, 1)).all():
+    if len(sums) == len(values):
+      return rate_interval(values)
+    if np.ptp(values) == 0:  # a cluster counts once
+      return rate_interval(values[: len(sums)])
+  return _with_unseen(mean_interval(values, clusters, seed), len(sums), 0)
 
 
 def difference_interval(
   after: Float[np.ndarray, " N"],
   before: Float[np.ndarray, " N"],
+  clusters: Clusters = None,
   seed: int = 0,
 ) -> Interval:
-  """Mean of `after - before`, the two values of an example kept together."""
-  return mean_interval(np.asarray(after) - np.asarray(before), seed)
+  """Mean of `after - before`, the two values of an example kept together.
+
+  By the bootstrap over clusters. Where all of N clusters differ alike, or none
+  does, up to 1 - 0.05**(1/N) of all others may differ in any way without having
+  been seen (about 3/N, the rule of three: Hanley and Lippman-Hand 1983).
+
+  Args:
+    after: shares, one an example.
+    before: shares of the same examples.
+    clusters: as for `mean_interval`.
+    seed: as for `mean_interval`.
+  """
+  gain = np.asarray(after, np.float64) - np.asarray(before, np.float64)
+  units = len(_by_cluster(gain, clusters)[0])
+  return _with_unseen(mean_interval(gain, clusters, seed), units, -1)
+
+
+def _with_unseen(found: Interval, units: int, lowest: float) -> Interval:
+  """An interval without width, widened by what may not have been seen."""
+  if not math.isclose(found.low, found.high, abs_tol=1e-9):
+    return found
+  unseen = (1 - _LEVEL) ** (1 / units)
+  low, high = ((1 - unseen) * end for end in (lowest, 1))
+  value = found.value
+  return Interval(value, unseen * value + low, unseen * value + high)
+
+
+def mcnemar(better: int, worse: int) -> float:
+  """Two-sided p-value of McNemar's exact test (1947).
+
+  Args:
+    better: pairs in which the first is right and the second wrong.
+    worse: pairs in which it is the other way round.
+  """
+  changed = better + worse
+  return float(stats.binomtest(better, changed).pvalue) if changed else 1.0
+
+
+def paired_p(
+  differences: Float[np.ndarray, " N"], clusters: Clusters = None
+) -> float:
+  """Two-sided p-value of a mean difference of pairs being zero.
+
+  The signs of whole clusters are flipped (Fisher 1935). Where clusters differ
+  by one amount, as pairs of zeros and ones do, this is McNemar's exact test. Of
+  few clusters all signs are tried, otherwise 20,000 draws; the observed signs
+  count as one more, so that the p-value is valid (Phipson and Smyth 2010).
+
+  Args:
+    differences: of the two values of an example.
+    clusters: as for `mean_interval`.
+  """
+  sums, _ = _by_cluster(np.asarray(differences, np.float64), clusters)
+  sums = sums[np.abs(sums) > 1e-9]
+  sizes, counts = np.unique(np.abs(sums).round(9), return_counts=True)
+  if len(sizes) < 2:
+    return mcnemar(int(np.sum(sums > 0)), int(np.sum(sums < 0)))
+  observed = abs(sums.sum()) - 1e-9
+  if len(sums) <= _FEW:
+    bits = np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums))
+    return float(np.mean(np.abs((1 - 2 * (bits & 1)) @ sums) >= observed))
+  rng = np.random.default_rng(0)
+  up = rng.binomial(counts, 0.5, (_FLIPS, len(sizes)))
+  as_far = np.count_nonzero(np.abs((2 * up - counts) @ sizes) >= observed)
+  return (as_far + 1) / (_FLIPS + 1)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+  """P-values adjusted for their number (Holm 1979)."""
+  adjusted = [0.0] * len(p_values)
+  highest = 0.0
+  order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+  for rank, index in enumerate(order):
+    highest = max(highest, min(1.0, (len(order) - rank) * p_values[index]))
+    adjusted[index] = highest
+  return adjusted
+
+
+def inputs_needed(
+  differences: Float[np.ndarray, " N"], clusters: Clusters = None
+) -> int | None:
+  """Examples with which a difference of this size would likely be seen.
+
+  At the 5 % level with 80 % power, by Connor (Biometrics 43, 1987) for
+  McNemar's test: (z₁ √d + z₂ √(d − g²))² / g² pairs, where g is the mean
+  difference and d the mean of its squares, which is the share of pairs that
+  differ if the values are zeros and ones. Of clusters that differ in size,
+  clusters of the mean size are counted.
+
+  Args:
+    differences: of the two values of an example, as they were found.
+    clusters: as for `mean_interval`.
+
+  Returns:
+    None where the mean difference is zero.
+  """
+  sums, sizes = _by_cluster(np.asarray(differences, np.float64), clusters)
+  per_cluster = sizes.mean()
+  gain = sums.mean()
+  if abs(gain) < 1e-9:
+    return None
+  squares, variance = np.mean(sums**2), np.var(sums)
+  first, second = stats.norm.ppf([(1 + _LEVEL) / 2, _POWER])
+  spread = first * np.sqrt(squares) + second * np.sqrt(variance)
+  return math.ceil(per_cluster * (spread / gain) ** 2)
+
+
+def _by_cluster(
+  values: Float[np.ndarray, " N"], clusters: Clusters
+) -> tuple[Float[np.ndarray, " C"], Float[np.ndarray, " C"]]:
+  """Sums of the values of each cluster, and how many they are."""
+  if clusters is None:
+    return values, np.ones(len(values))
+  _, at = np.unique(np.asarray(clusters), return_inverse=True)
+  return np.bincount(at, values), np.bincount(at).astype(np.float64)

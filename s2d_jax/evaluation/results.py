@@ -11,7 +11,7 @@ from s2d_jax.evaluation.controls import SHOTS, SYSTEM1, Drawn, Way
 from s2d_jax.evaluation.metrics import (
   Interval,
   difference_interval,
-  mean_interval,
+  share_interval,
 )
 from s2d_jax.records import Record
 
@@ -28,14 +28,14 @@ class Score:
     answers: of each sample; or the greedy one, or the one that won the vote.
     prompt_tokens: of all prompts that it takes, as if none were shared; None in
       a run of an older version.
-    cluster: of examples that are right or wrong together.
+    cluster: of examples that are right or wrong together; empty: the example.
   """
 
   metrics: Mapping[str, float]
   tokens: float
   answers: Sequence[str | None]
-  prompt_tokens: float | None
-  cluster: str
+  prompt_tokens: float | None = None
+  cluster: str = ""
 
 
 def results(rows: Sequence[Record], task: str, model: str) -> list[Record]:
@@ -108,7 +108,7 @@ def _row(
   values: Sequence[float],
   scored: Sequence[Score],
 ) -> Record:
-  mean = mean_interval(np.array(values))
+  mean = share_interval(np.array(values))
   return {
     "task": task,
     "split": split,

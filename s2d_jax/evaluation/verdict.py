@@ -1,69 +1,32 @@
 """Does thinking pay here, and did the distilled model keep the gain?
 
-A claim needs evidence: the 95 % interval of a paired difference, and enough
-examples that an interval means something. Everything else is "unclear".
+A claim needs evidence: a paired test at the 5 % level, and enough examples that
+it means something. Everything else is "unclear". The split to judge by is named
+before anything is measured, so what is said of it needs no correction; the
+changes of all splits are corrected for their number.
 """
 
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Literal
 
-import numpy as np
-
-from s2d_jax.evaluation.metrics import Interval, difference_interval
-from s2d_jax.evaluation.results import SYSTEM1, Groups, Score, by_group
+from s2d_jax.evaluation.controls import SHOTS, SYSTEM1
+from s2d_jax.evaluation.decomposition import Decomposition, decompose
+from s2d_jax.evaluation.paired import Comparison, adjusted, compare, pooled
+from s2d_jax.evaluation.results import (
+  ALL,
+  Groups,
+  Score,
+  by_group,
+  directly,
+)
+from s2d_jax.evaluation.thinking import Thinking, thinking
 from s2d_jax.records import Record
 
-Outcome = Literal["better", "no better", "worse", "unclear"]
 Conclusion = Literal["kept", "not kept", "not distillable", "unclear"]
-
-_FEWEST = 20  # examples; with fewer nothing is claimed
-# In the exact sign test, six differences of one sign are the fewest that are
-# significant at 5 %: 2 / 2**6 < 0.05. The bootstrap would believe fewer.
-_FEWEST_CHANGED = 6
-_SLIGHT = 0.1  # a gain below this is not worth the thinking
-# Where nothing differs in N examples, 3 / N of all may (the rule of three).
-_FEWEST_ALIKE = round(3 / _SLIGHT)
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-  """One method or model against another, on the examples of both.
-
-  Attributes:
-    first: its mean.
-    second: mean of the one it is compared with.
-    gain: first less second, paired by example.
-    n: examples.
-    changed: examples in which the two differ.
-  """
-
-  first: float
-  second: float
-  gain: Interval
-  n: int
-  changed: int
-
-  @property
-  def outcome(self) -> Outcome:
-    """What can be said of `first`; "no better": by less than ten points."""
-    if self.n >= _FEWEST and self.changed >= _FEWEST_CHANGED:
-      if self.gain.low > 0:
-        return "better"
-      if self.gain.high < 0:
-        return "worse"
-    if self.n >= _FEWEST_ALIKE and self.gain.high < _SLIGHT:
-      return "no better"
-    return "unclear"
-
-  @property
-  def is_level(self) -> bool:
-    """Whether `first` is not worse by as much as ten points, nor clearly."""
-    is_worse = self.outcome == "worse"
-    return self.n >= _FEWEST_ALIKE and self.gain.low > -_SLIGHT and not is_worse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +38,8 @@ class Verdict:
   Attributes:
     split: a variant.
     is_system2: whether the method is another than System 1.
+    thinking: System 2 against System 1 of the same budget, on test inputs.
+    overall: the same over all splits together; None where there is but one.
     vote: the method's vote against one sample of System 1, on validation
       inputs.
     single: one sample of the method against one of System 1, there.
@@ -82,26 +47,47 @@ class Verdict:
       gains over sampling more.
     margins: means of the margins of these two votes; needs no label.
     margin_samples: samples of an input that the margins are taken over.
-    on_test: as `vote`, or as `single` where there is none, on test inputs.
-    distilled: the distilled model against System 1, on test inputs.
+    on_test: the method's vote, or one sample where there is none, against a
+      direct answer of System 1, on test inputs.
+    distilled: the distilled model against System 1, on test inputs; both
+      answer directly, and greedily.
     distilled_vote: the distilled model against the method's vote, there.
+    distilled_greedy: the same against its greedy reply.
     distilled_single: the same against one sample.
+    distilled_own_vote: the same against System 1's vote.
+    distilled_shots: the same against System 1 behind the worked examples of
+      System 2, greedily.
+    distilled_shots_vote: the same against its vote.
+    distilled_overall: as `distilled`, over all splits together.
+    splits: as `distilled`, of each split, p-values adjusted for their number.
+    decompositions: what became right and what wrong, of each split.
     agreement: how often the distilled model and System 1 before it gave the
       answer of the method's vote, there; needs no label.
   """
 
   split: str
   is_system2: bool
-  vote: Comparison | None
-  single: Comparison | None
-  votes: Comparison | None
-  margins: Comparison | None
-  margin_samples: int
-  on_test: Comparison | None
-  distilled: Comparison | None
-  distilled_vote: Comparison | None
-  distilled_single: Comparison | None
-  agreement: Comparison | None
+  thinking: Thinking | None = None
+  overall: Thinking | None = None
+  vote: Comparison | None = None
+  single: Comparison | None = None
+  votes: Comparison | None = None
+  margins: Comparison | None = None
+  margin_samples: int = 0
+  on_test: Comparison | None = None
+  distilled: Comparison | None = None
+  distilled_vote: Comparison | None = None
+  distilled_greedy: Comparison | None = None
+  distilled_single: Comparison | None = None
+  distilled_own_vote: Comparison | None = None
+  distilled_shots: Comparison | None = None
+  distilled_shots_vote: Comparison | None = None
+  distilled_overall: Comparison | None = None
+  splits: Mapping[str, Comparison] = dataclasses.field(default_factory=dict)
+  decompositions: Mapping[str, Decomposition] = dataclasses.field(
+    default_factory=dict
+  )
+  agreement: Comparison | None = None
 
   @property
   def teacher_gain(self) -> Comparison | None:
@@ -130,6 +116,7 @@ def verdict(
   base: Sequence[Record],
   distilled: Sequence[Record],
   split: str,
+  has_shots: bool = True,
 ) -> Verdict:
   """Compares on one split, as far as there are rows and labels.
 
@@ -138,80 +125,78 @@ def verdict(
     base: rows of eval/base.jsonl.
     distilled: rows of eval/distilled.jsonl.
     split: the variant to judge by, for instance the one that leads astray.
+    has_shots: whether System 2 has worked examples.
   """
   method = _method([*valid, *base])
   before, test, after = map(by_group, (valid, base, distilled))
-  directly, voted = (SYSTEM1, split), (method + "_vote", split)
+  direct = directly(test, after) if after else directly(test, test)
+  splits = list(dict.fromkeys(form for _, form in test))
+  together = pooled(test, ALL) if len(splits) > 1 else {}
   margins, margin_samples = _margins(before, method, split)
   is_system2 = method != SYSTEM1
 
-  def scored(groups: Groups, name, others: Groups, other) -> Comparison | None:
-    return compare(groups.get(name, {}), others.get(other, {}))
+  def among(groups: Groups, name: str, other: str) -> Comparison | None:
+    return compare(
+      groups.get((name, split), {}), groups.get((other, split), {})
+    )
 
-  def single(groups: Groups) -> Comparison | None:
-    sampled = method, split
-    return scored(groups, sampled, groups, directly) if is_system2 else None
+  def student(other: str, form: str = split) -> Comparison | None:
+    return compare(after.get((direct, form), {}), test.get((other, form), {}))
 
   return Verdict(
     split=split,
     is_system2=is_system2,
-    vote=scored(before, voted, before, directly),
-    single=single(before),
-    votes=scored(before, voted, before, (SYSTEM1 + "_vote", split))
+    thinking=thinking(test, method, split, has_shots) if is_system2 else None,
+    overall=thinking(together, method, ALL, has_shots)
+    if is_system2 and together
+    else None,
+    vote=among(before, method + "_vote", SYSTEM1),
+    single=among(before, method, SYSTEM1) if is_system2 else None,
+    votes=among(before, method + "_vote", SYSTEM1 + "_vote")
     if is_system2
     else None,
     margins=margins,
     margin_samples=margin_samples,
-    on_test=scored(test, voted, test, directly) or single(test),
-    distilled=scored(after, directly, test, directly),
-    distilled_vote=scored(after, directly, test, voted),
-    distilled_single=scored(after, directly, test, (method, split))
-    if is_system2
-    else None,
+    on_test=among(test, method + "_vote", direct)
+    or (among(test, method, direct) if is_system2 else None),
+    distilled=student(direct),
+    distilled_vote=student(method + "_vote"),
+    distilled_greedy=student(method + "_greedy") if is_system2 else None,
+    distilled_single=student(method) if is_system2 else None,
+    distilled_own_vote=student(SYSTEM1 + "_vote") if is_system2 else None,
+    distilled_shots=student(SHOTS + "_greedy"),
+    distilled_shots_vote=student(SHOTS + "_vote"),
+    distilled_overall=compare(
+      pooled(after, ALL).get((direct, ALL), {}),
+      together.get((direct, ALL), {}),
+    ),
+    splits=adjusted(
+      {form: found for form in splits if (found := student(direct, form))}
+    ),
+    decompositions=_decompositions(after, test, direct, splits),
     agreement=_agreement(
-      after.get(directly, {}), test.get(directly, {}), test.get(voted, {})
+      after.get((direct, split), {}),
+      test.get((direct, split), {}),
+      test.get((method + "_vote", split), {}),
     ),
   )
 
 
+def _decompositions(
+  after: Groups, before: Groups, direct: str, splits: Sequence[str]
+) -> dict[str, Decomposition]:
+  found = {}
+  for form in splits:
+    replies = (groups.get((direct, form), {}) for groups in (after, before))
+    samples = (before.get((name, form), {}) for name in (SYSTEM1, SHOTS))
+    if part := decompose(*replies, *samples):
+      found[form] = part
+  return found
+
+
 def _method(rows: Sequence[Record]) -> str:
-  methods = (row["method"] for row in rows if row["method"] != SYSTEM1)
-  return next(methods, SYSTEM1)
-
-
-def _accuracy(name: str, score: Score) -> float | None:
-  return score.metrics.get("accuracy")
-
-
-def compare(
-  first: Mapping[str, Score],
-  second: Mapping[str, Score],
-  value: Callable[[str, Score], float | None] = _accuracy,
-) -> Comparison | None:
-  """Compares two methods or models on the examples of both.
-
-  Args:
-    first: scores by example.
-    second: scores by example, of what it is compared with.
-    value: of an example and its score; None leaves the example out.
-
-  Returns:
-    None where nothing is left.
-  """
-  pairs = [
-    (value(name, first[name]), value(name, second[name]))
-    for name in first
-    if name in second
-  ]
-  known = [pair for pair in pairs if None not in pair]
-  if not known:
-    return None
-  new, old = np.array(known, np.float64).T
-  gain = difference_interval(new, old)
-  changed = int(np.count_nonzero(new != old))
-  return Comparison(
-    float(new.mean()), float(old.mean()), gain, len(known), changed
-  )
+  methods = (row["method"] for row in rows)
+  return next((m for m in methods if m not in (SYSTEM1, SHOTS)), SYSTEM1)
 
 
 def _margins(

@@ -21,11 +21,14 @@ from s2d_jax.curation.choice import position_bias
 from s2d_jax.curation.curve import threshold_curve
 from s2d_jax.evaluation.contamination import Overlap, overlap
 from s2d_jax.evaluation.controls import SYSTEM1, cost
+from s2d_jax.evaluation.paired import Comparison
 from s2d_jax.evaluation.results import Headline, headline, results
-from s2d_jax.evaluation.verdict import Comparison, Verdict, verdict
+from s2d_jax.evaluation.thinking import Thinking
+from s2d_jax.evaluation.verdict import Verdict, verdict
 from s2d_jax.records import Record
 from s2d_jax.reporting import (
   browser,
+  decomposition,
   page,
   paper,
   plots,
@@ -73,11 +76,20 @@ _MOST_INPUTS = 400  # that can be browsed on the page
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-  """What is computed from the files of a run before it is put on a page."""
+  """What is computed from the files of a run before it is put on a page.
+
+  Attributes:
+    outcome: the sentence at the head.
+    pays: whether thinking pays; the first sentence is the claim.
+    kept: what the distilled model is compared with; the first sentence is
+      about System 2.
+    changes: lines of a table.
+  """
 
   outcome: str
-  teacher_gain: str | None
-  student_gap: str | None
+  pays: Sequence[str]
+  kept: Sequence[str]
+  changes: Sequence[Sequence[str]]
   headline: Headline | None
   verdict: Verdict
   table: Table
@@ -102,6 +114,7 @@ def build(
   biased: str = "suggests_wrong",
   test_prompts: Sequence[str] = (),
   why_no_shots: str = "",
+  has_shots: bool = True,
 ) -> epath.Path:
   """Writes report/: index.html, results.md, two .json files and the plots.
 
@@ -113,6 +126,7 @@ def build(
     test_prompts: direct prompts of the test split, to be looked up in the
       training data.
     why_no_shots: why System 1 was not asked behind worked examples.
+    has_shots: whether System 2 has worked examples.
 
   Returns:
     Path of index.html.
@@ -125,7 +139,9 @@ def build(
   splits = {r["variant"]: None for r in [*run.base, *run.distilled, *run.valid]}
   plain = plain if plain in splits else next(iter(splits), plain)
   biased = biased if biased in splits else plain
-  found = _findings(run, rows, plain, biased, test_prompts, why_no_shots)
+  found = _findings(
+    run, rows, plain, biased, test_prompts, why_no_shots, has_shots
+  )
   folder = run.workdir / "report"
   for plot in found.plots.values():
     records.write_bytes(folder / f"{plot.name}.png", plot.light)
@@ -145,17 +161,19 @@ def _findings(
   biased: str,
   test_prompts: Sequence[str],
   why_no_shots: str,
+  has_shots: bool,
 ) -> Findings:
   compared = headline(run.base, run.distilled, plain, biased)
-  judged = verdict(run.valid, run.base, run.distilled, biased)
+  judged = verdict(run.valid, run.base, run.distilled, biased, has_shots)
   table = tables.make(rows, biased)
   reasons = _reasons(run)
   return Findings(
     outcome=sentences.outcome(
       compared, judged, bool(run.base and run.distilled), run.task
     ),
-    teacher_gain=sentences.teacher_gain(judged),
-    student_gap=sentences.student_gap(judged),
+    pays=[*filter(None, _pays(judged))],
+    kept=[*filter(None, _kept(judged))],
+    changes=decomposition.lines(judged),
     headline=compared,
     verdict=judged,
     table=table,
@@ -173,6 +191,17 @@ def _findings(
     plots={p.name: p for p in _plots(run, table, plain)},
     training=_training(run.finetune),
   )
+
+
+def _pays(judged: Verdict) -> Iterator[str | None]:
+  yield sentences.thinking_pays(judged)
+  yield from sentences.thinking_details(judged)
+  yield sentences.teacher_gain(judged)
+
+
+def _kept(judged: Verdict) -> Iterator[str | None]:
+  yield sentences.student_gap(judged)
+  yield from sentences.student_details(judged)
 
 
 def right_by_label(run: Run) -> Callable[[Record], bool] | None:
@@ -425,9 +454,7 @@ def _parts(
   """The parts of the page: id → its entry in the table of contents."""
   has = {
     ("held-out", "results"): found.table.rows,
-    ("pays", "does thinking pay"): found.teacher_gain
-    or found.student_gap
-    or found.valid.rows,
+    ("pays", "does thinking pay"): found.pays or found.kept or found.valid.rows,
     ("kept", "what was kept"): found.curation,
     ("training", "training"): run.finetune,
     ("other-tasks", "other tasks"): found.retention.tasks
@@ -470,9 +497,9 @@ def _devices(mark: Record) -> str:
 def _markdown(found: Findings) -> str:
   parts = ["# Results", found.outcome, _markdown_table(found.table.lines())]
   parts += [found.not_answered, found.controls]
-  if found.teacher_gain or found.student_gap or found.valid.rows:
-    parts.append("## Does thinking pay here?")
-    parts += [found.teacher_gain, found.student_gap, found.valid_not_answered]
+  if found.pays or found.kept or found.valid.rows:
+    parts += ["## Does thinking pay here?", *found.pays, *found.kept]
+    parts += [_markdown_table(found.changes), found.valid_not_answered]
     parts.append(_markdown_table(_valid_lines(found)))
   if found.retention.lines() or found.retention.change is not None:
     parts += ["## Other tasks", _perplexity(found.retention)]
@@ -538,20 +565,40 @@ def _overlap_text(found: Findings) -> str:
 
 def _verdict_json(run: Run, found: Findings, plain: str) -> str:
   """The sentences, and the comparisons that they are based on."""
-  comparisons = {
-    field.name: dataclasses.asdict(value) | {"outcome": value.outcome}
-    for field in dataclasses.fields(found.verdict)
-    if isinstance(value := getattr(found.verdict, field.name), Comparison)
-  }
+  judged = found.verdict
+  thinking = judged.thinking
   verdict = {
     "answer": found.outcome,
-    "pays": found.teacher_gain,
-    "kept": found.student_gap,
-    "conclusion": found.verdict.conclusion,
-    "split": found.verdict.split,
+    "pays": next(iter(found.pays), None),
+    "kept": next(iter(found.kept), None),
+    "details": [*found.pays[1:], *found.kept[1:]],
+    "conclusion": judged.conclusion,
+    "thinking": thinking.outcome if thinking else None,
+    "split": judged.split,
     "plain": plain,
     "inputs": len(run.accepted) + len(run.rejected),
     "accepted": len(run.accepted),
-    "comparisons": comparisons,
+    "comparisons": _comparisons(judged)
+    | (_comparisons(thinking, "thinking_") if thinking else {})
+    | (_comparisons(judged.overall, "overall_") if judged.overall else {}),
+    "splits": {name: _as_json(one) for name, one in judged.splits.items()},
+    "decomposition": {
+      name: dataclasses.asdict(one)
+      for name, one in judged.decompositions.items()
+    },
   }
   return json.dumps(verdict, indent=2, ensure_ascii=False) + "\n"
+
+
+def _comparisons(
+  judged: Verdict | Thinking, start: str = ""
+) -> dict[str, Record]:
+  return {
+    start + field.name: _as_json(value)
+    for field in dataclasses.fields(judged)
+    if isinstance(value := getattr(judged, field.name), Comparison)
+  }
+
+
+def _as_json(found: Comparison) -> Record:
+  return dataclasses.asdict(found) | {"outcome": found.outcome}

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 
 from s2d_jax.evaluation.controls import SYSTEM1
+from s2d_jax.evaluation.paired import Comparison, compare
 from s2d_jax.evaluation.results import by_group
-from s2d_jax.evaluation.verdict import Comparison, compare
 from s2d_jax.records import Record
 
 

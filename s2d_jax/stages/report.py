@@ -22,9 +22,13 @@ def build(config: ConfigDict, workdir: epath.Path) -> str:
   """Builds the report from the files of the run."""
   task = setup.task_of(config)
   test_prompts = _test_prompts(config, workdir, task)
-  why_no_shots = setup.why_no_shots(config, task)
   path = report.build(
-    workdir, task.plain, task.biased, test_prompts, why_no_shots
+    workdir,
+    task.plain,
+    task.biased,
+    test_prompts,
+    setup.why_no_shots(config, task),
+    setup.has_shots(config, task),
   )
   return str(path)
 

@@ -147,9 +147,7 @@ def why_no_shots(config: ConfigDict, task: Task) -> str:
     return ""
   if not config.evaluation.controls:
     return "evaluation.controls is off"
-  own = prompts_of(config, task)
-  has_shots = any(own[name].shots for name in own if name != SYSTEM1)
-  if not has_shots and SHOTS not in config.prompts:
+  if not has_shots(config, task) and SHOTS not in config.prompts:
     return "System 2 has no worked examples"
   direct = prompts_of(config, task, SYSTEM1)[SYSTEM1]
   if prompts_of(config, task, SHOTS)[SHOTS] == direct:
@@ -158,6 +156,12 @@ def why_no_shots(config: ConfigDict, task: Task) -> str:
       f" of System 1; prompts.{SHOTS}.shots can give some"
     )
   return ""
+
+
+def has_shots(config: ConfigDict, task: Task) -> bool:
+  """Whether System 2 has worked examples, beside any of System 1."""
+  own = prompts_of(config, task)
+  return any(own[name].shots for name in own if name != SYSTEM1)
 
 
 def has_shots_control(config: ConfigDict, task: Task) -> bool:
