@@ -29,6 +29,7 @@ METHODS: dict[str, Method] = {
   "rar1": Method(rar.one_step, rar.ONE_STEP),
   "rar2": Method(rar.two_steps, rar.TWO_STEPS, "respond"),
   "s2a": Method(s2a.s2a, s2a.PROMPTS, "system1"),
+  "s2a_few_shot": Method(s2a.s2a_few_shot, s2a.FEW_SHOT, "system1_shots"),
   "bsm": Method(bsm.symbolic, bsm.PROMPTS),
   "bsm_neural": Method(bsm.neural, bsm.PROMPTS | bsm.MERGE_PROMPT, "merge"),
   "usc": Method(consistency.usc, consistency.PROMPTS),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 import re
 
-from s2d_jax.system2.program import Fields, Prompts, Steps, Template
+from s2d_jax.generation.engine import Completion
+from s2d_jax.system2.program import Fields, ModelCall, Prompts, Steps, Template
 
-PROMPTS = {
+_EXTRACT = {
   "extract": Template(
     system=(
       "From the user's text take what is free of opinion, in two parts:\n"
@@ -15,9 +17,11 @@ PROMPTS = {
     ),
     user="{text}",
     max_new_tokens=256,
-  ),
-  "system1": None,  # the task's own
+  )
 }
+# The task's own say how to answer.
+PROMPTS = _EXTRACT | {"system1": None}
+FEW_SHOT = _EXTRACT | {"system1_shots": None}
 
 # Text after a label that was not asked for does not belong to the question.
 _LABEL = re.compile(
@@ -34,9 +38,25 @@ def s2a(fields: Fields, prompts: Prompts) -> Steps:
   labelled parts; then it answers from the rewritten text alone, with the prompt
   of System 1.
   """
-  extract = yield prompts["extract"].ask(**fields)
-  text = unbiased_text(extract.text) or fields["text"]
+  text = yield from _unbiased(fields, prompts)
   return (yield prompts["system1"].ask(**{**fields, "text": text}))
+
+
+def s2a_few_shot(fields: Fields, prompts: Prompts) -> Steps:
+  """The same, but it answers behind the worked examples of direct answers.
+
+  So it differs from System 1 behind the same examples by the rewriting alone.
+  """
+  text = yield from _unbiased(fields, prompts)
+  return (yield prompts["system1_shots"].ask(**{**fields, "text": text}))
+
+
+def _unbiased(
+  fields: Fields, prompts: Prompts
+) -> Generator[ModelCall, Completion, str]:
+  """The text as the model rewrites it."""
+  extract = yield prompts["extract"].ask(**fields)
+  return unbiased_text(extract.text) or fields["text"]
 
 
 def unbiased_text(extract: str) -> str:
