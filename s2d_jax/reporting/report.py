@@ -85,6 +85,7 @@ class Findings:
     kept: what the distilled model is compared with; the first sentence is
       about System 2.
     changes: lines of a table.
+    read_before: sentences on whether the base model had read the test split.
   """
 
   outcome: str
@@ -98,6 +99,7 @@ class Findings:
   valid: Table
   retention: Retention
   seen: Seen | None
+  read_before: Sequence[str]
   voting: str | None
   choices: str | None
   left_out: str | None
@@ -179,6 +181,7 @@ def _findings(
     valid=tables.make(results(run.valid, run.task, "base"), biased),
     retention=retention(run.retention["base"], run.retention["distilled"]),
     seen=seen,
+    read_before=contamination.of_base_model(run.contamination),
     voting=_voting(run),
     choices=_choices(run),
     left_out=too_long.left_out(run),
@@ -496,6 +499,7 @@ def _markdown(found: Findings) -> str:
     parts.append("## Test questions seen in training?")
     parts += [contamination.sentence(found.seen), contamination.NOTE]
     parts.append(_markdown_table(contamination.lines(found.seen)))
+    parts += found.read_before
   if found.voting or found.choices or found.left_out:
     parts += ["## What was kept", found.voting, found.choices, found.left_out]
   parts += [

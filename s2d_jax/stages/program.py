@@ -90,12 +90,13 @@ _HOSTS = (
 Stage = Callable[[ConfigDict, epath.Path], None]
 
 
-def main(run: Stage, description: str) -> None:
+def main(run: Stage, description: str, flag_names: Sequence[str] = ()) -> None:
   """Runs a stage as a program with `--config` and `--workdir`.
 
   Args:
     run: the stage.
     description: what `--help` prints first.
+    flag_names: flags of this stage alone.
   """
 
   def start(argv: Sequence[str]) -> None:
@@ -122,7 +123,7 @@ def main(run: Stage, description: str) -> None:
       run(config, workdir)
     hosts.barrier("end")
 
-  names = ("config", "workdir", "wandb", "profile", *_HOSTS)
+  names = ("config", "workdir", *flag_names, "wandb", "profile", *_HOSTS)
   run_program(start, description, names)
 
 
