@@ -19,7 +19,16 @@ from s2d_jax.evaluation.words import words_of
 
 _WORD = re.compile(r"\w+")
 _LETTERS = 3  # of a word to be masked; a number may be shorter
-_GAP = "____"
+_GAP = "[GAP]"
+# Without them a small model repeats the gap.
+_SHOTS = f"""\
+With a gap: In summer the {_GAP} are longer than in winter.
+Filled: In summer the days are longer than in winter.
+
+With a gap: The {_GAP} barked at the cat.
+Filled: The dog barked at the cat.
+
+"""
 
 
 class Masked(NamedTuple):
@@ -30,7 +39,9 @@ class Masked(NamedTuple):
 
   @property
   def prompt(self) -> str:
-    return f"{self.question}\n\nThe word that is left out ({_GAP}) is"
+    """The question with its gap, and again up to there, to be gone on with."""
+    before, _, _ = self.question.partition(_GAP)
+    return f"{_SHOTS}With a gap: {self.question}\nFilled: {before}"
 
 
 @dataclasses.dataclass(frozen=True)

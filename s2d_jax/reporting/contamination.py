@@ -8,6 +8,7 @@ from typing import Any
 from s2d_jax.evaluation.contamination import Match, Overlap, Seen
 
 _SIGNIFICANT = 0.05  # p-values below it
+_FEW_GUESSES = 5
 _FEW = 10  # different answers, which are taught in any case
 NOTE = (
   "Case, accents and punctuation are ignored. Nearly the same words are four"
@@ -163,6 +164,8 @@ def _guesses(found: Mapping[str, Any]) -> str:
     f" {_share(found['elsewhere'], total)} behind another question"
     f" (p = {found['p_value']:.3f})."
   )
-  if clear and found["guessed"] > found["elsewhere"]:
+  if max(found["guessed"], found["elsewhere"]) < _FEW_GUESSES:
+    text += " They are too few to say anything."
+  elif clear and found["guessed"] > found["elsewhere"]:
     text += " A word may also follow from the rest of its question."
   return text

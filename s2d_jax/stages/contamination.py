@@ -138,8 +138,11 @@ class _Reader:
     )
 
   def _guess(self, masked: masked_words.Masked) -> tuple[list[int], list[int]]:
-    context = [*self._begin, *self._tokens(masked.prompt)]
-    return context, self._tokens(f" {masked.word}")
+    before = masked.prompt
+    # Most tokenizers have the space in front of a word in its first token.
+    space = " " if before.endswith(" ") else ""
+    context = [*self._begin, *self._tokens(before.removesuffix(" "))]
+    return context, self._tokens(f"{space}{masked.word}")
 
   def _tokens(self, text: str) -> list[int]:
     return self._model.tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -17,15 +17,17 @@ def test_masks_the_rarest_word_once():
     "Who adds 7 to 7 and 12?",
   ]
   assert masked_words.mask(questions) == [
-    Masked("What is the capital of ____?", "Perú"),
-    Masked("What is the capital of ____?", "Chile"),
-    Masked("Who ____ 7 to 7 and 12?", "adds"),
+    Masked("What is the capital of [GAP]?", "Perú"),
+    Masked("What is the capital of [GAP]?", "Chile"),
+    Masked("Who [GAP] 7 to 7 and 12?", "adds"),
   ]
-  assert masked_words.mask(questions)[0].prompt.endswith("(____) is")
+  first = masked_words.mask(questions)[0]
+  asked = "of [GAP]?\nFilled: What is the capital of "
+  assert first.prompt.endswith(asked)
 
 
 def test_every_word_is_also_looked_for_behind_another_question():
-  own = [Masked(f"{number} ____?", f"word{number}") for number in range(20)]
+  own = [Masked(f"{number} [GAP]?", f"word{number}") for number in range(20)]
   others = masked_words.elsewhere(own)
   assert [one.word for one in others] == [one.word for one in own]
   assert all(a.question != b.question for a, b in zip(own, others, strict=True))

@@ -68,6 +68,12 @@ def test_an_order_that_was_not():
   assert "t-test" not in first and "may also follow" not in second
 
 
+def test_hardly_a_word_is_guessed():
+  guesses = GUESSES | {"guessed": 4, "elsewhere": 0, "p_value": 0.03}
+  said = contamination.of_base_model(FOUND | {"guesses": guesses})[1]
+  assert "4 (10.0 %)" in said and said.endswith("too few to say anything.")
+
+
 def test_no_order_and_no_words():
   found = {
     "order": None,
