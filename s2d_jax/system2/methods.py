@@ -15,10 +15,14 @@ def system1(fields: Fields, prompts: Prompts) -> Steps:
 # A template that is None is the task's own.
 METHODS: dict[str, Method] = {
   "system1": Method(system1, {"system1": None}, "system1"),
-  "cot": Method(cot.cot, cot.PROMPTS),
-  "cot_few_shot": Method(cot.cot_few_shot, {"cot_few_shot": None}),
-  "cot_judge": Method(cot.cot_judge, cot.JUDGE_PROMPTS, "cot_judge"),
-  "rar1": Method(rar.one_step, rar.ONE_STEP),
+  "cot": Method(cot.cot, cot.PROMPTS, thinks_aloud=True),
+  "cot_few_shot": Method(
+    cot.cot_few_shot, {"cot_few_shot": None}, thinks_aloud=True
+  ),
+  "cot_judge": Method(
+    cot.cot_judge, cot.JUDGE_PROMPTS, "cot_judge", thinks_aloud=True
+  ),
+  "rar1": Method(rar.one_step, rar.ONE_STEP, thinks_aloud=True),
   "rar2": Method(rar.two_steps, rar.TWO_STEPS, "respond"),
   "s2a": Method(s2a.s2a, s2a.PROMPTS, "system1"),
   "bsm": Method(bsm.symbolic, bsm.PROMPTS),
