@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import dataclasses
 
 from jaxtyping import Float
@@ -20,21 +21,31 @@ class Interval:
   high: float
 
 
-def mean_interval(values: Float[np.ndarray, " N"], seed: int = 0) -> Interval:
+def mean_interval(
+  values: Float[np.ndarray, " N"],
+  clusters: Sequence[str] | None = None,
+  seed: int = 0,
+) -> Interval:
   """Mean of one value an example, with a percentile bootstrap interval.
 
-  Whole examples are resampled (Efron 1979). N equal values give an interval of
+  Whole clusters are resampled (Efron 1979). N equal values give an interval of
   no width: what no example shows, no resample can.
 
   Args:
     values: one an example.
+    clusters: of each example; None: each is its own.
     seed: of the resampling; the same values give the same interval.
   """
   values = np.asarray(values, np.float64)
+  sums, sizes = values, np.ones(len(values))
+  if clusters is not None:
+    _, at = np.unique(np.asarray(clusters), return_inverse=True)
+    sums, sizes = np.bincount(at, values), np.bincount(at)
   rng = np.random.default_rng(seed)
-  chosen = rng.integers(0, len(values), (_RESAMPLES, len(values)), np.int32)
+  chosen = rng.integers(0, len(sums), (_RESAMPLES, len(sums)), np.int32)
+  means = sums[chosen].sum(axis=1) / sizes[chosen].sum(axis=1)
   tail = (1 - _LEVEL) / 2
-  low, high = np.quantile(values[chosen].mean(axis=1), [tail, 1 - tail])
+  low, high = np.quantile(means, [tail, 1 - tail])
   return Interval(float(values.mean()), float(low), float(high))
 
 
@@ -44,4 +55,4 @@ def difference_interval(
   seed: int = 0,
 ) -> Interval:
   """Mean of `after - before`, the two values of an example kept together."""
-  return mean_interval(np.asarray(after) - np.asarray(before), seed)
+  return mean_interval(np.asarray(after) - np.asarray(before), seed=seed)

@@ -17,6 +17,7 @@ from etils import epath
 from s2d_jax import records
 from s2d_jax.curation.choice import position_bias
 from s2d_jax.curation.curve import threshold_curve
+from s2d_jax.evaluation import judges
 from s2d_jax.evaluation.contamination import Overlap, overlap
 from s2d_jax.evaluation.results import Headline, headline, results
 from s2d_jax.evaluation.verdict import Comparison, Verdict, verdict
@@ -32,6 +33,7 @@ from s2d_jax.reporting import (
   too_long,
   versions,
 )
+from s2d_jax.reporting.judges import Agreement, agreement
 from s2d_jax.reporting.retention import Retention, retention
 from s2d_jax.reporting.run_files import Run, load
 from s2d_jax.reporting.table import Table, readable
@@ -78,6 +80,7 @@ class Findings:
   headline: Headline | None
   verdict: Verdict
   table: Table
+  agreement: Agreement
   valid: Table
   retention: Retention
   overlap: Overlap | None
@@ -115,6 +118,7 @@ def build(
   rows = [
     *results(run.base, run.task, "base"),
     *results(run.distilled, run.task, "distilled"),
+    *_agreement_with_people(run),
   ]
   splits = {r["variant"]: None for r in [*run.base, *run.distilled, *run.valid]}
   plain = plain if plain in splits else next(iter(splits), plain)
@@ -152,6 +156,7 @@ def _findings(
     headline=compared,
     verdict=judged,
     table=table,
+    agreement=agreement(rows),
     valid=tables.make(results(run.valid, run.task, "base"), biased),
     retention=retention(run.retention["base"], run.retention["distilled"]),
     overlap=_overlap(run, test_prompts),
@@ -165,6 +170,19 @@ def _findings(
     plots={p.name: p for p in _plots(run, table, plain)},
     training=_training(run.finetune),
   )
+
+
+def _agreement_with_people(run: Run) -> list[Record]:
+  """Rows of results.json of a judge, and of people who judged its pairs."""
+  if run.task != "judge":
+    return []
+  judged = dict.fromkeys(row["example_id"] for row in run.base + run.distilled)
+  known = run.examples
+  return [
+    *judges.agreement(run.base, known, run.task, "base"),
+    *judges.agreement(run.distilled, known, run.task, "distilled"),
+    *judges.people(judged, known, run.task),
+  ]
 
 
 def right_by_label(run: Run) -> Callable[[Record], bool] | None:
@@ -383,6 +401,7 @@ def _parts(
   """The parts of the page: id → its entry in the table of contents."""
   has = {
     ("held-out", "results"): found.table.rows,
+    ("people", "agreement with people"): found.agreement.found,
     ("pays", "does thinking pay"): found.teacher_gain
     or found.student_gap
     or found.valid.rows,
@@ -428,6 +447,11 @@ def _devices(mark: Record) -> str:
 def _markdown(found: Findings) -> str:
   parts = ["# Results", found.outcome, _markdown_table(found.table.lines())]
   parts.append(found.not_answered)
+  if found.agreement.found:
+    parts += [
+      "## Agreement with people",
+      _markdown_table(found.agreement.lines()),
+    ]
   if found.teacher_gain or found.student_gap or found.valid.rows:
     parts.append("## Does thinking pay here?")
     parts += [found.teacher_gain, found.student_gap, found.valid_not_answered]

@@ -193,6 +193,11 @@ def _by_method(
   }
 
 
+def label(model: str, method: str) -> str:
+  """The head of the row of a model and method."""
+  return KINDS[_kind(model, method)]
+
+
 def readable(name: str) -> str:
   """The name of a split with spaces for underscores."""
   return name.replace("_", " ")

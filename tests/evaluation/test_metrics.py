@@ -13,7 +13,7 @@ def test_covers_the_true_mean_as_often_as_it_says(p, n):
   trials = 400
   covered = 0
   for seed in range(trials):
-    found = mean_interval(rng.binomial(1, p, n).astype(float), seed)
+    found = mean_interval(rng.binomial(1, p, n).astype(float), seed=seed)
     assert found.low <= found.value <= found.high
     covered += found.low <= p <= found.high
   assert 0.90 <= covered / trials <= 0.98
@@ -35,7 +35,7 @@ def test_agrees_with_scipy():
 def test_same_values_same_interval():
   values = np.arange(10.0)
   assert mean_interval(values) == mean_interval(values)
-  assert mean_interval(values, 1) != mean_interval(values, 2)
+  assert mean_interval(values, seed=1) != mean_interval(values, seed=2)
 
 
 def test_equal_values_have_no_width():
