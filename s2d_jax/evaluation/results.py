@@ -30,9 +30,11 @@ class Score:
 def results(rows: Sequence[Record], task: str, model: str) -> list[Record]:
   """Means over the examples, for each split, method and metric.
 
-  A method `m` is scored as the mean over its single samples; where the rows
-  have a vote there is a second method, `m_vote`: the answer that the samples
-  agree on, with the tokens of all of them.
+  A method `m` is scored as the mean over its single samples, each one thought
+  and one answer; where the rows have a vote there is a second method, `m_vote`:
+  the answer that the samples agree on, with the tokens of all of them. Where a
+  thought has several answers there is also `m_nested`: the majority of a single
+  thought's answers, with the tokens of all of these.
 
   Four metrics need no label: "answered", the share of replies that have an
   answer, "strict", the share that has one in the form asked for, and two of the
@@ -187,6 +189,7 @@ Groups = Mapping[tuple[str, str], Mapping[str, Score]]
 def by_group(rows: Sequence[Record]) -> Groups:
   """Scores by (method, split), then by example."""
   groups: dict[tuple[str, str], dict[str, Score]] = {}
+  several = {row["method"] for row in rows if "nested" in row}
   for row in rows:
     tokens = float(np.mean([one["tokens"] for one in row["passes"]]))
     answers = [one["answer"] for one in row["passes"]]
@@ -195,6 +198,14 @@ def by_group(rows: Sequence[Record]) -> Groups:
       tiers = [one["tier"] for one in row["passes"]]
       metrics["strict"] = tiers.count("strict") / len(tiers)
     methods = {row["method"]: _score(metrics, tokens, answers)}
+    if row["method"] in several:
+      # A sample that ended before its answers has none.
+      nested = [one.get("nested", one) for one in row["passes"]]
+      methods[row["method"] + "_nested"] = _score(
+        row.get("nested", row)["metrics"],
+        float(np.mean([one["tokens"] for one in nested])),
+        [one["answer"] for one in nested],
+      )
     if "vote" in row:
       voted = row["vote"]
       methods[row["method"] + "_vote"] = _score(

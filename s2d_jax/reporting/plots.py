@@ -47,6 +47,7 @@ LIGHT = Theme(
   kinds={
     "system1": "#8d877c",
     "single": "#7fb2d9",
+    "nested": "#4f8ebf",
     "vote": "#1f6aa5",
     "distilled": "#c9501a",
   },
@@ -62,6 +63,7 @@ DARK = Theme(
   kinds={
     "system1": "#9c958a",
     "single": "#5d8db3",
+    "nested": "#80afd4",
     "vote": "#a3d0f5",
     "distilled": "#f2874d",
   },

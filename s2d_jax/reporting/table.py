@@ -12,6 +12,7 @@ KINDS = {
   "system1": "System 1",
   "system1_vote": "System 1, vote",
   "single": "System 2, one sample",
+  "nested": "System 2, majority of a thought’s answers",
   "vote": "System 2, vote",
   "distilled": "Distilled",
 }
@@ -59,7 +60,7 @@ class Row:
   """One model and method.
 
   Attributes:
-    kind: "system1", "system1_vote", "single", "vote" or "distilled".
+    kind: "system1", "system1_vote", "single", "nested", "vote" or "distilled".
     label: the head of the row.
     accuracy: split → cell; without labels, the share that has an answer.
     repeats: how often the suggestion of the biased split is repeated.
@@ -208,7 +209,10 @@ def _kind(model: str, method: str) -> str:
     return "distilled"
   if method in KINDS:
     return method
-  return "vote" if method.endswith("_vote") else "single"
+  for kind in ("vote", "nested"):
+    if method.endswith(f"_{kind}"):
+      return kind
+  return "single"
 
 
 def _cell(row: Record) -> Cell:

@@ -229,8 +229,8 @@ class Evaluation:
     groups = collections.defaultdict(list)
     for record in sample.read_samples(self._config, workdir):
       input_id = record["example_id"], record["variant"]
-      tokens = sum(step["tokens"] for step in record["steps"])
-      groups[input_id].append(_sample(record, tokens))
+      tokens = [step["tokens"] for step in record["steps"]]
+      groups[input_id].append(one_pass(record, tokens))
     # An input that was decided early has few samples, all alike: single samples
     # are compared over as many as every input has.
     fewest = min(map(len, groups.values()), default=0)
@@ -274,10 +274,14 @@ class Evaluation:
     samples: Sequence[Record],
     choice: Record | None,
   ) -> Record:
-    """What the samples agree on, or what the model chose among them."""
-    result = vote([one["answer"] for one in samples])
+    """What the samples agree on, or what the model chose among them.
+
+    Where a thought has several answers, it votes with their majority.
+    """
+    spent = [one.get("nested", one) for one in samples]
+    result = vote([one["answer"] for one in spent])
     answer = result.winner
-    tokens = sum(one["tokens"] for one in samples)
+    tokens = sum(one["tokens"] for one in spent)
     if choice is not None:
       number = choice["chosen"]
       answer = None if number is None else samples[number]["answer"]
@@ -314,7 +318,8 @@ def draw_samples(
       example_id, variant, number = result.job.name
       record = sample.reply_and_answer(task, examples[example_id], result)
       samples = drawn[example_id, variant]
-      samples[number] = _sample(record, result.tokens)
+      tokens = [len(step.completion.tokens) for step in result.steps]
+      samples[number] = one_pass(record, tokens)
       progress.advance(1, tokens=result.tokens)
       if len(samples) == setting.n:
         in_order = [samples[index] for index in range(setting.n)]
@@ -328,25 +333,55 @@ def eval_row(
   method: str,
   samples: Sequence[Record],
 ) -> Record:
-  """The samples of an input, and their mean scores."""
-  scores = [task.score(example, variant, one["answer"]) for one in samples]
-  return {
+  """The samples of an input, and their mean scores.
+
+  Where thoughts have several answers, "nested" has those of their majorities.
+  """
+  row = {
     "example_id": example.id,
     "variant": variant,
     "method": method,
     "passes": list(samples),
-    "metrics": {
-      metric: float(np.mean([score[metric] for score in scores]))
-      for metric in scores[0]
-    },
+    "metrics": _mean_scores(task, example, variant, samples),
+  }
+  if any("nested" in one for one in samples):
+    nested = [one.get("nested", one) for one in samples]
+    metrics = _mean_scores(task, example, variant, nested)
+    row["nested"] = {"metrics": metrics}
+  return row
+
+
+def _mean_scores(
+  task: Task, example: Example, variant: str, replies: Sequence[Record]
+) -> dict[str, float]:
+  scores = [task.score(example, variant, one["answer"]) for one in replies]
+  return {
+    metric: float(np.mean([score[metric] for score in scores]))
+    for metric in scores[0]
   }
 
 
-def _sample(record: Record, tokens: int) -> Record:
+def one_pass(record: Record, tokens: Sequence[int]) -> Record:
+  """A sample as a row of eval/ has it: one thought and one answer.
+
+  Where the thought has several answers this is the first, with its own tokens;
+  their majority, with the tokens of all, is under "nested".
+
+  Args:
+    record: with the fields of `sample.reply_and_answer`.
+    tokens: generated in each of its steps.
+  """
   found = {"text": record["reply"], "answer": record["answer"]}
-  found |= {"tier": record["tier"], "tokens": tokens}
+  found |= {"tier": record["tier"], "tokens": sum(tokens)}
   if long_rows.is_too_long(record):
     found["too_long"] = record["too_long"]
+  if "answers" in record:
+    nested = {name: found[name] for name in ("answer", "tokens")}
+    found |= {"text": record["replies"][0], "answer": record["answers"][0]}
+    found |= {"tier": record["tiers"][0], "nested": nested}
+    if not long_rows.is_too_long(record):  # or the answers never came
+      others = len(record["answers"]) - 1
+      found["tokens"] -= sum(tokens[-others:])
   return found
 
 

@@ -193,3 +193,41 @@ def test_headline_without_a_gap_or_without_system_2():
 def test_no_headline_before_there_are_two_models():
   assert headline(BASE, [], "plain", "wrong") is None
   assert headline([], DISTILLED, "plain", "wrong") is None
+
+
+def test_one_pass_is_one_thought_and_one_answer():
+  def thought(answer, majority):
+    one = {"text": "t", "answer": answer, "tier": "strict", "tokens": 12}
+    return one | {"nested": {"answer": majority, "tokens": 26}}
+
+  cut = {"text": "", "answer": None, "tier": None, "tokens": 9, "too_long": 600}
+  rows = [
+    {
+      "example_id": "x",
+      "variant": "plain",
+      "method": "rar2",
+      "passes": [thought("no", "yes"), thought("yes", "yes"), cut],
+      "metrics": {"accuracy": 1 / 3},
+      "nested": {"metrics": {"accuracy": 2 / 3}},
+      "vote": {"answer": "yes", "tokens": 61, "metrics": {"accuracy": 1.0}},
+    },
+    # No thought of it has come to an answer: wrong by every method.
+    {
+      "example_id": "y",
+      "variant": "plain",
+      "method": "rar2",
+      "passes": [cut],
+      "metrics": {"accuracy": 0.0},
+    },
+  ]
+  found = results(rows, "coin_flip", "base")
+  accuracy = {r["method"]: r for r in found if r["metric"] == "accuracy"}
+  assert list(accuracy) == ["rar2", "rar2_nested", "rar2_vote"]
+  assert accuracy["rar2"]["value"] == pytest.approx(1 / 6)
+  assert accuracy["rar2"]["tokens_per_example"] == (11 + 9) / 2
+  assert accuracy["rar2_nested"]["value"] == pytest.approx(1 / 3)
+  assert accuracy["rar2_nested"]["tokens_per_example"] == pytest.approx(
+    (61 / 3 + 9) / 2
+  )
+  answered = {r["method"]: r for r in found if r["metric"] == "answered"}
+  assert answered["rar2_nested"]["value"] == pytest.approx(1 / 3)
