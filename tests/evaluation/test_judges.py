@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import collections
 import itertools
+import random
 
 import pytest
 
 from s2d_jax.evaluation.judges import agreement, majority, people
+from s2d_jax.evaluation.results import results
+from s2d_jax.tasks.judge_formats import FORMATS
 
 T = "tie"
 
@@ -200,3 +204,100 @@ def test_pairs_of_one_question_are_not_independent():
   assert wide["value"] == narrow["value"] == 0.5
   assert (wide["ci_low"], wide["ci_high"]) == (0, 1)
   assert 0.2 < narrow["ci_low"] < narrow["ci_high"] < 0.8
+
+
+def _talk(model, question):
+  """A conversation of two turns, as lmsys/mt_bench_human_judgments has it."""
+  said = (question, f"{model}: {question}", "Shorter.", f"{model} again")
+  return [
+    {"role": role, "content": content}
+    for role, content in zip(("user", "assistant") * 2, said, strict=True)
+  ]
+
+
+def _mt_bench_rows():
+  """Votes of five people on both turns, the models in either order."""
+  rng = random.Random(0)
+  for question, turn in itertools.product(range(81, 89), (1, 2)):
+    for models in itertools.combinations(("alpaca", "claude", "gpt-4"), 2):
+      for judge in rng.sample(range(5), rng.randint(1, 4)):
+        first, second = rng.sample(models, 2)
+        yield {
+          "question_id": question,
+          "model_a": first,
+          "model_b": second,
+          "winner": rng.choice(("model_a", "model_b", T, "tie (inconsistent)")),
+          "judge": f"expert_{judge}",
+          "conversation_a": _talk(first, f"Q{question}?"),
+          "conversation_b": _talk(second, f"Q{question}?"),
+          "turn": turn,
+        }
+
+
+def test_rows_of_mt_bench_are_counted_as_fastchat_counts_them():
+  raw = list(_mt_bench_rows())
+  pairs = {pair["id"]: pair for pair in FORMATS["mt_bench"]("votes", raw)}
+  examples = {
+    name: {
+      "inputs": {"question": pair["question"], "votes": pair["votes"]},
+      "label": pair["label"],
+    }
+    for name, pair in pairs.items()
+  }
+  assert len(examples) == 8 * 3
+  # By name, as FastChat does: (question, two models) → winners of turn 1.
+  votes = collections.defaultdict(list)
+  for row in raw:
+    if row["turn"] == 1:
+      winner = row.get(row["winner"], T)
+      key = row["question_id"], *sorted((row["model_a"], row["model_b"]))
+      votes[key].append(winner)
+  rng = random.Random(1)
+  verdicts = {
+    key: rng.choice((key[1], key[2], key[1], T)) for key in sorted(votes)
+  }
+  judged = []
+  for name in examples:
+    question, first, second = name.split("/")
+    verdict = verdicts[int(question), *sorted((first, second))]
+    answer = {first: "1", second: "2"}.get(verdict, T)
+    judged += [
+      {
+        "example_id": name,
+        "variant": variant,
+        "method": "bsm",
+        "passes": [{"text": "t", "answer": answer, "tokens": 1}],
+        "metrics": {"accuracy": float(answer == examples[name]["label"])},
+      }
+      for variant in ("original", "swapped")
+    ]
+  got = found(agreement(judged, examples, "judge", "base"))
+  among = found(people(examples, examples, "judge"))
+  for metric, ban in (
+    ("agreement_votes", ()),
+    ("agreement_votes_no_ties", (T,)),
+  ):
+    for counted, compared in (
+      (
+        got["both_orders", metric],
+        [(verdicts[key], vote) for key, said in votes.items() for vote in said],
+      ),
+      (
+        among["all", metric],
+        [
+          two
+          for said in votes.values()
+          for two in itertools.combinations(said, 2)
+        ],
+      ),
+    ):
+      kept = [two for two in compared if not set(two) & set(ban)]
+      share = sum(one == other for one, other in kept) / len(kept)
+      assert counted == (pytest.approx(share), len(kept))
+  # The main table's accuracy is agreement with the majority.
+  (accuracy,) = (
+    row["value"]
+    for row in results(judged, "judge", "base")
+    if (row["split"], row["metric"]) == ("original", "accuracy")
+  )
+  assert got["original", "agreement_majority"][0] == pytest.approx(accuracy)
