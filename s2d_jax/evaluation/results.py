@@ -189,7 +189,8 @@ Groups = Mapping[tuple[str, str], Mapping[str, Score]]
 def by_group(rows: Sequence[Record]) -> Groups:
   """Scores by (method, split), then by example."""
   groups: dict[tuple[str, str], dict[str, Score]] = {}
-  several = {row["method"] for row in rows if "nested" in row}
+  # Answers of System 1 come from no thought: they are but samples.
+  several = {row["method"] for row in rows if "nested" in row} - {SYSTEM1}
   for row in rows:
     tokens = float(np.mean([one["tokens"] for one in row["passes"]]))
     answers = [one["answer"] for one in row["passes"]]

@@ -231,3 +231,12 @@ def test_one_pass_is_one_thought_and_one_answer():
   )
   answered = {r["method"]: r for r in found if r["metric"] == "answered"}
   assert answered["rar2_nested"]["value"] == pytest.approx(1 / 3)
+
+
+def test_several_direct_answers_have_no_thought_in_common():
+  one = {"text": "t", "answer": "a", "tier": "strict", "tokens": 2}
+  record = row("x", "plain", "system1", [1], 2)
+  record["passes"] = [one | {"nested": {"answer": "a", "tokens": 4}}]
+  record["nested"] = {"metrics": {"accuracy": 1.0}}
+  found = results([record], "sycophancy", "distilled")
+  assert {r["method"] for r in found} == {"system1"}
