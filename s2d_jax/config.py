@@ -120,6 +120,11 @@ def default() -> ConfigDict:
 
   config.evaluation = ConfigDict()
   config.evaluation.n = 5  # samples of an input, for mean and vote
+  # Whether System 2 and the distilled model are compared with what needs no
+  # thinking: System 1, and System 1 behind the same worked examples as System
+  # 2, each greedily, in n samples and by their vote, as are the others. Off:
+  # System 1 greedily, and n samples of the run's method.
+  config.evaluation.controls = True
 
   # Plain questions of other tasks, and the perplexity of a text.
   config.retention = ConfigDict()

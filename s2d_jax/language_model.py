@@ -173,13 +173,14 @@ class LanguageModel:
       seed=seed,
       in_flight=PROGRAMS_PER_ROW * batch_rows,
     )
+    sampling = Sampling(temperature)
     jobs = collections.deque(
-      Job((index, sample), fields)
+      Job((index, sample), fields, sampling)
       for index, fields in enumerate(inputs)
       for sample in range(n)
     )
     results: list[list] = [[None] * n for _ in inputs]
-    for result in scheduler.run(jobs, Sampling(temperature)):
+    for result in scheduler.run(jobs):
       index, sample = result.job.name
       results[index][sample] = result
     return results

@@ -7,6 +7,7 @@ import dataclasses
 
 import numpy as np
 
+from s2d_jax.evaluation.controls import SHOTS, SYSTEM1, Drawn, Way
 from s2d_jax.evaluation.metrics import (
   Interval,
   difference_interval,
@@ -14,27 +15,37 @@ from s2d_jax.evaluation.metrics import (
 )
 from s2d_jax.records import Record
 
-SYSTEM1 = "system1"
 ALL = "all"  # the split of what is measured over all variants together
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-  """Of one example, by one method of one model; metrics may lack a label."""
+  """Of one example, by one method of one model.
+
+  Attributes:
+    metrics: by name; none that need a label where there is none.
+    tokens: generated for an answer, in all steps and samples that it takes.
+    answers: of each sample; or the greedy one, or the one that won the vote.
+    prompt_tokens: of all prompts that it takes, as if none were shared; None in
+      a run of an older version.
+    cluster: of examples that are right or wrong together.
+  """
 
   metrics: Mapping[str, float]
   tokens: float
-  answers: Sequence[str | None]  # of each sample, or the one that won the vote
+  answers: Sequence[str | None]
+  prompt_tokens: float | None
+  cluster: str
 
 
 def results(rows: Sequence[Record], task: str, model: str) -> list[Record]:
   """Means over the examples, for each split, method and metric.
 
   A method `m` is scored as the mean over its single samples, each one thought
-  and one answer; where the rows have a vote there is a second method, `m_vote`:
-  the answer that the samples agree on, with the tokens of all of them. Where a
-  thought has several answers there is also `m_nested`: the majority of a single
-  thought's answers, with the tokens of all of these.
+  and one answer. Where the rows have them there are more: `m_greedy`, the
+  greedy reply; `m_vote`, the answer that the samples agree on, with the tokens
+  of all of them; and where a thought has several answers `m_nested`, the
+  majority of a single thought's answers, with the tokens of all of these.
 
   Four metrics need no label: "answered", the share of replies that have an
   answer, "strict", the share that has one in the form asked for, and two of the
@@ -111,6 +122,7 @@ def _row(
     "ci_high": mean.high,
     "n": len(values),
     "tokens_per_example": _mean_tokens(scored),
+    "prompt_tokens_per_example": _mean_prompt_tokens(scored),
   }
 
 
@@ -125,7 +137,7 @@ class Change:
 
 @dataclasses.dataclass(frozen=True)
 class Headline:
-  """The main figures of a run.
+  """The main figures of a run, greedy answers against greedy ones.
 
   Attributes:
     plain: accuracy on the neutral split.
@@ -169,7 +181,8 @@ def headline(
     biased: the split meant to lead astray; may be the same.
   """
   before, after = by_group(base), by_group(distilled)
-  straight, astray = (_change(before, after, s) for s in (plain, biased))
+  asked = directly(before, after)
+  straight, astray = (_change(before, after, asked, s) for s in (plain, biased))
   if straight is None or astray is None:
     return None
   gap = straight.before - astray.before
@@ -177,56 +190,83 @@ def headline(
     plain=straight,
     biased=astray,
     gap_closed=astray.gain.value / gap if gap > 0 else None,
-    tokens=_mean_tokens(after[SYSTEM1, biased].values()),
-    tokens_single=_system2_tokens(before, biased, is_vote=False),
-    tokens_vote=_system2_tokens(before, biased, is_vote=True),
+    tokens=_mean_tokens(after[asked, biased].values()),
+    tokens_single=_system2_tokens(before, biased, "sample"),
+    tokens_vote=_system2_tokens(before, biased, "vote"),
   )
+
+
+def directly(before: Groups, after: Groups) -> str:
+  """The method that stands for a direct answer of both models.
+
+  The greedy one; a run of an older version calls that "system1".
+  """
+  greedy = str(Way(SYSTEM1, "greedy"))
+  both = ({method for method, _ in groups} for groups in (before, after))
+  return greedy if all(greedy in methods for methods in both) else SYSTEM1
 
 
 Groups = Mapping[tuple[str, str], Mapping[str, Score]]
 
 
 def by_group(rows: Sequence[Record]) -> Groups:
-  """Scores by (method, split), then by example."""
+  """Scores by (method, split), then by example; see `results`."""
   groups: dict[tuple[str, str], dict[str, Score]] = {}
   # Answers of System 1 come from no thought: they are but samples.
-  several = {row["method"] for row in rows if "nested" in row} - {SYSTEM1}
+  several = {r["method"] for r in rows if "nested" in r} - {SYSTEM1, SHOTS}
   for row in rows:
-    tokens = float(np.mean([one["tokens"] for one in row["passes"]]))
-    answers = [one["answer"] for one in row["passes"]]
-    metrics = dict(row["metrics"])
-    if "tier" in row["passes"][0]:
-      tiers = [one["tier"] for one in row["passes"]]
-      metrics["strict"] = tiers.count("strict") / len(tiers)
-    methods = {row["method"]: _score(metrics, tokens, answers)}
-    if row["method"] in several:
-      # A sample that ended before its answers has none.
-      nested = [one.get("nested", one) for one in row["passes"]]
-      methods[row["method"] + "_nested"] = _score(
-        row.get("nested", row)["metrics"],
-        float(np.mean([one["tokens"] for one in nested])),
-        [one["answer"] for one in nested],
-      )
-    if "vote" in row:
-      voted = row["vote"]
-      methods[row["method"] + "_vote"] = _score(
-        voted["metrics"], voted["tokens"], [voted["answer"]]
-      )
-    for method, score in methods.items():
-      group = groups.setdefault((method, row["variant"]), {})
-      group[row["example_id"]] = score
+    cluster = row.get("cluster", row["example_id"])
+    for drawn, replies, metrics in (
+      ("sample", row["passes"], row["metrics"]),
+      ("greedy", *_alone(row.get("greedy"))),
+      ("nested", *(_nested(row) if row["method"] in several else ((), {}))),
+      ("vote", *_alone(row.get("vote"))),
+    ):
+      if replies:
+        way = str(Way(row["method"], drawn))
+        group = groups.setdefault((way, row["variant"]), {})
+        group[row["example_id"]] = _score(replies, metrics, cluster)
   return groups
 
 
+def _alone(reply: Record | None) -> tuple[list[Record], Mapping[str, float]]:
+  return ([], {}) if reply is None else ([reply], reply["metrics"])
+
+
+def _nested(row: Record) -> tuple[list[Record], Mapping[str, float]]:
+  """Majorities; a sample that ended before its answers has none."""
+  names = ("answer", "tokens", "prompt_tokens")
+  majorities = [
+    {name: one[name] for name in names if name in one}
+    for one in (one.get("nested", one) for one in row["passes"])
+  ]
+  return majorities, row.get("nested", row)["metrics"]
+
+
 def _score(
-  metrics: Mapping[str, float], tokens: float, answers: Sequence[str | None]
+  replies: Sequence[Record], metrics: Mapping[str, float], cluster: str
 ) -> Score:
-  answered = float(np.mean([answer is not None for answer in answers]))
-  return Score({**metrics, "answered": answered}, tokens, answers)
+  """Of several replies the mean."""
+  mean = lambda values: float(np.mean(list(values)))
+  answers = [one["answer"] for one in replies]
+  metrics = dict(metrics)
+  if all("tier" in one for one in replies):
+    metrics["strict"] = mean(one["tier"] == "strict" for one in replies)
+  metrics["answered"] = mean(answer is not None for answer in answers)
+  is_known = all("prompt_tokens" in one for one in replies)
+  return Score(
+    metrics,
+    mean(one["tokens"] for one in replies),
+    answers,
+    mean(one["prompt_tokens"] for one in replies) if is_known else None,
+    cluster,
+  )
 
 
-def _change(before: Groups, after: Groups, split: str) -> Change | None:
-  old, new = (groups.get((SYSTEM1, split), {}) for groups in (before, after))
+def _change(
+  before: Groups, after: Groups, asked: str, split: str
+) -> Change | None:
+  old, new = (groups.get((asked, split), {}) for groups in (before, after))
   common = [
     name for name in old if name in new and "accuracy" in old[name].metrics
   ]
@@ -240,13 +280,19 @@ def _change(before: Groups, after: Groups, split: str) -> Change | None:
   return Change(float(first.mean()), float(second.mean()), gain)
 
 
-def _system2_tokens(groups: Groups, split: str, is_vote: bool) -> float | None:
-  for (method, at), scores in groups.items():
-    is_system2 = not method.startswith(SYSTEM1)
-    if at == split and is_system2 and method.endswith("_vote") == is_vote:
+def _system2_tokens(groups: Groups, split: str, drawn: Drawn) -> float | None:
+  for (name, at), scores in groups.items():
+    way = Way.of(name)
+    is_system2 = way.method not in (SYSTEM1, SHOTS)
+    if at == split and is_system2 and way.drawn == drawn:
       return _mean_tokens(scores.values())
   return None
 
 
 def _mean_tokens(scores: Iterable[Score]) -> float:
   return float(np.mean([score.tokens for score in scores]))
+
+
+def _mean_prompt_tokens(scores: Iterable[Score]) -> float | None:
+  read = [score.prompt_tokens for score in scores]
+  return None if None in read else float(np.mean(read))

@@ -57,6 +57,9 @@ class Sampling:
         raise UserError(f"{name}={getattr(self, name)!r} must be {want}")
 
 
+GREEDY = Sampling(temperature=0.0)
+
+
 def knobs(rows: list[Sampling]) -> dict[str, np.ndarray]:
   """The distribution of each row as arrays [B]."""
   return {

@@ -19,12 +19,12 @@ from s2d_jax.records import Record
 from s2d_jax.reporting import page, plots, settings, table as tables
 from s2d_jax.reporting.retention import points
 from s2d_jax.reporting.sentences import inputs_of
-from s2d_jax.reporting.table import Cell, Table
+from s2d_jax.reporting.table import DIRECT, STUDENT, TEACHER, Cell, Kind, Table
 
-_KINDS: Mapping[str, tuple[str, ...]] = {
-  "system1": ("system1",),
-  "vote": ("vote", "single", "system1_vote"),
-  "distilled": ("distilled",),
+_KINDS: Mapping[str, tuple[Kind, ...]] = {
+  "system1": DIRECT,
+  "system2": TEACHER,
+  "distilled": STUDENT,
 }
 # Of outcomes and conclusions, those that say something for certain.
 _CERTAIN = ("better", "worse", "not distillable", "not kept")
@@ -55,8 +55,8 @@ class FinishedRun:
     """Right answers on the split that the report is about, if it is known.
 
     Args:
-      kind: "system1", "vote" (of System 2, or what there is of it) or
-        "distilled".
+      kind: "system1" or "distilled" (greedily), or "system2" (its vote, or what
+        there is of it).
     """
     if not self.table.is_labelled:
       return None
@@ -94,8 +94,12 @@ class FinishedRun:
   def tokens(self) -> tuple[float, float | None]:
     """Mean an answer: of the distilled model, and of System 2's vote."""
     found = {row.kind: row.tokens for row in self.table.rows}
-    other = (found[kind] for kind in _KINDS["vote"] if kind in found)
-    return found["distilled"], next(other, None)
+    own, other = (
+      next((found[kind] for kind in _KINDS[name] if kind in found), None)
+      for name in ("distilled", "system2")
+    )
+    assert own is not None  # or the run would not be finished
+    return own, other
 
 
 def load(workdirs: Sequence[str]) -> list[FinishedRun]:
@@ -132,7 +136,7 @@ def _load(workdir: epath.Path, name: str) -> FinishedRun:
       " report --config=FILE --workdir=FOLDER"
     )
   table = tables.make(_read_json(folder / "results.json"), verdict["split"])
-  if not any(row.kind == "distilled" for row in table.rows):
+  if not any(row.kind in STUDENT for row in table.rows):
     raise UserError(
       f"{workdir} is not finished: its distilled model has not been evaluated;"
       " let its s2d pipeline run to the end, or leave it out"

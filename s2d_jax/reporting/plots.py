@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from s2d_jax.curation.curve import Point
 from s2d_jax.records import Record
-from s2d_jax.reporting.table import KINDS, Cell, Table, readable
+from s2d_jax.reporting.table import DRAWN, WHO, Cell, Table, readable
 
 _WIDTH, HEIGHT = 4.7, 3.2  # inches: letters that can be read on a telephone
 _DPI = 190
@@ -27,13 +27,13 @@ _LEGEND = 52  # letters that stand in one line
 
 @dataclasses.dataclass(frozen=True)
 class Theme:
-  """Colours; `kinds` by kind of row, told apart by the colour-blind too."""
+  """Colours; `who` by who is asked, told apart by the colour-blind too."""
 
   surface: str
   ink: str
   muted: str
   grid: str
-  kinds: dict[str, str]
+  who: dict[str, str]
   right: str
   wrong: str
   runs: tuple[str, ...]  # of a page that compares runs
@@ -44,11 +44,10 @@ LIGHT = Theme(
   ink="#1f1e1b",
   muted="#6d685f",
   grid="#e6e2da",
-  kinds={
+  who={
     "system1": "#8d877c",
-    "single": "#7fb2d9",
-    "nested": "#4f8ebf",
-    "vote": "#1f6aa5",
+    "system1_shots": "#b08a1e",
+    "system2": "#1f6aa5",
     "distilled": "#c9501a",
   },
   right="#1f6aa5",
@@ -60,17 +59,23 @@ DARK = Theme(
   ink="#ece8e1",
   muted="#a49d92",
   grid="#3a3732",
-  kinds={
+  who={
     "system1": "#9c958a",
-    "single": "#5d8db3",
-    "nested": "#80afd4",
-    "vote": "#a3d0f5",
+    "system1_shots": "#d9b552",
+    "system2": "#8fc3ee",
     "distilled": "#f2874d",
   },
   right="#6fabd9",
   wrong="#c4703d",
   runs=("#8fc3ee", "#f2874d", "#6cc39a", "#cf9be6", "#d9b552", "#a49d92"),
 )
+# By how a reply is drawn, and the size at which they look alike.
+_MARKERS = {
+  "greedy": ("o", 6.0),
+  "sample": ("D", 5.0),
+  "nested": ("^", 6.0),
+  "vote": ("s", 5.5),
+}
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
 
 Draw = Callable[[Axes, Theme], None]
@@ -129,22 +134,77 @@ def accuracy_by_variant(table: Table) -> Draw:
   """Dots with 95 % intervals, a band for each variant."""
 
   def draw(axes: Axes, theme: Theme) -> None:
-    step = 0.72 / max(len(table.rows), 1)
-    for index, row in enumerate(table.rows):
-      offset = (index - (len(table.rows) - 1) / 2) * step
+    rows = table.main
+    step = 0.72 / max(len(rows), 1)
+    for index, row in enumerate(rows):
+      offset = (index - (len(rows) - 1) / 2) * step
+      marker, size = _MARKERS[row.kind.drawn]
       places = [i for i, s in enumerate(table.splits) if s in row.accuracy]
       cells = [row.accuracy[table.splits[i]] for i in places]
       axes.errorbar(
         [cell.value for cell in cells],
         [place + offset for place in places],
         xerr=_error_bars(cells),
-        fmt="o",
-        markersize=5.5,
+        fmt=marker,
+        markersize=size,
         elinewidth=1.6,
-        color=theme.kinds[row.kind],
+        color=theme.who[row.kind.who],
         label=row.label,
       )
     _rows_of_shares(axes, theme, list(map(readable, table.splits)))
+
+  return draw
+
+
+def grid(table: Table) -> Draw:
+  """A band for who is asked, in it a dot a way of drawing, with its tokens."""
+  there = dict.fromkeys(row.kind.who for row in table.rows)
+  ways = [way for way in DRAWN if way in {r.kind.drawn for r in table.rows}]
+
+  def draw(axes: Axes, theme: Theme) -> None:
+    step = 0.62 / max(len(ways), 1)
+    for row in table.rows:
+      cell = row.accuracy.get(table.biased)
+      if cell is None:
+        continue
+      marker, size = _MARKERS[row.kind.drawn]
+      offset = (ways.index(row.kind.drawn) - (len(ways) - 1) / 2) * step
+      place = list(there).index(row.kind.who) + offset
+      axes.errorbar(
+        [cell.value],
+        [place],
+        xerr=_error_bars([cell]),
+        fmt=marker,
+        markersize=size,
+        elinewidth=1.6,
+        color=theme.who[row.kind.who],
+      )
+      axes.annotate(
+        f"{cell.tokens:,.0f}",
+        (1.0, place),
+        (6, 0),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        va="center",
+        fontsize=8,
+        color=theme.muted,
+      )
+    axes.annotate(
+      "tokens",
+      (1.0, -0.5),
+      (6, 5),
+      xycoords=("axes fraction", "data"),
+      textcoords="offset points",
+      fontsize=8,
+      color=theme.muted,
+      annotation_clip=False,
+    )
+    for way in ways:
+      marker, size = _MARKERS[way]
+      axes.plot(
+        [], [], marker, markersize=size, color=theme.muted, label=DRAWN[way]
+      )
+    _rows_of_shares(axes, theme, [WHO[who] for who in there])
 
   return draw
 
@@ -153,8 +213,9 @@ def accuracy_by_tokens(table: Table, plain: str) -> Draw:
   """Accuracy against tokens: full dots are biased, hollow ones plain."""
 
   def draw(axes: Axes, theme: Theme) -> None:
-    for row in table.rows:
-      colour = theme.kinds[row.kind]
+    for row in table.main:
+      colour = theme.who[row.kind.who]
+      marker, size = _MARKERS[row.kind.drawn]
       for split, fill in ((plain, theme.surface), (table.biased, colour)):
         cell = row.accuracy.get(split)
         if cell is None:
@@ -163,8 +224,8 @@ def accuracy_by_tokens(table: Table, plain: str) -> Draw:
           max(cell.tokens, 1),
           cell.value,
           yerr=_error_bars([cell]),
-          fmt="o",
-          markersize=8,
+          fmt=marker,
+          markersize=1.4 * size,
           markerfacecolor=fill,
           elinewidth=1.2 if split == table.biased else 0,
           color=colour,
@@ -251,7 +312,7 @@ def thresholds(curve: Sequence[Point], min_margin: float | None) -> Draw:
     for point, y in zip(curve, ys, strict=True):
       if point is chosen:
         axes.plot(
-          point.share, y, "o", markersize=11, color=theme.kinds["distilled"]
+          point.share, y, "o", markersize=11, color=theme.who["distilled"]
         )
       if point is chosen or point in ends or len(curve) <= 6:
         axes.annotate(
@@ -281,8 +342,8 @@ def training(lines: Sequence[Record]) -> Draw:
 
   def draw(axes: Axes, theme: Theme) -> None:
     for name, label, style, colour in (
-      ("loss", "training", "-", theme.kinds["single"]),
-      ("valid_loss", "validation", "-o", theme.kinds["distilled"]),
+      ("loss", "training", "-", theme.who["system2"]),
+      ("valid_loss", "validation", "-o", theme.who["distilled"]),
     ):
       found = [(r["step"], r[name]) for r in lines if r.get(name) is not None]
       if found:
@@ -305,12 +366,12 @@ def accuracy_by_run(
 
   Args:
     names: of the runs, from above.
-    cells: kind of row → its cell in each run.
+    cells: who is asked → its cell in each run.
   """
 
   def draw(axes: Axes, theme: Theme) -> None:
     step = 0.6 / max(len(cells), 1)
-    for index, (kind, by_run) in enumerate(cells.items()):
+    for index, (who, by_run) in enumerate(cells.items()):
       offset = (index - (len(cells) - 1) / 2) * step
       there = [(place, cell) for place, cell in enumerate(by_run) if cell]
       axes.errorbar(
@@ -320,8 +381,8 @@ def accuracy_by_run(
         fmt="o",
         markersize=5.5,
         elinewidth=1.6,
-        color=theme.kinds[kind],
-        label=KINDS[kind],
+        color=theme.who[who],
+        label=WHO[who],
       )
     _rows_of_shares(axes, theme, list(map(_short, names)))
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
+import functools
 import json
+import operator
 import shlex
 from typing import Any
 
@@ -19,6 +21,7 @@ from s2d_jax.curation.choice import position_bias
 from s2d_jax.curation.curve import threshold_curve
 from s2d_jax.evaluation import judges
 from s2d_jax.evaluation.contamination import Overlap, overlap
+from s2d_jax.evaluation.controls import SYSTEM1, cost
 from s2d_jax.evaluation.results import Headline, headline, results
 from s2d_jax.evaluation.verdict import Comparison, Verdict, verdict
 from s2d_jax.records import Record
@@ -36,7 +39,7 @@ from s2d_jax.reporting import (
 from s2d_jax.reporting.judges import Agreement, agreement
 from s2d_jax.reporting.retention import Retention, retention
 from s2d_jax.reporting.run_files import Run, load
-from s2d_jax.reporting.table import Table, readable
+from s2d_jax.reporting.table import Kind, Table, readable
 from s2d_jax.reporting.transcripts import changes, transcripts
 
 # Reasons to reject an input, and what the page calls them.
@@ -80,6 +83,7 @@ class Findings:
   headline: Headline | None
   verdict: Verdict
   table: Table
+  controls: str | None
   agreement: Agreement
   valid: Table
   retention: Retention
@@ -100,6 +104,7 @@ def build(
   plain: str = "plain",
   biased: str = "suggests_wrong",
   test_prompts: Sequence[str] = (),
+  why_no_shots: str = "",
 ) -> epath.Path:
   """Writes report/: index.html, results.md, two .json files and the plots.
 
@@ -110,6 +115,7 @@ def build(
       is reported by its first split.
     test_prompts: direct prompts of the test split, to be looked up in the
       training data.
+    why_no_shots: why System 1 was not asked behind worked examples.
 
   Returns:
     Path of index.html.
@@ -123,7 +129,7 @@ def build(
   splits = {r["variant"]: None for r in [*run.base, *run.distilled, *run.valid]}
   plain = plain if plain in splits else next(iter(splits), plain)
   biased = biased if biased in splits else plain
-  found = _findings(run, rows, plain, biased, test_prompts)
+  found = _findings(run, rows, plain, biased, test_prompts, why_no_shots)
   folder = run.workdir / "report"
   for plot in found.plots.values():
     records.write_bytes(folder / f"{plot.name}.png", plot.light)
@@ -142,6 +148,7 @@ def _findings(
   plain: str,
   biased: str,
   test_prompts: Sequence[str],
+  why_no_shots: str,
 ) -> Findings:
   compared = headline(run.base, run.distilled, plain, biased)
   judged = verdict(run.valid, run.base, run.distilled, biased)
@@ -156,6 +163,7 @@ def _findings(
     headline=compared,
     verdict=judged,
     table=table,
+    controls=_controls(run, why_no_shots),
     agreement=agreement(rows),
     valid=tables.make(results(run.valid, run.task, "base"), biased),
     retention=retention(run.retention["base"], run.retention["distilled"]),
@@ -202,6 +210,27 @@ def _overlap(run: Run, test_prompts: Sequence[str]) -> Overlap | None:
     if record.get("prompt")
   ]
   return overlap(taught, test_prompts) if taught and test_prompts else None
+
+
+def _controls(run: Run, why_no_shots: str) -> str | None:
+  """What the controls cost, and why one of them is not there."""
+  of_each = [
+    cost(run.base, run.config.get("method", "")),
+    cost(run.distilled, ""),
+  ]
+  found = [one for one in of_each if one is not None]
+  said = []
+  if found:
+    total = functools.reduce(operator.add, found)
+    said.append(
+      "Of this evaluation the controls (all but System 1 and the distilled"
+      f" model asked greedily, and the samples of System 2) took {total}."
+    )
+  if run.base and why_no_shots:
+    said.append(
+      f"System 1 was not asked behind worked examples: {why_no_shots}."
+    )
+  return " ".join(said) or None
 
 
 def _voting(run: Run) -> str | None:
@@ -317,6 +346,14 @@ def _plots(run: Run, table: Table, plain: str) -> list[page.Plot]:
         plots.accuracy_by_variant(table),
       ),
       (
+        "grid",
+        "Who is asked, and how a reply is drawn",
+        f"{readable(table.biased)}: the greedy reply, the mean of single"
+        " samples, and their vote; on the right the tokens that an answer"
+        " takes.",
+        plots.grid(table),
+      ),
+      (
         "tokens",
         "What an answer costs",
         f"Full: {readable(table.biased)}. Hollow: {readable(plain)}. Every"
@@ -373,6 +410,11 @@ def _page(run: Run, found: Findings, biased: str) -> str:
     parts=parts,
     paper=paper.row_for(run.config) if found.table.is_labelled else None,
     paper_model=paper.MODEL,
+    paper_kinds={
+      "System 1": tables.DIRECT,
+      "System 2": tables.TEACHER,
+      "distilled": tables.STUDENT,
+    },
     transcripts=examples,
     browsable=browsable,
     votes=len(run.accepted) + len(run.rejected),
@@ -446,7 +488,7 @@ def _devices(mark: Record) -> str:
 
 def _markdown(found: Findings) -> str:
   parts = ["# Results", found.outcome, _markdown_table(found.table.lines())]
-  parts.append(found.not_answered)
+  parts += [found.not_answered, found.controls]
   if found.agreement.found:
     parts += [
       "## Agreement with people",
@@ -475,12 +517,16 @@ def _markdown_table(lines: Iterable[Sequence[str]]) -> str:
   return "\n".join("| " + " | ".join(row) + " |" for row in rows if body)
 
 
-def margin_of(found: Findings, kind: str) -> float | None:
+def margin_of(found: Findings, kind: Kind) -> float | None:
   """Mean margin of a vote on the valid split, of this kind of row."""
   margins = found.verdict.margins
   if margins is None:
     return None
-  return {"vote": margins.first, "system1_vote": margins.second}.get(kind)
+  by_kind = {
+    Kind("system2", "vote"): margins.first,
+    Kind(SYSTEM1, "vote"): margins.second,
+  }
+  return by_kind.get(kind)
 
 
 def _valid_lines(found: Findings) -> Iterator[list[str]]:

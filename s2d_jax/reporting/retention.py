@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 import dataclasses
 
-from s2d_jax.evaluation.results import SYSTEM1, by_group
+from s2d_jax.evaluation.controls import SYSTEM1
+from s2d_jax.evaluation.results import by_group
 from s2d_jax.evaluation.verdict import Comparison, compare
 from s2d_jax.records import Record
 

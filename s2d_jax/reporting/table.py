@@ -1,21 +1,48 @@
-"""The table of results: models and methods by splits."""
+"""The table of results: who is asked and how a reply is drawn, by splits."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
+from typing import NamedTuple
 
+from s2d_jax.evaluation.controls import SHOTS, SYSTEM1, Drawn, Way
 from s2d_jax.evaluation.results import ALL
 from s2d_jax.records import Record
 
-KINDS = {
-  "system1": "System 1",
-  "system1_vote": "System 1, vote",
-  "single": "System 2, one sample",
-  "nested": "System 2, majority of a thought’s answers",
-  "vote": "System 2, vote",
+# Who is asked, and how a reply is drawn.
+WHO = {
+  SYSTEM1: "System 1",
+  SHOTS: "System 1 few-shot",
+  "system2": "System 2",
   "distilled": "Distilled",
 }
+DRAWN: dict[Drawn, str] = {
+  "greedy": "greedy",
+  "sample": "one sample",
+  "nested": "majority of a thought’s answers",
+  "vote": "vote",
+}
+# The same where there is little space.
+_SHORT_WHO = WHO | {SHOTS: "Few-shot"}
+_SHORT_DRAWN = DRAWN | {"sample": "sample", "nested": "nested"}
+
+
+class Kind(NamedTuple):
+  """Of a row: who is asked, and how a reply is drawn."""
+
+  who: str
+  drawn: Drawn
+
+
+# What stands for each in a comparison of three: the first kind there is.
+DIRECT = (Kind(SYSTEM1, "greedy"), Kind(SYSTEM1, "sample"))
+TEACHER = (
+  Kind("system2", "vote"),
+  Kind("system2", "sample"),
+  Kind(SYSTEM1, "vote"),
+)
+STUDENT = (Kind("distilled", "greedy"), Kind("distilled", "sample"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,28 +84,43 @@ class Forms:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """One model and method.
+  """One model, how it is asked, and how a reply is drawn.
 
   Attributes:
-    kind: "system1", "system1_vote", "single", "nested", "vote" or "distilled".
-    label: the head of the row.
+    kind: who is asked, and how.
     accuracy: split → cell; without labels, the share that has an answer.
     repeats: how often the suggestion of the biased split is repeated.
     inconsistent: how often a judge's verdict depends on the order, of the pairs
       with a verdict in both.
     not_compared: how often there is no verdict in one order or both.
     forms: of the answers, over all splits; None for a vote, which has none.
-    tokens: mean an answer, over all splits.
+    tokens: generated, mean an answer, over all splits.
+    prompt_tokens: read in prompts, likewise; None where it is not known.
   """
 
-  kind: str
-  label: str
+  kind: Kind
   accuracy: Mapping[str, Cell]
   repeats: Cell | None
   inconsistent: Cell | None
   not_compared: Cell | None
   forms: Forms | None
   tokens: float
+  prompt_tokens: float | None
+
+  @property
+  def label(self) -> str:
+    """The head of the row."""
+    return f"{WHO[self.kind.who]}, {DRAWN[self.kind.drawn]}"
+
+  @property
+  def short_label(self) -> str:
+    return f"{_SHORT_WHO[self.kind.who]}, {_SHORT_DRAWN[self.kind.drawn]}"
+
+  @property
+  def with_prompts(self) -> float | None:
+    """Tokens of an answer and of all prompts that it takes."""
+    read = self.prompt_tokens
+    return None if read is None else self.tokens + read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +131,29 @@ class Table:
   biased: str
   rows: tuple[Row, ...]
   is_labelled: bool
+
+  @property
+  def main(self) -> tuple[Row, ...]:
+    """For a picture of few rows: a greedy answer of each, System 2's vote.
+
+    A single sample stands for the greedy one where there is none.
+    """
+    kinds = {row.kind for row in self.rows}
+    return tuple(
+      row
+      for row in self.rows
+      if row.kind.drawn == "greedy"
+      or row.kind == ("system2", "vote")
+      or (row.kind.drawn == "sample" and (row.kind.who, "greedy") not in kinds)
+    )
+
+  @property
+  def has_shots(self) -> bool:
+    return any(row.kind.who == SHOTS for row in self.rows)
+
+  @property
+  def has_prompt_tokens(self) -> bool:
+    return any(row.prompt_tokens is not None for row in self.rows)
 
   @property
   def has_repeats(self) -> bool:
@@ -102,7 +167,7 @@ class Table:
   def has_forms(self) -> bool:
     return any(row.forms for row in self.rows)
 
-  def cell(self, kinds: Sequence[str], split: str) -> Cell | None:
+  def cell(self, kinds: Sequence[Kind], split: str) -> Cell | None:
     """Of the first of these kinds that the table has."""
     rows = {row.kind: row for row in self.rows}
     found = (rows[kind].accuracy.get(split) for kind in kinds if kind in rows)
@@ -112,22 +177,25 @@ class Table:
     """The table as text, the head first, for a page without typography.
 
     Args:
-      is_narrow: leaves out the forms of answers.
+      is_narrow: leaves out the forms of answers and the tokens of prompts.
     """
+    has_prompts = self.has_prompt_tokens and not is_narrow
     has_forms = self.has_forms and not is_narrow
     repeats = [f"repeats {readable(self.biased)}"] * self.has_repeats
     order = ["inconsistent", "not compared"] * self.has_inconsistent
     share = "% right" if self.is_labelled else "% answered"
     forms = ["strict / loose / none"] * has_forms
     head = [share, *map(readable, self.splits), *repeats, *order, *forms]
-    yield [*head, "tokens"]
+    yield [*head, "tokens", *["with prompts"] * has_prompts]
     for row in self.rows:
       cells = [row.accuracy.get(split) for split in self.splits]
       cells += [row.repeats] * self.has_repeats
       cells += [row.inconsistent, row.not_compared] * self.has_inconsistent
       shares = [f"{c.percent} [{c.interval}]" if c else "" for c in cells]
       shares += [str(row.forms or "")] * has_forms
-      yield [row.label, *shares, f"{row.tokens:.1f}"]
+      read = "" if row.with_prompts is None else f"{row.with_prompts:,.0f}"
+      label = row.short_label if is_narrow else row.label
+      yield [label, *shares, f"{row.tokens:.1f}", *[read] * has_prompts]
 
 
 def make(results: Sequence[Record], biased: str) -> Table:
@@ -153,18 +221,20 @@ def make(results: Sequence[Record], biased: str) -> Table:
   rows = [
     Row(
       kind=_kind(*name),
-      label=KINDS[_kind(*name)],
       accuracy={row["split"]: _cell(row) for row in group},
       repeats=repeats.get(name),
       inconsistent=inconsistent.get(name),
       not_compared=not_compared.get(name),
       forms=_forms(results, *name),
-      tokens=sum(row["tokens_per_example"] * row["n"] for row in group)
-      / sum(row["n"] for row in group),
+      tokens=_mean(group, "tokens_per_example"),
+      prompt_tokens=_mean(group, "prompt_tokens_per_example"),
     )
     for name, group in groups.items()
   ]
-  rows.sort(key=lambda row: list(KINDS).index(row.kind))
+  who, drawn = list(WHO), list(DRAWN)
+  rows.sort(
+    key=lambda row: (who.index(row.kind.who), drawn.index(row.kind.drawn))
+  )
   splits = tuple(dict.fromkeys(row["split"] for row in shares))
   return Table(splits, biased, tuple(rows), is_labelled)
 
@@ -184,6 +254,14 @@ def _forms(results: Sequence[Record], model: str, method: str) -> Forms | None:
   return Forms(strict, answered - strict, 1 - answered)
 
 
+def _mean(group: Sequence[Record], name: str) -> float | None:
+  """Over the answers of all splits; None where it is not known."""
+  if any(row.get(name) is None for row in group):
+    return None
+  total = sum(row["n"] for row in group)
+  return sum(row[name] * row["n"] for row in group) / total
+
+
 def _by_method(
   results: Sequence[Record], metric: str, split: str
 ) -> dict[tuple[str, str], Cell]:
@@ -196,7 +274,8 @@ def _by_method(
 
 def label(model: str, method: str) -> str:
   """The head of the row of a model and method."""
-  return KINDS[_kind(model, method)]
+  who, drawn = _kind(model, method)
+  return f"{WHO[who]}, {DRAWN[drawn]}"
 
 
 def readable(name: str) -> str:
@@ -204,15 +283,11 @@ def readable(name: str) -> str:
   return name.replace("_", " ")
 
 
-def _kind(model: str, method: str) -> str:
+def _kind(model: str, name: str) -> Kind:
+  method, drawn = Way.of(name)
   if model == "distilled":
-    return "distilled"
-  if method in KINDS:
-    return method
-  for kind in ("vote", "nested"):
-    if method.endswith(f"_{kind}"):
-      return kind
-  return "single"
+    return Kind("distilled", drawn)
+  return Kind(method if method in WHO else "system2", drawn)
 
 
 def _cell(row: Record) -> Cell:

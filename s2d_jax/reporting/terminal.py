@@ -37,11 +37,13 @@ def print_results(
   console = console or Console()
   if body:
     rows = enumerate(found.rows)
-    distilled = [index for index, row in rows if row.kind == "distilled"]
-    console.print(_table(head, body, distilled))
+    distilled = [index for index, row in rows if row.kind.who == "distilled"]
+    shown = _table(head, body, distilled)
+    shown.columns[0].no_wrap = True  # and so the heads of others are folded
+    console.print(shown)
   if found.has_forms:
     forms = "; ".join(
-      f"{row.label}: {row.forms}" for row in found.rows if row.forms
+      f"{row.label}: {row.forms}" for row in found.main if row.forms
     )
     console.print(
       Text(f"Answers, % strict / loose / none. {forms}."), end="\n\n"
@@ -82,7 +84,7 @@ def _table(
   bold: Collection[int] = (),
 ) -> Table:
   """Of rows of text; `bold` has the numbers of bold ones."""
-  table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+  table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
   for index, name in enumerate(head):
     table.add_column(
       Text(name), justify="right" if index else "left", overflow="fold"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from s2d_jax.curation.long_rows import REASON, counted, is_too_long, listed
+from s2d_jax.evaluation.controls import replies_of
 from s2d_jax.records import Record
 from s2d_jax.reporting.run_files import Run
 
@@ -35,7 +36,7 @@ def not_answered(rows: Sequence[Record], split: str) -> str | None:
     rows: of eval/.
     split: test or valid.
   """
-  long = [row for row in rows if any(map(is_too_long, row["passes"]))]
+  long = [row for row in rows if any(map(is_too_long, replies_of(row)))]
   if not long:
     return None
   total = len({(row["example_id"], row["variant"]) for row in rows})

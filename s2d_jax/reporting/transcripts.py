@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import json
 
+from s2d_jax.evaluation.controls import SYSTEM1
 from s2d_jax.records import Record
 from s2d_jax.reporting.run_files import Run, samples_of
 
@@ -125,21 +126,22 @@ def changes(run: Run, split: str) -> tuple[dict[str, int], list[Change]]:
   after = {
     row["example_id"]: row
     for row in run.distilled
-    if (row["method"], row["variant"]) == ("system1", split)
+    if (row["method"], row["variant"]) == (SYSTEM1, split)
   }
   kinds: dict[str, list[Change]] = {kind: [] for kind in _KINDS}
   for old in run.base:
     new = after.get(old["example_id"])
-    if (old["method"], old["variant"]) != ("system1", split) or new is None:
+    if (old["method"], old["variant"]) != (SYSTEM1, split) or new is None:
       continue
-    kind = _kind(old, new)
+    before, now = _direct(old), _direct(new)
+    kind = _kind(before, now)
     kinds[kind].append(
       Change(
         kind,
         split,
         question(run, old["example_id"], split),
-        old["passes"][0]["text"],
-        new["passes"][0]["text"],
+        before["text"],
+        now["text"],
       )
     )
   shown = [
@@ -168,11 +170,16 @@ def question(run: Run, example_id: str, variant: str) -> str:
   return f"{text} ({suggested}?)" if suggested else text
 
 
+def _direct(row: Record) -> Record:
+  """The greedy reply; in a run of an older version it is a row's only one."""
+  return row.get("greedy") or row["passes"][0] | {"metrics": row["metrics"]}
+
+
 def _kind(old: Record, new: Record) -> str:
-  if not all("accuracy" in row["metrics"] for row in (old, new)):
-    was, now = (row["passes"][0]["answer"] for row in (old, new))
+  if not all("accuracy" in one["metrics"] for one in (old, new)):
+    was, now = (one["answer"] for one in (old, new))
     return "same" if was == now else "changed"
-  was, now = (row["metrics"]["accuracy"] >= 0.5 for row in (old, new))
+  was, now = (one["metrics"]["accuracy"] >= 0.5 for one in (old, new))
   if was == now:
     return "still right" if now else "still wrong"
   return "fixed" if now else "broken"

@@ -223,11 +223,9 @@ class ChatModel:
       if job.name == names[0]:
         show(Answer([step.completion.text for step in steps], text))
 
-    results = self._schedulers[method].run(
-      collections.deque(Job(name, fields) for name in names),
-      Sampling(temperature=temperature),
-      watch,
-    )
+    sampling = Sampling(temperature=temperature)
+    jobs = collections.deque(Job(name, fields, sampling) for name in names)
+    results = self._schedulers[method].run(jobs, watch)
     ended = {result.job.name: result for result in results}
     chosen, note = _majority([ended[name] for name in names])
     reply = chosen.replies[0].strip()

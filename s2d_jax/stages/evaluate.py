@@ -2,14 +2,17 @@
 
 Writes eval/valid.jsonl (on the validation split, before anything is learnt:
 does System 2 pay at all?), eval/base.jsonl, and eval/distilled.jsonl once there
-is a checkpoint (both on the test split): a line an input and method, with every
-sample, its tokens and its scores.
+is a checkpoint (both on the test split): a line an input and method, with the
+greedy reply and every sample, their tokens and their scores. On the test split
+System 1 is also asked behind System 2's worked examples
+(config.evaluation.controls).
 """
 
 from __future__ import annotations
 
 import collections
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+import functools
 from typing import NamedTuple
 
 from etils import epath
@@ -21,22 +24,33 @@ from s2d_jax.checkpoints.pretrained import Pretrained
 from s2d_jax.curation import long_rows
 from s2d_jax.curation.curate import InputId
 from s2d_jax.curation.vote import vote
-from s2d_jax.generation.sampling import Sampling
+from s2d_jax.evaluation.controls import SHOTS, SYSTEM1, cost, replies_of
+from s2d_jax.generation.sampling import GREEDY
 from s2d_jax.records import Record
 from s2d_jax.stages import lengths, program, sample, select, setup
 from s2d_jax.stages.shards import RecordShards
-from s2d_jax.tasks.task import Example, Task, read_examples
+from s2d_jax.tasks.task import Example, Task, cluster_of, read_examples
 
 
-class EvalSetting(NamedTuple):
-  """How inputs are answered: a method, `n` samples of it, their sampling."""
+class Asked(NamedTuple):
+  """How inputs are asked: by a method, greedily, and in n samples."""
 
   method: str
   n: int
-  sampling: Sampling
+  is_greedy: bool
 
 
-DIRECT = EvalSetting("system1", 1, Sampling(temperature=0.0))
+class Replies(NamedTuple):
+  """To one input: the samples, and the greedy reply if there is to be one."""
+
+  samples: list[Record]
+  greedy: Record | None
+
+
+DIRECT = Asked(SYSTEM1, n=0, is_greedy=True)
+# Stands in the name of a greedy reply where samples have their number, so that
+# those have the keys that they would have without it.
+_GREEDY = "greedy"
 
 
 @program.stage("evaluate valid", on="all")
@@ -47,31 +61,42 @@ def run_valid(config: ConfigDict, workdir: epath.Path) -> str:
   """
   task = setup.task_of(config)
   examples = _examples(workdir, "valid")
-  methods = [config.method, "system1"]
+  methods = [config.method, SYSTEM1]
   with _shards(config, workdir, "valid", task, examples, methods) as shards:
     evaluation = Evaluation(config, task, examples, shards)
     evaluation.reuse_samples(workdir)
-    if config.method != "system1":
-      sampling = setup.sampling_of(config)
-      evaluation.run(EvalSetting("system1", config.sampling.n, sampling))
+    if config.method != SYSTEM1:
+      evaluation.run(Asked(SYSTEM1, config.sampling.n, is_greedy=False))
   return _summary(workdir, "valid", task, examples)
 
 
 @program.stage("evaluate base", on="all")
 def run_base(config: ConfigDict, workdir: epath.Path) -> str:
-  """System 1 once and greedily, System 2 in n samples."""
-  settings = [DIRECT]
-  if config.method != "system1":
-    sampling = setup.sampling_of(config)
-    settings.append(EvalSetting(config.method, config.evaluation.n, sampling))
-  return _on_test(config, workdir, "base", settings)
+  """System 1, the run's method, and System 1 behind worked examples."""
+  n, controls = config.evaluation.n, config.evaluation.controls
+  task = setup.task_of(config)
+  asked = {
+    SYSTEM1: Asked(SYSTEM1, n if controls else 0, is_greedy=True),
+    config.method: Asked(
+      config.method, n, is_greedy=controls or config.method == SYSTEM1
+    ),
+  }
+  why_not = setup.why_no_shots(config, task)
+  if not why_not:
+    asked[SHOTS] = Asked(SHOTS, n, is_greedy=controls)
+  told = f"; System 1 not asked behind worked examples: {why_not}"
+  summary = _on_test(config, workdir, "base", list(asked.values()))
+  return summary + (told if why_not else "")
 
 
 @program.stage("evaluate distilled", on="all")
 def run_distilled(config: ConfigDict, workdir: epath.Path) -> str:
-  """The distilled model asked directly, once and greedily."""
+  """The distilled model asked directly, greedily and in n samples."""
   model = setup.distilled_model(config, workdir)
-  return _on_test(config, workdir, "distilled", [DIRECT], model)
+  asked = DIRECT
+  if config.evaluation.controls:
+    asked = DIRECT._replace(n=config.evaluation.n)
+  return _on_test(config, workdir, "distilled", [asked], model)
 
 
 def run(config: ConfigDict, workdir: epath.Path) -> None:
@@ -88,18 +113,21 @@ def _on_test(
   config: ConfigDict,
   workdir: epath.Path,
   name: str,
-  settings: Sequence[EvalSetting],
+  ways: Sequence[Asked],
   model: Pretrained | None = None,
 ) -> str:
   task = setup.task_of(config)
   examples = _examples(workdir, "test")
   lengths.check_prompts(config, task, {"test": list(examples.values())})
-  methods = [setting.method for setting in settings]
+  methods = [asked.method for asked in ways]
   with _shards(config, workdir, name, task, examples, methods) as shards:
     evaluation = Evaluation(config, task, examples, shards, model)
-    for setting in settings:
-      evaluation.run(setting)
-  return _summary(workdir, name, task, examples)
+    for asked in ways:
+      evaluation.run(asked)
+  own = config.method if name == "base" else ""
+  spent = cost(records.read(_path(workdir, name)), own)
+  controls = f"; the controls took {spent}" if spent else ""
+  return _summary(workdir, name, task, examples) + controls
 
 
 def _summary(
@@ -114,7 +142,7 @@ def not_answered(rows: Iterable[Record]) -> str:
   long = {
     f"{row['example_id']}/{row['variant']}": None
     for row in rows
-    if any(map(long_rows.is_too_long, row["passes"]))
+    if any(map(long_rows.is_too_long, replies_of(row)))
   }
   if not long:
     return ""
@@ -182,46 +210,46 @@ class Evaluation:
       for row in shards.recovered
     }
 
-  def run(self, setting: EvalSetting) -> None:
-    """Adds a row for each input: `n` samples, their scores and their vote."""
-    missing = self._missing(setting.method)
+  def run(self, asked: Asked) -> None:
+    """Adds a row for each input: its replies, their scores and their vote."""
+    missing = self._missing(asked.method)
     if not missing:
       return
     model = self._model or setup.base_model(self._config)
-    drawn = draw_samples(
-      f"evaluate {setting.method}",
+    drawn = draw_replies(
+      f"evaluate {asked.method}",
       self._config,
       model,
       self._task,
-      setting,
+      asked,
       self._examples,
       missing,
     )
-    if self._lets_model_choose(setting):
-      self._choose(model, setting.method, dict(drawn))
+    if self._lets_model_choose(asked):
+      self._choose(model, asked.method, dict(drawn))
     else:
-      for input_id, samples in drawn:
-        self._add(input_id, setting.method, samples, None)
+      for input_id, replies in drawn:
+        self._add(input_id, asked.method, replies, None)
 
   def _choose(
     self,
     model: Pretrained,
     method: str,
-    drawn: Mapping[InputId, Sequence[Record]],
+    drawn: Mapping[InputId, Replies],
   ) -> None:
-    """Has the model pick one of the replies to each input; adds the rows."""
-    replies = {}
-    for input_id, samples in drawn.items():
-      if all(map(long_rows.is_too_long, samples)):
-        self._add(input_id, method, samples, None)
+    """Has the model pick one of the samples of each input; adds the rows."""
+    texts = {}
+    for input_id, replies in drawn.items():
+      if all(map(long_rows.is_too_long, replies.samples)):
+        self._add(input_id, method, replies, None)
       else:
-        replies[input_id] = [one["text"] for one in samples]
+        texts[input_id] = [one["text"] for one in replies.samples]
 
     def add(choice: Record) -> None:
       input_id = choice["example_id"], choice["variant"]
       self._add(input_id, method, drawn[input_id], choice)
 
-    select.choose(self._config, model, self._task, self._examples, replies, add)
+    select.choose(self._config, model, self._task, self._examples, texts, add)
 
   def reuse_samples(self, workdir: epath.Path) -> None:
     """Adds rows for the samples that were drawn to learn from."""
@@ -230,13 +258,16 @@ class Evaluation:
     for record in sample.read_samples(self._config, workdir):
       input_id = record["example_id"], record["variant"]
       tokens = [step["tokens"] for step in record["steps"]]
-      groups[input_id].append(one_pass(record, tokens))
+      # A sample of an older version does not say.
+      read = [step.get("prompt_tokens") for step in record["steps"]]
+      groups[input_id].append(one_pass(record, tokens, read))
     # An input that was decided early has few samples, all alike: single samples
     # are compared over as many as every input has.
     fewest = min(map(len, groups.values()), default=0)
     for input_id in self._missing(method):
       if input_id in groups:  # none are, where labels are taught
-        self._add(input_id, method, groups[input_id], None, single=fewest)
+        replies = Replies(groups[input_id], None)
+        self._add(input_id, method, replies, None, single=fewest)
 
   def _missing(self, method: str) -> list[InputId]:
     """Inputs of this host that have no row."""
@@ -247,24 +278,29 @@ class Evaluation:
       if (example_id, variant, method) not in self._done
     ]
 
-  def _lets_model_choose(self, setting: EvalSetting) -> bool:
+  def _lets_model_choose(self, asked: Asked) -> bool:
     by_model = self._config.curation.select == "usc"
-    return by_model and setting.n > 1 and setting.method != "system1"
+    is_own = asked.method == self._config.method != SYSTEM1
+    return by_model and asked.n > 1 and is_own
 
   def _add(
     self,
     input_id: InputId,
     method: str,
-    samples: Sequence[Record],
+    replies: Replies,
     choice: Record | None,
     single: int | None = None,
   ) -> None:
     """Writes a row: the first `single` samples, and the vote of all of them."""
     example_id, variant = input_id
     example = self._examples[example_id]
+    samples, greedy = replies
     row = eval_row(self._task, example, variant, method, samples[:single])
     if len(samples) > 1:
       row["vote"] = self._vote(example, variant, samples, choice)
+    if greedy is not None:
+      metrics = self._task.score(example, variant, greedy["answer"])
+      row["greedy"] = greedy | {"metrics": metrics}
     self._shards.append(row)
 
   def _vote(
@@ -281,49 +317,58 @@ class Evaluation:
     spent = [one.get("nested", one) for one in samples]
     result = vote([one["answer"] for one in spent])
     answer = result.winner
-    tokens = sum(one["tokens"] for one in spent)
     if choice is not None:
       number = choice["chosen"]
       answer = None if number is None else samples[number]["answer"]
-      tokens += choice["tokens"]
-    return {
+      spent.append(choice)
+    found = {
       "answer": answer,
       "margin": result.margin,
-      "tokens": tokens,
-      "metrics": self._task.score(example, variant, answer),
+      "tokens": sum(one["tokens"] for one in spent),
     }
+    if all("prompt_tokens" in one for one in spent):
+      found["prompt_tokens"] = sum(one["prompt_tokens"] for one in spent)
+    return found | {"metrics": self._task.score(example, variant, answer)}
 
 
-def draw_samples(
+def draw_replies(
   label: str,
   config: ConfigDict,
   model: Pretrained,
   task: Task,
-  setting: EvalSetting,
+  asked: Asked,
   examples: Mapping[str, Example],
   inputs: Sequence[InputId],
-) -> Iterator[tuple[InputId, list[Record]]]:
-  """Yields the n samples of each input, in order, once they are there."""
+) -> Iterator[tuple[InputId, Replies]]:
+  """Yields the replies to each input once they are all there.
+
+  The greedy one and the samples are drawn together, so that they share their
+  prompt. A greedy reply is greedy in every step.
+  """
   # Direct answers are drawn in one shape, whatever n: compiled once.
-  per_prompt = 1 if setting.method == DIRECT.method else setting.n
-  scheduler = setup.scheduler(config, model, task, setting.method, per_prompt)
+  per_prompt = 1 if asked.method in (SYSTEM1, SHOTS) else asked.n
+  scheduler = setup.scheduler(config, model, task, asked.method, per_prompt)
+  sampling = setup.sampling_of(config)
+  ways = [(_GREEDY, GREEDY)] if asked.is_greedy else []
+  ways += [(number, sampling) for number in range(asked.n)]
   jobs = collections.deque(
-    sample.make_job(task, examples[example_id], variant, number)
+    sample.make_job(task, examples[example_id], variant, *way)
     for example_id, variant in inputs
-    for number in range(setting.n)
+    for way in ways
   )
-  drawn: dict[InputId, dict[int, Record]] = {one: {} for one in inputs}
-  with program.progress(label, len(jobs), "samples") as progress:
-    for result in scheduler.run(jobs, setting.sampling):
-      example_id, variant, number = result.job.name
+  drawn: dict[InputId, dict[int | str, Record]] = {one: {} for one in inputs}
+  with program.progress(label, len(jobs), "replies") as progress:
+    for result in scheduler.run(jobs):
+      example_id, variant, way = result.job.name
       record = sample.reply_and_answer(task, examples[example_id], result)
-      samples = drawn[example_id, variant]
+      found = drawn[example_id, variant]
       tokens = [len(step.completion.tokens) for step in result.steps]
-      samples[number] = one_pass(record, tokens)
+      read = [step.prompt_tokens for step in result.steps]
+      found[way] = one_pass(record, tokens, read)
       progress.advance(1, tokens=result.tokens)
-      if len(samples) == setting.n:
-        in_order = [samples[index] for index in range(setting.n)]
-        yield (example_id, variant), in_order
+      if len(found) == len(ways):
+        samples = [found[number] for number in range(asked.n)]
+        yield (example_id, variant), Replies(samples, found.get(_GREEDY))
 
 
 def eval_row(
@@ -333,21 +378,19 @@ def eval_row(
   method: str,
   samples: Sequence[Record],
 ) -> Record:
-  """The samples of an input, and their mean scores.
+  """The samples of an input, and their mean scores; none without samples.
 
   Where thoughts have several answers, "nested" has those of their majorities.
   """
-  row = {
-    "example_id": example.id,
-    "variant": variant,
-    "method": method,
-    "passes": list(samples),
-    "metrics": _mean_scores(task, example, variant, samples),
-  }
+  row = {"example_id": example.id, "variant": variant, "method": method}
+  cluster = cluster_of(task, example)
+  if cluster is not None:
+    row["cluster"] = cluster
+  scores = functools.partial(_mean_scores, task, example, variant)
+  row |= {"passes": list(samples), "metrics": scores(samples)}
   if any("nested" in one for one in samples):
     nested = [one.get("nested", one) for one in samples]
-    metrics = _mean_scores(task, example, variant, nested)
-    row["nested"] = {"metrics": metrics}
+    row["nested"] = {"metrics": scores(nested)}
   return row
 
 
@@ -357,11 +400,13 @@ def _mean_scores(
   scores = [task.score(example, variant, one["answer"]) for one in replies]
   return {
     metric: float(np.mean([score[metric] for score in scores]))
-    for metric in scores[0]
+    for metric in (scores[0] if scores else ())
   }
 
 
-def one_pass(record: Record, tokens: Sequence[int]) -> Record:
+def one_pass(
+  record: Record, tokens: Sequence[int], prompt_tokens: Sequence[int | None]
+) -> Record:
   """A sample as a row of eval/ has it: one thought and one answer.
 
   Where the thought has several answers this is the first, with its own tokens;
@@ -370,18 +415,31 @@ def one_pass(record: Record, tokens: Sequence[int]) -> Record:
   Args:
     record: with the fields of `sample.reply_and_answer`.
     tokens: generated in each of its steps.
+    prompt_tokens: read in the prompt of each; None where it is not known.
   """
   found = {"text": record["reply"], "answer": record["answer"]}
-  found |= {"tier": record["tier"], "tokens": sum(tokens)}
+  found |= {"tier": record["tier"]} | _spent(tokens, prompt_tokens)
   if long_rows.is_too_long(record):
-    found["too_long"] = record["too_long"]
-  if "answers" in record:
-    nested = {name: found[name] for name in ("answer", "tokens")}
-    found |= {"text": record["replies"][0], "answer": record["answers"][0]}
-    found |= {"tier": record["tiers"][0], "nested": nested}
-    if not long_rows.is_too_long(record):  # or the answers never came
-      others = len(record["answers"]) - 1
-      found["tokens"] -= sum(tokens[-others:])
+    return found | {"too_long": record["too_long"]}
+  if "answers" not in record:
+    return found
+  nested = {"answer": found["answer"]} | _spent(tokens, prompt_tokens)
+  own = len(tokens) - (len(record["answers"]) - 1)
+  return {
+    "text": record["replies"][0],
+    "answer": record["answers"][0],
+    "tier": record["tiers"][0],
+    **_spent(tokens[:own], prompt_tokens[:own]),
+    "nested": nested,
+  }
+
+
+def _spent(
+  tokens: Sequence[int], prompt_tokens: Sequence[int | None]
+) -> Record:
+  found = {"tokens": sum(tokens)}
+  if None not in prompt_tokens:
+    found["prompt_tokens"] = sum(prompt_tokens)
   return found
 
 

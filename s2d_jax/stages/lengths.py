@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from s2d_jax.conversation import ChatTemplate
 from s2d_jax.curation import long_rows
 from s2d_jax.curation.long_rows import LongRow
+from s2d_jax.evaluation.controls import SHOTS
 from s2d_jax.parallel import hosts
 from s2d_jax.progress import Progress
 from s2d_jax.records import Record
@@ -34,10 +35,11 @@ class _Limit(NamedTuple):
 
 
 class _Prompt(NamedTuple):
-  """A prompt of an input."""
+  """A prompt of an input; `name` is what a sentence calls it."""
 
   example_id: str
   variant: str
+  name: str
   text: str
   limits: Sequence[_Limit]
 
@@ -48,8 +50,9 @@ def check_prompts(
   """The inputs with a prompt that is too long, by split.
 
   Prompts of System 1 and the first ones of the run's method must fit the
-  model's window with the longest reply. That of System 1 in the train split
-  must leave space for a target in a row of the fine-tune.
+  model's window with the longest reply, in the test split also those of System
+  1 behind worked examples. That of System 1 in the train split must leave space
+  for a target in a row of the fine-tune.
 
   Raises:
     UserError: the config does not let them be left out, or they are too many.
@@ -129,15 +132,18 @@ def _prompts(
   split: str,
   examples: Sequence[Example],
 ) -> Iterator[_Prompt]:
-  """Those that depend on no reply: of System 1, and of the run's method."""
+  """Those that depend on no reply: of System 1, and of the run's methods."""
   in_row = _Limit(config.finetune.row_length, 1, row_limit(config))
   asked = ["system1"]
   if config.curation.select != "label":  # which samples nothing
     asked.append(config.method)
+  if split == "test" and setup.has_shots_control(config, task):
+    asked.append(SHOTS)
   for name in dict.fromkeys(asked):
     method = methods.by_name(name)
     templates = setup.prompts_of(config, task, name)
     is_taught = name == "system1" and split == "train"
+    called = "a prompt" + f" with prompts.{SHOTS}.shots" * (name == SHOTS)
     for example in examples:
       for variant in task.variants:
         fields = task.fields(example, variant)
@@ -146,6 +152,7 @@ def _prompts(
           yield _Prompt(
             example.id,
             variant,
+            called,
             chat.prompt(call.messages),
             (in_window, in_row) if is_taught else (in_window,),
           )
@@ -155,6 +162,6 @@ def _too_long(prompt: _Prompt, length: int) -> LongRow | None:
   """What a prompt of so many tokens does not fit, if there is such a thing."""
   for limit in prompt.limits:
     if length + limit.reply > limit.most:
-      size = f"a prompt of {length} tokens and {limit.reply} of its reply"
+      size = f"{prompt.name} of {length} tokens and {limit.reply} of its reply"
       return LongRow(prompt.example_id, prompt.variant, size, limit.name)
   return None

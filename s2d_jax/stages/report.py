@@ -22,7 +22,10 @@ def build(config: ConfigDict, workdir: epath.Path) -> str:
   """Builds the report from the files of the run."""
   task = setup.task_of(config)
   test_prompts = _test_prompts(config, workdir, task)
-  path = report.build(workdir, task.plain, task.biased, test_prompts)
+  why_no_shots = setup.why_no_shots(config, task)
+  path = report.build(
+    workdir, task.plain, task.biased, test_prompts, why_no_shots
+  )
   return str(path)
 
 

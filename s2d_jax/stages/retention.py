@@ -121,12 +121,12 @@ def _evaluate(
 ) -> None:
   """In the plain variant, with the task's own template."""
   label = f"retention {task.name}"
-  setting = evaluate.DIRECT
-  for (example_id, variant), samples in evaluate.draw_samples(
-    label, _direct(config), model, task, setting, examples, inputs
+  asked = evaluate.DIRECT
+  for (example_id, variant), replies in evaluate.draw_replies(
+    label, _direct(config), model, task, asked, examples, inputs
   ):
-    example = examples[example_id]
-    row = evaluate.eval_row(task, example, variant, setting.method, samples)
+    example, once = examples[example_id], [replies.greedy]
+    row = evaluate.eval_row(task, example, variant, asked.method, once)
     shards.append({"task": task.name} | row)
 
 

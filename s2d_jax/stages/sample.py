@@ -30,6 +30,7 @@ from s2d_jax.curation.adaptive import (
 from s2d_jax.curation.curate import InputId, votes_of
 from s2d_jax.curation.long_rows import LongRow
 from s2d_jax.curation.vote import vote
+from s2d_jax.generation.sampling import Sampling
 from s2d_jax.parallel import hosts
 from s2d_jax.records import Record
 from s2d_jax.stages import lengths, program, setup
@@ -205,11 +206,18 @@ def is_audited(config: ConfigDict, example_id: str) -> bool:
   return int.from_bytes(draw, "big") < config.sampling.audit * 2**64
 
 
-def make_job(task: Task, example: Example, variant: str, number: int) -> Job:
+def make_job(
+  task: Task,
+  example: Example,
+  variant: str,
+  number: int | str,
+  sampling: Sampling,
+) -> Job:
   """A sample of one input, with a name, and so a key, of its own."""
   return Job(
     (example.id, variant, number),
     task.fields(example, variant),
+    sampling,
     shared_name=(example.id, number),
   )
 
@@ -245,6 +253,7 @@ def _record(task: Task, example: Example, result: Result) -> Record:
       "prompt": step.prompt,
       "text": step.completion.text,
       "tokens": len(step.completion.tokens),
+      "prompt_tokens": step.prompt_tokens,
       "logprob": round(step.completion.logprob, 4),
       "finish": step.completion.finish_reason,
     }
@@ -269,8 +278,10 @@ def _sample(
   scheduler = setup.scheduler(
     config, model, task, config.method, _first_round(config, task)
   )
+  sampling = setup.sampling_of(config)
   new_jobs = lambda example_id, samples: [
-    make_job(task, examples[example_id], *sample) for sample in samples
+    make_job(task, examples[example_id], *sample, sampling)
+    for sample in samples
   ]
   jobs = collections.deque(
     job
@@ -283,7 +294,7 @@ def _sample(
     rule, task.variants, shards.recovered, decided, len(votes)
   )
   cut = [_cut(model, r) for r in shards.recovered if long_rows.is_cut_short(r)]
-  results = scheduler.run(jobs, setup.sampling_of(config))
+  results = scheduler.run(jobs)
   bar = program.progress("sample", len(votes), "examples", len(decided))
   curve = program.curve(workdir, "sample", stats.samples)
   with bar as progress, curve:

@@ -25,7 +25,7 @@ from s2d_jax.curation.choice import (
 )
 from s2d_jax.curation.curate import InputId
 from s2d_jax.curation.long_rows import LongRow
-from s2d_jax.generation.sampling import Sampling
+from s2d_jax.generation.sampling import GREEDY
 from s2d_jax.parallel import hosts
 from s2d_jax.stages import program, sample, setup
 from s2d_jax.stages.shards import RecordShards
@@ -132,11 +132,11 @@ def choose(
     for number, order in enumerate(shown[example_id, variant]):
       responses = number_responses([texts[index] for index in order])
       name = example_id, variant, "usc", number
-      jobs.append(Job(name, fields | {"responses": responses}))
+      jobs.append(Job(name, fields | {"responses": responses}, GREEDY))
   scheduler = setup.scheduler(config, model, task, "usc", 1)
   asked = collections.defaultdict(dict)
   with program.progress("select", len(replies), "inputs") as progress:
-    for result in scheduler.run(jobs, Sampling(temperature=0.0)):
+    for result in scheduler.run(jobs):
       example_id, variant, _, number = result.job.name
       input_id = example_id, variant
       asked[input_id][number] = result
@@ -168,6 +168,7 @@ def _row(
     ],
     "same_as": same_words(texts),
     "tokens": sum(result.tokens for result in results),
+    "prompt_tokens": sum(result.prompt_tokens for result in results),
   }
   too_long = [r.too_long for r in results if r.too_long is not None]
   if too_long:

@@ -21,6 +21,7 @@ from s2d_jax.curation.curate import Filter, Select, Target
 from s2d_jax.curation.long_rows import TooLong
 from s2d_jax.curation.vote import Thresholds
 from s2d_jax.errors import UserError
+from s2d_jax.evaluation.controls import SHOTS, SYSTEM1
 from s2d_jax.generation.engine import Engine
 from s2d_jax.generation.sampling import Sampling
 from s2d_jax.models import kernels, placement, precision
@@ -114,17 +115,54 @@ def task_of(config: ConfigDict) -> Task:
 def prompts_of(config: ConfigDict, task: Task, method: str = "") -> Prompts:
   """The templates of a method, of the run's own by default.
 
-  The config may change any template of the run's method, System 1 or the
-  choice among replies.
+  The config may change any template of the run's method, System 1 with and
+  without worked examples, or the choice among replies.
   """
   method = method or config.method
-  names = dict.fromkeys(("system1", "usc", config.method, method))
+  names = dict.fromkeys((SYSTEM1, SHOTS, "usc", config.method, method))
+  # Where the task has no worked examples of direct answers, they are none.
+  own = {SHOTS: task.prompts.get(SYSTEM1), **task.prompts}
   known = {}
   for name in names:
-    known |= methods.by_name(name).prompts_for(task.name, task.prompts)
-  changed = program.override(known, config.prompts.to_dict())
+    known |= methods.by_name(name).prompts_for(task.name, own)
+  changes = config.prompts.to_dict()
+  changed = program.override(known, changes)
+  # What is changed of System 1 is changed behind worked examples, too.
+  inherited = dict(changes.get(SYSTEM1, {}))
+  if SHOTS in task.prompts:
+    inherited.pop("shots", None)
+  inherited |= changes.get(SHOTS, {})
+  changed |= program.override({SHOTS: known[SHOTS]}, {SHOTS: inherited})
   methods.by_name(method).check_counts(changed)
   return {name: changed[name] for name in methods.by_name(method).prompts}
+
+
+def why_no_shots(config: ConfigDict, task: Task) -> str:
+  """Why System 1 is not asked behind worked examples; empty if it is.
+
+  It is to have what System 2 has: where System 2 has no worked examples, or
+  System 1 has those of the control, there is nothing to control for.
+  """
+  if config.method == SHOTS:
+    return ""
+  if not config.evaluation.controls:
+    return "evaluation.controls is off"
+  own = prompts_of(config, task)
+  has_shots = any(own[name].shots for name in own if name != SYSTEM1)
+  if not has_shots and SHOTS not in config.prompts:
+    return "System 2 has no worked examples"
+  direct = prompts_of(config, task, SYSTEM1)[SYSTEM1]
+  if prompts_of(config, task, SHOTS)[SHOTS] == direct:
+    return (
+      f"the task {task.name} has no worked examples of direct answers but those"
+      f" of System 1; prompts.{SHOTS}.shots can give some"
+    )
+  return ""
+
+
+def has_shots_control(config: ConfigDict, task: Task) -> bool:
+  """Whether System 1 is evaluated behind worked examples."""
+  return not why_no_shots(config, task)
 
 
 def filter_of(config: ConfigDict) -> Filter:
@@ -239,6 +277,8 @@ def check_chats(config: ConfigDict, model: Pretrained) -> None:
   """
   chat, task = chat_template(config, model), task_of(config)
   used = ["system1", config.method]
+  if has_shots_control(config, task):
+    used.append(SHOTS)
   if config.curation.select == "usc":
     used.append("usc")
   for method in used:

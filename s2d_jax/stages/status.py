@@ -243,6 +243,8 @@ def _finetune(run: LiveRun, files: Sequence[epath.Path]) -> StageProgress:
 
 def _evaluate(run: LiveRun, name: str) -> Stage:
   """Rows of an evaluation: an input and method each."""
+  # System 1 behind worked examples comes behind these, and not in every run:
+  # then there are more rows than this.
   methods = 1 if name == "distilled" or run.method == "system1" else 2
   split = "valid" if name == "valid" else "test"
 

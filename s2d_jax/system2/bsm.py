@@ -47,7 +47,7 @@ _BRANCH_SHOTS = (
     " numbers compare.\nBrevity: it says no more than is needed.",
   ),
 )
-_SOLVE_SHOTS = (
+SOLVE_SHOTS = (
   (
     {
       "question": _FRACTIONS,
@@ -82,7 +82,7 @@ PROMPTS = {
   "solve": Template(
     _SOLVE,
     shots=tuple(
-      (_SOLVE.format(**fields), judged) for fields, judged in _SOLVE_SHOTS
+      (_SOLVE.format(**fields), judged) for fields, judged in SOLVE_SHOTS
     ),
     max_new_tokens=128,
   ),

@@ -30,7 +30,7 @@ _JUDGE = (
   " give your verdict on the last line: [[A]] if answer A is better, [[B]] if"
   " answer B is better, [[C]] if neither is."
 )
-_JUDGE_SHOTS = (
+JUDGE_SHOTS = (
   (
     {
       "question": "Which is larger, 3/4 or 2/3?",
@@ -53,7 +53,7 @@ JUDGE_PROMPTS = {
   "cot_judge": Template(
     _JUDGE,
     shots=tuple(
-      (_JUDGE.format(**fields), judged) for fields, judged in _JUDGE_SHOTS
+      (_JUDGE.format(**fields), judged) for fields, judged in JUDGE_SHOTS
     ),
     max_new_tokens=192,
   )

@@ -12,9 +12,17 @@ def system1(fields: Fields, prompts: Prompts) -> Steps:
   return (yield prompts["system1"].ask(**fields))
 
 
+def system1_shots(fields: Fields, prompts: Prompts) -> Steps:
+  """The direct answer behind worked examples: a control, without thinking."""
+  return (yield prompts["system1_shots"].ask(**fields))
+
+
 # A template that is None is the task's own.
 METHODS: dict[str, Method] = {
   "system1": Method(system1, {"system1": None}, "system1"),
+  "system1_shots": Method(
+    system1_shots, {"system1_shots": None}, "system1_shots"
+  ),
   "cot": Method(cot.cot, cot.PROMPTS, thinks_aloud=True),
   "cot_few_shot": Method(
     cot.cot_few_shot, {"cot_few_shot": None}, thinks_aloud=True

@@ -36,6 +36,8 @@ class Job:
   Attributes:
     name: identifies the sample, for instance (example, variant, number).
     fields: of its templates.
+    sampling: temperature and filters of all its replies; a call brings its own
+      limit and stops.
     shared_name: what samples of other variants have in common with it, for
       instance (example, number): calls that are shared have their randomness
       from it. None: the sample shares nothing.
@@ -43,14 +45,16 @@ class Job:
 
   name: tuple[str | int, ...]
   fields: Fields
+  sampling: Sampling
   shared_name: tuple[str | int, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-  """One rendered prompt, and the reply."""
+  """One rendered prompt, its number of tokens, and the reply."""
 
   prompt: str
+  prompt_tokens: int
   completion: Completion
 
 
@@ -76,6 +80,11 @@ class Result:
   def tokens(self) -> int:
     """Generated tokens of all steps."""
     return sum(len(step.completion.tokens) for step in self.steps)
+
+  @property
+  def prompt_tokens(self) -> int:
+    """Tokens of the prompts of all steps, as if none were shared."""
+    return sum(step.prompt_tokens for step in self.steps)
 
 
 class _Program:
@@ -161,7 +170,6 @@ class Scheduler:
   def run(
     self,
     jobs: collections.deque[Job],
-    sampling: Sampling,
     watch: Callable[[Job, list[Step], str], None] | None = None,
   ) -> Iterator[Result]:
     """Yields results as programs finish, in no particular order.
@@ -169,7 +177,6 @@ class Scheduler:
     Args:
       jobs: taken from the left as programs end; more may be added while the
         results are read.
-      sampling: temperature and filters; a call brings its own limit and stops.
       watch: gets the state of a sample in flight: its job, its steps so far,
         and the text of the next.
 
@@ -186,25 +193,22 @@ class Scheduler:
         job = jobs.popleft()
         think = self._method.think(job.fields, self._prompts)
         program = _Program(job, think)
-        yield from self._go_on(program, program.resume(None), sampling)
+        yield from self._go_on(program, program.resume(None))
       if not self.in_flight:
         return
-      for (program, index, prompt), reply in self._engine.step():
-        if program.receive(index, Step(prompt, reply)):
+      for (program, index, prompt, length), reply in self._engine.step():
+        if program.receive(index, Step(prompt, length, reply)):
           self.in_flight -= 1
-          yield from self._go_on(program, program.advance(), sampling)
+          yield from self._go_on(program, program.advance())
 
   def _go_on(
-    self,
-    program: _Program,
-    following: list[ModelCall] | list[str],
-    sampling: Sampling,
+    self, program: _Program, following: list[ModelCall] | list[str]
   ) -> Iterator[Result]:
     """Submits the next calls of a program, or yields its result."""
     if not isinstance(following[0], ModelCall):
       yield Result(program.job, program.done, following)
       return
-    requests = self._requests(program, following, sampling)
+    requests = self._requests(program, following)
     if self._drop_long:
       long = [len(r.prompt) for r in requests if not self._engine.fits(r)]
       if long:
@@ -215,20 +219,21 @@ class Scheduler:
     self.in_flight += 1
 
   def _requests(
-    self, program: _Program, calls: Sequence[ModelCall], sampling: Sampling
+    self, program: _Program, calls: Sequence[ModelCall]
   ) -> list[Request]:
     job, requests = program.job, []
     for index, call in enumerate(calls):
       prompt = self._chat.prompt(call.messages)
+      tokens = self._chat.encode(prompt)
       number = len(program.done) + index
       name = (call.is_shared and job.shared_name) or job.name
       request = Request(
-        self._chat.encode(prompt),
+        tokens,
         random_key(self._seed, *name, number),
         dataclasses.replace(
-          sampling, max_new_tokens=call.max_new_tokens, stop=call.stop
+          job.sampling, max_new_tokens=call.max_new_tokens, stop=call.stop
         ),
-        tag=(program, index, prompt),
+        tag=(program, index, prompt, len(tokens)),
       )
       requests.append(request)
     return requests

@@ -134,7 +134,7 @@ class CoinFlip(ExactMatch):
         id=name,
         task=self.name,
         inputs=inputs,
-        label="yes" if sum(flips) % 2 == 0 else "no",
+        label=_answer(zip(people, flips, strict=True)),
       )
 
   def _rename(
@@ -191,6 +191,10 @@ _STEPS = (
 )
 
 
+def _answer(actions) -> str:
+  return "yes" if sum(flips for _, flips in actions) % 2 == 0 else "no"
+
+
 def _reasoned(actions) -> str:
   side, steps = "heads", []
   for name, flips in actions:
@@ -199,13 +203,19 @@ def _reasoned(actions) -> str:
     steps.append(
       f"{name} {'flips' if flips else 'does not flip'} it: {side} up."
     )
-  answer = "yes" if side == "heads" else "no"
+  answer = _answer(actions)
   return f"The coin starts heads up. {' '.join(steps)}\nAnswer: {answer}"
 
 
+_SYSTEM1 = "{text}\nAnswer with {format} only."
 _PROMPTS = {
-  "system1": Template(
-    user="{text}\nAnswer with {format} only.",
+  "system1": Template(_SYSTEM1, max_new_tokens=8, stop=("\n",)),
+  "system1_shots": Template(
+    _SYSTEM1,
+    shots=tuple(
+      (_SYSTEM1.format(text=_text(s), format=_FORMAT), _answer(s))
+      for s in _SHOTS
+    ),
     max_new_tokens=8,
     stop=("\n",),
   ),

@@ -91,9 +91,20 @@ def _label(row: Row) -> list[str] | None:
   return [reference(text) for text in cells.texts(row, "answer")] or None
 
 
+_SYSTEM1 = "{text}\nAnswer with {format} only."
 _PROMPTS = {
-  "system1": Template(
-    "{text}\nAnswer with {format} only.", max_new_tokens=16, stop=("\n",)
+  "system1": Template(_SYSTEM1, max_new_tokens=16, stop=("\n",)),
+  "system1_shots": Template(
+    _SYSTEM1,
+    shots=tuple(
+      (
+        _SYSTEM1.format(text=question, format=_FORMAT),
+        solution.rpartition("Answer: ")[2],
+      )
+      for question, solution in _SHOTS
+    ),
+    max_new_tokens=16,
+    stop=("\n",),
   ),
   "cot_few_shot": Template(
     _STEPS,

@@ -12,6 +12,7 @@ import re
 from s2d_jax.answers.answer import Answer
 from s2d_jax.answers.verdict import Verdict
 from s2d_jax.errors import UserError
+from s2d_jax.system2 import bsm, cot
 from s2d_jax.system2.program import Fields, Template
 from s2d_jax.tasks import item_splits
 from s2d_jax.tasks.judge_formats import FORMATS
@@ -43,9 +44,26 @@ first answer is better, B if the second is, and C if neither is.
 [Verdict]
 Which answer is better?"""
 
+_SYSTEM1 = "{text}\nAnswer with {format} only."
+
+# The pairs of the worked examples of `bsm` and `cot_judge`, and their verdicts.
+_SHOTS = tuple(
+  (pair, verdict)
+  for (pair, _), verdict in zip(
+    (*bsm.SOLVE_SHOTS, cot.JUDGE_SHOTS[-1]),
+    ("[[A]]", "[[B]]", "[[A]]"),
+    strict=True,
+  )
+)
+
 _PROMPTS = {
-  "system1": Template(
-    user="{text}\nAnswer with {format} only.",
+  "system1": Template(_SYSTEM1, max_new_tokens=8),
+  "system1_shots": Template(
+    _SYSTEM1,
+    shots=tuple(
+      (_SYSTEM1.format(text=_REQUEST.format(**pair), format=_FORMAT), verdict)
+      for pair, verdict in _SHOTS
+    ),
     max_new_tokens=8,
   ),
 }

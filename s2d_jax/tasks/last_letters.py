@@ -139,13 +139,14 @@ def _prompts(words: int) -> dict[str, Template]:
   shots = [list(itertools.islice(names, words)) for _ in range(3)]
   return {
     "system1": Template(_SYSTEM1, max_new_tokens=16, stop=("\n",)),
+    "system1_shots": _template(_SYSTEM1, shots, _last_letters, 16, ("\n",)),
     "rephrase": _template(_REPHRASE, shots, _restated, 40 * words + 40),
     "respond": _template(_RESPOND, shots, _last_letters, 32),
     "cot_few_shot": _template(_STEPS, shots, _reasoned, 40 * words + 40),
   }
 
 
-def _template(user, shots, reply, max_new_tokens: int) -> Template:
+def _template(user, shots, reply, max_new_tokens: int, stop=()) -> Template:
   """`user` with worked examples, whose replies `reply` makes of the words."""
   return Template(
     user=user,
@@ -161,6 +162,7 @@ def _template(user, shots, reply, max_new_tokens: int) -> Template:
       for words in shots
     ),
     max_new_tokens=max_new_tokens,
+    stop=stop,
   )
 
 

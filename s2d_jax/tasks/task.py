@@ -39,7 +39,8 @@ class Task(Protocol):
     biased: the one meant to lead astray, for the headline of the report; the
       plain one where there is none.
     prompts: the template "system1", and the task's own versions of templates of
-      methods.
+      methods. Where System 2 has worked examples, "system1_shots" is System 1's
+      behind the same questions, with direct answers.
   """
 
   name: str
@@ -77,6 +78,17 @@ class Task(Protocol):
 
     `answer` is the text of an `Answer`.
     """
+
+
+def cluster_of(task: Task, example: Example) -> str | None:
+  """What the example has in common with others, such as its country.
+
+  Of the task's own `cluster(example)`, where it has that: examples of a cluster
+  are right or wrong together, so intervals resample whole clusters. None: the
+  example stands alone.
+  """
+  cluster = getattr(task, "cluster", None)
+  return cluster and cluster(example)
 
 
 def read_examples(path) -> list[Example]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from s2d_jax.evaluation.results import headline, results
+from s2d_jax.evaluation.results import by_group, headline, results
 
 
 def row(example, variant, method, right, tokens, vote=None):
@@ -57,6 +57,7 @@ def test_rows_by_hand():
     "ci_high": 0,
     "n": 4,
     "tokens_per_example": 8.0,
+    "prompt_tokens_per_example": None,
   }
   single = find(rows, method="s2a", metric="accuracy")
   assert single["value"] == pytest.approx((2 / 3 + 1 / 3) / 2)
@@ -193,6 +194,82 @@ def test_headline_without_a_gap_or_without_system_2():
 def test_no_headline_before_there_are_two_models():
   assert headline(BASE, [], "plain", "wrong") is None
   assert headline([], DISTILLED, "plain", "wrong") is None
+
+
+def reply(right, tokens, prompt, tier="strict"):
+  return {
+    "text": "t",
+    "answer": "a" if right else None,
+    "tier": tier if right else None,
+    "tokens": tokens,
+    "prompt_tokens": prompt,
+  }
+
+
+def whole_row(example, variant, method, right, greedy, vote):
+  """With all ways of drawing: 10 tokens behind a prompt of 40 each."""
+  passes = [reply(one, 10, 40) for one in right]
+  return {
+    "example_id": example,
+    "variant": variant,
+    "method": method,
+    "cluster": example[:1],
+    "passes": passes,
+    "metrics": {"accuracy": sum(right) / len(right)},
+    "greedy": reply(greedy, 12, 40, "loose")
+    | {"metrics": {"accuracy": float(greedy)}},
+    "vote": {
+      "answer": "a" if vote else None,
+      "tokens": 10 * len(right),
+      "prompt_tokens": 40 * len(right),
+      "metrics": {"accuracy": float(vote)},
+    },
+  }
+
+
+def test_every_way_of_drawing_is_a_method_of_its_own():
+  rows = [
+    whole_row("a1", "plain", "cot", [1, 1, 0], 0, 1),
+    whole_row("a2", "plain", "cot", [1, 0, 0], 1, 0),
+  ]
+  found = results(rows, "gsm8k", "base")
+  right = {
+    row["method"]: row for row in found if row["metric"] == "accuracy"
+  }  # fmt: skip
+  assert list(right) == ["cot", "cot_greedy", "cot_vote"]
+  spent = ("value", "tokens_per_example", "prompt_tokens_per_example")
+  assert [right["cot"][name] for name in spent] == [0.5, 10, 40]
+  assert [right["cot_greedy"][name] for name in spent] == [0.5, 12, 40]
+  assert [right["cot_vote"][name] for name in spent] == [0.5, 30, 120]
+  # Greedy replies have a form, a vote has none.
+  forms = {row["method"]: row["value"] for row in found
+           if row["metric"] == "strict"}  # fmt: skip
+  assert forms == {"cot": 0.5, "cot_greedy": 0}
+  scores = by_group(rows)["cot_greedy", "plain"]
+  assert [score.cluster for score in scores.values()] == ["a", "a"]
+  assert by_group(BASE)["system1", "plain"]["0"].cluster == "0"
+
+
+def test_a_row_may_have_a_greedy_reply_alone():
+  row = whole_row("1", "plain", "system1", [1], 1, 1)
+  del row["vote"]
+  row |= {"passes": [], "metrics": {}}
+  found = results([row], "gsm8k", "base")
+  assert {one["method"] for one in found} == {"system1_greedy"}
+
+
+def test_the_headline_compares_greedy_with_greedy():
+  base = [whole_row("1", "plain", "system1", [0, 0, 0], 1, 0)]
+  base.append(whole_row("1", "plain", "system1_shots", [1] * 3, 1, 1))
+  base.append(whole_row("1", "plain", "cot", [1, 1, 1, 1], 1, 1))
+  after = [whole_row("1", "plain", "system1", [0, 0, 0], 1, 0)]
+  found = headline(base, after, "plain", "plain")
+  assert (found.plain.before, found.plain.after) == (1, 1)
+  # Of System 2 itself, not of System 1 behind its worked examples.
+  assert (found.tokens, found.tokens_single, found.tokens_vote) == (12, 10, 40)
+  # A run of an older version has no greedy row of its own.
+  old = [row("1", "plain", "system1", [0], 8)]
+  assert headline(old, after, "plain", "plain").plain.before == 0
 
 
 def test_one_pass_is_one_thought_and_one_answer():

@@ -26,7 +26,15 @@ _ROOT = pathlib.Path(__file__).parents[2]
 _PATH = _ROOT / "launch" / "colab_tpu.ipynb"
 # Cells that may have nothing to show.
 _SILENT = {"parameters", "install", "config", "helpers"}
-_ROWS = ("System 1", "System 2, one {}", "System 2, vote", "Distilled")
+# Of the table, by what the version that made it calls a sample.
+_ROWS = {
+  "pass": ("System 1", "System 2, one pass", "System 2, vote", "Distilled"),
+  "sample": tuple(
+    f"{who}, {drawn}"
+    for who in ("System 1", "System 1 few-shot", "System 2", "Distilled")
+    for drawn in ("greedy", "one sample", "vote")
+  ),
+}
 _PNG = b"\x89PNG\r\n\x1a\n"
 # Where people and systems keep files.
 _LEAK = re.compile(
@@ -88,8 +96,8 @@ def _check_outputs(notebook, questions: int, sample: str = "sample") -> None:
   assert re.search(r"^ *kept$", shown["curate"], re.MULTILINE)
   assert "dropped: " in shown["curate"]
   assert "validation loss" in shown["finetune"]
-  for row in _ROWS:
-    assert re.search(rf"{row.format(sample)}\s+\d+\.\d \[", shown["compare"])
+  for row in _ROWS[sample]:
+    assert re.search(rf"{row}\s+\d+\.\d \[", shown["compare"])
   for picture in ("tokens", "margins"):
     [output] = cells[picture].outputs
     assert base64.b64decode(output.data["image/png"]).startswith(_PNG)

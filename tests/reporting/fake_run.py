@@ -31,10 +31,16 @@ SYSTEM1 = {
   "suggests_right": 0.82,
   "denies_right": 0.3,
 }
+SHOTS = {
+  "plain": 0.5,
+  "suggests_wrong": 0.3,
+  "suggests_right": 0.8,
+  "denies_right": 0.4,
+}
 SYSTEM2 = dict.fromkeys(VARIANTS, 0.46)
 DISTILLED = {
   "plain": 0.5,
-  "suggests_wrong": 0.45,
+  "suggests_wrong": 0.6,
   "suggests_right": 0.58,
   "denies_right": 0.43,
 }
@@ -145,6 +151,7 @@ class FakeRun:
               + "<|im_end|>\n<|im_start|>assistant\n",
               "text": "Question: " + example["inputs"]["question"],
               "tokens": int(self.rng.integers(9, 15)),
+              "prompt_tokens": 150,
               "logprob": -float(self.rng.gamma(3.0)),
             },
             {
@@ -153,9 +160,10 @@ class FakeRun:
               + "<|im_end|>\n<|im_start|>assistant\n",
               "text": reply,
               "tokens": int(self.rng.integers(7, 12)),
+              "prompt_tokens": 40,
               "logprob": -float(self.rng.gamma(4.0)),
             },
-          ][2 - min(n, 2) :],
+          ],
           "reply": reply,
           "answer": answer,
           "tier": None if answer is None else ("strict", "loose")[n % 2],
@@ -171,41 +179,51 @@ class FakeRun:
       scores["neither"] = float(not repeats and not scores["accuracy"])
     return scores
 
-  def eval_rows(self, method, chances, n, split="test"):
+  def eval_rows(self, method, chances, n, split="test", greedy=True):
+    """With the greedy reply, n samples and, of several, their vote."""
+    steps = 2 if method == "s2a" else 1
     rows = []
     for example in self.splits[split]:
       for variant in VARIANTS:
         drawn = self.samples(example, variant, chances, n)
-        scores = [self.score(example, variant, d["answer"]) for d in drawn]
+        if greedy:
+          drawn += self.samples(example, variant, chances, 1)
+        replies = [self.eval_reply(one, steps) for one in drawn]
+        scores = [self.score(example, variant, r["answer"]) for r in replies]
         row = {
           "example_id": example["id"],
           "variant": variant,
           "method": method,
-          "passes": [
-            {
-              "text": d["steps"][-1]["text"],
-              "answer": d["answer"],
-              "tier": d["tier"],
-              "tokens": sum(step["tokens"] for step in d["steps"]),
-            }
-            for d in drawn
-          ],
+          "passes": replies[:n],
           "metrics": {
-            name: float(np.mean([score[name] for score in scores]))
+            name: float(np.mean([score[name] for score in scores[:n]]))
             for name in scores[0]
           },
         }
         if n > 1:
-          voted = vote([d["answer"] for d in drawn])
+          voted = vote([one["answer"] for one in row["passes"]])
           winner = voted.winner
           row["vote"] = {
             "answer": winner,
             "margin": voted.margin,
             "tokens": sum(one["tokens"] for one in row["passes"]),
+            "prompt_tokens": sum(one["prompt_tokens"] for one in row["passes"]),
             "metrics": self.score(example, variant, winner),
           }
+        if greedy:
+          row["greedy"] = replies[n] | {"metrics": scores[n]}
         rows.append(row)
     return rows
+
+  def eval_reply(self, sample, steps) -> records.Record:
+    made = sample["steps"][-steps:]
+    return {
+      "text": made[-1]["text"],
+      "answer": sample["answer"],
+      "tier": sample["tier"],
+      "tokens": sum(step["tokens"] for step in made),
+      "prompt_tokens": sum(step["prompt_tokens"] for step in made),
+    }
 
   def retention_rows(self, task, chance, n=16) -> list[records.Record]:
     return [
@@ -217,7 +235,7 @@ class FakeRun:
         "passes": [
           {"text": NASTY[0], "answer": "yes", "tier": "loose", "tokens": 2}
         ],
-        "metrics": {"accuracy": float(self.rng.random() < chance)},
+        "metrics": {"accuracy": float(index % 10 < 10 * chance)},
       }
       for index in range(n)
     ]
@@ -267,16 +285,17 @@ class FakeRun:
     )
     records.write(workdir / "distill" / "rejected.jsonl", rejected)
     records.write(workdir / "metrics" / "finetune.jsonl", self.finetune_lines())
-    base = self.eval_rows("system1", SYSTEM1, 1)
+    valid = self.eval_rows("s2a", SYSTEM2, 5, "valid", greedy=False)
+    valid += self.eval_rows("system1", SYSTEM1, 5, "valid", greedy=False)
+    records.write(workdir / "eval" / "valid.jsonl", valid)
+    base = self.eval_rows("system1", SYSTEM1, 5)
     base += self.eval_rows("s2a", SYSTEM2, 5)
+    base += self.eval_rows("system1_shots", SHOTS, 5)
     records.write(workdir / "eval" / "base.jsonl", base)
     records.write(
       workdir / "eval" / "distilled.jsonl",
-      self.eval_rows("system1", self.distilled, 1),
+      self.eval_rows("system1", self.distilled, 5),
     )
-    valid = self.eval_rows("s2a", SYSTEM2, 5, "valid")
-    valid += self.eval_rows("system1", SYSTEM1, 5, "valid")
-    records.write(workdir / "eval" / "valid.jsonl", valid)
     for model, chance, perplexity in (
       ("base", 0.5, 21.5),
       ("distilled", 0.4, 22.36),

@@ -70,11 +70,11 @@ def test_the_figures_are_those_of_the_reports(pair, reported):
   assert page.open == []
   head, first, second = page.tables["runs"]
   assert first[1:4] == [
-    shown("base", "system1"),
+    shown("base", "system1_greedy"),
     shown("base", "s2a_vote"),
-    shown("distilled", "system1"),
+    shown("distilled", "system1_greedy"),
   ]
-  assert first[5] == shown("distilled", "system1", "plain")
+  assert first[5] == shown("distilled", "system1_greedy", "plain")
   said = json.loads((reported / "report" / "verdict.json").read_text())
   gain = said["comparisons"]["distilled"]["gain"]["value"]
   assert first[4].startswith(f"{100 * gain:+.0f} ")

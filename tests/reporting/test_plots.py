@@ -5,7 +5,7 @@ import pytest
 
 from s2d_jax.curation.curve import Point, threshold_curve
 from s2d_jax.reporting import plots
-from s2d_jax.reporting.table import Cell
+from s2d_jax.reporting.table import Cell, Kind, Row, Table
 
 
 def axes_of(draw):
@@ -121,9 +121,63 @@ def test_a_share_has_the_decimals_that_tell_ticks_apart(
   assert told == labels
 
 
+def grid_row(who, drawn, value):
+  cell = Cell(value, value - 0.1, value + 0.1, 10.0)
+  accuracy = {"plain": cell, "wrong": cell}
+  return Row(Kind(who, drawn), accuracy, None, None, None, None, 10.0, None)
+
+
+GRID = Table(
+  splits=("plain", "wrong"),
+  biased="wrong",
+  rows=tuple(
+    grid_row(who, drawn, value)
+    for who, drawn, value in (
+      ("system1", "greedy", 0.2),
+      ("system1", "vote", 0.3),
+      ("system1_shots", "sample", 0.4),
+      ("system2", "greedy", 0.5),
+      ("system2", "sample", 0.6),
+      ("system2", "vote", 0.7),
+      ("distilled", "greedy", 0.8),
+    )
+  ),
+  is_labelled=True,
+)
+
+
+def test_the_grid_has_a_band_for_who_is_asked_and_a_dot_a_way_of_drawing():
+  axes = axes_of(plots.grid(GRID))
+  dots = [bars.lines[0] for bars in axes.containers]
+  assert [dot.get_xdata()[0] for dot in dots] == [
+    row.accuracy["wrong"].value for row in GRID.rows
+  ]
+  bands = [round(dot.get_ydata()[0]) for dot in dots]
+  assert bands == [0, 0, 1, 2, 2, 2, 3]
+  markers = {dot.get_marker(): dot.get_ydata()[0] % 1 for dot in dots[3:6]}
+  assert len(markers) == len(set(markers.values())) == 3
+  told = [text.get_text() for text in axes.get_yticklabels()]
+  assert told == ["System 1", "System 1 few-shot", "System 2", "Distilled"]
+
+
+def test_pictures_of_every_variant_show_few_rows():
+  """The greedy answer of each, or a sample where there is none."""
+  assert [row.label for row in GRID.main] == [
+    "System 1, greedy",
+    "System 1 few-shot, one sample",
+    "System 2, greedy",
+    "System 2, vote",
+    "Distilled, greedy",
+  ]
+  axes = axes_of(plots.accuracy_by_variant(GRID))
+  assert [bars.get_label() for bars in axes.containers] == [
+    row.label for row in GRID.main
+  ]
+
+
 def test_runs_on_one_picture():
   cell = Cell(0.5, 0.4, 0.6, 10.0)
-  ways = {"system1": [cell, cell], "vote": [None, cell]}
+  ways = {"system1": [cell, cell], "system2": [None, cell]}
   axes = axes_of(plots.accuracy_by_run(["a", "b"], ways))
   system1, vote = axes.containers
   assert list(system1.lines[0].get_xdata()) == [0.5, 0.5]

@@ -126,7 +126,8 @@ def test_needs_nothing_but_itself(reported, page):
 
 
 def test_a_picture_for_light_and_one_for_dark(reported, page):
-  names = {"accuracy", "tokens", "margins", "thresholds", "training"}
+  names = {"accuracy", "grid", "tokens"}
+  names |= {"margins", "thresholds", "training"}
   files = {path.name for path in (reported / "report").glob("*.png")}
   assert files == {f"{n}{d}.png" for n in names for d in ("", "-dark")}
   for file in files:
@@ -136,7 +137,7 @@ def test_a_picture_for_light_and_one_for_dark(reported, page):
   assert len(pictures) == len(names)
   assert all(attributes["alt"] for attributes in pictures)
   dark = [attributes for tag, attributes in page.tags if tag == "source"]
-  assert [a["media"] for a in dark] == ["(prefers-color-scheme: dark)"] * 5
+  assert [a["media"] for a in dark] == ["(prefers-color-scheme: dark)"] * 6
 
 
 @pytest.mark.parametrize("text", NASTY)
@@ -156,7 +157,7 @@ def test_what_a_model_says_is_only_text(workdir, text):
   for name in ("base", "distilled"):
     rows = list(records.read(workdir / "eval" / f"{name}.jsonl"))
     for row in rows:
-      row["passes"][0]["text"] = text
+      row["passes"][0]["text"] = row["greedy"]["text"] = text
     records.write(workdir / "eval" / f"{name}.jsonl", rows)
   (part,) = (workdir / "samples" / "s2a").iterdir()
   rows = list(records.read(part))
@@ -180,7 +181,7 @@ def test_what_a_model_says_is_only_text(workdir, text):
   tags = [tag for tag, _ in page.tags]
   # The page's own, and no more.
   counts = [tags.count(tag) for tag in ("img", "b", "script")]
-  assert counts == [5, 4, 2]
+  assert counts == [6, 4, 2]
   embedded = json.loads(page.scripts[0])["inputs"]
   assert text in {
     step["text"] for i in embedded for p in i["drawn"] for step in p["steps"]
@@ -222,7 +223,7 @@ def test_the_papers_row_is_another_models(workdir, page):
   _, own, theirs = page.tables["paper"]
   results = {row[0]: row for row in page.tables["results"]}
   assert own[0].startswith("This run: smollm2-135m-instruct")
-  ways = ("System 1", "System 2, vote", "Distilled")
+  ways = ("System 1, greedy", "System 2, vote", "Distilled, greedy")
   assert own[1:] == [results[way][2] for way in ways]
   assert theirs[0].startswith("The paper: Llama-2-70B-chat SycophancyEval")
   assert theirs[1:] == ["51.6", "76.0", "81.3"]
@@ -299,10 +300,18 @@ def test_the_table_holds_the_figures_of_results_json(reported, page):
   rows = json.loads((reported / "report" / "results.json").read_text())
   head, *body = page.tables["results"]
   ways = {
-    "System 1": ("base", "system1"),
-    "System 2, one sample": ("base", "s2a"),
-    "System 2, vote": ("base", "s2a_vote"),
-    "Distilled": ("distilled", "system1"),
+    f"{who}, {drawn}": (model, f"{method}{suffix}")
+    for who, model, method in (
+      ("System 1", "base", "system1"),
+      ("System 1 few-shot", "base", "system1_shots"),
+      ("System 2", "base", "s2a"),
+      ("Distilled", "distilled", "system1"),
+    )
+    for drawn, suffix in (
+      ("greedy", "_greedy"),
+      ("one sample", ""),
+      ("vote", "_vote"),
+    )
   }
   splits = ["plain", "suggests_wrong", "suggests_right", "denies_right"]
   assert [name.replace(" ", "_") for name in head[1:5]] == splits
@@ -310,7 +319,7 @@ def test_the_table_holds_the_figures_of_results_json(reported, page):
   for line in body:
     wanted = [("accuracy", split) for split in splits]
     wanted.append(("repeats_suggestion", "suggests_wrong"))
-    tokens = []
+    tokens, read = [], []
     for shown, (metric, split) in zip(line[1:6], wanted, strict=True):
       (row,) = [
         row
@@ -321,8 +330,41 @@ def test_the_table_holds_the_figures_of_results_json(reported, page):
       low, high = 100 * row["ci_low"], 100 * row["ci_high"]
       assert shown == f"{100 * row['value']:.1f} {low:.0f}–{high:.0f}"
       tokens.append(row["tokens_per_example"])
+      read.append(row["prompt_tokens_per_example"])
     assert line[7] == f"{sum(tokens[:4]) / 4:.1f}"
+    assert line[8] == f"{sum(tokens[:4] + read[:4]) / 4:,.0f}"
     assert line[6] == _forms(rows, *ways[line[0]])
+
+
+def _line(page, label: str) -> list[str]:
+  (found,) = [row for row in page.tables["results"] if row[0] == label]
+  return found
+
+
+def test_what_the_controls_cost_and_why_one_is_missing(workdir, page):
+  """By hand: of the test inputs 192, with 6 replies, 190 or 40 tokens read."""
+  assert (
+    f"and {192 * 40 * (5 + 6 + 5) + 192 * 190:,} of"
+    f" {192 * (40 * 18 + 190 * 6):,} of prompts"
+  ) in page.text
+  generated = control = 0
+  for name in ("base", "distilled"):
+    for row in records.read(workdir / "eval" / f"{name}.jsonl"):
+      samples = sum(one["tokens"] for one in row["passes"])
+      greedy = row["greedy"]["tokens"]
+      generated += samples + greedy
+      control += samples if row["method"] != "s2a" else 0
+      control += greedy if row["method"] != "system1" else 0
+  share = 100 * control / generated
+  assert (
+    f"took {control:,} of {generated:,} generated tokens ({share:.0f} %)"
+    in page.text
+  )
+  assert "was not asked behind worked examples" not in page.text
+  report.build(workdir, why_no_shots="System 2 has none")
+  text = "System 1 was not asked behind worked examples: System 2 has none."
+  assert text in Page(text_of(workdir)).text
+  assert text in (workdir / "report" / "results.md").read_text()
 
 
 def _forms(rows, model, method) -> str:
@@ -355,6 +397,7 @@ def test_results_json_are_rows_of_the_agreed_form(reported):
       "ci_high",
       "n",
       "tokens_per_example",
+      "prompt_tokens_per_example",
     ]
     assert 0 <= row["ci_low"] <= row["value"] <= row["ci_high"] <= 1
     assert row["task"] == "sycophancy"
@@ -365,7 +408,7 @@ def test_results_json_are_rows_of_the_agreed_form(reported):
   names = [(r["model"], r["method"], r["split"], r["metric"]) for r in rows]
   # Plain and the other three; "answered" is of all, "strict" of no vote.
   metrics = 2 + 3 * 4
-  assert len(set(names)) == len(names) == 4 * (metrics + 2) + 3 * 4
+  assert len(set(names)) == len(names) == 12 * (metrics + 2) + 8 * 4
 
 
 def test_the_counts_of_what_was_kept(reported, page):
@@ -404,14 +447,15 @@ def test_markdown_has_the_same_table(reported, page):
   results, valid, retention = tables
   assert results == page.tables["results"][1:]
   assert [row[0] for row in valid] == [
-    "System 1",
+    "System 1, one sample",
     "System 1, vote",
     "System 2, one sample",
     "System 2, vote",
   ]
   for line, shown in zip(valid, page.tables["valid"][1:], strict=True):
     assert line[1:5] == shown[1:5]
-    assert line[-2:] == shown[:-3:-1]  # tokens and margin
+    margin, *tokens = shown[-3:]
+    assert line[-3:] == [*tokens, margin]
   assert [row[0] for row in retention] == ["coin flip", "last letters"]
 
 
@@ -477,6 +521,7 @@ def test_the_valid_table_by_hand(reported, page):
     *(variant.replace("_", " ") for variant in VARIANTS),
     "margin of the vote",
     "tokens an answer",
+    "with its prompts",
   ]
   ways = [("system1", 0), ("system1", 1), ("s2a", 0), ("s2a", 1)]
   for line, (method, is_vote) in zip(body, ways, strict=True):
@@ -659,8 +704,8 @@ def unlabel(workdir):
     path = workdir / "eval" / f"{name}.jsonl"
     rows = [row | {"metrics": {}} for row in records.read(path)]
     for row in rows:
-      if "vote" in row:
-        row["vote"]["metrics"] = {}
+      for way in {"vote", "greedy"} & row.keys():
+        row[way]["metrics"] = {}
     records.write(path, rows)
   for split in ("train", "valid", "test"):
     path = workdir / "examples" / f"{split}.jsonl"
@@ -680,12 +725,12 @@ def test_a_run_without_labels(workdir):
   assert "Right answers by variant" not in page.text
   assert "paper" not in page.tables  # which has right answers only
   rows = {
-    (row["example_id"]): row["passes"][0]["answer"]
+    (row["example_id"]): row["greedy"]["answer"]
     for row in records.read(workdir / "eval" / "distilled.jsonl")
     if row["variant"] == "suggests_right"
   }
   share = sum(answer is not None for answer in rows.values()) / len(rows)
-  distilled = page.tables["results"][-1]
+  distilled = _line(page, "Distilled, greedy")
   assert distilled[3].split()[0] == f"{100 * share:.1f}"
   changed = re.search(r"inputs: (\d+) changed, (\d+) same", page.text)
   assert changed and sum(map(int, changed.groups())) == 48
@@ -707,7 +752,7 @@ def test_a_judge_shows_how_often_the_order_decides(workdir):
     records.write(file, rows)
   report.build(workdir, "original", "original")
   answers = {
-    (row["example_id"], row["variant"]): row["passes"][0]["answer"]
+    (row["example_id"], row["variant"]): row["greedy"]["answer"]
     for row in records.read(workdir / "eval" / "distilled.jsonl")
   }
   pairs = [
@@ -717,7 +762,9 @@ def test_a_judge_shows_how_often_the_order_decides(workdir):
   ]
   both = [pair for pair in pairs if None not in pair]
   count = sum(first != second for first, second in both)
-  head, *_, distilled = Page(text_of(workdir)).tables["results"]
+  page = Page(text_of(workdir))
+  head = page.tables["results"][0]
+  distilled = _line(page, "Distilled, greedy")
   place = head.index("inconsistent")
   assert distilled[place].split()[0] == f"{100 * count / len(both):.1f}"
   lack = 1 - len(both) / len(pairs)
@@ -764,6 +811,7 @@ def test_a_task_without_those_forms(workdir):
     "only",
     "answers in % strict / loose / none",
     "tokens an answer",
+    "with its prompts",
   ]
 
 

@@ -10,9 +10,9 @@ from s2d_jax.errors import UserError
 from s2d_jax.reporting import terminal
 
 
-def printed(workdir) -> str:
+def printed(workdir, width=160) -> str:
   out = io.StringIO()
-  terminal.print_results(workdir, console=Console(file=out, width=160))
+  terminal.print_results(workdir, console=Console(file=out, width=width))
   return out.getvalue()
 
 
@@ -23,16 +23,30 @@ def test_prints_the_figures_of_results_json(reported):
   }
   rows = json.loads((reported / "report" / "results.json").read_text())
   for row in rows:
-    if (row["model"], row["metric"]) == ("distilled", "accuracy"):
+    kind = row["model"], row["method"], row["metric"]
+    if kind == ("distilled", "system1_greedy", "accuracy"):
       low, high = 100 * row["ci_low"], 100 * row["ci_high"]
       shown = f"{100 * row['value']:.1f} [{low:.0f}–{high:.0f}]"
-      assert shown in lines["Distilled"]
-  ways = ["System 1", "System 2, one sample", "System 2, vote", "Distilled"]
+      assert shown in lines["Distilled, greedy"]
+  ways = [
+    f"{who}, {drawn}"
+    for who in ("System 1", "Few-shot", "System 2", "Distilled")
+    for drawn in ("greedy", "sample", "vote")
+  ]
   assert [name for name in lines if name in ways] == ways
   said = json.loads((reported / "report" / "verdict.json").read_text())
   told = " ".join(text.split())
   for name in ("answer", "pays", "kept"):
     assert " ".join(said[name].split()) in told
+
+
+def test_the_grid_fits_a_terminal_of_100_columns(reported):
+  table = printed(reported, width=100).partition("Answers, %")[0]
+  body = [line for line in table.splitlines() if ", " in line]
+  assert len(body) == 12
+  # No cell is folded: each line has its five shares with their intervals.
+  for line in body:
+    assert line.count("[") == line.count("]") == 5 and len(line) <= 100
 
 
 def test_without_results(workdir):

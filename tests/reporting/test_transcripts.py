@@ -68,7 +68,7 @@ def test_changes_are_counted_by_hand(reported):
   counts, shown = module.changes(run, "suggests_wrong")
   scores = [
     {
-      row["example_id"]: row["metrics"]["accuracy"]
+      row["example_id"]: row["greedy"]["metrics"]["accuracy"]
       for row in rows
       if (row["method"], row["variant"]) == ("system1", "suggests_wrong")
     }

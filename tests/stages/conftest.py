@@ -25,6 +25,7 @@ def get_config():
     config.task.train, config.task.valid, config.task.test = 3, 2, 2
     config.prompts.system1 = {{"max_new_tokens": 4}}
     config.prompts.extract = {{"max_new_tokens": 4, "shots": ()}}
+    config.prompts.system1_shots = {{"shots": (("Is it?", "It is."),)}}
   config.sampling.n = 3
   config.sampling.confidence = 0.0
   config.sampling.batch_rows = 12

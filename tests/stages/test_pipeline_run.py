@@ -137,14 +137,24 @@ def test_training_and_evaluation_leave_their_files(finished, config):
   test = {r["id"] for r in _rows(finished / "examples" / "test.jsonl")}
   wanted = {(name, form) for name in test for form in _FORMS}
   base = _rows(finished / "eval" / "base.jsonl")
-  for method, n in (("system1", 1), ("s2a", config.evaluation.n)):
-    rows = [row for row in base if row["method"] == method]
-    assert len(rows) == len(wanted) and _pairs(rows) == wanted
-    assert {len(row["passes"]) for row in rows} == {n}
-    assert all(("vote" in row) == (n > 1) for row in rows)
   distilled = _rows(finished / "eval" / "distilled.jsonl")
-  assert {row["method"] for row in distilled} == {"system1"}
-  assert len(distilled) == len(wanted) and _pairs(distilled) == wanted
+  for found, methods in (
+    (base, {"system1", "system1_shots", "s2a"}),
+    (distilled, {"system1"}),
+  ):
+    assert {row["method"] for row in found} == methods
+    for method in methods:
+      rows = [row for row in found if row["method"] == method]
+      assert len(rows) == len(wanted) and _pairs(rows) == wanted
+      for row in rows:
+        assert len(row["passes"]) == config.evaluation.n == 2
+        assert row["cluster"] == row["example_id"].rpartition("/")[2]
+        spent = {name: 0 for name in ("tokens", "prompt_tokens")}
+        for one in row["passes"]:
+          for name in spent:
+            spent[name] += one[name]
+        assert {name: row["vote"][name] for name in spent} == spent
+        assert row["greedy"]["metrics"].keys() == row["metrics"].keys()
 
 
 def test_what_is_drawn_is_what_was_measured(finished, config):
@@ -184,15 +194,19 @@ def test_what_is_drawn_is_what_was_measured(finished, config):
 def test_results_have_a_row_for_every_split_method_and_metric(finished):
   rows = json.loads((finished / "report" / "results.json").read_text())
   keys = ["task", "split", "model", "method", "metric", "value", "ci_low"]
-  keys += ["ci_high", "n", "tokens_per_example"]
+  keys += ["ci_high", "n", "tokens_per_example", "prompt_tokens_per_example"]
   assert all(sorted(row) == sorted(keys) for row in rows)
   found = {(r["split"], r["model"], r["method"], r["metric"]) for r in rows}
-  methods = (
-    ("base", "system1"),
-    ("base", "s2a"),
-    ("base", "s2a_vote"),
-    ("distilled", "system1"),
-  )
+  methods = [
+    (model, f"{method}{drawn}")
+    for model, method in (
+      ("base", "system1"),
+      ("base", "system1_shots"),
+      ("base", "s2a"),
+      ("distilled", "system1"),
+    )
+    for drawn in ("", "_greedy", "_vote")
+  ]
   wanted = {
     (form, model, method, metric)
     for form in _FORMS

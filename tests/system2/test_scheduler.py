@@ -7,7 +7,7 @@ import pytest
 from s2d_jax.conversation import ChatTemplate
 from s2d_jax.errors import UserError
 from s2d_jax.generation.engine import Completion, random_key
-from s2d_jax.generation.sampling import Sampling
+from s2d_jax.generation.sampling import GREEDY, Sampling
 from s2d_jax.system2.program import Method, Template
 from s2d_jax.system2.scheduler import Job, Scheduler
 
@@ -79,13 +79,15 @@ def schedule(engine, in_flight=3, think=branch, prompts=PROMPTS, **options):
   )
 
 
+SAMPLING = Sampling(temperature=0.7, top_p=0.9)
+
+
 def run(scheduler, *jobs):
-  sampling = Sampling(temperature=0.7, top_p=0.9)
-  return list(scheduler.run(collections.deque(jobs), sampling))
+  return list(scheduler.run(collections.deque(jobs)))
 
 
-def job(name, text):
-  return Job(name, {"text": text})
+def job(name, text, sampling=SAMPLING):
+  return Job(name, {"text": text}, sampling)
 
 
 def test_every_program_gets_its_own_replies():
@@ -115,6 +117,29 @@ def test_keys_limits_and_filters_reach_the_engine():
   assert (second.max_new_tokens, second.stop) == (6, (".",))
 
 
+def test_greedy_and_sampled_jobs_run_together():
+  """Whatever the others are, a greedy one is greedy in every step."""
+  engine = Echo()
+  jobs = [job(("e", "plain", number), "t") for number in range(2)]
+  jobs.append(job(("e", "plain", "greedy"), "t", GREEDY))
+  results = run(schedule(engine), *jobs)
+  by_key = {request.key: request.sampling for request in engine.requests}
+  for name in (0, 1, "greedy"):
+    for number in range(3):
+      drawn = by_key[random_key(5, "e", "plain", name, number)]
+      assert drawn.temperature == (0.0 if name == "greedy" else 0.7)
+  assert len(by_key) == 9 and len(results) == 3
+
+
+def test_the_prompts_of_all_steps_are_counted():
+  [result] = run(schedule(Echo()), job(("e", "plain", 0), "t"))
+  # A token a letter, and a prompt a step, whatever they have in common.
+  lengths = [len(step.prompt) for step in result.steps]
+  assert [step.prompt_tokens for step in result.steps] == lengths
+  assert result.prompt_tokens == sum(lengths) == 23 + 2 * 14
+  assert result.tokens == 1 + 2 + 2
+
+
 def test_variants_share_the_calls_that_are_theirs_together():
   def think(fields, prompts):
     first = yield prompts["split"].ask(is_shared=True, text=fields["topic"])
@@ -122,7 +147,12 @@ def test_variants_share_the_calls_that_are_theirs_together():
 
   engine = Echo()
   jobs = [
-    Job(("e", variant, number), {"topic": "t", "text": variant}, ("e", number))
+    Job(
+      ("e", variant, number),
+      {"topic": "t", "text": variant},
+      SAMPLING,
+      ("e", number),
+    )
     for variant in ("original", "swapped")
     for number in range(2)
   ]
@@ -177,10 +207,13 @@ def test_a_prompt_that_does_not_fit_may_end_its_sample():
 
   engine = Echo()
   jobs = [
-    Job(("a", "plain", 0), {"text": "t", "later": "r"}),
-    Job(("b", "plain", 0), {"text": "TOO LONG", "later": "r"}),
-    Job(("c", "plain", 0), {"text": "t", "later": "TOO LONG"}),
-    Job(("d", "plain", 0), {"text": "t", "later": "r"}),
+    Job((name, "plain", 0), {"text": text, "later": later}, SAMPLING)
+    for name, text, later in (
+      ("a", "t", "r"),
+      ("b", "TOO LONG", "r"),
+      ("c", "t", "TOO LONG"),
+      ("d", "t", "r"),
+    )
   ]
   scheduler = schedule(engine, think=think, drop_long=True)
   found = {r.job.name[0]: r for r in run(scheduler, *jobs)}
@@ -214,10 +247,9 @@ def test_a_thought_that_never_came_lacks_all_its_answers():
 
 
 def test_jobs_can_be_added_while_results_are_read():
-  engine, sampling = Echo(), Sampling()
   jobs = collections.deque([job((0,), "t0")])
   seen = []
-  for result in schedule(engine).run(jobs, sampling):
+  for result in schedule(Echo()).run(jobs):
     seen.append(result.job.name[0])
     if len(seen) < 5:
       jobs.append(job((len(seen),), f"t{len(seen)}"))
