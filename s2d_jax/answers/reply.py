@@ -42,15 +42,19 @@ def between_special_tokens(text: str) -> str:
   return next(filter(str.strip, _SPECIAL.split(text)), "")
 
 
+def without_thinking(reply: str) -> str:
+  """What stands behind thinking in tags; nothing of thinking without an end."""
+  _, closed, after = reply.rpartition("</think>")
+  return after if closed else reply.partition("<think>")[0]
+
+
 def said(reply: str) -> str:
   """A reply as it is meant to be read.
 
   Without thinking in tags, special tokens written out, markup, the instruction
   repeated, and turns that the model has made up.
   """
-  reply = html.unescape(reply)
-  _, closed, after = reply.rpartition("</think>")
-  reply = after if closed else reply.partition("<think>")[0]
+  reply = without_thinking(html.unescape(reply))
   reply = _TAG.sub("", between_special_tokens(reply))
   reply = _FENCE.sub("", reply)
   reply = _HEADING.sub("", _UPRIGHT.sub(r"\1", reply))

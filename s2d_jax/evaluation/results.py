@@ -41,9 +41,11 @@ class Score:
 def results(rows: Sequence[Record], task: str, model: str) -> list[Record]:
   """Means over the examples, for each split, method and metric.
 
-  A method `m` is scored as the mean over its single samples. Where the rows
-  have them there are two more: `m_greedy`, the greedy reply, and `m_vote`, the
-  answer that the samples agree on, with the tokens of all of them.
+  A method `m` is scored as the mean over its single samples, each one thought
+  and one answer. Where the rows have them there are more: `m_greedy`, the
+  greedy reply; `m_vote`, the answer that the samples agree on, with the tokens
+  of all of them; and where a thought has several answers `m_nested`, the
+  majority of a single thought's answers, with the tokens of all of these.
 
   Four metrics need no label: "answered", the share of replies that have an
   answer, "strict", the share that has one in the form asked for, and two of the
@@ -210,11 +212,14 @@ Groups = Mapping[tuple[str, str], Mapping[str, Score]]
 def by_group(rows: Sequence[Record]) -> Groups:
   """Scores by (method, split), then by example; see `results`."""
   groups: dict[tuple[str, str], dict[str, Score]] = {}
+  # Answers of System 1 come from no thought: they are but samples.
+  several = {r["method"] for r in rows if "nested" in r} - {SYSTEM1, SHOTS}
   for row in rows:
     cluster = row.get("cluster", row["example_id"])
     for drawn, replies, metrics in (
       ("sample", row["passes"], row["metrics"]),
       ("greedy", *_alone(row.get("greedy"))),
+      ("nested", *(_nested(row) if row["method"] in several else ((), {}))),
       ("vote", *_alone(row.get("vote"))),
     ):
       if replies:
@@ -226,6 +231,16 @@ def by_group(rows: Sequence[Record]) -> Groups:
 
 def _alone(reply: Record | None) -> tuple[list[Record], Mapping[str, float]]:
   return ([], {}) if reply is None else ([reply], reply["metrics"])
+
+
+def _nested(row: Record) -> tuple[list[Record], Mapping[str, float]]:
+  """Majorities; a sample that ended before its answers has none."""
+  names = ("answer", "tokens", "prompt_tokens")
+  majorities = [
+    {name: one[name] for name in names if name in one}
+    for one in (one.get("nested", one) for one in row["passes"])
+  ]
+  return majorities, row.get("nested", row)["metrics"]
 
 
 def _score(

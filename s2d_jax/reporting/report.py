@@ -19,6 +19,7 @@ from etils import epath
 from s2d_jax import records
 from s2d_jax.curation.choice import position_bias
 from s2d_jax.curation.curve import threshold_curve
+from s2d_jax.evaluation import judges
 from s2d_jax.evaluation.contamination import Overlap, overlap
 from s2d_jax.evaluation.controls import SYSTEM1, cost
 from s2d_jax.evaluation.paired import Comparison
@@ -38,6 +39,7 @@ from s2d_jax.reporting import (
   too_long,
   versions,
 )
+from s2d_jax.reporting.judges import Agreement, agreement
 from s2d_jax.reporting.retention import Retention, retention
 from s2d_jax.reporting.run_files import Run, load
 from s2d_jax.reporting.table import Kind, Table, readable
@@ -94,6 +96,7 @@ class Findings:
   verdict: Verdict
   table: Table
   controls: str | None
+  agreement: Agreement
   valid: Table
   retention: Retention
   overlap: Overlap | None
@@ -135,6 +138,7 @@ def build(
   rows = [
     *results(run.base, run.task, "base"),
     *results(run.distilled, run.task, "distilled"),
+    *_agreement_with_people(run),
   ]
   splits = {r["variant"]: None for r in [*run.base, *run.distilled, *run.valid]}
   plain = plain if plain in splits else next(iter(splits), plain)
@@ -178,6 +182,7 @@ def _findings(
     verdict=judged,
     table=table,
     controls=_controls(run, why_no_shots),
+    agreement=agreement(rows),
     valid=tables.make(results(run.valid, run.task, "base"), biased),
     retention=retention(run.retention["base"], run.retention["distilled"]),
     overlap=_overlap(run, test_prompts),
@@ -202,6 +207,19 @@ def _pays(judged: Verdict) -> Iterator[str | None]:
 def _kept(judged: Verdict) -> Iterator[str | None]:
   yield sentences.student_gap(judged)
   yield from sentences.student_details(judged)
+
+
+def _agreement_with_people(run: Run) -> list[Record]:
+  """Rows of results.json of a judge, and of people who judged its pairs."""
+  if run.task != "judge":
+    return []
+  judged = dict.fromkeys(row["example_id"] for row in run.base + run.distilled)
+  known = run.examples
+  return [
+    *judges.agreement(run.base, known, run.task, "base"),
+    *judges.agreement(run.distilled, known, run.task, "distilled"),
+    *judges.people(judged, known, run.task),
+  ]
 
 
 def right_by_label(run: Run) -> Callable[[Record], bool] | None:
@@ -454,6 +472,7 @@ def _parts(
   """The parts of the page: id → its entry in the table of contents."""
   has = {
     ("held-out", "results"): found.table.rows,
+    ("people", "agreement with people"): found.agreement.found,
     ("pays", "does thinking pay"): found.pays or found.kept or found.valid.rows,
     ("kept", "what was kept"): found.curation,
     ("training", "training"): run.finetune,
@@ -497,6 +516,11 @@ def _devices(mark: Record) -> str:
 def _markdown(found: Findings) -> str:
   parts = ["# Results", found.outcome, _markdown_table(found.table.lines())]
   parts += [found.not_answered, found.controls]
+  if found.agreement.found:
+    parts += [
+      "## Agreement with people",
+      _markdown_table(found.agreement.lines()),
+    ]
   if found.pays or found.kept or found.valid.rows:
     parts += ["## Does thinking pay here?", *found.pays, *found.kept]
     parts += [_markdown_table(found.changes), found.valid_not_answered]

@@ -23,10 +23,14 @@ METHODS: dict[str, Method] = {
   "system1_shots": Method(
     system1_shots, {"system1_shots": None}, "system1_shots"
   ),
-  "cot": Method(cot.cot, cot.PROMPTS),
-  "cot_few_shot": Method(cot.cot_few_shot, {"cot_few_shot": None}),
-  "cot_judge": Method(cot.cot_judge, cot.JUDGE_PROMPTS, "cot_judge"),
-  "rar1": Method(rar.one_step, rar.ONE_STEP),
+  "cot": Method(cot.cot, cot.PROMPTS, thinks_aloud=True),
+  "cot_few_shot": Method(
+    cot.cot_few_shot, {"cot_few_shot": None}, thinks_aloud=True
+  ),
+  "cot_judge": Method(
+    cot.cot_judge, cot.JUDGE_PROMPTS, "cot_judge", thinks_aloud=True
+  ),
+  "rar1": Method(rar.one_step, rar.ONE_STEP, thinks_aloud=True),
   "rar2": Method(rar.two_steps, rar.TWO_STEPS, "respond"),
   "s2a": Method(s2a.s2a, s2a.PROMPTS, "system1"),
   "s2a_few_shot": Method(s2a.s2a_few_shot, s2a.FEW_SHOT, "system1_shots"),

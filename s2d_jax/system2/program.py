@@ -136,11 +136,14 @@ class Method:
     prompts: its templates; None for one that every task has to bring.
     final_prompt: the template whose replies are returned as they are, so that
       it may draw more than one; None if every reply is processed.
+    thinks_aloud: whether what it returns may still hold thinking, of which
+      only a statement of the answer may be taught.
   """
 
   think: Callable[[Fields, Prompts], Steps]
   prompts: Mapping[str, Template | None]
   final_prompt: str | None = None
+  thinks_aloud: bool = False
 
   def first_calls(self, fields: Fields, prompts: Prompts) -> list[ModelCall]:
     """Those that depend on no reply."""

@@ -270,3 +270,50 @@ def test_the_headline_compares_greedy_with_greedy():
   # A run of an older version has no greedy row of its own.
   old = [row("1", "plain", "system1", [0], 8)]
   assert headline(old, after, "plain", "plain").plain.before == 0
+
+
+def test_one_pass_is_one_thought_and_one_answer():
+  def thought(answer, majority):
+    one = {"text": "t", "answer": answer, "tier": "strict", "tokens": 12}
+    return one | {"nested": {"answer": majority, "tokens": 26}}
+
+  cut = {"text": "", "answer": None, "tier": None, "tokens": 9, "too_long": 600}
+  rows = [
+    {
+      "example_id": "x",
+      "variant": "plain",
+      "method": "rar2",
+      "passes": [thought("no", "yes"), thought("yes", "yes"), cut],
+      "metrics": {"accuracy": 1 / 3},
+      "nested": {"metrics": {"accuracy": 2 / 3}},
+      "vote": {"answer": "yes", "tokens": 61, "metrics": {"accuracy": 1.0}},
+    },
+    # No thought of it has come to an answer: wrong by every method.
+    {
+      "example_id": "y",
+      "variant": "plain",
+      "method": "rar2",
+      "passes": [cut],
+      "metrics": {"accuracy": 0.0},
+    },
+  ]
+  found = results(rows, "coin_flip", "base")
+  accuracy = {r["method"]: r for r in found if r["metric"] == "accuracy"}
+  assert list(accuracy) == ["rar2", "rar2_nested", "rar2_vote"]
+  assert accuracy["rar2"]["value"] == pytest.approx(1 / 6)
+  assert accuracy["rar2"]["tokens_per_example"] == (11 + 9) / 2
+  assert accuracy["rar2_nested"]["value"] == pytest.approx(1 / 3)
+  assert accuracy["rar2_nested"]["tokens_per_example"] == pytest.approx(
+    (61 / 3 + 9) / 2
+  )
+  answered = {r["method"]: r for r in found if r["metric"] == "answered"}
+  assert answered["rar2_nested"]["value"] == pytest.approx(1 / 3)
+
+
+def test_several_direct_answers_have_no_thought_in_common():
+  one = {"text": "t", "answer": "a", "tier": "strict", "tokens": 2}
+  record = row("x", "plain", "system1", [1], 2)
+  record["passes"] = [one | {"nested": {"answer": "a", "tokens": 4}}]
+  record["nested"] = {"metrics": {"accuracy": 1.0}}
+  found = results([record], "sycophancy", "distilled")
+  assert {r["method"] for r in found} == {"system1"}
