@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from s2d_jax.errors import UserError
-from s2d_jax.system2 import bsm, consistency, cot, rar, s2a
+from s2d_jax.system2 import bsm, consistency, cot, decompose, rar, s2a
 from s2d_jax.system2.program import Fields, Method, Prompts, Steps
 
 
@@ -23,6 +23,8 @@ METHODS: dict[str, Method] = {
   "s2a": Method(s2a.s2a, s2a.PROMPTS, "system1"),
   "bsm": Method(bsm.symbolic, bsm.PROMPTS),
   "bsm_neural": Method(bsm.neural, bsm.PROMPTS | bsm.MERGE_PROMPT, "merge"),
+  "decompose": Method(decompose.by_rule, {"part": None}),
+  "decompose_neural": Method(decompose.by_model, decompose.PROMPTS, "merge"),
   "usc": Method(consistency.usc, consistency.PROMPTS),
 }
 

@@ -22,6 +22,7 @@ from tests import tiny_chat
 _WORDS = {
   "gsm8k": (" 7", " 12", "\nAnswer: 7"),
   "coin_flip": (" yes", " no"),
+  "same_continent": (" yes", " no"),
   "last_letters": (" ny", " ot", " as", " el"),
   "sycophancy": (" Beijing", " Moscow"),
   "opinions": (" Paris", " Response 1"),
@@ -74,6 +75,8 @@ def _options(task: str, folder) -> dict:
       "answer": {"kind": "choice", "options": ("no", "yes")},
       "variants": {"polite": "Please: {q}"},
     }
+  if task == "same_continent":
+    return dict.fromkeys(("train", "valid", "test"), 2)
   if task == "sycophancy":
     return _SMALL | {"kinds": ("capital",), "min_population": 50_000_000}
   return _SMALL
@@ -84,6 +87,8 @@ _PAIRS = [
   ("gsm8k", "cot_few_shot"),
   ("coin_flip", "rar1"),
   ("coin_flip", "rar2"),
+  ("same_continent", "decompose"),
+  ("same_continent", "decompose_neural"),
   ("last_letters", "cot_few_shot"),
   ("last_letters", "rar2"),
   ("sycophancy", "cot"),
@@ -139,6 +144,15 @@ def _check_transcript(task: str, method: str, steps: list[dict]) -> None:
       own = prompt.rsplit("[Request]", 1)[1]
       assert own.index("[Answer A]") < own.index("[Answer B]")
     assert 1 <= len(solve) <= 5 + (method == "bsm_neural")
+  elif method.startswith("decompose"):
+    first, second, *merge = prompts
+    assert first.count("Which continent is") == second.count(
+      "Which continent is"
+    )
+    assert first != second
+    assert len(merge) == (method == "decompose_neural")
+    for prompt in merge:
+      assert "on the same continent?" in prompt
   else:
     assert len(steps) == 1
 
