@@ -2,13 +2,14 @@
 
     s2d pipeline --config=configs/continents.py --workdir=runs/continents
 
-Behind the colon: whether the vote filters what is learnt, as in
+Behind the colon: whether a vote filters what is learnt, as in
 `--config=configs/continents.py:filtered`.
 """
 
 from s2d_jax.config import default
 
-_FILTERS = {"unfiltered": 0.0, "filtered": 0.6}
+# Samples of a pair, and by how much one answer must lead among them.
+_KEPT = {"unfiltered": (1, 0.0), "filtered": (3, 0.6)}
 
 
 def get_config(kept: str = "unfiltered"):
@@ -20,10 +21,12 @@ def get_config(kept: str = "unfiltered"):
     config.task.train = 1500  # pairs, each asked in both orders
     config.task.valid = 80
     config.task.test = 200
-  config.sampling.n = 5
+    # The vote is taken of each fact: one of merged answers would say "no" too
+    # often, as two facts that are wrong now and then seldom agree.
+    config.prompts.part = {"n": 5}
+  config.sampling.n, config.curation.min_margin = _KEPT[kept]
   config.sampling.confidence = 0.0  # so few are drawn faster all at once
   config.sampling.batch_rows = 64  # on a CPU, fewer have a shorter end
-  config.curation.min_margin = _FILTERS[kept]
   # Both orders are asked the same sub-questions: agreement tells little.
   config.curation.min_agreement = 0.0
   config.finetune.learning_rate = 5e-5

@@ -78,5 +78,7 @@ def test_the_continents(filter, margin):
   config = _load(_ROOT / "configs" / "continents.py", filter)
   setup.check(config)
   assert config.curation.min_margin == margin
+  # A margin says something among several samples only.
+  assert (config.sampling.n > 1) == (margin > 0)
   splits = setup.task_of(config).examples()
   assert len(splits["train"]) == config.task.train

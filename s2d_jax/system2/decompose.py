@@ -3,17 +3,20 @@
 Questions are decomposed as in Decomposed Prompting (Khot et al. 2023) and
 Self-Ask (Press et al. 2023). Split: the task names the parts of a question, or
 the model lists simpler questions. Solve: each part is asked by itself, all at
-once. Merge: a rule compares the answers, or the model reads them.
+once, and the majority of its replies counts. Merge: a rule compares the
+answers, or the model reads them.
 """
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable, Generator, Sequence
 import re
 from typing import NamedTuple
 
 from s2d_jax.answers import reply as replies
 from s2d_jax.answers.text import normalise
+from s2d_jax.generation.engine import Completion
 from s2d_jax.system2.program import Fields, ModelCall, Prompts, Steps, Template
 
 _MOST_PARTS = 4
@@ -55,7 +58,7 @@ PROMPTS = {
 
 
 class PartAnswer(NamedTuple):
-  """What was asked, and the reply."""
+  """What was asked, and what most replies say."""
 
   part: str
   text: str
@@ -64,7 +67,7 @@ class PartAnswer(NamedTuple):
 def by_rule(fields: Fields, prompts: Prompts) -> Steps:
   """Merges by the task's rule; no answer if a part has none."""
   answers = yield from _solve(fields["parts"].splitlines(), fields, prompts)
-  said = [normalise(replies.said(answer.text)) for answer in answers]
+  said = [_bare(answer.text) for answer in answers]
   return RULES[fields["rule"]](said) if all(said) else ""
 
 
@@ -92,13 +95,24 @@ RULES: dict[str, Callable[[Sequence[str]], str]] = {"same": same}
 def _solve(
   parts: Sequence[str], fields: Fields, prompts: Prompts
 ) -> Generator[list[ModelCall], object, list[PartAnswer]]:
-  completions = yield [
+  replied = yield [
     prompts["part"].ask(**fields | {"part": part}) for part in parts
   ]
   return [
-    PartAnswer(part, " ".join(completion.text.split()))
-    for part, completion in zip(parts, completions, strict=True)
+    PartAnswer(part, _majority(one if isinstance(one, list) else [one]))
+    for part, one in zip(parts, replied, strict=True)
   ]
+
+
+def _majority(completions: Sequence[Completion]) -> str:
+  """The first reply that says what most say."""
+  texts = [" ".join(completion.text.split()) for completion in completions]
+  counts = collections.Counter(filter(None, map(_bare, texts)))
+  return max(texts, key=lambda text: counts[_bare(text)])
+
+
+def _bare(text: str) -> str:
+  return normalise(replies.said(text))
 
 
 # The number or bullet of a list's item, or a label.

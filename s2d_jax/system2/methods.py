@@ -23,8 +23,10 @@ METHODS: dict[str, Method] = {
   "s2a": Method(s2a.s2a, s2a.PROMPTS, "system1"),
   "bsm": Method(bsm.symbolic, bsm.PROMPTS),
   "bsm_neural": Method(bsm.neural, bsm.PROMPTS | bsm.MERGE_PROMPT, "merge"),
-  "decompose": Method(decompose.by_rule, {"part": None}),
-  "decompose_neural": Method(decompose.by_model, decompose.PROMPTS, "merge"),
+  "decompose": Method(decompose.by_rule, {"part": None}, voted_prompt="part"),
+  "decompose_neural": Method(
+    decompose.by_model, decompose.PROMPTS, "merge", voted_prompt="part"
+  ),
   "usc": Method(consistency.usc, consistency.PROMPTS),
 }
 

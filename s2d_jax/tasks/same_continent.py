@@ -104,8 +104,8 @@ class SameContinent(ExactMatch):
       raise UserError(
         f"task.valid_countries={valid_countries} and"
         f" task.test_countries={test_countries} must each be at least two, and"
-        f" at most {most} together: of {most + 2} with at least"
-        f" {min_population} inhabitants, and two are to learn from"
+        f" at most {most} together, which leaves two of the {most + 2} with at"
+        f" least {min_population} inhabitants to learn from"
       )
     self._held_out = {"test": test_countries, "valid": valid_countries}
     self._seed = seed

@@ -2,7 +2,7 @@ import pytest
 
 from s2d_jax.system2 import decompose
 from s2d_jax.system2.methods import METHODS
-from s2d_jax.system2.program import Template
+from s2d_jax.system2.program import Template, override
 from tests.system2.replies import finish, reply, said
 
 FIELDS = {
@@ -42,6 +42,31 @@ def test_parts_are_asked_together_each_by_itself():
 def test_the_rule_compares_answers(replies, merged):
   steps, _ = solve("decompose")
   assert finish(steps, list(map(reply, replies))) == merged
+
+
+@pytest.mark.parametrize(
+  "first, second, merged",
+  [
+    ("Asia Africa Asia", "Asia Asia Asia", "yes"),
+    # The votes of the merged answers would be two "yes" and one "no".
+    ("Asia Europe Europe", "Asia Europe Asia", "no"),
+    ("Asia Europe", "Asia Asia", "yes"),  # the first of those that are as many
+    (" Asia Europe Asia.", "asia Asia Africa", "yes"),
+    ("... ... Asia", "Asia Asia Asia", "yes"),  # says nothing: no vote
+    ("... ... ...", "Asia Asia Asia", ""),
+  ],
+)
+def test_several_replies_to_a_part_have_a_vote(first, second, merged):
+  method = METHODS["decompose"]
+  prompts = override(PART, {"part": {"n": len(first.split())}})
+  method.check_counts(prompts)
+  assert method.replies(prompts) == 1
+  steps = method.think(FIELDS, prompts)
+  assert [call.n for call in next(steps)] == [len(first.split())] * 2
+  assert (
+    finish(steps, [list(map(reply, one.split())) for one in (first, second)])
+    == merged
+  )
 
 
 def test_the_model_may_merge_the_answers():
