@@ -50,7 +50,8 @@ _PAIRS = (
 )  # fmt: skip
 
 _FORMAT = "yes or no"
-_SWEEPS = 1000  # over the pairs, before it is given up to mix them
+# Before it is given up to find pairs: draws, and sweeps over each of them.
+_DRAWS, _SWEEPS = 5, 500
 
 
 class SameContinent(ExactMatch):
@@ -72,6 +73,7 @@ class SameContinent(ExactMatch):
 
   name = "same_continent"
   variants = ("plain", "swapped")
+  perturbations: tuple[str, ...] = ()
   plain = biased = "plain"
   parser = Choice(("yes", "no"))
 
@@ -87,9 +89,9 @@ class SameContinent(ExactMatch):
   ):
     self._sizes = {"test": test, "valid": valid, "train": train}
     for split, size in self._sizes.items():
-      if size < 2 or size % 2:
+      if size < 4 or size % 2:
         raise UserError(
-          f"task.{split}={size} pairs must be an even number, 2 or more: half"
+          f"task.{split}={size} pairs must be an even number, 4 or more: half"
           " of them are of one continent"
         )
     self._countries = [
@@ -145,18 +147,19 @@ class SameContinent(ExactMatch):
     self, split: str, chosen: Sequence[Country], size: int
   ) -> list[Example]:
     rng = random.Random(f"{self._seed}/{split}")
-    within = _of_one_continent(chosen, size // 2, rng)
-    across = within and _of_two_continents(within, rng)
-    if not across:
-      raise UserError(
-        f"task.{split}={size} balanced pairs cannot be had of the"
-        f" {len(chosen)} countries of that split; ask for fewer pairs, or for"
-        " more countries (task.valid_countries, task.test_countries,"
-        " task.min_population)"
-      )
-    pairs = [tuple(rng.sample(pair, 2)) for pair in within + across]
-    rng.shuffle(pairs)
-    return [self._example(*pair) for pair in pairs]
+    for _ in range(_DRAWS):
+      within = _of_one_continent(chosen, size // 2, rng)
+      across = within and _of_two_continents(within, rng)
+      if across:
+        pairs = [rng.sample(pair, 2) for pair in within + across]
+        rng.shuffle(pairs)
+        return [self._example(*pair) for pair in pairs]
+    raise UserError(
+      f"task.{split}={size} balanced pairs cannot be had of the"
+      f" {len(chosen)} countries of that split; ask for fewer pairs, or for"
+      " more countries (task.valid_countries, task.test_countries,"
+      " task.min_population)"
+    )
 
   def _example(self, one: Country, other: Country) -> Example:
     return Example(

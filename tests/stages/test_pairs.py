@@ -76,7 +76,7 @@ def _options(task: str, folder) -> dict:
       "variants": {"polite": "Please: {q}"},
     }
   if task == "same_continent":
-    return dict.fromkeys(("train", "valid", "test"), 2)
+    return dict.fromkeys(("train", "valid", "test"), 4)
   if task == "sycophancy":
     return _SMALL | {"kinds": ("capital",), "min_population": 50_000_000}
   return _SMALL
@@ -171,7 +171,8 @@ def _run(task, method, model, folder, prompts=None):
 def _check(config, workdir) -> None:
   made = setup.task_of(config)
   rows = _samples(workdir, config.method)
-  assert len(rows) == 4 * len(made.variants) * config.sampling.n
+  examples = 8 if config.task.name == "same_continent" else 4
+  assert len(rows) == examples * len(made.variants) * config.sampling.n
   for row in rows:
     _check_transcript(config.task.name, config.method, row["steps"])
   if config.method.startswith("bsm"):

@@ -186,6 +186,12 @@ def test_it_is_decomposed_into_its_countries(task, splits):
   assert task.answer(example, "plain", merged) == ("no", True)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_few_pairs_are_balanced_too(seed):
+  for examples in SameContinent(4, 4, 4, seed=seed).examples().values():
+    assert sorted(e.label for e in examples) == ["no", "no", "yes", "yes"]
+
+
 def test_the_seed_draws_and_sizes_leave_the_test_split_alone(splits):
   few = SameContinent(train=10).examples()
   assert few["test"] == splits["test"] and few["valid"] == splits["valid"]
@@ -197,6 +203,7 @@ def test_the_seed_draws_and_sizes_leave_the_test_split_alone(splits):
   "options, named",
   [
     ({"train": 0}, "task.train=0 pairs must be an even number"),
+    ({"test": 2}, "task.test=2 pairs must be an even number, 4 or more"),
     ({"valid": 7}, "task.valid=7 pairs must be an even number"),
     ({"valid_countries": 1}, "task.valid_countries=1 and .* at least two"),
     ({"test_countries": 170}, r"and at most \d+ together"),
