@@ -46,7 +46,7 @@ _SHOTS = {
 }
 _PAIRS = (
   ("IS", "MT"), ("GY", "BT"), ("SC", "BS"), ("MV", "BT"), ("BB", "BS"),
-  ("MT", "SC"), ("SR", "GY"), ("KM", "IS"), ("SR", "BB"), ("KM", "SC"),
+  ("MT", "MV"), ("SR", "GY"), ("KM", "IS"), ("SR", "BB"), ("KM", "SC"),
 )  # fmt: skip
 
 _FORMAT = "yes or no"

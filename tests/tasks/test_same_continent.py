@@ -134,25 +134,24 @@ def test_replies_and_targets(task, splits):
 
 @pytest.mark.parametrize("name", ["system1_shots", "cot_few_shot", "merge"])
 def test_worked_examples_are_right_and_balanced(task, name):
-  answers = collections.Counter()
-  for user, answer in task.prompts[name].shots:
+  uses = {"yes": [], "no": []}
+  for user, reply_text in task.prompts[name].shots:
     [pair] = re.findall(r"Are (.+) and (.+) on the same continent\?", user)
     places = [_OF_SHOTS[country] for country in pair]
-    assert answer.split()[-1] == ("yes" if places[0] == places[1] else "no")
-    answers[answer.split()[-1]] += 1
-    for country, place in zip(pair, places, strict=True):
-      if name == "cot_few_shot":
-        assert (
-          f"{country} is in {place}." in f"{answer[0].lower()}{answer}"
-          or (
-            answer.startswith(
-              f"{country[0].upper()}{country[1:]} is in {place}."
-            )
-          )
-        )
-      if name == "merge":
-        assert f"{country} {place}\n" in user
-  assert answers["yes"] == answers["no"]
+    answer = reply_text.split()[-1]
+    assert answer == ("yes" if places[0] == places[1] else "no")
+    uses[answer] += pair
+    facts = {
+      "system1_shots": [],
+      "cot_few_shot": [
+        f"{c} is in {p}." for c, p in zip(pair, places, strict=True)
+      ],
+      "merge": [f"{c} {p}\n" for c, p in zip(pair, places, strict=True)],
+    }[name]
+    said_there = f"{user}\n{reply_text}".lower()
+    assert all(fact.lower() in said_there for fact in facts)
+  # No name speaks for an answer here, either.
+  assert sorted(uses["yes"]) == sorted(uses["no"]) == sorted(_OF_SHOTS)
 
 
 def test_worked_examples_end_as_the_question_does(task, splits):
