@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from s2d_jax.errors import UserError
-from s2d_jax.system2 import bsm, consistency, cot, rar, s2a
+from s2d_jax.system2 import bsm, consistency, cot, decompose, rar, s2a
 from s2d_jax.system2.program import Fields, Method, Prompts, Steps
 
 
@@ -36,6 +36,10 @@ METHODS: dict[str, Method] = {
   "s2a_few_shot": Method(s2a.s2a_few_shot, s2a.FEW_SHOT, "system1_shots"),
   "bsm": Method(bsm.symbolic, bsm.PROMPTS),
   "bsm_neural": Method(bsm.neural, bsm.PROMPTS | bsm.MERGE_PROMPT, "merge"),
+  "decompose": Method(decompose.by_rule, {"part": None}, voted_prompt="part"),
+  "decompose_neural": Method(
+    decompose.by_model, decompose.PROMPTS, "merge", voted_prompt="part"
+  ),
   "usc": Method(consistency.usc, consistency.PROMPTS),
 }
 

@@ -22,6 +22,7 @@ from tests import tiny_chat
 _WORDS = {
   "gsm8k": (" 7", " 12", "\nAnswer: 7"),
   "coin_flip": (" yes", " no"),
+  "same_continent": (" yes", " no"),
   "last_letters": (" ny", " ot", " as", " el"),
   "sycophancy": (" Beijing", " Moscow"),
   "opinions": (" Paris", " Response 1"),
@@ -74,6 +75,8 @@ def _options(task: str, folder) -> dict:
       "answer": {"kind": "choice", "options": ("no", "yes")},
       "variants": {"polite": "Please: {q}"},
     }
+  if task == "same_continent":
+    return dict.fromkeys(("train", "valid", "test"), 4)
   if task == "sycophancy":
     return _SMALL | {"kinds": ("capital",), "min_population": 50_000_000}
   return _SMALL
@@ -84,6 +87,8 @@ _PAIRS = [
   ("gsm8k", "cot_few_shot"),
   ("coin_flip", "rar1"),
   ("coin_flip", "rar2"),
+  ("same_continent", "decompose"),
+  ("same_continent", "decompose_neural"),
   ("last_letters", "cot_few_shot"),
   ("last_letters", "rar2"),
   ("sycophancy", "cot"),
@@ -142,6 +147,15 @@ def _check_transcript(
       own = prompt.rsplit("[Request]", 1)[1]
       assert own.index("[Answer A]") < own.index("[Answer B]")
     assert 1 <= len(solve) <= 5 + (method == "bsm_neural")
+  elif method.startswith("decompose"):
+    first, second, *merge = prompts
+    assert first.count("Which continent is") == second.count(
+      "Which continent is"
+    )
+    assert first != second
+    assert len(merge) == (method == "decompose_neural")
+    for prompt in merge:
+      assert "on the same continent?" in prompt
   else:
     assert len(steps) == 1
 
@@ -160,7 +174,8 @@ def _run(task, method, model, folder, prompts=None):
 def _check(config, workdir) -> None:
   made = setup.task_of(config)
   rows = _samples(workdir, config.method)
-  assert len(rows) == 4 * len(made.variants) * config.sampling.n
+  examples = 8 if config.task.name == "same_continent" else 4
+  assert len(rows) == examples * len(made.variants) * config.sampling.n
   answers = config.prompts.get("respond", {}).get("n", 1)
   for row in rows:
     _check_transcript(config.task.name, config.method, row["steps"], answers)
