@@ -156,6 +156,9 @@ def _refine(
   taught = config.curation.variants
   if taught:
     accepted = [r for r in accepted if r["variant"] in taught]
+  if config.curation.shuffle_targets:
+    # Before lengths are measured, since targets are as long as they are.
+    accepted = refine.shuffle_targets(accepted, config.seed)
   accepted, dropped = _drop_long(config, accepted, split)
   if config.curation.deduplicate:
     accepted, more = refine.deduplicate(accepted)
