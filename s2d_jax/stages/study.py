@@ -165,9 +165,12 @@ def _run_itself(
   def checked(config: ConfigDict, workdir: epath.Path) -> None:
     if _is_finished(workdir):
       return
-    prepare.run(config, workdir)
-    _check_labels(workdir, config.task.name, needs_labels)
-    pipeline.run(config, workdir)
+    if not program.is_done(workdir, "finetune"):
+      setup.check_devices(config)
+    for stage in pipeline.CURATION + pipeline.LEARNING:
+      stage(config, workdir)
+      if stage is prepare.run and hosts.is_lead():
+        _check_labels(workdir, config.task.name, needs_labels)
 
   program.run_claimed(checked, config, workdir)
 
@@ -223,8 +226,7 @@ def _learn(config: ConfigDict, workdir: epath.Path) -> None:
   except KeptTooLittle as error:
     hosts.barrier("curate")  # where the others wait for the lead
     print(f"{workdir}: {error}", flush=True)
-  hosts.barrier("curated")
-  if not program.is_done(workdir, "curate"):
+  if not hosts.lead_value("curated", program.is_done(workdir, "curate")):
     return
   try:
     for stage in pipeline.LEARNING:
