@@ -141,8 +141,8 @@ class Study:
     word = certain.get(gain.outcome, "not clearly more often")
     return (
       f"On {inputs_of(self.biased)} the distilled model is right {word} than"
-      f" System 1: {row.accuracy[self.biased]} %, against"
-      f" {_percent(gain.second)} ({over})."
+      f" System 1: {_percent(gain.first)}, against {_percent(gain.second)}"
+      f" ({over})."
     )
 
 

@@ -121,9 +121,10 @@ def test_right_of_what_is_kept_is_by_label(workdir, rows):
 
 
 def test_the_answer_names_the_gain_of_the_run(found):
+  share = f"{100 * found.run.accuracy[_BIASED].mean:.0f}\N{NO-BREAK SPACE}%"
   assert found.answer.startswith(
     "On prompts that suggest a wrong answer the distilled model is right more"
-    f" often than System 1: {found.run.accuracy[_BIASED]} %, against "
+    f" often than System 1: {share}, against "
   )
   assert found.answer.endswith("(over 2 seeds).")
 
