@@ -15,7 +15,6 @@ from etils import epath
 import numpy as np
 
 from s2d_jax import records
-from s2d_jax.controls import CONTROLS
 from s2d_jax.evaluation.results import SYSTEM1, Score, by_group
 from s2d_jax.evaluation.verdict import Comparison, compare
 from s2d_jax.reporting import page, run_files
@@ -24,6 +23,7 @@ from s2d_jax.reporting.retention import points
 from s2d_jax.reporting.run_files import Run, mark_of
 from s2d_jax.reporting.sentences import inputs_of
 from s2d_jax.reporting.table import readable
+from s2d_jax.trained_controls import CONTROLS
 
 _TOO_LITTLE = "kept too little to learn from"
 RUN = "run"  # the config's own, beside its controls

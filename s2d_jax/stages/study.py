@@ -23,8 +23,7 @@ from absl import flags
 from etils import epath
 from ml_collections import ConfigDict
 
-from s2d_jax import controls, records
-from s2d_jax.controls import CONTROLS
+from s2d_jax import records, trained_controls
 from s2d_jax.errors import KeptTooLittle, UserError
 from s2d_jax.parallel import hosts
 from s2d_jax.progress import format_duration
@@ -33,6 +32,7 @@ from s2d_jax.reporting.run_files import mark_of
 from s2d_jax.reporting.study import RUN
 from s2d_jax.stages import pipeline, prepare, program, setup
 from s2d_jax.tasks.task import read_examples
+from s2d_jax.trained_controls import CONTROLS
 
 _CONTROLS = flags.DEFINE_list(
   "controls",
@@ -66,7 +66,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
   same = [name for name in names if _is_same(own, name)]
   others = [name for name in names if name not in same]
   for name in others:
-    setup.check(controls.apply(own, name))  # before hours of work
+    setup.check(trained_controls.apply(own, name))  # before hours of work
   left = _TimeLeft(
     [_Workdir(s, name) for s in seeds for name in [RUN, *others]]
   )
@@ -125,7 +125,7 @@ def _as_in_a_study(config: ConfigDict) -> ConfigDict:
 
 def _is_same(config: ConfigDict, name: str) -> bool:
   """Whether a control changes nothing of this config."""
-  return controls.apply(config, name).to_json() == config.to_json()
+  return trained_controls.apply(config, name).to_json() == config.to_json()
 
 
 def _seeded(config: ConfigDict, seed: int) -> ConfigDict:
@@ -204,7 +204,7 @@ def _run_control(
   config: ConfigDict, name: str, study: epath.Path, seed: int
 ) -> None:
   """A control of a run that is finished."""
-  changed = controls.apply(config, name)
+  changed = trained_controls.apply(config, name)
   changed.retention.n = 0  # the run's own says what becomes of other tasks
 
   def learnt(changed: ConfigDict, workdir: epath.Path) -> None:

@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from s2d_jax import records
-from s2d_jax.controls import CONTROLS
 from s2d_jax.reporting import study, terminal
+from s2d_jax.trained_controls import CONTROLS
 from tests.reporting.fake_run import DISTILLED, VARIANTS, FakeRun
 from tests.reporting.test_report import Page
 

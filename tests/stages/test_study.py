@@ -9,12 +9,12 @@ from absl.testing import flagsaver
 from etils import epath
 import pytest
 
-from s2d_jax import cli, controls, records
-from s2d_jax.controls import CONTROLS
+from s2d_jax import cli, records, trained_controls
 from s2d_jax.curation import refine
 from s2d_jax.errors import UserError
 from s2d_jax.reporting import plots
 from s2d_jax.stages import curate, finetune, program, setup, study
+from s2d_jax.trained_controls import CONTROLS
 from tests.reporting.test_report import Page
 
 # Of these, `vote` is the tiny config itself, and hardly anything agrees.
@@ -119,7 +119,7 @@ def test_curation_gives_other_answers(made, config, tmp_path):
   run = made / "seed1" / "run"
   for name in ("examples", "samples"):
     shutil.copytree(run / name, tmp_path / name)
-  changed = controls.apply(config, "shuffled")
+  changed = trained_controls.apply(config, "shuffled")
   changed.seed = 1
   curate.run(changed, epath.Path(tmp_path))
   for name in ("train.jsonl", "valid.jsonl"):
@@ -218,7 +218,7 @@ def test_a_study_needs_labels(made, tmp_path, split):
 
 
 def test_a_control_changes_what_it_says(config):
-  whole = {name: controls.apply(config, name) for name in CONTROLS}
+  whole = {name: trained_controls.apply(config, name) for name in CONTROLS}
   for name, changed in whole.items():
     found = program._difference(
       json.loads(config.to_json()), json.loads(changed.to_json())
@@ -235,7 +235,7 @@ def test_a_control_changes_what_it_says(config):
 @pytest.mark.parametrize("name", CONTROLS)
 def test_every_control_takes_what_it_may(made, config, tmp_path, name):
   run = made / "seed0" / "run"
-  changed = controls.apply(config, name)
+  changed = trained_controls.apply(config, name)
   study._share(config, epath.Path(run), changed, epath.Path(tmp_path))
   done = {path.stem for path in (tmp_path / "done").iterdir()}
   assert (tmp_path / "model.json").read_bytes() == (

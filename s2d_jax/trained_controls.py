@@ -1,4 +1,4 @@
-"""Controls of a study: the same run with one thing changed.
+"""The trained controls of a study: the same run with one thing changed.
 
 Each asks what of a gain is left without that thing. They are applied to the
 config of a run, so a control is a run like any other.
