@@ -29,15 +29,31 @@ def workdir(tmp_path_factory):
       ("run", DISTILLED),
       ("shuffled", _WORSE),
       ("labels", _BETTER),
-      ("unfiltered", DISTILLED | {_BIASED: 0.3}),
     ):
       number = seed if name == "run" else seed + 100
       FakeRun(number, chances).write(folder / f"seed{seed}" / name)
     own = folder / f"seed{seed}"
-    shutil.copytree(own / "run", own / _ALIKE)
+    for name in (_ALIKE, "unfiltered"):
+      shutil.copytree(own / "run", own / name)
+    _spoil(own / "unfiltered", answers=4)
   # With one seed nothing was kept.
   (folder / "seed1" / "unfiltered" / "done" / "curate.json").unlink()
   return folder
+
+
+def _spoil(run, answers):
+  """Has the student be wrong so many times more: too few to be sure of."""
+  path = run / "eval" / "distilled.jsonl"
+  rows = list(records.read(path))
+  right = [row for row in rows if row["variant"] == _BIASED and _is_right(row)]
+  for row in right[:answers]:
+    row.get("greedy", row)["metrics"]["accuracy"] = 0.0
+  records.write(path, rows)
+
+
+def _is_right(row) -> float:
+  """Of the greedy answer."""
+  return row.get("greedy", row)["metrics"]["accuracy"]
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +70,7 @@ def rows(found):
 def _accuracy(workdir, name, seed, split=_BIASED):
   path = workdir / f"seed{seed}" / name / "eval" / "distilled.jsonl"
   return np.array(
-    [
-      row["metrics"]["accuracy"]
-      for row in records.read(path)
-      if row["variant"] == split
-    ]
+    [_is_right(r) for r in records.read(path) if r["variant"] == split]
   )
 
 
@@ -135,17 +147,18 @@ def test_every_way_to_ask_has_a_row_of_its_own(workdir, tmp_path):
   run = tmp_path / "seed0" / "run"
   ways = ("s2a_vote", "s2a_greedy", "s2a", "system1_shots_vote", "system1_vote")
   ways += ("system1", "system1_shots_greedy", "system1_greedy", "system1_shots")
-  rows = [
-    r for r in records.read(run / "eval" / "base.jsonl") if "vote" not in r
-  ]
-  told = [row | {"method": way} for way in ways for row in rows]
+  base, student = (
+    list(records.read(run / "eval" / f"{name}.jsonl"))
+    for name in ("base", "distilled")
+  )
+  told = [_alone(row, way) for way in ways for row in base]
   records.write(run / "eval" / "base.jsonl", told)
-  # The greedy answers of the student are told from its samples likewise.
-  path = run / "eval" / "distilled.jsonl"
-  student = list(records.read(path))
-  wrong = {"metrics": {"accuracy": 0.0}}
-  greedy = [row | {"method": "system1_greedy"} for row in student]
-  records.write(path, [row | wrong for row in student] + greedy)
+  # The student is judged by its greedy answers.
+  greedy = [_alone(row, "system1_greedy") for row in student]
+  wrong = [
+    _alone(r, "system1") | {"metrics": {"accuracy": 0.0}} for r in student
+  ]
+  records.write(run / "eval" / "distilled.jsonl", wrong + greedy)
   found = study.load(tmp_path, [0], [], [], _BIASED)
   assert [row.label for row in found.rows] == [
     f"{who}, {drawn}"
@@ -155,6 +168,13 @@ def test_every_way_to_ask_has_a_row_of_its_own(workdir, tmp_path):
   right = _accuracy(workdir, "run", 0).mean()
   assert found.run.accuracy[_BIASED].mean == pytest.approx(right)
   assert found.answer.endswith("(with seed 0).")
+
+
+def _alone(row, way) -> records.Record:
+  """The greedy answer of a row, as that of a method of this name."""
+  metrics = row.get("greedy", row)["metrics"]
+  left = {name: row[name] for name in row if name not in ("greedy", "vote")}
+  return left | {"method": way, "metrics": metrics}
 
 
 def test_page_text_json_and_terminal_show_the_same(found, tmp_path):
