@@ -92,6 +92,8 @@ def default() -> ConfigDict:
   config.curation.variants = ()  # variants to train on; none: all
   config.curation.balance = False  # as many inputs of each answer
   config.curation.deduplicate = True  # each prompt once
+  # A control: each input is taught the answer of another one.
+  config.curation.shuffle_targets = False
 
   config.finetune = ConfigDict()
   config.finetune.learning_rate = 2e-5

@@ -27,7 +27,7 @@ from s2d_jax.curation.curate import (
 )
 from s2d_jax.curation.curve import explain_empty
 from s2d_jax.curation.long_rows import LongRow
-from s2d_jax.errors import UserError
+from s2d_jax.errors import KeptTooLittle, UserError
 from s2d_jax.records import Record
 from s2d_jax.stages import lengths, program, sample, select, setup
 from s2d_jax.system2 import methods
@@ -71,7 +71,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
     accepted, refined = _refine(config, accepted, split)
     dropped += refined
     if not accepted:
-      raise UserError(
+      raise KeptTooLittle(
         f"curation kept nothing of the {split} split;"
         f" {explain_empty(dropped, config.curation.min_agreement)}"
       )
@@ -181,6 +181,9 @@ def _refine(
   taught = config.curation.variants
   if taught:
     accepted = [r for r in accepted if r["variant"] in taught]
+  if config.curation.shuffle_targets:
+    # Before lengths are measured, since targets are as long as they are.
+    accepted = refine.shuffle_targets(accepted, config.seed)
   accepted, dropped = _drop_long(config, accepted, split)
   if config.curation.deduplicate:
     accepted, more = refine.deduplicate(accepted)
