@@ -15,8 +15,8 @@ from etils import epath
 import numpy as np
 
 from s2d_jax import records
+from s2d_jax.evaluation.paired import Comparison, compare
 from s2d_jax.evaluation.results import SYSTEM1, Score, by_group
-from s2d_jax.evaluation.verdict import Comparison, compare
 from s2d_jax.reporting import page, run_files
 from s2d_jax.reporting.report import right_by_label
 from s2d_jax.reporting.retention import points
