@@ -463,7 +463,7 @@ def _taught(taught, target=lambda *unused: None, **more):
   records = samples("x", "plain", said("ao", "ao", "no"))
   formatter = Formatter(prompt, target, taught=taught, **more)
   (kept,), _ = curate(
-    records, ["x"], ["plain"], formatter, Filter(thresholds=Thresholds())
+    records, {"x": ["plain"]}, formatter, Filter(thresholds=Thresholds())
   )
   return kept["target"]
 
@@ -491,5 +491,5 @@ def test_where_replies_have_nothing_that_may_be_taught():
 
 def test_labels_keep_the_form_of_the_task():
   formatter = Formatter(prompt, lambda *unused: "[[A]]", taught="own_words")
-  (row,) = supervised({"x": "1"}, ("p",), formatter)
+  (row,) = supervised({"x": "1"}, {"x": ("p",)}, formatter)
   assert row["target"] == "[[A]]"
