@@ -15,24 +15,19 @@ from etils import epath
 import numpy as np
 
 from s2d_jax import records
+from s2d_jax.evaluation.controls import SHOTS, SYSTEM1, Way
 from s2d_jax.evaluation.paired import Comparison, compare
-from s2d_jax.evaluation.results import SYSTEM1, Score, by_group
+from s2d_jax.evaluation.results import Score, by_group
 from s2d_jax.reporting import page, run_files
 from s2d_jax.reporting.report import right_by_label
 from s2d_jax.reporting.retention import points
 from s2d_jax.reporting.run_files import Run, mark_of
 from s2d_jax.reporting.sentences import inputs_of
-from s2d_jax.reporting.table import readable
+from s2d_jax.reporting.table import DRAWN, WHO, readable
 from s2d_jax.trained_controls import CONTROLS
 
 _TOO_LITTLE = "kept too little to learn from"
 RUN = "run"  # the config's own, beside its controls
-_GREEDY = "_greedy"
-_WHO = {
-  SYSTEM1: "System 1",
-  SYSTEM1 + "_shots": "System 1 with worked examples",
-}
-_DRAWN = {_GREEDY: "greedy", "_vote": "vote", "": "one sample"}
 
 
 def workdir_of(study: epath.Path, seed: int, name: str) -> epath.Path:
@@ -299,7 +294,8 @@ def _distilled_row(
 
 def _direct(methods: Collection[str]) -> str:
   """System 1's greedy answers; a run of an older version has no others."""
-  return SYSTEM1 + _GREEDY if SYSTEM1 + _GREEDY in methods else SYSTEM1
+  greedy = str(Way(SYSTEM1, "greedy"))
+  return greedy if greedy in methods else SYSTEM1
 
 
 def _kept(run: Run) -> tuple[float | None, float | None]:
@@ -321,24 +317,18 @@ def _spread(values: Iterable[float | None]) -> Spread | None:
   return Spread(_mean(known), min(known), max(known)) if known else None
 
 
-def _split_method(method: str) -> tuple[str, str]:
-  """A method, and the end of the name that says how a reply is drawn."""
-  for end in (_GREEDY, "_vote"):
-    if method.endswith(end):
-      return method.removesuffix(end), end
-  return method, ""
-
-
 def _rank(method: str) -> tuple[int, int]:
-  """System 1, then with worked examples, then System 2."""
-  who, end = _split_method(method)
-  place = list(_WHO).index(who) if who in _WHO else len(_WHO)
-  return place, (_GREEDY, "", "_vote").index(end)
+  """System 1, then behind worked examples, then System 2."""
+  way = Way.of(method)
+  who = (SYSTEM1, SHOTS)
+  place = who.index(way.method) if way.method in who else len(who)
+  return place, list(DRAWN).index(way.drawn)
 
 
 def _label(method: str) -> str:
-  who, end = _split_method(method)
-  return f"{_WHO.get(who, f'System 2 ({who})')}, {_DRAWN[end]}"
+  way = Way.of(method)
+  who = WHO.get(way.method, f"{WHO['system2']} ({way.method})")
+  return f"{who}, {DRAWN[way.drawn]}"
 
 
 def _name(name: str) -> str:

@@ -162,7 +162,7 @@ def test_every_way_to_ask_has_a_row_of_its_own(workdir, tmp_path):
   found = study.load(tmp_path, [0], [], [], _BIASED)
   assert [row.label for row in found.rows] == [
     f"{who}, {drawn}"
-    for who in ("System 1", "System 1 with worked examples", "System 2 (s2a)")
+    for who in ("System 1", "System 1 few-shot", "System 2 (s2a)")
     for drawn in ("greedy", "one sample", "vote")
   ] + ["Distilled"]
   right = _accuracy(workdir, "run", 0).mean()
