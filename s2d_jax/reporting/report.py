@@ -21,7 +21,7 @@ from s2d_jax.curation.choice import position_bias
 from s2d_jax.curation.curve import threshold_curve
 from s2d_jax.evaluation import judges
 from s2d_jax.evaluation.contamination import Overlap, overlap
-from s2d_jax.evaluation.controls import SYSTEM1, cost
+from s2d_jax.evaluation.controls import SHOTS, SYSTEM1, cost
 from s2d_jax.evaluation.paired import Comparison
 from s2d_jax.evaluation.results import Headline, headline, results
 from s2d_jax.evaluation.thinking import Thinking
@@ -255,7 +255,8 @@ def _controls(run: Run, why_no_shots: str) -> str | None:
       "Of this evaluation the controls (all but System 1 and the distilled"
       f" model asked greedily, and the samples of System 2) took {total}."
     )
-  if run.base and why_no_shots:
+  was_asked = any(row["method"] == SHOTS for row in run.base)
+  if run.base and why_no_shots and not was_asked:
     said.append(
       f"System 1 was not asked behind worked examples: {why_no_shots}."
     )

@@ -206,6 +206,7 @@ def _run_control(
   """A control of a run that is finished."""
   changed = trained_controls.apply(config, name)
   changed.retention.n = 0  # the run's own says what becomes of other tasks
+  changed.evaluation.controls = False  # of the base model, and in the run
 
   def learnt(changed: ConfigDict, workdir: epath.Path) -> None:
     if _is_finished(workdir):
