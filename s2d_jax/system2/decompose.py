@@ -15,7 +15,7 @@ import re
 from typing import NamedTuple
 
 from s2d_jax.answers import reply as replies
-from s2d_jax.answers.text import normalise
+from s2d_jax.answers.words import normalise
 from s2d_jax.generation.engine import Completion
 from s2d_jax.system2.program import Fields, ModelCall, Prompts, Steps, Template
 
