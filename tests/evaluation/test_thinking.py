@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from s2d_jax.evaluation.controls import Way
+from s2d_jax.evaluation.paired import compare
 from s2d_jax.evaluation.results import Score, by_group
 from s2d_jax.evaluation.thinking import thinking
 from tests.evaluation.synthetic_run import Skill, rows
@@ -151,3 +152,24 @@ def test_thinking_that_gains_nothing_is_seldom_said_to_pay(chances, size):
 @pytest.mark.parametrize("size", [1, 3])
 def test_thinking_that_gains_much_is_mostly_seen(size):
   assert claims((0.2, 0.3, 0.8), 90, size) > 0.9 * RUNS
+
+
+@pytest.mark.parametrize("better, worse", [(0.1, 0.0), (0.3, 0.2)])
+def test_a_gain_of_ten_points_is_seldom_called_none(better, worse):
+  """In at most 5 % of the runs, with room for chance."""
+  rng = np.random.default_rng(1)
+  names = [str(index) for index in range(48)]
+  wrong = 0
+  for _ in range(RUNS):
+    level = rng.random(len(names))
+    new = level < better
+    old = (level > better) & (level < better + worse)
+    first, second = (
+      {
+        name: Score({"accuracy": float(hit)}, 9.0, ["a"], 40.0, name)
+        for name, hit in zip(names, hits, strict=True)
+      }
+      for hits in (new, old)
+    )
+    wrong += compare(first, second).outcome in ("no better", "worse")
+  assert wrong <= stats.binom(RUNS, 0.05).ppf(0.999)

@@ -196,8 +196,9 @@ def test_what_else_it_may_have_been():
     ((LOW, near, HIGH), " or only the form of the prompt: "),
     ((Skill(0.85, 0.5), LOW, HIGH), " or only voting: "),
   ):
-    _, pays, found = judged(*skills, HIGH, n=60)
+    told, pays, found = judged(*skills, HIGH, n=60)
     assert found.thinking.outcome == "unclear"
+    assert told.endswith("; it is unclear whether thinking pays.")
     assert pays.startswith(f"It is unclear whether thinking pays{doubt}")
 
 
