@@ -28,14 +28,15 @@ class Score:
     answers: of each sample; or the greedy one, or the one that won the vote.
     prompt_tokens: of all prompts that it takes, as if none were shared; None in
       a run of an older version.
-    cluster: of examples that are right or wrong together; empty: the example.
+    cluster: of examples that are right or wrong together; the example's own
+      name where the task has none.
   """
 
   metrics: Mapping[str, float]
   tokens: float
   answers: Sequence[str | None]
-  prompt_tokens: float | None = None
-  cluster: str = ""
+  prompt_tokens: float | None
+  cluster: str
 
 
 def results(rows: Sequence[Record], task: str, model: str) -> list[Record]:
@@ -69,7 +70,10 @@ def results(rows: Sequence[Record], task: str, model: str) -> list[Record]:
     for metric in dict.fromkeys(m for s in scores.values() for m in s.metrics):
       scored = [s for s in scores.values() if metric in s.metrics]
       values = [score.metrics[metric] for score in scored]
-      found.append(_row(task, split, model, method, metric, values, scored))
+      clusters = [s.cluster for s in scored]
+      found.append(
+        _row(task, split, model, method, metric, values, clusters, scored)
+      )
   for method, groups in variants.items():
     found += _inconsistent(task, model, method, groups)
   return found
@@ -94,6 +98,7 @@ def _inconsistent(
   return [
     _row(
       task, ALL, model, method, metric, list(values.values()),
+      [groups[0][name].cluster for name in values],
       [group[name] for group in groups for name in values],
     )
     for metric, values in metrics.items()
@@ -108,9 +113,10 @@ def _row(
   method: str,
   metric: str,
   values: Sequence[float],
+  clusters: Sequence[str],
   scored: Sequence[Score],
 ) -> Record:
-  mean = share_interval(np.array(values))
+  mean = share_interval(np.array(values), clusters)
   return {
     "task": task,
     "split": split,
@@ -276,7 +282,9 @@ def _change(
     np.array([scores[name].metrics["accuracy"] for name in common])
     for scores in (old, new)
   )
-  gain = difference_interval(second, first)
+  gain = difference_interval(
+    second, first, [old[name].cluster for name in common]
+  )
   return Change(float(first.mean()), float(second.mean()), gain)
 
 

@@ -30,6 +30,7 @@ from s2d_jax.records import Record
 from s2d_jax.reporting import (
   browser,
   decomposition,
+  evidence,
   page,
   paper,
   plots,
@@ -82,15 +83,17 @@ class Findings:
 
   Attributes:
     outcome: the sentence at the head.
-    pays: whether thinking pays; the first sentence is the claim.
-    kept: what the distilled model is compared with; the first sentence is
-      about System 2.
-    changes: lines of a table.
+    pays: sentences; the first says whether thinking pays.
+    kept: sentences; the first says whether the distilled model reached System
+      2, the second what kind of replies changed.
+    evidence: lines of a table, the comparisons behind the sentences.
+    changes: lines of a table, what the fine-tune changed in each split.
   """
 
   outcome: str
   pays: Sequence[str]
   kept: Sequence[str]
+  evidence: Sequence[Sequence[str]]
   changes: Sequence[Sequence[str]]
   headline: Headline | None
   verdict: Verdict
@@ -177,6 +180,7 @@ def _findings(
     ),
     pays=[*filter(None, _pays(judged))],
     kept=[*filter(None, _kept(judged))],
+    evidence=evidence.lines(judged),
     changes=decomposition.lines(judged),
     headline=compared,
     verdict=judged,
@@ -198,15 +202,12 @@ def _findings(
   )
 
 
-def _pays(judged: Verdict) -> Iterator[str | None]:
-  yield sentences.thinking_pays(judged)
-  yield from sentences.thinking_details(judged)
-  yield sentences.teacher_gain(judged)
+def _pays(judged: Verdict) -> list[str | None]:
+  return [sentences.thinking_pays(judged), sentences.teacher_gain(judged)]
 
 
-def _kept(judged: Verdict) -> Iterator[str | None]:
-  yield sentences.student_gap(judged)
-  yield from sentences.student_details(judged)
+def _kept(judged: Verdict) -> list[str | None]:
+  return [sentences.student_gap(judged), decomposition.sentence(judged)]
 
 
 def _agreement_with_people(run: Run) -> list[Record]:
@@ -524,7 +525,8 @@ def _markdown(found: Findings) -> str:
     ]
   if found.pays or found.kept or found.valid.rows:
     parts += ["## Does thinking pay here?", *found.pays, *found.kept]
-    parts += [_markdown_table(found.changes), found.valid_not_answered]
+    parts += [_markdown_table(found.evidence), _markdown_table(found.changes)]
+    parts.append(found.valid_not_answered)
     parts.append(_markdown_table(_valid_lines(found)))
   if found.retention.lines() or found.retention.change is not None:
     parts += ["## Other tasks", _perplexity(found.retention)]
@@ -591,21 +593,24 @@ def _overlap_text(found: Findings) -> str:
 def _verdict_json(run: Run, found: Findings, plain: str) -> str:
   """The sentences, and the comparisons that they are based on."""
   judged = found.verdict
-  thinking = judged.thinking
   verdict = {
     "answer": found.outcome,
     "pays": next(iter(found.pays), None),
     "kept": next(iter(found.kept), None),
     "details": [*found.pays[1:], *found.kept[1:]],
     "conclusion": judged.conclusion,
-    "thinking": thinking.outcome if thinking else None,
+    "thinking": _thinking_json(judged.thinking),
+    "greedy": _thinking_json(judged.greedy),
+    "overall": _thinking_json(judged.overall),
     "split": judged.split,
     "plain": plain,
     "inputs": len(run.accepted) + len(run.rejected),
     "accepted": len(run.accepted),
-    "comparisons": _comparisons(judged)
-    | (_comparisons(thinking, "thinking_") if thinking else {})
-    | (_comparisons(judged.overall, "overall_") if judged.overall else {}),
+    "comparisons": {
+      field.name: _as_json(value)
+      for field in dataclasses.fields(judged)
+      if isinstance(value := getattr(judged, field.name), Comparison)
+    },
     "splits": {name: _as_json(one) for name, one in judged.splits.items()},
     "decomposition": {
       name: dataclasses.asdict(one)
@@ -615,13 +620,14 @@ def _verdict_json(run: Run, found: Findings, plain: str) -> str:
   return json.dumps(verdict, indent=2, ensure_ascii=False) + "\n"
 
 
-def _comparisons(
-  judged: Verdict | Thinking, start: str = ""
-) -> dict[str, Record]:
+def _thinking_json(found: Thinking | None) -> Record | None:
+  if found is None:
+    return None
   return {
-    start + field.name: _as_json(value)
-    for field in dataclasses.fields(judged)
-    if isinstance(value := getattr(judged, field.name), Comparison)
+    "outcome": found.outcome,
+    "reply": found.reply,
+    "decisive": str(found.decisive),
+    "rivals": {str(way): _as_json(one) for way, one in found.rivals.items()},
   }
 
 

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from s2d_jax.evaluation.metrics import (
+  difference_interval,
+  rate_interval,
+  share_interval,
+)
 from s2d_jax.evaluation.results import by_group, headline, results
 
 
@@ -317,3 +323,37 @@ def test_several_direct_answers_have_no_thought_in_common():
   record["nested"] = {"metrics": {"accuracy": 1.0}}
   found = results([record], "sycophancy", "distilled")
   assert {r["method"] for r in found} == {"system1"}
+
+
+def test_intervals_are_those_of_whole_clusters():
+  """24 examples in twelve pairs that are right or wrong together."""
+  right = np.repeat([1, 0], [8, 16])
+  pairs = [str(index // 2) for index in range(24)]
+
+  def clustered(right, variants):
+    return [
+      row(f"{pair}/{index}", variant, "system1", [hit], 8) | {"cluster": pair}
+      for variant in variants
+      for index, (hit, pair) in enumerate(zip(right, pairs, strict=True))
+    ]
+
+  base = clustered(right, ["plain", "wrong"])
+  for index, one in enumerate(base[24:]):
+    one["passes"][0]["answer"] = "ab"[index < 8]
+  found = results(base, "x", "base")
+  for wanted in (
+    {"metric": "accuracy", "split": "plain"},
+    {"metric": "inconsistent", "split": "all"},
+  ):
+    one = find(found, **wanted)
+    by_pair = share_interval(right, pairs)
+    assert (one["ci_low"], one["ci_high"]) == (by_pair.low, by_pair.high)
+    alone = rate_interval(right)
+    assert by_pair.high - by_pair.low > 1.2 * (alone.high - alone.low)
+  # Where all are alike, pairs count once.
+  one = find(found, metric="answered", split="plain")
+  assert one["ci_low"] == rate_interval(np.ones(12)).low
+  after = clustered(np.ones(24, int), ["plain"])
+  gain = headline(base, after, "plain", "plain").plain.gain
+  assert gain == difference_interval(np.ones(24), right, pairs)
+  assert gain != difference_interval(np.ones(24), right)
