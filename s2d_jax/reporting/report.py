@@ -20,7 +20,7 @@ from s2d_jax import records
 from s2d_jax.curation.choice import position_bias
 from s2d_jax.curation.curve import threshold_curve
 from s2d_jax.evaluation import judges
-from s2d_jax.evaluation.contamination import Overlap, overlap
+from s2d_jax.evaluation.contamination import Seen
 from s2d_jax.evaluation.controls import SHOTS, SYSTEM1, cost
 from s2d_jax.evaluation.paired import Comparison
 from s2d_jax.evaluation.results import Headline, headline, results
@@ -29,6 +29,7 @@ from s2d_jax.evaluation.verdict import Verdict, verdict
 from s2d_jax.records import Record
 from s2d_jax.reporting import (
   browser,
+  contamination,
   decomposition,
   evidence,
   page,
@@ -102,7 +103,7 @@ class Findings:
   agreement: Agreement
   valid: Table
   retention: Retention
-  overlap: Overlap | None
+  seen: Seen | None
   voting: str | None
   choices: str | None
   left_out: str | None
@@ -118,7 +119,7 @@ def build(
   workdir: epath.PathLike,
   plain: str = "plain",
   biased: str = "suggests_wrong",
-  test_prompts: Sequence[str] = (),
+  seen: Seen | None = None,
   why_no_shots: str = "",
   has_shots: bool = True,
 ) -> epath.Path:
@@ -129,8 +130,7 @@ def build(
     plain: the neutral split.
     biased: the split meant to lead astray. A task without one of these splits
       is reported by its first split.
-    test_prompts: direct prompts of the test split, to be looked up in the
-      training data.
+    seen: what of the test split was trained on.
     why_no_shots: why System 1 was not asked behind worked examples.
     has_shots: whether System 2 has worked examples.
 
@@ -146,9 +146,7 @@ def build(
   splits = {r["variant"]: None for r in [*run.base, *run.distilled, *run.valid]}
   plain = plain if plain in splits else next(iter(splits), plain)
   biased = biased if biased in splits else plain
-  found = _findings(
-    run, rows, plain, biased, test_prompts, why_no_shots, has_shots
-  )
+  found = _findings(run, rows, plain, biased, seen, why_no_shots, has_shots)
   folder = run.workdir / "report"
   for plot in found.plots.values():
     records.write_bytes(folder / f"{plot.name}.png", plot.light)
@@ -166,7 +164,7 @@ def _findings(
   rows: Sequence[Record],
   plain: str,
   biased: str,
-  test_prompts: Sequence[str],
+  seen: Seen | None,
   why_no_shots: str,
   has_shots: bool,
 ) -> Findings:
@@ -189,7 +187,7 @@ def _findings(
     agreement=agreement(rows),
     valid=tables.make(results(run.valid, run.task, "base"), biased),
     retention=retention(run.retention["base"], run.retention["distilled"]),
-    overlap=_overlap(run, test_prompts),
+    seen=seen,
     voting=_voting(run),
     choices=_choices(run),
     left_out=too_long.left_out(run),
@@ -230,16 +228,6 @@ def right_by_label(run: Run) -> Callable[[Record], bool] | None:
   if not labels or not all(isinstance(label, str) for label in labels):
     return None
   return lambda record: record["winner"] == run.label(record["example_id"])
-
-
-def _overlap(run: Run, test_prompts: Sequence[str]) -> Overlap | None:
-  """None where there is nothing to compare."""
-  taught = [
-    "\n".join(message["content"] for message in record["prompt"])
-    for record in run.train
-    if record.get("prompt")
-  ]
-  return overlap(taught, test_prompts) if taught and test_prompts else None
 
 
 def _controls(run: Run, why_no_shots: str) -> str | None:
@@ -458,7 +446,7 @@ def _page(run: Run, found: Findings, biased: str) -> str:
     selection=_SELECTION.get(
       run.setting("curation", "select"), _SELECTION["vote"]
     ),
-    overlap_text=_overlap_text(found) if found.overlap else None,
+    contamination=contamination,
     commands=_commands(run),
     devices={stage: _devices(mark) for stage, mark in run.done.items()},
     settings=settings.overview(run.config),
@@ -480,7 +468,7 @@ def _parts(
     ("training", "training"): run.finetune,
     ("other-tasks", "other tasks"): found.retention.tasks
     or found.retention.change is not None,
-    ("contamination", "contamination"): found.overlap,
+    ("contamination", "contamination"): found.seen,
     ("changes", "before and after"): has_changes,
     ("examples", "examples"): has_examples,
     ("again", "how to run it again"): True,
@@ -531,8 +519,10 @@ def _markdown(found: Findings) -> str:
   if found.retention.lines() or found.retention.change is not None:
     parts += ["## Other tasks", _perplexity(found.retention)]
     parts.append(_markdown_table(found.retention.lines()))
-  if found.overlap:
-    parts += ["## Test questions seen in training?", _overlap_text(found)]
+  if found.seen:
+    parts.append("## Test questions seen in training?")
+    parts += [contamination.sentence(found.seen), contamination.NOTE]
+    parts.append(_markdown_table(contamination.lines(found.seen)))
   if found.voting or found.choices or found.left_out:
     parts += ["## What was kept", found.voting, found.choices, found.left_out]
   parts += [
@@ -577,19 +567,6 @@ def _perplexity(found: Retention) -> str | None:
   )
 
 
-def _overlap_text(found: Findings) -> str:
-  seen = found.overlap
-  assert seen is not None
-  return (
-    f"Of {seen.tests:,} test prompts {seen.overlapping:,}"
-    f" ({100 * seen.overlapping / seen.tests:.1f} %) share {seen.n} words in a"
-    f" row with a training prompt, and {seen.duplicates:,}"
-    f" ({100 * seen.duplicates / seen.tests:.1f} %) are identical to one."
-    " At least three of the words in a row must not belong to a template, as"
-    " words of more than a tenth of the training prompts do."
-  )
-
-
 def _verdict_json(run: Run, found: Findings, plain: str) -> str:
   """The sentences, and the comparisons that they are based on."""
   judged = found.verdict
@@ -616,6 +593,7 @@ def _verdict_json(run: Run, found: Findings, plain: str) -> str:
       name: dataclasses.asdict(one)
       for name, one in judged.decompositions.items()
     },
+    "seen_in_training": dataclasses.asdict(found.seen) if found.seen else None,
   }
   return json.dumps(verdict, indent=2, ensure_ascii=False) + "\n"
 

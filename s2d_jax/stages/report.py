@@ -7,46 +7,94 @@ s2d report --compare runs/a runs/b …          finished runs side by side
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import sys
+from typing import Any
 
 from etils import epath
 from ml_collections import ConfigDict
 
+from s2d_jax import records
+from s2d_jax.conversation import Message
+from s2d_jax.evaluation import contamination
 from s2d_jax.reporting import report, terminal
 from s2d_jax.stages import program, setup
-from s2d_jax.tasks.task import Task, read_examples, without_perturbations
+from s2d_jax.tasks.task import (
+  Example,
+  Task,
+  cluster_of,
+  read_examples,
+  without_perturbations,
+)
 
 
 @program.stage("report")
 def build(config: ConfigDict, workdir: epath.Path) -> str:
   """Builds the report from the files of the run."""
   task = setup.task_of(config)
-  test_prompts = _test_prompts(config, workdir, task)
   path = report.build(
     workdir,
     task.plain,
     task.biased,
-    test_prompts,
+    _seen(config, workdir, task),
     setup.why_no_shots(config, task),
     setup.has_shots(config, task),
   )
   return str(path)
 
 
-def _test_prompts(
+def _seen(
   config: ConfigDict, workdir: epath.Path, task: Task
-) -> list[str]:
-  """The direct prompts of the test split, as texts."""
-  path = setup.examples_path(workdir, "test")
-  if not path.exists():
-    return []
+) -> contamination.Seen | None:
+  """What of the test split was trained on; None where nothing was yet."""
+  taught = workdir / "distill" / "train.jsonl"
+  paths = [setup.examples_path(workdir, split) for split in ("train", "test")]
+  if not all(path.exists() for path in (taught, *paths)):
+    return None
+  known, test = ({e.id: e for e in read_examples(path)} for path in paths)
+  kept = [row for row in records.read(taught) if row["example_id"] in known]
+  if not kept:
+    return None
   prompt = setup.prompts_of(config, task, "system1")["system1"]
-  return [
-    "\n".join(message["content"] for message in messages)
-    for example in read_examples(path)
+
+  def asked(example: Example, variant: str) -> str:
+    return _text(prompt.messages(**task.fields(example, variant)))
+
+  def answered(example: Example, answers: Any) -> contamination.Answered:
+    return contamination.Answered(_texts(answers), cluster_of(task, example))
+
+  pairs = [(known[row["example_id"]], row) for row in kept]
+  trained = [_text(row["prompt"]) for row in kept]
+  prompts = [
+    asked(example, variant)
+    for example in test.values()
     for variant in without_perturbations(task, example)
-    if (messages := prompt.messages(**task.fields(example, variant)))
   ]
+  trained_plain = [asked(example, task.plain) for example, _ in pairs]
+  plain = [asked(example, task.plain) for example in test.values()]
+  is_reworded = (trained, prompts) != (trained_plain, plain)
+  return contamination.Seen(
+    prompts=contamination.overlap(trained, prompts),
+    questions=contamination.overlap(trained_plain, plain)
+    if is_reworded
+    else None,
+    answers=contamination.answers_taught(
+      [answered(example, row["winner"]) for example, row in pairs],
+      [answered(example, example.label) for example in test.values()],
+    ),
+  )
+
+
+def _text(messages: Sequence[Message]) -> str:
+  return "\n".join(message["content"] for message in messages)
+
+
+def _texts(answers: Any) -> tuple[str, ...]:
+  """Of one answer or several; none where they are no texts."""
+  if isinstance(answers, str):
+    return (answers,)
+  several = answers if isinstance(answers, list | tuple) else ()
+  return tuple(answer for answer in several if isinstance(answer, str))
 
 
 def show(config: ConfigDict, workdir: epath.Path) -> None:

@@ -5,7 +5,12 @@ import random
 
 import pytest
 
-from s2d_jax.evaluation.contamination import overlap
+from s2d_jax.evaluation.contamination import (
+  Answered,
+  answers_taught,
+  overlap,
+)
+from s2d_jax.evaluation.words import words_of
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -23,14 +28,17 @@ def test_by_hand():
     "short one",  # too short for an n-gram, and yet the third itself
     words("zyxwvutsrq"),
   ]
-  found = overlap(train, test)
+  found = overlap(train, test, shown=4)
   assert (found.n, found.tests) == (8, 5)
+  assert (found.whole, found.worded, found.long) == (5, 5, 4)
   assert (found.overlapping, found.duplicates) == (2, 2)
-  assert [match.test for match in found.matches] == [test[0], *test[2:4]]
+  assert found.near == 1  # the second: nine of eleven words
+  assert [match.test for match in found.matches] == test[:4]
   assert found.matches[0].words == words("bcdefghi")
   assert found.matches[0].train == train[0]
   assert overlap(train, test, n=7).overlapping == 3
   assert overlap(train, test, shown=1).matches == found.matches[:1]
+  assert overlap(train, test, shown=1).seen == 4
 
 
 def test_case_and_punctuation_do_not_hide_anything():
@@ -106,3 +114,171 @@ def test_text_that_repeats_itself_counts_once():
   train = [words(LETTERS[:8] * 3), *(f"other {i}" for i in range(10))]
   test = [words(itertools.islice(itertools.cycle(LETTERS[:8]), 11))]
   assert overlap(train, test).overlapping == 1
+
+
+@pytest.mark.parametrize(
+  "one, other",
+  [
+    ("What is the capital of Perú?", "WHAT IS THE CAPITAL OF PERU"),
+    ("Straße, ﬁne", "strasse fine"),
+    ("“Don’t”  go\nthere!", "don't go there"),
+    ("Αθήνα Ёлка", "αθηνα елка"),
+    ("soft\u00adware", "software"),
+    ("３ ＋ ４", "3+4"),
+    ("10–12", "10-12"),
+    ("東京はどこ", "東 京 は ど こ"),
+  ],
+)
+def test_what_counts_as_the_same_words(one, other):
+  assert words_of(one) == words_of(other)
+
+
+@pytest.mark.parametrize(
+  "one, other",
+  [
+    ("3 + 4", "3 - 4"),
+    ("6 / 2", "6 * 2"),
+    ("5 < 7", "5 > 7"),
+    ("3.5", "35"),
+    ("कि", "की"),
+    ("Peru", "Chile"),
+  ],
+)
+def test_what_does_not(one, other):
+  assert words_of(one) != words_of(other)
+
+
+_NAMES = [
+  a + b
+  for a in (
+    "bel",
+    "cor",
+    "dan",
+    "fin",
+    "gar",
+    "hul",
+    "jor",
+    "kem",
+    "lun",
+    "mir",
+  )
+  for b in ("a", "en", "is", "o", "ut", "ax", "ey", "im", "ond", "ark")
+]
+_PLACES = [f"{name}land" for name in _NAMES]
+_FACTS = ("capital", "currency", "continent")
+
+
+def _coin(rng: random.Random) -> str:
+  flips = [rng.choice(("flips", "does not flip")) for _ in range(2)]
+  people = rng.sample(_NAMES, 2)
+  told = (
+    f"{a.title()} {b} the coin." for a, b in zip(people, flips, strict=True)
+  )
+  return f"A coin is heads up. {' '.join(told)} Is the coin still heads up?"
+
+
+def _fact(place: str, fact: str) -> str:
+  return f"You are helpful.\nWhat is the {fact} of {place.title()}?"
+
+
+def _story(rng: random.Random, vocabulary: list[str]) -> str:
+  return f"You are helpful.\n{' '.join(rng.choices(vocabulary, k=25))}."
+
+
+def _altered(text: str, rng: random.Random) -> str:
+  """A typing error in one word."""
+  words = text.split()
+  place = rng.randrange(4, len(words))
+  words[place] += "x"
+  return " ".join(words)
+
+
+def _reordered(text: str) -> str:
+  start, rest = text.split("\n")
+  words = rest.split()
+  return f"{start}\n{' '.join(words[12:] + words[:12])}"
+
+
+@pytest.mark.parametrize(
+  "size", [1000, pytest.param(100_000, marks=pytest.mark.slow)]
+)
+def test_planted_among_many(size):
+  rng = random.Random(0)
+  vocabulary = [f"{a}{b}" for a in _NAMES for b in _NAMES]
+  train = [_story(rng, vocabulary) for _ in range(size)]
+  fresh = [_story(rng, vocabulary) for _ in range(size - 100)]
+  known = rng.sample(train, 100)
+  exact = [text.upper().replace(" ", "  ") for text in known[:25]]
+  exact += [text.replace("o", "ö").replace("e", "é") for text in known[25:50]]
+  near = [_altered(text, rng) for text in known[50:75]]
+  near += [_reordered(text) for text in known[75:]]
+  found = overlap(train, [*exact, *near, *fresh])
+  assert found.whole == found.worded == found.long == size
+  assert found.duplicates == 50
+  assert 48 <= found.near <= 50
+  # Twelve words in a row are left of each that was altered or put in order.
+  assert found.overlapping == 100 and found.seen == 100
+
+
+def test_one_template_is_no_duplicate():
+  """Facts about other places, other facts about the same, other people."""
+  seen, unseen = _PLACES[:60], _PLACES[60:]
+  train = [_fact(place, fact) for place in seen for fact in _FACTS[:2]]
+  train += [_fact(place, _FACTS[2]) for place in unseen]
+  test = [_fact(place, fact) for place in unseen for fact in _FACTS[:2]]
+  test += [_fact(place, _FACTS[2]) for place in seen]
+  found = overlap(train, test)
+  assert found.whole == found.worded == len(test)
+  assert (found.seen, found.long) == (0, 0)
+  assert overlap(train, [t.lower() for t in train]).duplicates == len(train)
+  # Of as many places nine of ten are the same.
+  several = f"You are helpful.\nRank {' '.join(seen[:9])} by area:"
+  told = [f"{several} {name}" for name in unseen[:2]]
+  assert overlap([*train, told[0]], [told[1]]).near == 1
+
+
+def test_coins_of_other_people_are_no_duplicates():
+  rng = random.Random(0)
+  train = list(dict.fromkeys(_coin(rng) for _ in range(2000)))
+  people = {frozenset(words_of(text)) & set(_NAMES) for text in train}
+  others = [
+    text
+    for text in (_coin(rng) for _ in range(2000))
+    if frozenset(words_of(text)) & set(_NAMES) not in people
+  ]
+  found = overlap(train, others)
+  assert len(others) > 500 and found.worded == len(others)
+  assert found.seen == 0
+  # The same people in another order do the same things: that is near.
+  text = "A coin is heads up. Bela flips the coin. Coro flips the coin. Is the"
+  other = text.replace("Bela", "X").replace("Coro", "Bela").replace("X", "Coro")
+  assert overlap([*train, text], [other]).near == 1
+  # If one of them does not, it is another question.
+  other = text.replace("Coro flips", "Coro does not flip")
+  assert overlap([*train, text], [other]).near == 0
+
+
+def test_what_cannot_be_compared_is_not_counted():
+  train = [f"Is it so? {name}" for name in _NAMES]
+  found = overlap(train, ["Is it so?", "?!", "Is it so? Bela"])
+  assert (found.whole, found.worded, found.long) == (2, 1, 0)
+  assert (found.tests, found.seen) == (3, 1)
+  assert overlap([], ["a b"]).whole == overlap(["…"], ["a b"]).whole == 0
+
+
+def test_answers_among_those_taught():
+  train = [Answered(("Lima",), "peru"), Answered(("sol",), "peru")]
+  train += [Answered(("Oslo",), "norway"), Answered((), None)]
+  test = [
+    Answered(("LÍMA.",), "peru"),  # taught, of the same
+    Answered(("Oslo", "Kristiania"), "peru"),  # taught, of another
+    Answered(("Quito",), "norway"),
+    Answered((), "chile"),  # no label
+    Answered(("Quito",)),  # nobody knows what it is about
+  ]
+  found = answers_taught(train, test)
+  assert (found.tests, found.labelled, found.taught) == (5, 4, 2)
+  # Lima, Oslo, Kristiania, Quito
+  assert (found.different, found.different_taught) == (4, 2)
+  assert (found.with_subject, found.subject_taught) == (4, 3)
+  assert found.both_taught == 1

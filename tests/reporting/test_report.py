@@ -16,7 +16,7 @@ import pytest
 from s2d_jax import records
 from s2d_jax.errors import UserError
 from s2d_jax.reporting import report
-from tests.reporting.conftest import held_out_prompts
+from tests.reporting.conftest import held_out, seen
 from tests.reporting.fake_run import NASTY, VARIANTS, FakeRun
 
 _DOCS = pathlib.Path(__file__).parents[2] / "docs"
@@ -82,7 +82,7 @@ def test_is_well_formed_and_says_all(page):
     "What was kept",
     "Training",
     "Other tasks",
-    "Test questions seen in training? Of 4 test prompts 0",
+    "Test questions seen in training? Of 4 test prompts 1 (25.0 %) were",
     "The same question, before and after",
     "Examples: thinking, votes and targets",
     "s2d pipeline --config=configs/fake.py --workdir=runs/fake",
@@ -178,7 +178,7 @@ def test_what_a_model_says_is_only_text(workdir, text):
     for index, row in enumerate(records.read(taught))
   ]
   records.write(taught, train)
-  report.build(workdir, test_prompts=[f"{text} 0"])
+  report.build(workdir, seen=seen(workdir, f"{text} 0"))
   page = Page(text_of(workdir))
   assert page.open == []
   assert page.text.count(" ".join(text.split())) > 20
@@ -505,7 +505,7 @@ def test_what_is_missing_is_left_out(workdir, reported, missing, gone):
 
 def test_built_twice_is_the_same(workdir, reported, monkeypatch):
   monkeypatch.undo()  # with its pictures
-  report.build(workdir, test_prompts=held_out_prompts(workdir))
+  report.build(workdir, seen=held_out(workdir))
   for path in (workdir / "report").iterdir():
     wanted = (reported / "report" / path.name).read_bytes()
     assert path.read_bytes() == wanted, path.name
@@ -653,17 +653,33 @@ def test_what_choices_owe_to_position(workdir):
 
 
 def test_test_prompts_that_were_trained_on_are_shown(workdir, page):
-  assert "and 1 (25.0 %) are identical to one" in page.text
+  head, *lines = page.tables["seen"]
+  assert head == ["", "could be compared", "seen in training"]
+  assert lines[0] == ["prompts: the same words", "4 of 4", "1 (25.0 %)"]
+  assert lines[1] == ["prompts: nearly the same words", "4 of 4", "0 (0.0 %)"]
+  # Of their wording no eight words tell one from another: no figure is given.
+  assert lines[2] == ["prompts: 8 words in a row", "0 of 4", "not known"]
+  assert lines[3][1:] == ["1 of 1", "1 (100.0 %)"]
+  assert "Right answers are few (1 in all)" in page.text
   assert page.text.count("in both") == 0
   taught = next(records.read(workdir / "distill" / "train.jsonl"))
   text = "one two three four five six seven eight"
   taught["prompt"] = [{"role": "user", "content": f"{text} nine."}]
   rest = list(records.read(workdir / "distill" / "train.jsonl"))[1:]
   records.write(workdir / "distill" / "train.jsonl", [taught, *rest])
-  report.build(workdir, test_prompts=[f"And {text}?", "no"])
-  shown = Page(text_of(workdir)).text
-  assert "Of 2 test prompts 1 (50.0 %) share 8 words" in shown
-  assert f"in both {text}" in shown
+  report.build(
+    workdir, seen=seen(workdir, f"And {text} again, so to say?", "no")
+  )
+  shown = Page(text_of(workdir))
+  assert ["prompts: 8 words in a row", "1 of 2", "1 (100.0 %)"] in (
+    shown.tables["seen"]
+  )
+  assert "Of 2 test prompts 1 (50.0 %) were seen" in shown.text
+  assert f"in both {text}" in shown.text
+  markdown = (workdir / "report" / "results.md").read_text()
+  assert "| prompts: 8 words in a row | 1 of 2 | 1 (100.0 %) |" in markdown
+  found = json.loads((workdir / "report" / "verdict.json").read_text())
+  assert found["seen_in_training"]["prompts"]["long"] == 1
   report.build(workdir)
   assert "seen in training" not in text_of(workdir)
 
