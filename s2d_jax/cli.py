@@ -15,6 +15,7 @@ _STAGES = {
   "finetune": "fine-tune the same model to answer directly",
   "evaluate": "evaluate System 1, System 2 and the distilled model",
   "retention": "evaluate other tasks, and the perplexity of a text",
+  "contamination": "test whether the base model has read the test split",
   "study": "run a config with controls over several seeds; compare them",
   "report": "write the report page, or compare several runs",
   "status": "show how far a run is, from its files alone",
@@ -30,7 +31,7 @@ def main() -> None:
   """Hands the remaining arguments to the stage's own program."""
   name = sys.argv[1] if len(sys.argv) > 1 else "--help"
   if name in ("-h", "--help", "help"):
-    stages = "".join(f"  {s:10} {text}\n" for s, text in _STAGES.items())
+    stages = "".join(f"  {s:13} {text}\n" for s, text in _STAGES.items())
     print(_USAGE + stages, end="")
     return
   if name not in _STAGES:

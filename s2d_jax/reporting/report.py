@@ -89,6 +89,7 @@ class Findings:
       2, the second what kind of replies changed.
     evidence: lines of a table, the comparisons behind the sentences.
     changes: lines of a table, what the fine-tune changed in each split.
+    read_before: sentences on whether the base model had read the test split.
   """
 
   outcome: str
@@ -104,6 +105,7 @@ class Findings:
   valid: Table
   retention: Retention
   seen: Seen | None
+  read_before: Sequence[str]
   voting: str | None
   choices: str | None
   left_out: str | None
@@ -188,6 +190,7 @@ def _findings(
     valid=tables.make(results(run.valid, run.task, "base"), biased),
     retention=retention(run.retention["base"], run.retention["distilled"]),
     seen=seen,
+    read_before=contamination.of_base_model(run.contamination),
     voting=_voting(run),
     choices=_choices(run),
     left_out=too_long.left_out(run),
@@ -523,6 +526,7 @@ def _markdown(found: Findings) -> str:
     parts.append("## Test questions seen in training?")
     parts += [contamination.sentence(found.seen), contamination.NOTE]
     parts.append(_markdown_table(contamination.lines(found.seen)))
+    parts += found.read_before
   if found.voting or found.choices or found.left_out:
     parts += ["## What was kept", found.voting, found.choices, found.left_out]
   parts += [

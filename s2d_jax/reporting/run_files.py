@@ -34,6 +34,7 @@ _STAGES = (
   "finetune",
   "evaluate distilled",
   "retention distilled",
+  "contamination",
 )
 _SAMPLE = ("example_id", "variant", "sample", "steps", "answer")
 
@@ -48,6 +49,8 @@ class Run:
     examples: by id, of all splits.
     valid, base, distilled: rows of eval/.
     retention: rows of eval/retention-<model>.jsonl, by model.
+    contamination: eval/contamination.json, whether the base model had read the
+      test split.
     train: distill records of the train split, which are taught.
     accepted: distill records of the train and the valid split.
     rejected: the same with a reason.
@@ -66,6 +69,7 @@ class Run:
   base: list[Record]
   distilled: list[Record]
   retention: Mapping[str, list[Record]]
+  contamination: Mapping[str, Any]
   train: list[Record]
   accepted: list[Record]
   rejected: list[Record]
@@ -127,6 +131,7 @@ def load(workdir: epath.PathLike) -> Run:
       model: _read(workdir / "eval" / f"retention-{model}.jsonl", ("task",))
       for model in ("base", "distilled")
     },
+    contamination=_read_json(workdir / "eval" / "contamination.json"),
     train=train,
     accepted=train + held_out,
     rejected=rejected,

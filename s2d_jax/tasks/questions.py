@@ -110,6 +110,12 @@ class Questions:
       for split, items in splits.items()
     }
 
+  def source_place(self, example: Example) -> int | None:
+    """The row's number; not known where rows have names instead."""
+    if self._identify is not None:
+      return None
+    return int(example.id.rpartition("/")[2])
+
   def fields(self, example: Example, variant: str) -> Fields:
     return {"text": example.inputs["texts"][variant], "format": self._format}
 

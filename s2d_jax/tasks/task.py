@@ -102,6 +102,16 @@ def cluster_of(task: Task, example: Example) -> str | None:
   return cluster and cluster(example)
 
 
+def source_place(task: Task, example: Example) -> int | None:
+  """Its row in the data set that it is from; None where that is not known.
+
+  Of the task's own `source_place(example)`, where it has that. A model that has
+  read a public data set has read its rows in this order.
+  """
+  place = getattr(task, "source_place", None)
+  return place and place(example)
+
+
 def asked(task: Task, example: Example) -> tuple[str, ...]:
   """The variants in which an example is asked, its perturbations included."""
   if example.variants is None:
