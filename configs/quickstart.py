@@ -6,6 +6,7 @@ from s2d_jax.config import default
 def get_config():
   """Country facts, asked with and without an opinion of the asker."""
   config = default()
+  config.method = "s2a_few_shot"
   with config.unlocked():
     config.task.kinds = ("capital", "continent")
     config.task.min_population = 2_000_000

@@ -16,6 +16,7 @@ _STAGES = {
   "evaluate": "evaluate System 1, System 2 and the distilled model",
   "retention": "evaluate other tasks, and the perplexity of a text",
   "contamination": "test whether the base model has read the test split",
+  "study": "run a config with controls over several seeds; compare them",
   "report": "write the report page, or compare several runs",
   "status": "show how far a run is, from its files alone",
   "chat": "ask a model, or the models of a run, on the terminal",

@@ -83,9 +83,17 @@ def default() -> ConfigDict:
   # Whether an answer votes that was read out of a sentence, and not only one in
   # the form that was asked for.
   config.curation.loose_votes = True
+  # What is taught: "own_words", the model's own reply that has the winning
+  # answer, the most frequent one, never its thinking; "answer", the answer as
+  # the task writes it; "auto", as the task has it: the answer where there is
+  # one way to write it (letters, a number, yes or no, a verdict), else own
+  # words. Labels (select = "label") are always taught as the task has them.
+  config.curation.target = "auto"
   config.curation.variants = ()  # variants to train on; none: all
   config.curation.balance = False  # as many inputs of each answer
   config.curation.deduplicate = True  # each prompt once
+  # A control: each input is taught the answer of another one.
+  config.curation.shuffle_targets = False
 
   config.finetune = ConfigDict()
   config.finetune.learning_rate = 2e-5

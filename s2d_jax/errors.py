@@ -11,6 +11,10 @@ class UserError(Exception):
   status = 1
 
 
+class KeptTooLittle(UserError):
+  """Curation has left nothing, or too little to learn from."""
+
+
 class Unanswered(UserError):
   """Other hosts did not answer in time; the same command may find them later.
 

@@ -69,3 +69,16 @@ def test_the_paper_s_table_in_the_docs_has_every_row():
 def test_an_unknown_model():
   with pytest.raises(UserError, match="no preset for the model 'gpt'"):
     _load(_ROWS[0], "gpt")
+
+
+@pytest.mark.parametrize(
+  "filter, margin", [("unfiltered", 0), ("filtered", 0.6)]
+)
+def test_the_continents(filter, margin):
+  config = _load(_ROOT / "configs" / "continents.py", filter)
+  setup.check(config)
+  assert config.curation.min_margin == margin
+  # A margin says something among several samples only.
+  assert (config.sampling.n > 1) == (margin > 0)
+  splits = setup.task_of(config).examples()
+  assert len(splits["train"]) == config.task.train

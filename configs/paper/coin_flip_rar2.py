@@ -17,12 +17,25 @@ def get_config(model: str = "llama-2-70b-chat"):
     config.task.people = 2
     config.task.train, config.task.valid = 20_000, 3_330
     config.task.test = 1_330
-    config.prompts.respond = {"n": 8}
+    # Of the model's own words, so none is asked to be "yes" or "no" only.
+    config.prompts.system1 = {
+      "user": "{text}\nAnswer with {format}.",
+      "max_new_tokens": 64,
+      "stop": (),
+    }
+    config.prompts.respond = {
+      "user": (
+        "Question: {text}\nThe same, restated: {restated}\n\nAnswer the"
+        " question with the help of the restatement. Answer with {format}."
+      ),
+      "n": 8,
+    }
   config.sampling.n = 8
   config.sampling.temperature = 1.0
   config.sampling.top_p = 0.9
   config.curation.min_margin = 0.0  # any majority
   config.curation.min_agreement = 0.0
+  config.curation.target = "own_words"
   config.finetune.eval_every = 50
   config.evaluation.n = 8
   return use_model(config, model)

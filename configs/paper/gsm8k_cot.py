@@ -17,11 +17,13 @@ def get_config(model: str = "llama-2-70b-chat"):
     config.task.train = "hf:openai/gsm8k:main:train"
     config.task.test = "hf:openai/gsm8k:main:test"
     config.task.valid_size = 200
+    config.prompts.system1 = {"max_new_tokens": 32}
   config.sampling.n = 10
   config.sampling.temperature = 1.0
   config.sampling.top_p = 0.9
   config.curation.min_margin = 0.0  # any majority
   config.curation.min_agreement = 0.0
+  config.curation.target = "own_words"  # the last statement, not the chain
   config.finetune.eval_every = 50
   config.evaluation.n = 10
   return use_model(config, model)

@@ -21,10 +21,12 @@ def get_config(model: str = "llama-2-70b-chat"):
       "test": "mt_bench",
     }
     config.task.train = "hf:OpenAssistant/oasst2:train"
-    config.task.train_size = None  # all; the paper has 19,672 (~)
+    config.task.train_size = None  # all: one pair a question; the paper
+    # has 19,672 (~), so several a question
     config.task.valid = "hf:OpenAssistant/oasst2:validation"
     config.task.valid_size = 200
     config.task.test = "hf:lmsys/mt_bench_human_judgments:human"
+    config.task.test_size = None  # all pairs that people judged
   config.sampling.n = 1
   config.sampling.temperature = 0.7
   config.sampling.top_p = 0.9

@@ -8,7 +8,7 @@ from s2d_jax.presets import sibling
 
 
 def get_config(model: str = "llama-2-70b-chat"):
-  """Nothing is sampled; the right answers are the targets."""
+  """Nothing is sampled; the right answers are the targets, as bare letters."""
   config = sibling(__file__, "last_letters_rar2.py")(model)
   config.curation.select = "label"
   return config

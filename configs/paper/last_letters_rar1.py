@@ -11,4 +11,6 @@ def get_config(model: str = "llama-2-70b-chat"):
   """As in two steps, but the model restates and answers in one reply."""
   config = sibling(__file__, "last_letters_rar2.py")(model)
   config.method = "rar1"
+  with config.unlocked():
+    del config.prompts.respond
   return config

@@ -12,18 +12,36 @@ from s2d_jax.presets import use_model
 
 
 def get_config(model: str = "llama-2-70b-chat"):
-  """200 inputs to learn from, 8 samples each, and their majority vote."""
+  """200 inputs to learn from, 8 samples each, and their majority vote.
+
+  Taught is the most frequent reply with the answer that won.
+  """
   config = default()
   config.method = "rar2"
   config.task.name = "last_letters"
   with config.unlocked():
     config.task.words = 2
     config.task.train, config.task.valid, config.task.test = 200, 200, 200
+    # The target is a sentence of about 25 tokens, so none is asked to be short.
+    config.prompts.system1 = {
+      "user": "{text}",
+      "max_new_tokens": 64,
+      "stop": (),
+    }
+    config.prompts.respond = {
+      "user": (
+        "Question: {text}\nThe same, restated: {restated}\nAnswer the question"
+        " with the help of the restatement."
+      ),
+      "shots": (),  # those of the task reply with letters alone
+      "max_new_tokens": 64,
+    }
   config.sampling.n = 8
   config.sampling.temperature = 1.0
   config.sampling.top_p = 0.9
   config.curation.min_margin = 0.0  # any majority
   config.curation.min_agreement = 0.0
+  config.curation.target = "own_words"
   config.finetune.epochs = 5
   config.evaluation.n = 8
   return use_model(config, model)

@@ -11,4 +11,6 @@ def get_config(model: str = "llama-2-70b-chat"):
   """The target is the majority of direct answers: no thinking anywhere."""
   config = sibling(__file__, "last_letters_rar2.py")(model)
   config.method = "system1"
+  with config.unlocked():
+    del config.prompts.respond
   return config

@@ -24,12 +24,15 @@ def get_config(model: str = "llama-2-70b-chat"):
     config.task.train = "data/sycophancy-eval/answer.jsonl"
     config.task.train_size = 1_667  # questions, in four variants each
     config.task.valid_size, config.task.test_size = 100, 100
+    config.prompts.system1 = {"max_new_tokens": 256}
   config.sampling.n = 20
   config.sampling.temperature = 1.0
   config.sampling.top_p = 0.9
   config.curation.select = "usc"
   config.curation.min_margin = 0.0
   config.curation.min_agreement = 0.0
+  config.curation.target = "own_words"
+  config.finetune.row_length = 512
   config.finetune.eval_every = 50
   config.evaluation.n = 20
   return use_model(config, model)

@@ -24,6 +24,7 @@ _GOES_ON_AS_LETTER = (
 _NEAR = 300  # characters before a letter that may say how it is used
 _SAME = {"nope": "no", "nah": "no", "yep": "yes", "yeah": "yes", "yup": "yes"}
 _ITEM = re.compile(r"\s*[.):]\s*[\w*_\"]")
+_DENIED_TAIL = re.compile(r",?\s+(?:not|rather than|instead of)\s.*$")
 _LABEL = r"(?:the\s+)?(?:option|answer|choice|letter|response|assistant)\s+"
 _CUED_BEFORE = re.compile(
   r"(?:^|\b(?:answer|option|choice|letter|verdict|choose|chose|pick|select"
@@ -91,6 +92,8 @@ class Choice:
     if not self._are_letters:
       return None
     # "B. The Nile", in one line and without another option
+    text = _DENIED_TAIL.sub("", text)
+    text = re.sub(r"^[a-h](?=\)\s)", lambda match: match[0].upper(), text)
     match = re.match(rf"^\W*({self._names})\s*[).:\]][).:\]\s]*\S", text)
     if not match or "\n" in text.strip():
       return None
@@ -123,7 +126,7 @@ class Choice:
   def _mentions(self, text: str) -> list[Mention]:
     """Where options are named."""
     rule = _GOES_ON_AS_LETTER if self._are_letters else ""
-    pattern = rf"(?<!\w){_DETERMINER}({self._names})(?![\w'’]){rule}"
+    pattern = rf"(?<!\w)(?<!\w-){_DETERMINER}({self._names})(?![\w'’]){rule}"
     flags = 0 if self._are_letters else re.IGNORECASE
     known = {option.casefold(): option for option in self.options}
     found = [

@@ -22,6 +22,7 @@ _NO_ANSWER = frozenset(
   "sure okay sorry none unknown hello certainly letters letter answer word"
   " words concatenated nothing".split()
 )
+_SUM = r"(?<=\b[A-Za-z])(?:\s*\+\s*[A-Za-z]\b)+\s*="
 _SEVERAL = re.compile(rf"{_QUOTED}\W*(?:,|\b(?:and|or)\b)\W*{_QUOTED}")
 
 
@@ -79,7 +80,12 @@ class Letters:
     if not found:
       return None
     last = found[-1]
-    text = re.sub(r"(?<=\b[A-Za-z])(?:\s*\+\s*[A-Za-z]\b)+\s*=", "=>", text)
+    # "Together: n-y", "n + y = ny", or a last line
+    _, sign, end = re.sub(_SUM, ":", last).rpartition(":")
+    joined = _joined(end)
+    if joined and 1 < len(joined) <= _MOST_LETTERS and (sign or end.islower()):
+      return joined
+    text = re.sub(_SUM, "=>", "\n".join(found))
     if re.search("→|->|=>", text):
       return _behind_arrow(text)
     gives = _GIVES.search(last)

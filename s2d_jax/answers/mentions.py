@@ -33,20 +33,29 @@ _DENIED_AFTER = re.compile(
   r"|no\b)|(?:isn|aren|wasn|doesn|can)['’]t\b|cannot\b|does not\b)",
   re.IGNORECASE,
 )
+# What others think is not yet what the text stands by.
+OTHERS = re.compile(
+  r"\b(?:people|many|most|some|others)\b[^.;,]*\b(?:think|believe|say|assume"
+  r"|argue|guess|answer|choose)\b",
+  re.IGNORECASE,
+)
 _CONDITION = re.compile(
-  r"(?:^|[\s,])(?:if|whether|unless|although|though|while|whereas"
-  r"|even if)\b[^,]*$",
+  r"(?:^|[\s,])(?:if|whether|unless|although|though|while|whereas|despite"
+  r"|in spite of|otherwise|hard to say|(?:suggestion|idea|claim|belief) that)\b"
+  r"[^,]*$",
   re.IGNORECASE,
 )
 _COMPARED = re.compile(
-  r"\b(?:than|over|to|unlike|versus|vs\.?)\W*(?:\w+\W+)?$", re.I
+  r"\b(?:than|over|to|unlike|versus|vs)\b\W*(?:\w+\W+)?$", re.I
 )
 _JOIN = re.compile(
   r"[\s\"'”’)\].]*(?:[,/&|]|\b(?:or|and|nor)\b|,\s*(?:or|and))"
   r"[\s\"'“‘(\[]*(?:option|answer|choice|letter)?[\s\"'“‘(\[]*",
   re.IGNORECASE,
 )
-_IF_AFTER = re.compile(r"^[^.,;\n]*\bif\b", re.IGNORECASE)
+_IF_AFTER = re.compile(
+  r"^[^.,;\n]*\b(?:if|at first|otherwise)\b", re.IGNORECASE
+)
 
 
 def affirmed(text: str, mentions: Sequence[Mention]) -> list[Mention]:
@@ -66,6 +75,7 @@ def affirmed(text: str, mentions: Sequence[Mention]) -> list[Mention]:
       _DENIED_BEFORE.search(before)
       or _DENIED_AFTER.match(after)
       or _CONDITION.search(before)
+      or OTHERS.search(before)
       or _COMPARED.search(before)
       or _IF_AFTER.match(after)
     )

@@ -31,7 +31,7 @@ _NUMERAL = re.compile(
   r"(?:(?:[ \u00a0-](?P<whole>\d+))?\s?/\s?(?P<below>\d+))?"
   rf"(?:\s(?P<scale>{'|'.join(_SCALES)})\b)?"
   # No ordinals, times, dates, ranges, versions or names such as "3D".
-  r"(?![A-Za-z\d_/^}]|[.:,-]\d|\.\.|…|\s*(?:[ap]\.?m\b|o['’]clock|noon\b))",
+  r"(?![A-Za-z\d_/^}√π]|\\[a-z]|[.:,-]\d|\.\.|…|\s*(?:[ap]\.?m\b|o['’]clock|noon\b))",
   re.IGNORECASE,
 )
 _FEW_UNIT_WORDS = 4
@@ -73,8 +73,36 @@ def _answer(value: Fraction | None, strict: bool) -> Answer | None:
   return None if value is None else Answer(_canonical(value), strict)
 
 
+_SMALL = (
+  "zero one two three four five six seven eight nine ten eleven twelve thirteen"
+  " fourteen fifteen sixteen seventeen eighteen nineteen"
+).split()
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_IN_WORDS = re.compile(
+  rf"\b(?:(?P<tens>{'|'.join(_TENS)})"
+  rf"(?:[- ](?P<ones>{'|'.join(_SMALL[1:10])}))?"
+  rf"|(?P<small>{'|'.join(_SMALL)}))\b",
+  re.IGNORECASE,
+)
+_HUNDREDS = re.compile(r"\b(\d|a) hundred(?: and)? (\d{1,2})\b", re.IGNORECASE)
+
+
+def _in_digits(match: re.Match[str]) -> str:
+  part = {name: word.lower() for name, word in match.groupdict("").items()}
+  if part["small"]:
+    return str(_SMALL.index(part["small"]))
+  ones = _SMALL.index(part["ones"]) if part["ones"] else 0
+  return str(10 * _TENS.index(part["tens"]) + 20 + ones)
+
+
 def _plain(text: str) -> str:
-  """Digits of all scripts as 0 to 9, one kind of minus, no thin spaces."""
+  """Digits for words and all scripts, one kind of minus, no thin spaces."""
+  text = _IN_WORDS.sub(_in_digits, text)
+  text = _HUNDREDS.sub(
+    lambda match: str(100 * int(match[1].replace("a", "1")) + int(match[2])),
+    text,
+  )
+  text = re.sub("[-=]+>", "→", text)
   text = re.sub(r"[−‐‑–﹣－]", "-", text).replace("{,}", ",")
   text = re.sub(r"(?<=\d)\s*[×x*]\s*10\^\(?(-?\d{1,3})\)?", r"e\1", text)
   text = re.sub(r"\\([$%])", r"\1", re.sub(r"\\[ ,;!]", "", text))
@@ -89,8 +117,14 @@ def _plain_digit(c: str) -> str:
   return f" {parts[0]}/{parts[1]}" if len(parts) == 2 else c
 
 
+_PARENTHESIS = re.compile(r"(?<=\s)\([^()]*\)")
+
+
 def _find(text: str) -> list[_Found]:
   """The numerals of a text that says of none that it is something else."""
+  # "2,962 metres (9,718 ft)"
+  if _NUMERAL.search(_PARENTHESIS.sub("", text)):
+    text = _PARENTHESIS.sub(lambda match: " " * len(match[0]), text)
   found = []
   for match in _NUMERAL.finditer(text):
     value = _value(match)
@@ -121,7 +155,7 @@ def _value(match: re.Match[str]) -> Fraction | None:
 
 
 # A unit is words without a number, and without a word that goes on counting.
-_UNIT = r"[^\d\n=+*/×÷<>≈~;]*?"
+_UNIT = r"[^\d\n=+*/×÷<>≈~;\\√π]*?"
 _GOES_ON = re.compile(
   r"\b(?:or|and|to|plus|minus|times|remainder|over|than|if|not|but|by|repeating"
   r"|recurring|below)\b"
@@ -135,11 +169,13 @@ def _alone(text: str) -> Fraction | None:
   """The value of a text that is a number, with its unit and a remark."""
   if re.search(r"[-+*×/=?]\s*\Z", text):
     return None
+  if _SEVERAL.search(text):
+    return None
   math = _math_value(text)
   if math is not None:
     return math
   text = _NAME.sub("", text.strip(), count=1)
-  text = re.sub(r"^[-*•]\s+", "", _DOLLARS.sub(_inner, text).strip())
+  text = re.sub(r"^(?:[-*•]|#+)\s+", "", _DOLLARS.sub(_inner, text).strip())
   text = text.strip("\"“”'`*_[]()<> \n")
   match = _NUMERAL.match(text)
   if not match or _value(match) is None:
@@ -169,7 +205,9 @@ def _stated(text: str) -> Fraction | None:
   found = _given(text)
   begins = found and not text[: found[0].start].strip(" \"'“(*$")
   if begins and _explains(text[found[0].end :]):
-    return found[0].value
+    value = found[0].value
+    concluded = _given(_conclusion(text)[1])
+    return value if _only(concluded) in (None, value) else None
   sides = _right_sides(text)
   if sides:
     return sides[-1]
@@ -177,8 +215,9 @@ def _stated(text: str) -> Fraction | None:
 
 
 _SEVERAL = re.compile(
-  r"\d\W*(?:\b(?:or|to)\b|/)\W*\d|\bbetween\b|\.\.\.\s*\d"
-  r"|\d\W*(?:\w+ )?or (?:more|less|fewer|so)\b",
+  r"\d\W*\b(?:or|to)\b\W*\d|\bbetween\b|\.\.\.\s*\d"
+  r"|\d\W*(?:\w+ )?or (?:more|less|fewer|so)\b|\d\s*;\s*\d"
+  r"|\b(?:add|subtract|divide|multiply)\b(?!.*(?:=|\bget\b))",
   re.IGNORECASE,
 )
 
@@ -189,17 +228,25 @@ _DATE = re.compile(
 )
 
 
+_RELATIVE = re.compile(
+  r"\s+(?:\w+\s+){0,2}(?:more|less|fewer)\s+than\b(?!\W*(?:the\W+)?\d)"
+)
+
+
 def _given(text: str) -> list[_Found]:
   """Numerals that a text gives; none where it leaves open which."""
   if _SEVERAL.search(text) or _DATE.search(text):
     return []
-  return [one for one in _find(text) if not _NOT.search(text[: one.start])]
+  found = [one for one in _find(text) if not _NOT.search(text[: one.start])]
+  # "$60, which is 20 less than before"
+  absolute = [one for one in found if not _RELATIVE.match(text, one.end)]
+  return absolute or found
 
 
 def _explains(rest: str) -> bool:
   """Whether a number is given, and what follows only says why."""
   return re.match(
-    r"[^\d+*/×÷=-]*?(?:\b(?:because|since|as|so|which|when|for|with)\b"
+    r"[^\d+*/×÷=-]*?(?:\b(?:because|since|as|so|which|when)\b"
     r"|[,;(.]\s)",
     rest,
     re.IGNORECASE,
@@ -244,29 +291,50 @@ def _concluded(text: str, question: str) -> Fraction | None:
     return alone.pop() if len(alone) == 1 else None
   if not lines or not _is_whole(text) or replies.refuses(text):
     return None
-  last = replies.sentences(text)[-1]
-  if last.endswith("?") or _repeats(last, question) or _WORDS.search(last):
+  said = replies.sentences(text)
+  last = said[-1]
+  if last.endswith("?") or _repeats(last, question):
     return None
-  sides = _right_sides(last)
+  # "Tom had 12 and gave away 3, so he has 9."
+  so, result = _conclusion(last)
+  if all(_RELATIVE.match(result, one.end) for one in _find(result)):
+    so, result = "", next(filter(_find, _MORE.split(last)[:1]), last)
+  if _WORDS.search(result):
+    return None
+  sides = _right_sides(result)
   if sides:
     return sides[-1]
-  found = _given(last)
-  if not found:
-    return _math_value(last)
-  value = _only(found)
-  if value is not None:
-    return value
-  # "Tom had 12 and gave away 3, so he has 9."
-  so = list(_CONCLUSION.finditer(last))
-  if not so:
-    return None
-  return _only([one for one in found if one.start >= so[-1].end()])
+  found = _given(result)
+  value = _only(found) if found else _math_value(result)
+  is_new = so or _SUMS_UP.search(last) or _agrees(said[:-1], value)
+  return value if is_new else None
+
+
+_SUMS_UP = re.compile(r"\b(?:total|in all|we get|makes)\b", re.IGNORECASE)
+# "17 remain after she gave 8 away", "after 2 hours, at 140 km"
+_MORE = re.compile(
+  r",?\s+(?:after|because|since|when|while)\b(?!\s+\d)"
+  r"|,\s+(?:at|with|as)\b",
+  re.IGNORECASE,
+)
+
+
+def _conclusion(sentence: str) -> tuple[str, str]:
+  """The last "so" of a sentence, and what follows it; empty without one."""
+  found = list(_CONCLUSION.finditer(sentence))
+  return (found[-1][0], sentence[found[-1].end() :]) if found else ("", "")
+
+
+def _agrees(before: list[str], value: Fraction | None) -> bool:
+  """Whether nothing else was worked out, or only told, before a value."""
+  found = [one.value for sentence in before for one in _find(sentence)]
+  sides = [side for sentence in before for side in _right_sides(sentence)]
+  return not found or value in (sides or found)[-1:]
 
 
 # With these a numeral is only a part of what is said.
 _WORDS = re.compile(
-  r"\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|half|twice"
-  r"|double|triple|dozens?|times|below)\b",
+  r"\b(?:half|twice|double|triple|dozens?|times|below)\b",
   re.IGNORECASE,
 )
 

@@ -13,6 +13,7 @@ _EMPHASIS = re.compile(
 )
 _TAG = re.compile(r"</?[a-z][a-z_-]*\s*/?>|\[/?INST\]", re.IGNORECASE)
 _FENCE = re.compile(r"^[^\S\n]*```.*$", re.MULTILINE)
+_STRUCK = re.compile(r"~~[^~\n]+~~")
 _HEADING = re.compile(r"^[^\S\n]*#{1,6}[^\S\n]+(?=\D)", re.MULTILINE)
 _UPRIGHT = re.compile(r"\\(?:text(?:bf|it|rm)?|mathrm|mathbf)\s*\{([^{}]*)\}")
 
@@ -42,17 +43,21 @@ def between_special_tokens(text: str) -> str:
   return next(filter(str.strip, _SPECIAL.split(text)), "")
 
 
+def without_thinking(reply: str) -> str:
+  """What stands behind thinking in tags; nothing of thinking without an end."""
+  _, closed, after = reply.rpartition("</think>")
+  return after if closed else reply.partition("<think>")[0]
+
+
 def said(reply: str) -> str:
   """A reply as it is meant to be read.
 
   Without thinking in tags, special tokens written out, markup, the instruction
   repeated, and turns that the model has made up.
   """
-  reply = html.unescape(reply)
-  _, closed, after = reply.rpartition("</think>")
-  reply = after if closed else reply.partition("<think>")[0]
+  reply = without_thinking(html.unescape(reply))
   reply = _TAG.sub("", between_special_tokens(reply))
-  reply = _FENCE.sub("", reply)
+  reply = _STRUCK.sub("", _FENCE.sub("", reply))
   reply = _HEADING.sub("", _UPRIGHT.sub(r"\1", reply))
   for _ in range(2):  # bold in italics
     reply = _EMPHASIS.sub(r"\2", reply)
@@ -75,9 +80,11 @@ _MARKER = re.compile(
   r"|^[^\S\n]*(?:\w+[^\S\n]+)?answer[^\S\n]*$",
   re.IGNORECASE | re.MULTILINE,
 )
-# Steps have results and totals too: these count only where there is no other.
+# Steps have results and totals too: these count only in the last sentence, and
+# where there is no other.
 _WEAK_MARKER = re.compile(
-  rf"\b(?:result|verdict|conclusion|solution|total)[^\S\n]*(?:[:：=→]|{_IS})",
+  rf"\b(?:result|verdict|conclusion|solution|total(?: \w+)?)[^\S\n]*"
+  rf"(?:[:：=→]|{_IS})",
   re.IGNORECASE,
 )
 _BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}")
@@ -97,7 +104,10 @@ def marked(text: str) -> list[str]:
   # A sentence about "Answer:" marks nothing.
   text = _QUOTED_MARKER.sub("\0", text)
   text = _BOXED.sub(r"\nAnswer: \1\n", text)
-  return _behind(_MARKER, text) or _behind(_WEAK_MARKER, text)
+  found = _behind(_MARKER, text)
+  if found:
+    return found
+  return _behind(_WEAK_MARKER, "".join(sentences(text)[-1:]))
 
 
 def _behind(marker: re.Pattern[str], text: str) -> list[str]:
@@ -126,7 +136,8 @@ _REFUSAL = re.compile(
   r"|not possible to)\s+(?:be\s+)?(?:answer|determin|know|tell|sa(?:y|id)"
   r"|find|found)"
   r"|\bno (?:information|answer|idea)\b|\bnot enough information\b"
-  r"|^\W*(?:N/A|none|unknown|no answer|not (?:specified|given|available|sure))"
+  r"|^\W*(?:N/A|none|(?:it is )?unknown(?: \w+)?|see above|same as \w+"
+  r"|no answer|not (?:specified|given|available|sure))"
   r"\W*$",
   re.IGNORECASE,
 )  # fmt: skip
@@ -160,6 +171,11 @@ _TAKES_BACK = re.compile(
 )
 
 
+_MISTAKEN = re.compile(
+  r"\b(?:first|previous|initial|earlier|original) \w+ (?:was|is) (?:wrong"
+  r"|incorrect|a mistake)\b|\bI made (?:a mistake|an error)\b(?!.*answer)",
+  re.IGNORECASE | re.DOTALL,
+)
 _ANSWER_IS = re.compile(r"\banswer is:?\s*[*_$(\"]*(\w+)", re.IGNORECASE)
 _OTHER_MARKER = re.compile(r"answer\s*:|\\boxed|####", re.IGNORECASE)
 
@@ -169,6 +185,8 @@ def contradicts(text: str) -> bool:
 
   Not so if it corrects itself, or comes to a conclusion of another form.
   """
+  if _MISTAKEN.search(text):
+    return True
   named = {word.lower() for word in _ANSWER_IS.findall(text)}
   is_settled = _TAKES_BACK.search(text) or _OTHER_MARKER.search(text)
   return len(named) > 1 and not is_settled

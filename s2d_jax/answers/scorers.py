@@ -9,7 +9,7 @@ from typing import Any
 
 from s2d_jax.answers import json_value
 from s2d_jax.answers.number import Number
-from s2d_jax.answers.text import normalise
+from s2d_jax.answers.words import normalise
 from s2d_jax.errors import UserError
 
 # (answer, labels) → score; both are texts as the parser normalises them.

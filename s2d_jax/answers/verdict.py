@@ -11,7 +11,11 @@ from s2d_jax.answers.mentions import Mention
 
 _MARKED = re.compile(r"\[\[\s*(?:Answer )?([ABCabc])\s*\]\]")
 _BRACKETED = re.compile(r"(?<!\[)\[\s*([ABCabc])\s*\](?!\])")
-_LIST = re.compile(r"\[\[A\]\],? (?:\[\[B\]\],?)? ?or \[\[[BC]\]\]")
+# Who names all verdicts, or one "or" another, repeats how to answer.
+_INSTRUCTION = re.compile(
+  r"[^.!?\n]*\[\[A\]\][^.!?\n]*\[\[B\]\][^.!?\n]*\[\[C\]\][^.!?\n]*"
+  r"|\[\[A\]\],? or \[\[B\]\]"
+)
 _BETTER = (
   r"(?i:better|best|superior|stronger|preferable|preferred|winner|correct one)"
 )
@@ -46,8 +50,7 @@ class Verdict:
   """
 
   def __call__(self, reply: str, question: str = "") -> Answer | None:
-    # Who repeats how to answer has not answered.
-    text = _LIST.sub("", replies.said(reply))
+    text = _INSTRUCTION.sub("", replies.said(reply))
     marked = _mentions(_MARKED, text)
     if marked:
       found = mentions.decided(text, mentions.affirmed(text, marked))

@@ -12,9 +12,10 @@ from __future__ import annotations
 import collections
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import dataclasses
+import functools
 from typing import Literal, NamedTuple
 
-from s2d_jax.answers.reply import between_special_tokens
+from s2d_jax.answers.reply import between_special_tokens, without_thinking
 from s2d_jax.curation.choice import choice_vote, survivor
 from s2d_jax.curation.long_rows import REASON, is_too_long
 from s2d_jax.curation.vote import Thresholds, Vote, vote
@@ -24,6 +25,7 @@ from s2d_jax.records import Record
 Messages = list[dict[str, str]]
 InputId = tuple[str, str]  # example id, variant
 Select = Literal["vote", "usc", "first", "label"]
+Target = Literal["auto", "own_words", "answer"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,12 +62,20 @@ class Formatter:
 
   Attributes:
     prompt: (example id, variant) → messages.
-    target: (example id, variant, answer) → text; None: a reply of the model's
-      own is the target.
+    target: (example id, variant, answer) → the answer as the task writes it;
+      None where there is no one way to write it.
+    own_words: (example id, variant, answer, reply) → what of a reply that has
+      this answer may be taught for this variant; None: nothing of it. By
+      default all of it may be.
+    taught: "answer", what the task writes; "own_words", the most frequent reply
+      of the model; "auto", the reply where the task writes nothing. Whatever is
+      not there is replaced by the other, or by the answer itself.
   """
 
   prompt: Callable[[str, str], Messages]
   target: Callable[[str, str, str], str | None]
+  own_words: Callable[[str, str, str, str], str | None] | None = None
+  taught: Target = "auto"
 
 
 class _Outcome(NamedTuple):
@@ -135,9 +145,9 @@ def curate(
       agreement = _agreement(own, list(outcomes.values()))
       target = None
       if own.winner is not None:
-        target = formatter.target(example_id, variant, own.winner)
-        target = target or _frequent_reply(
-          own.source or all_samples, own.winner, rule.loose_votes
+        answered = example_id, variant, own.winner
+        target = _target(
+          formatter, answered, own.source or all_samples, rule.loose_votes
         )
       record = {
         "example_id": example_id,
@@ -170,8 +180,8 @@ def supervised(
   Args:
     labels: example id → the right answer, as the task names it.
     variants: example id → the variants to teach.
-    formatter: of prompts and targets; where it has no target for a label, the
-      label is the target.
+    formatter: of prompts, and of how the task writes a label; where it does
+      not, the label is the target.
   """
   return [
     {
@@ -191,8 +201,11 @@ def supervised(
 
 
 def clean(text: str) -> str:
-  """One line: the first stretch of text between special tokens."""
-  return " ".join(between_special_tokens(text).split())
+  """One line: the first stretch of text between special tokens.
+
+  Without thinking in tags, which nobody is to be taught.
+  """
+  return " ".join(between_special_tokens(without_thinking(text)).split())
 
 
 def votes_of(
@@ -215,7 +228,7 @@ def votes_of(
 
 
 class _Reply(NamedTuple):
-  """A reply, the answer in it, and the step it came from."""
+  """A reply as it was said, the answer in it, and the step it came from."""
 
   text: str
   answer: str | None
@@ -229,11 +242,15 @@ def _replies(sample: Record, loose: bool) -> list[_Reply]:
   tiers = sample.get("tiers", [sample.get("tier")] * len(answers))
   if is_too_long(sample):
     return [_Reply("", None, {}) for _ in replies]
-  texts = [clean(reply) for reply in replies]
+  steps = sample["steps"][-len(replies) :]
   return [
-    _Reply(text, answer if text and (loose or tier == "strict") else None, step)
+    _Reply(
+      text,
+      answer if clean(text) and (loose or tier == "strict") else None,
+      step,
+    )
     for text, answer, tier, step in zip(
-      texts, answers, tiers, sample["steps"][-len(texts) :], strict=True
+      replies, answers, tiers, steps, strict=True
     )
   ]
 
@@ -344,24 +361,58 @@ def _agreement(own: _Outcome, outcomes: Sequence[_Outcome]) -> float:
   return sum(other.winner == own.winner for other in outcomes) / len(outcomes)
 
 
-def _frequent_reply(samples: Sequence[Record], winner: str, loose: bool) -> str:
-  """The most frequent reply with this answer.
+def _target(
+  formatter: Formatter,
+  answered: tuple[str, str, str],
+  samples: Sequence[Record],
+  loose: bool,
+) -> str:
+  """What is taught for an (example id, variant, answer)."""
+  written = formatter.target(*answered)
+  in_own_words = formatter.taught == "own_words"
+  if in_own_words or (formatter.taught == "auto" and not written):
+    own_words = functools.partial(formatter.own_words or _whole, *answered)
+    said = _frequent_reply(samples, answered[-1], loose, own_words)
+    written = said or written
+  return written or answered[-1]
+
+
+def _whole(example_id: str, variant: str, answer: str, reply: str) -> str:
+  return reply
+
+
+def _frequent_reply(
+  samples: Sequence[Record],
+  winner: str,
+  loose: bool,
+  own_words: Callable[[str], str | None],
+) -> str | None:
+  """The most frequent reply with this answer, as far as it may be taught.
 
   Ties go to the likeliest a token, then to the first by text. The samples are
-  those of all variants: their answer is to be the same, and so is the target.
+  those of all variants: their answer is to be the same, and so is the target,
+  unless the words mean something else there ("[[A]]" in another order of the
+  answers). None where nothing of the replies may be taught: all is thinking.
 
   A reply that was cut off at the token limit is taken only if all were: the
   student would learn to stop in the middle of a sentence.
   """
   replies = [reply for sample in samples for reply in _replies(sample, loose)]
-  for_winner = [reply for reply in replies if reply.answer == winner]
+  words = functools.cache(own_words)
+  for_winner = [
+    reply
+    for reply in replies
+    if reply.answer == winner and words(reply.text) is not None
+  ]
   whole = [
     reply for reply in for_winner if reply.step.get("finish") != "length"
   ]
   logprobs = collections.defaultdict(list)  # a token, by text
-  for text, _, step in whole or for_winner:
+  for reply, _, step in whole or for_winner:
+    text = clean(words(reply))
     logprobs[text].append(step["logprob"] / max(step["tokens"], 1))
   return min(
     logprobs,
     key=lambda text: (-len(logprobs[text]), -max(logprobs[text]), text),
+    default=None,
   )

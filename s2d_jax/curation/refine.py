@@ -1,4 +1,4 @@
-"""Accepted inputs that are left out of the training set all the same."""
+"""What becomes of accepted inputs: some are left out, or targets shuffled."""
 
 from __future__ import annotations
 
@@ -68,6 +68,53 @@ def balance(accepted: Sequence[Record]) -> KeptAndDropped:
   return kept, dropped
 
 
-def _random_rank(record: Record) -> str:
+def shuffle_targets(accepted: Sequence[Record], seed: int) -> list[Record]:
+  """Gives every record the target and the winner of another of its variant.
+
+  The targets stay the same all together, so what is left to learn is their
+  form. No record keeps its answer, unless more than half of its variant have
+  it: then as few do as can be. With only two answers all are turned round.
+
+  Within a variant, since the same words may mean another answer in another one
+  (a judge's "A" is the answer shown first).
+
+  Args:
+    accepted: records of distill/; who gets which does not depend on their
+      order.
+    seed: of the permutation.
+  """
+  groups = collections.defaultdict(list)
+  for index, record in enumerate(accepted):
+    groups[record["variant"]].append(index)
+  found = list(accepted)
+  for group in groups.values():
+    group.sort(key=lambda index: _random_rank(accepted[index], seed))
+    own = [accepted[index] for index in group]
+    for index, given in zip(group, _without_own_answers(own), strict=True):
+      taught = {"target": given["target"], "winner": given["winner"]}
+      found[index] = accepted[index] | taught
+  return found
+
+
+def _without_own_answers(own: Sequence[Record]) -> list[Record]:
+  """The records, so that as few as can be stand where their answer stood."""
+  given = [*own[1:], *own[:1]]
+  for index, record in enumerate(own):
+    answer = record["winner"]
+    if given[index]["winner"] != answer:
+      continue
+    # Who has this answer or was given it cannot take it. While at most half of
+    # all have it, somebody is left, since here the two are one.
+    for step in range(1, len(own)):
+      other = (index + step) % len(own)
+      if answer not in (own[other]["winner"], given[other]["winner"]):
+        given[index], given[other] = given[other], given[index]
+        break
+  return given
+
+
+def _random_rank(record: Record, seed: int | None = None) -> str:
   name = f"{record['example_id']}\x1f{record['variant']}"
+  if seed is not None:
+    name = f"{seed}\x1f{name}"
   return hashlib.blake2b(name.encode(), digest_size=8).hexdigest()

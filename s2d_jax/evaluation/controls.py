@@ -16,7 +16,7 @@ from s2d_jax.records import Record
 SYSTEM1 = "system1"
 SHOTS = "system1_shots"  # behind worked examples
 
-Drawn = Literal["greedy", "sample", "vote"]
+Drawn = Literal["greedy", "sample", "nested", "vote"]
 
 
 class Way(NamedTuple):
@@ -25,7 +25,8 @@ class Way(NamedTuple):
   Attributes:
     method: "system1", "system1_shots" or a method of System 2.
     drawn: the greedy reply, a single sample (of which there are several, and
-      the mean is taken), or the vote of all of them.
+      the mean is taken), the majority of several answers to the thought of a
+      single sample, or the vote of all samples.
   """
 
   method: str
@@ -35,7 +36,7 @@ class Way(NamedTuple):
   def of(cls, name: str) -> Way:
     """By its name in results.json, as "cot", "cot_greedy" or "cot_vote"."""
     method, _, drawn = name.rpartition("_")
-    if method and drawn in ("greedy", "vote"):
+    if method and drawn in ("greedy", "nested", "vote"):
       return cls(method, drawn)
     return cls(name, "sample")
 
@@ -99,6 +100,7 @@ def replies_of(row: Record) -> list[Record]:
 
 
 def _spent(replies: list[Record], is_control: bool) -> Cost:
+  replies = [reply.get("nested", reply) for reply in replies]
   generated = sum(reply["tokens"] for reply in replies)
   prompt = sum(reply.get("prompt_tokens", 0) for reply in replies)
   return Cost(generated, prompt, generated * is_control, prompt * is_control)

@@ -57,12 +57,12 @@ def decompose(
     shots: the same behind worked examples.
 
   Returns:
-    None without an example that both have, and that has a label.
+    None without an example that has a label and one reply of both models.
   """
   names = [
     name
     for name in after
-    if name in before and "accuracy" in after[name].metrics
+    if all(_is_one_reply(scores.get(name)) for scores in (after, before))
   ]
   if not names:
     return None
@@ -83,6 +83,12 @@ def decompose(
     sampled=_occurring(right, samples),
     sampled_shots=_occurring(right, shots),
   )
+
+
+def _is_one_reply(score: Score | None) -> bool:
+  """Whether it is that of one reply, and there is a label."""
+  has_label = score is not None and "accuracy" in score.metrics
+  return has_label and len(score.answers) == 1
 
 
 def _wrong(score: Score) -> Wrong | None:

@@ -6,7 +6,7 @@ are not independent, so clusters are what is resampled and what is tested.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 import dataclasses
 import math
 
@@ -66,10 +66,8 @@ def mean_interval(
   # How often each kind of cluster is drawn is multinomial, and kinds are few.
   kinds, counts = np.unique([sums, sizes], axis=1, return_counts=True)
   rng = np.random.default_rng(seed)
-  at_once = max(1, _AT_ONCE // len(counts))
   means = []
-  for start in range(0, _RESAMPLES, at_once):
-    draws = min(at_once, _RESAMPLES - start)
+  for draws in _in_parts(_RESAMPLES, len(counts)):
     drawn = rng.multinomial(len(sums), counts / len(sums), draws)
     means.append(drawn @ kinds[0] / (drawn @ kinds[1]))
   tail = (1 - _LEVEL) / 2
@@ -169,9 +167,11 @@ def paired_p(
     bits = np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums))
     return float(np.mean(np.abs((1 - 2 * (bits & 1)) @ sums) >= observed))
   rng = np.random.default_rng(0)
-  up = rng.binomial(counts, 0.5, (_FLIPS, len(sizes)))
-  as_far = np.count_nonzero(np.abs((2 * up - counts) @ sizes) >= observed)
-  return (as_far + 1) / (_FLIPS + 1)
+  as_far = 1
+  for draws in _in_parts(_FLIPS, len(sizes)):
+    up = rng.binomial(counts, 0.5, (draws, len(sizes)))
+    as_far += np.count_nonzero(np.abs((2 * up - counts) @ sizes) >= observed)
+  return as_far / (_FLIPS + 1)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -212,6 +212,13 @@ def inputs_needed(
   first, second = stats.norm.ppf([(1 + _LEVEL) / 2, _POWER])
   spread = first * np.sqrt(squares) + second * np.sqrt(variance)
   return math.ceil(per_cluster * (spread / gain) ** 2)
+
+
+def _in_parts(draws: int, kinds: int) -> Iterator[int]:
+  """How many to draw at once, so that the counts of all kinds fit memory."""
+  at_once = max(1, _AT_ONCE // kinds)
+  for start in range(0, draws, at_once):
+    yield min(at_once, draws - start)
 
 
 def _by_cluster(

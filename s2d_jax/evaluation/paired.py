@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 import dataclasses
+import math
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -19,7 +20,7 @@ from s2d_jax.evaluation.results import Groups, Score
 
 Outcome = Literal["better", "no better", "worse", "unclear"]
 
-FEWEST = 20  # examples; with fewer nothing is claimed
+FEWEST = 20  # independent examples; with fewer nothing is claimed
 _SIGNIFICANT = 0.05
 SLIGHT = 0.1  # a gain below this is not worth the thinking
 # Where nothing differs in N examples, 3 / N of all may (the rule of three).
@@ -55,8 +56,11 @@ class Comparison:
 
   @property
   def outcome(self) -> Outcome:
-    """What can be said of `first`; "no better": by less than ten points."""
-    if self.n >= FEWEST and self.p < _SIGNIFICANT:
+    """What can be said of `first`; "no better": by less than ten points.
+
+    Examples of one cluster are as good as one: clusters must be many enough.
+    """
+    if not self.is_too_small and self.p < _SIGNIFICANT:
       if self.gain.low > 0:
         return "better"
       if self.gain.high < 0:
@@ -64,6 +68,11 @@ class Comparison:
     if self.units >= _FEWEST_ALIKE and self.gain.high < SLIGHT:
       return "no better"
     return "unclear"
+
+  @property
+  def is_too_small(self) -> bool:
+    """Whether nothing is claimed, whatever was found."""
+    return self.units < FEWEST
 
   @property
   def is_level(self) -> bool:
@@ -100,20 +109,22 @@ def compare(
     pair = value(name, first[name]), value(name, second[name])
     if None not in pair:
       known.append(pair)
-      clusters.append(first[name].cluster or name)
+      clusters.append(first[name].cluster)
   if not known:
     return None
   new, old = np.array(known, np.float64).T
+  units = len(set(clusters))
+  fewest = math.ceil(FEWEST * len(known) / units)
   needed = inputs_needed(new - old, clusters)
   return Comparison(
     first=float(new.mean()),
     second=float(old.mean()),
     gain=difference_interval(new, old, clusters),
     n=len(known),
-    units=len(set(clusters)),
+    units=units,
     changed=int(np.count_nonzero(new != old)),
     p=paired_p(new - old, clusters),
-    needed=needed and max(FEWEST, needed),
+    needed=needed and max(fewest, needed),
   )
 
 
@@ -136,7 +147,5 @@ def pooled(groups: Groups, split: str) -> dict[tuple[str, str], dict]:
   found: dict[tuple[str, str], dict[str, Score]] = {}
   for (method, form), scores in groups.items():
     group = found.setdefault((method, split), {})
-    for name, score in scores.items():
-      cluster = score.cluster or name
-      group[f"{name}/{form}"] = dataclasses.replace(score, cluster=cluster)
+    group |= {f"{name}/{form}": score for name, score in scores.items()}
   return found

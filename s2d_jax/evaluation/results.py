@@ -28,22 +28,25 @@ class Score:
     answers: of each sample; or the greedy one, or the one that won the vote.
     prompt_tokens: of all prompts that it takes, as if none were shared; None in
       a run of an older version.
-    cluster: of examples that are right or wrong together; empty: the example.
+    cluster: of examples that are right or wrong together; the example's own
+      name where the task has none.
   """
 
   metrics: Mapping[str, float]
   tokens: float
   answers: Sequence[str | None]
-  prompt_tokens: float | None = None
-  cluster: str = ""
+  prompt_tokens: float | None
+  cluster: str
 
 
 def results(rows: Sequence[Record], task: str, model: str) -> list[Record]:
   """Means over the examples, for each split, method and metric.
 
-  A method `m` is scored as the mean over its single samples. Where the rows
-  have them there are two more: `m_greedy`, the greedy reply, and `m_vote`, the
-  answer that the samples agree on, with the tokens of all of them.
+  A method `m` is scored as the mean over its single samples, each one thought
+  and one answer. Where the rows have them there are more: `m_greedy`, the
+  greedy reply; `m_vote`, the answer that the samples agree on, with the tokens
+  of all of them; and where a thought has several answers `m_nested`, the
+  majority of a single thought's answers, with the tokens of all of these.
 
   Four metrics need no label: "answered", the share of replies that have an
   answer, "strict", the share that has one in the form asked for, and two of the
@@ -67,7 +70,10 @@ def results(rows: Sequence[Record], task: str, model: str) -> list[Record]:
     for metric in dict.fromkeys(m for s in scores.values() for m in s.metrics):
       scored = [s for s in scores.values() if metric in s.metrics]
       values = [score.metrics[metric] for score in scored]
-      found.append(_row(task, split, model, method, metric, values, scored))
+      clusters = [s.cluster for s in scored]
+      found.append(
+        _row(task, split, model, method, metric, values, clusters, scored)
+      )
   for method, groups in variants.items():
     found += _inconsistent(task, model, method, groups)
   return found
@@ -92,6 +98,7 @@ def _inconsistent(
   return [
     _row(
       task, ALL, model, method, metric, list(values.values()),
+      [groups[0][name].cluster for name in values],
       [group[name] for group in groups for name in values],
     )
     for metric, values in metrics.items()
@@ -106,9 +113,10 @@ def _row(
   method: str,
   metric: str,
   values: Sequence[float],
+  clusters: Sequence[str],
   scored: Sequence[Score],
 ) -> Record:
-  mean = share_interval(np.array(values))
+  mean = share_interval(np.array(values), clusters)
   return {
     "task": task,
     "split": split,
@@ -210,11 +218,14 @@ Groups = Mapping[tuple[str, str], Mapping[str, Score]]
 def by_group(rows: Sequence[Record]) -> Groups:
   """Scores by (method, split), then by example; see `results`."""
   groups: dict[tuple[str, str], dict[str, Score]] = {}
+  # Answers of System 1 come from no thought: they are but samples.
+  several = {r["method"] for r in rows if "nested" in r} - {SYSTEM1, SHOTS}
   for row in rows:
     cluster = row.get("cluster", row["example_id"])
     for drawn, replies, metrics in (
       ("sample", row["passes"], row["metrics"]),
       ("greedy", *_alone(row.get("greedy"))),
+      ("nested", *(_nested(row) if row["method"] in several else ((), {}))),
       ("vote", *_alone(row.get("vote"))),
     ):
       if replies:
@@ -226,6 +237,16 @@ def by_group(rows: Sequence[Record]) -> Groups:
 
 def _alone(reply: Record | None) -> tuple[list[Record], Mapping[str, float]]:
   return ([], {}) if reply is None else ([reply], reply["metrics"])
+
+
+def _nested(row: Record) -> tuple[list[Record], Mapping[str, float]]:
+  """Majorities; a sample that ended before its answers has none."""
+  names = ("answer", "tokens", "prompt_tokens")
+  majorities = [
+    {name: one[name] for name in names if name in one}
+    for one in (one.get("nested", one) for one in row["passes"])
+  ]
+  return majorities, row.get("nested", row)["metrics"]
 
 
 def _score(
@@ -261,7 +282,9 @@ def _change(
     np.array([scores[name].metrics["accuracy"] for name in common])
     for scores in (old, new)
   )
-  gain = difference_interval(second, first)
+  gain = difference_interval(
+    second, first, [old[name].cluster for name in common]
+  )
   return Change(float(first.mean()), float(second.mean()), gain)
 
 

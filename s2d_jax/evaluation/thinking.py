@@ -1,18 +1,18 @@
 """Does thinking pay? System 2 against System 1 of the same budget.
 
-A vote of n against a vote of n, with and without the worked examples that
-System 2 has in its prompts: what only voting or only the form of the prompt
-brings is not due to thinking.
+A vote of n against all that n replies of System 1 can give, with and without
+the worked examples that System 2 has in its prompts: what only voting or only
+the form of the prompt brings is not due to thinking.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Literal
 
 from s2d_jax.evaluation.controls import SHOTS, SYSTEM1, Drawn, Way
-from s2d_jax.evaluation.paired import FEWEST, Comparison, compare
+from s2d_jax.evaluation.paired import Comparison, compare
 from s2d_jax.evaluation.results import Groups, Score
 
 Pays = Literal[
@@ -26,88 +26,97 @@ Pays = Literal[
   "unclear",
 ]
 
-_BEST_FIRST: tuple[Drawn, ...] = ("vote", "greedy", "sample")
+BEST_FIRST: tuple[Drawn, ...] = ("vote", "greedy", "sample")
 _FLOOR = 0.05  # right, at most; the ceiling is as far from all
 
 
 @dataclasses.dataclass(frozen=True)
 class Thinking:
-  """System 2 against ways to ask System 1; None is what was not measured.
+  """System 2 against the ways to ask System 1, on test inputs.
 
   Attributes:
-    reply: what is compared: votes of n where System 2 has one, else greedy
-      replies, else single samples.
-    single: System 2 against one reply of System 1: a sample, or the greedy one
-      where there are none; as `own` where `reply` is no vote.
-    own: System 2 against System 1 of the same budget.
-    shots: the same behind the worked examples of System 2.
-    greedy: the greedy reply of System 2 against that of System 1.
-    greedy_shots: the same behind the worked examples.
+    reply: of System 2: its vote of n, else the greedy reply, else single
+      samples.
+    rivals: against each way to ask System 1 that was measured: greedily, in
+      single samples and by a vote of n, and each behind the worked examples of
+      System 2. None takes more replies than System 2.
     has_shots: whether System 2 has worked examples, so that System 1 must have
       them, too.
   """
 
   reply: Drawn
-  single: Comparison | None
-  own: Comparison | None
-  shots: Comparison | None
-  greedy: Comparison | None
-  greedy_shots: Comparison | None
+  rivals: Mapping[Way, Comparison]
   has_shots: bool = True
 
   @property
-  def best(self) -> Comparison | None:
-    """System 2 against the System 1 of equal budget that is best."""
-    rivals = [one for one in (self.own, self.shots) if one is not None]
-    return max(rivals, key=lambda one: one.second, default=None)
+  def single(self) -> Way | None:
+    """One reply of System 1: a sample, or the greedy one without samples."""
+    ways = Way(SYSTEM1, "sample"), Way(SYSTEM1, "greedy")
+    return next((way for way in ways if way in self.rivals), None)
 
   @property
-  def lacks_control(self) -> bool:
-    """Whether a System 1 of equal budget was not asked that had to be."""
-    return self.own is None or (self.has_shots and self.shots is None)
+  def missing(self) -> list[Way]:
+    """Those of equal budget that had to be asked, and were not."""
+    methods = (SYSTEM1, SHOTS) if self.has_shots else (SYSTEM1,)
+    ways = [Way(method, self.reply) for method in methods]
+    return [way for way in ways if way not in self.rivals]
+
+  @property
+  def decisive(self) -> Way:
+    """The rival that the outcome rests on: the best, or what explains it."""
+    outcome = self.outcome
+    if outcome == "the vote":
+      return Way(SYSTEM1, "vote")
+    ways = [*self.rivals]
+    if outcome == "the form":
+      ways = [w for w in ways if w.method == SHOTS and self._is_matched_by(w)]
+    return max(ways, key=lambda way: self.rivals[way].second)
 
   @property
   def outcome(self) -> Pays:
     """What the comparisons show.
 
-    Thinking pays if System 2 is clearly better than each System 1 of its
-    budget. As all of these tests must succeed, none needs a correction for
-    their number (Berger 1982).
+    Thinking pays if System 2 is clearly better than every rival. As all of
+    these tests must succeed, none needs a correction for their number (Berger
+    1982).
     """
-    rivals = [one for one in (self.own, self.shots) if one is not None]
-    if rivals and all(one.outcome == "better" for one in rivals):
-      return "no control" if self.lacks_control else "thinking pays"
+    if all(one.outcome == "better" for one in self.rivals.values()):
+      return "no control" if self.missing else "thinking pays"
     if self._is_saturated:
       return "saturated"
-    gains = self.single is not None and self.single.outcome == "better"
-    if gains and not rivals:
-      return "no control"
-    if gains and self.reply == "vote" and _does_as_well(self.own):
-      return "the vote"
-    if gains and _does_as_well(self.shots):
-      return "the form"
-    best = self.best or self.single
-    return "unclear" if best is None or gains else _without_gain(best)
+    if self.gains:
+      if self._is_matched_by(Way(SYSTEM1, "vote")):
+        return "the vote"
+      if any(self._is_matched_by(Way(SHOTS, drawn)) for drawn in BEST_FIRST):
+        return "the form"
+    best = max(self.rivals.values(), key=lambda one: one.second)
+    return best.outcome if best.outcome in ("worse", "no better") else "unclear"
+
+  @property
+  def gains(self) -> bool:
+    """Whether System 2 beats one reply of System 1, or one of equal budget."""
+    found = map(self.rivals.get, (self.single, Way(SYSTEM1, self.reply)))
+    return any(one is not None and one.outcome == "better" for one in found)
+
+  def _is_matched_by(self, way: Way) -> bool:
+    """Whether System 2 is better by less than ten points, if at all."""
+    rival = self.rivals.get(way)
+    return rival is not None and rival.outcome in ("no better", "worse")
 
   @property
   def _is_saturated(self) -> bool:
-    found = [one for one in (self.single, self.own, self.shots) if one]
+    found = self.rivals.values()
     shares = [share for one in found for share in (one.first, one.second)]
-    enough = bool(found) and min(one.n for one in found) >= FEWEST
-    return enough and (max(shares) <= _FLOOR or min(shares) >= 1 - _FLOOR)
-
-
-def _does_as_well(rival: Comparison | None) -> bool:
-  """Whether System 2 is better by less than ten points, if at all."""
-  return rival is not None and rival.outcome in ("no better", "worse")
-
-
-def _without_gain(best: Comparison) -> Pays:
-  return best.outcome if best.outcome in ("worse", "no better") else "unclear"
+    is_flat = max(shares) <= _FLOOR or min(shares) >= 1 - _FLOOR
+    return is_flat and not any(one.is_too_small for one in found)
 
 
 def thinking(
-  groups: Groups, method: str, split: str, has_shots: bool = True
+  groups: Groups,
+  method: str,
+  split: str,
+  has_shots: bool = True,
+  replies: Sequence[Drawn] = BEST_FIRST,
 ) -> Thinking | None:
   """Compares the methods of the base model on one split.
 
@@ -116,32 +125,22 @@ def thinking(
     method: System 2.
     split: a variant.
     has_shots: whether System 2 has worked examples.
+    replies: of System 2; the first that there is is compared.
 
   Returns:
-    None where System 2 was not asked, or there are no labels.
+    None where System 2 or System 1 was not asked, or there are no labels.
   """
 
-  def group(name: str, drawn: Drawn) -> Mapping[str, Score]:
-    return groups.get((str(Way(name, drawn)), split), {})
+  def group(way: Way) -> Mapping[str, Score]:
+    return groups.get((str(way), split), {})
 
-  reply = next((way for way in _BEST_FIRST if group(method, way)), None)
-  if reply is None:
+  ways = [Way(method, drawn) for drawn in replies]
+  own = next((way for way in ways if group(way)), None)
+  if own is None:
     return None
-
-  def against(
-    name: str, drawn: Drawn = reply, own: Drawn = reply
-  ) -> Comparison | None:
-    return compare(group(method, own), group(name, drawn))
-
-  own = against(SYSTEM1)
-  one = against(SYSTEM1, "sample") or against(SYSTEM1, "greedy")
-  found = Thinking(
-    reply=reply,
-    single=one if reply == "vote" else own,
-    own=own,
-    shots=against(SHOTS),
-    greedy=against(SYSTEM1, "greedy", "greedy"),
-    greedy_shots=against(SHOTS, "greedy", "greedy"),
-    has_shots=has_shots,
-  )
-  return found if found.single or found.own or found.shots else None
+  # A vote has the budget of every way; one reply has not that of a vote.
+  drawn = BEST_FIRST if own.drawn == "vote" else BEST_FIRST[1:]
+  rivals = [Way(name, each) for name in (SYSTEM1, SHOTS) for each in drawn]
+  found = {way: compare(group(own), group(way)) for way in rivals}
+  found = {way: one for way, one in found.items() if one is not None}
+  return Thinking(own.drawn, found, has_shots) if found else None

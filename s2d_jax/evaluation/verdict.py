@@ -26,7 +26,13 @@ from s2d_jax.evaluation.results import (
 from s2d_jax.evaluation.thinking import Thinking, thinking
 from s2d_jax.records import Record
 
-Conclusion = Literal["kept", "not kept", "not distillable", "unclear"]
+Conclusion = Literal[
+  "kept",  # thinking pays, and the distilled model gained by it
+  "not kept",  # thinking pays, and the distilled model stays below it
+  "not the thinking",  # what System 2 gains, the vote or the form gains, too
+  "not distillable",  # System 2 is no better than System 1, or worse
+  "unclear",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +45,9 @@ class Verdict:
     split: a variant.
     is_system2: whether the method is another than System 1.
     thinking: System 2 against System 1 of the same budget, on test inputs.
-    overall: the same over all splits together; None where there is but one.
+    greedy: the same with one greedy reply; None where `thinking` is no vote.
+    overall: as `thinking`, over all splits together; None where there is but
+      one.
     vote: the method's vote against one sample of System 1, on validation
       inputs.
     single: one sample of the method against one of System 1, there.
@@ -68,6 +76,7 @@ class Verdict:
   split: str
   is_system2: bool
   thinking: Thinking | None = None
+  greedy: Thinking | None = None
   overall: Thinking | None = None
   vote: Comparison | None = None
   single: Comparison | None = None
@@ -98,17 +107,33 @@ class Verdict:
 
   @property
   def conclusion(self) -> Conclusion | None:
-    """Of the run; None without labels."""
-    if self.teacher_gain is None:
+    """Of the run; None without labels.
+
+    Test inputs decide, against System 1 of the same budget; where there are
+    none yet, or System 1 is its own teacher, the vote on validation inputs.
+    """
+    gain = self.thinking or self.teacher_gain
+    if gain is None:
       return None
-    if self.teacher_gain.outcome in ("no better", "worse"):
+    if gain.outcome in ("no better", "worse"):
       return "not distillable"
-    if self.teacher_gain.outcome == "unclear" or self.distilled is None:
+    if gain.outcome in ("the vote", "the form"):
+      return "not the thinking"
+    if gain.outcome not in ("thinking pays", "better"):
       return "unclear"
-    if self.distilled.outcome == "better":
+    if self.has_gained:
       return "kept"
     kept = self.distilled_vote or self.distilled_single
     return "not kept" if kept and kept.outcome == "worse" else "unclear"
+
+  @property
+  def has_gained(self) -> bool:
+    """Whether the distilled model beats what System 1 gives untrained.
+
+    That is a direct answer, and one behind worked examples.
+    """
+    untrained = [one for one in (self.distilled, self.distilled_shots) if one]
+    return bool(untrained) and all(o.outcome == "better" for o in untrained)
 
 
 def verdict(
@@ -134,6 +159,7 @@ def verdict(
   together = pooled(test, ALL) if len(splits) > 1 else {}
   margins, margin_samples = _margins(before, method, split)
   is_system2 = method != SYSTEM1
+  paid = thinking(test, method, split, has_shots) if is_system2 else None
 
   def among(groups: Groups, name: str, other: str) -> Comparison | None:
     return compare(
@@ -146,9 +172,12 @@ def verdict(
   return Verdict(
     split=split,
     is_system2=is_system2,
-    thinking=thinking(test, method, split, has_shots) if is_system2 else None,
+    thinking=paid,
+    greedy=thinking(test, method, split, has_shots, ["greedy"])
+    if paid and paid.reply == "vote"
+    else None,
     overall=thinking(together, method, ALL, has_shots)
-    if is_system2 and together
+    if paid and together
     else None,
     vote=among(before, method + "_vote", SYSTEM1),
     single=among(before, method, SYSTEM1) if is_system2 else None,

@@ -238,6 +238,20 @@ def barrier(name: str) -> None:
     timer.cancel()
 
 
+def lead_value(name: str, value: bool) -> bool:
+  """The lead's value, on all processes, which all call it.
+
+  A file that the lead has written just now may not be seen yet by the others.
+  """
+  if count() == 1:
+    return value
+  key = f"s2d/{next(_barriers)}/{name}"
+  if is_lead():
+    _client().key_value_set(key, str(value))
+  wait = _BARRIER_SECONDS * 1000
+  return _client().blocking_key_value_get(key, wait) == str(True)
+
+
 def _say(sentence: str) -> None:
   if is_lead():
     print(sentence, file=sys.stderr, flush=True)

@@ -27,7 +27,13 @@ _KINDS: Mapping[str, tuple[Kind, ...]] = {
   "distilled": STUDENT,
 }
 # Of outcomes and conclusions, those that say something for certain.
-_CERTAIN = ("better", "worse", "not distillable", "not kept")
+_CERTAIN = (
+  "better",
+  "worse",
+  "not the thinking",
+  "not distillable",
+  "not kept",
+)
 _BAND = 0.62  # inches of a run in the plot
 
 

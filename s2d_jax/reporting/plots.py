@@ -70,7 +70,12 @@ DARK = Theme(
   runs=("#8fc3ee", "#f2874d", "#6cc39a", "#cf9be6", "#d9b552", "#a49d92"),
 )
 # By how a reply is drawn, and the size at which they look alike.
-_MARKERS = {"greedy": ("o", 6.0), "sample": ("D", 5.0), "vote": ("s", 5.5)}
+_MARKERS = {
+  "greedy": ("o", 6.0),
+  "sample": ("D", 5.0),
+  "nested": ("^", 6.0),
+  "vote": ("s", 5.5),
+}
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
 
 Draw = Callable[[Axes, Theme], None]

@@ -19,8 +19,9 @@ from etils import epath
 from s2d_jax import records
 from s2d_jax.curation.choice import position_bias
 from s2d_jax.curation.curve import threshold_curve
+from s2d_jax.evaluation import judges
 from s2d_jax.evaluation.contamination import Seen
-from s2d_jax.evaluation.controls import SYSTEM1, cost
+from s2d_jax.evaluation.controls import SHOTS, SYSTEM1, cost
 from s2d_jax.evaluation.paired import Comparison
 from s2d_jax.evaluation.results import Headline, headline, results
 from s2d_jax.evaluation.thinking import Thinking
@@ -30,6 +31,7 @@ from s2d_jax.reporting import (
   browser,
   contamination,
   decomposition,
+  evidence,
   page,
   paper,
   plots,
@@ -39,6 +41,7 @@ from s2d_jax.reporting import (
   too_long,
   versions,
 )
+from s2d_jax.reporting.judges import Agreement, agreement
 from s2d_jax.reporting.retention import Retention, retention
 from s2d_jax.reporting.run_files import Run, load
 from s2d_jax.reporting.table import Kind, Table, readable
@@ -81,21 +84,24 @@ class Findings:
 
   Attributes:
     outcome: the sentence at the head.
-    pays: whether thinking pays; the first sentence is the claim.
-    kept: what the distilled model is compared with; the first sentence is
-      about System 2.
-    changes: lines of a table.
+    pays: sentences; the first says whether thinking pays.
+    kept: sentences; the first says whether the distilled model reached System
+      2, the second what kind of replies changed.
+    evidence: lines of a table, the comparisons behind the sentences.
+    changes: lines of a table, what the fine-tune changed in each split.
     read_before: sentences on whether the base model had read the test split.
   """
 
   outcome: str
   pays: Sequence[str]
   kept: Sequence[str]
+  evidence: Sequence[Sequence[str]]
   changes: Sequence[Sequence[str]]
   headline: Headline | None
   verdict: Verdict
   table: Table
   controls: str | None
+  agreement: Agreement
   valid: Table
   retention: Retention
   seen: Seen | None
@@ -137,6 +143,7 @@ def build(
   rows = [
     *results(run.base, run.task, "base"),
     *results(run.distilled, run.task, "distilled"),
+    *_agreement_with_people(run),
   ]
   splits = {r["variant"]: None for r in [*run.base, *run.distilled, *run.valid]}
   plain = plain if plain in splits else next(iter(splits), plain)
@@ -173,11 +180,13 @@ def _findings(
     ),
     pays=[*filter(None, _pays(judged))],
     kept=[*filter(None, _kept(judged))],
+    evidence=evidence.lines(judged),
     changes=decomposition.lines(judged),
     headline=compared,
     verdict=judged,
     table=table,
     controls=_controls(run, why_no_shots),
+    agreement=agreement(rows),
     valid=tables.make(results(run.valid, run.task, "base"), biased),
     retention=retention(run.retention["base"], run.retention["distilled"]),
     seen=seen,
@@ -194,15 +203,25 @@ def _findings(
   )
 
 
-def _pays(judged: Verdict) -> Iterator[str | None]:
-  yield sentences.thinking_pays(judged)
-  yield from sentences.thinking_details(judged)
-  yield sentences.teacher_gain(judged)
+def _pays(judged: Verdict) -> list[str | None]:
+  return [sentences.thinking_pays(judged), sentences.teacher_gain(judged)]
 
 
-def _kept(judged: Verdict) -> Iterator[str | None]:
-  yield sentences.student_gap(judged)
-  yield from sentences.student_details(judged)
+def _kept(judged: Verdict) -> list[str | None]:
+  return [sentences.student_gap(judged), decomposition.sentence(judged)]
+
+
+def _agreement_with_people(run: Run) -> list[Record]:
+  """Rows of results.json of a judge, and of people who judged its pairs."""
+  if run.task != "judge":
+    return []
+  judged = dict.fromkeys(row["example_id"] for row in run.base + run.distilled)
+  known = run.examples
+  return [
+    *judges.agreement(run.base, known, run.task, "base"),
+    *judges.agreement(run.distilled, known, run.task, "distilled"),
+    *judges.people(judged, known, run.task),
+  ]
 
 
 def right_by_label(run: Run) -> Callable[[Record], bool] | None:
@@ -228,7 +247,8 @@ def _controls(run: Run, why_no_shots: str) -> str | None:
       "Of this evaluation the controls (all but System 1 and the distilled"
       f" model asked greedily, and the samples of System 2) took {total}."
     )
-  if run.base and why_no_shots:
+  was_asked = any(row["method"] == SHOTS for row in run.base)
+  if run.base and why_no_shots and not was_asked:
     said.append(
       f"System 1 was not asked behind worked examples: {why_no_shots}."
     )
@@ -445,6 +465,7 @@ def _parts(
   """The parts of the page: id → its entry in the table of contents."""
   has = {
     ("held-out", "results"): found.table.rows,
+    ("people", "agreement with people"): found.agreement.found,
     ("pays", "does thinking pay"): found.pays or found.kept or found.valid.rows,
     ("kept", "what was kept"): found.curation,
     ("training", "training"): run.finetune,
@@ -488,9 +509,15 @@ def _devices(mark: Record) -> str:
 def _markdown(found: Findings) -> str:
   parts = ["# Results", found.outcome, _markdown_table(found.table.lines())]
   parts += [found.not_answered, found.controls]
+  if found.agreement.found:
+    parts += [
+      "## Agreement with people",
+      _markdown_table(found.agreement.lines()),
+    ]
   if found.pays or found.kept or found.valid.rows:
     parts += ["## Does thinking pay here?", *found.pays, *found.kept]
-    parts += [_markdown_table(found.changes), found.valid_not_answered]
+    parts += [_markdown_table(found.evidence), _markdown_table(found.changes)]
+    parts.append(found.valid_not_answered)
     parts.append(_markdown_table(_valid_lines(found)))
   if found.retention.lines() or found.retention.change is not None:
     parts += ["## Other tasks", _perplexity(found.retention)]
@@ -547,21 +574,24 @@ def _perplexity(found: Retention) -> str | None:
 def _verdict_json(run: Run, found: Findings, plain: str) -> str:
   """The sentences, and the comparisons that they are based on."""
   judged = found.verdict
-  thinking = judged.thinking
   verdict = {
     "answer": found.outcome,
     "pays": next(iter(found.pays), None),
     "kept": next(iter(found.kept), None),
     "details": [*found.pays[1:], *found.kept[1:]],
     "conclusion": judged.conclusion,
-    "thinking": thinking.outcome if thinking else None,
+    "thinking": _thinking_json(judged.thinking),
+    "greedy": _thinking_json(judged.greedy),
+    "overall": _thinking_json(judged.overall),
     "split": judged.split,
     "plain": plain,
     "inputs": len(run.accepted) + len(run.rejected),
     "accepted": len(run.accepted),
-    "comparisons": _comparisons(judged)
-    | (_comparisons(thinking, "thinking_") if thinking else {})
-    | (_comparisons(judged.overall, "overall_") if judged.overall else {}),
+    "comparisons": {
+      field.name: _as_json(value)
+      for field in dataclasses.fields(judged)
+      if isinstance(value := getattr(judged, field.name), Comparison)
+    },
     "splits": {name: _as_json(one) for name, one in judged.splits.items()},
     "decomposition": {
       name: dataclasses.asdict(one)
@@ -572,13 +602,14 @@ def _verdict_json(run: Run, found: Findings, plain: str) -> str:
   return json.dumps(verdict, indent=2, ensure_ascii=False) + "\n"
 
 
-def _comparisons(
-  judged: Verdict | Thinking, start: str = ""
-) -> dict[str, Record]:
+def _thinking_json(found: Thinking | None) -> Record | None:
+  if found is None:
+    return None
   return {
-    start + field.name: _as_json(value)
-    for field in dataclasses.fields(judged)
-    if isinstance(value := getattr(judged, field.name), Comparison)
+    "outcome": found.outcome,
+    "reply": found.reply,
+    "decisive": str(found.decisive),
+    "rivals": {str(way): _as_json(one) for way, one in found.rivals.items()},
   }
 
 

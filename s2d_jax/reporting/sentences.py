@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from s2d_jax.evaluation.controls import Drawn
-from s2d_jax.evaluation.paired import FEWEST, Comparison
+from s2d_jax.evaluation.controls import SHOTS, SYSTEM1, Drawn, Way
+from s2d_jax.evaluation.paired import Comparison
 from s2d_jax.evaluation.results import Headline
 from s2d_jax.evaluation.thinking import Pays, Thinking
 from s2d_jax.evaluation.verdict import Verdict
@@ -21,19 +21,19 @@ _INPUTS = {
 }
 _MEASURES = {"judge": "agreement with people"}
 _SINGLE = "one sample of System 2"
-_ONE = "one reply of System 1"
 _EXAMPLES = "behind the same worked examples"
 _REPLIES: dict[Drawn, str] = {
   "vote": "vote",
   "greedy": "greedy reply",
   "sample": "single sample",
 }
+_BUDGET = "System 1 of the same budget"
 _PAYS: dict[Pays, str] = {
   "thinking pays": "Thinking pays",
   "the vote": "It was the vote, not the thinking",
   "the form": "It was the form, not the thinking",
-  "worse": "System 2 is worse than",
-  "no better": "System 2 is no better than",
+  "worse": f"System 2 is worse than {_BUDGET}",
+  "no better": f"System 2 is no better than {_BUDGET}",
   "saturated": "These inputs can show nothing",
   "no control": "Whether thinking pays is not known, as a control is missing",
   "unclear": "It is unclear whether thinking pays",
@@ -57,7 +57,6 @@ def outcome(
   if headline is None or verdict.distilled is None:
     return _without_labels(verdict, is_evaluated)
   change = verdict.distilled
-  hopeless = verdict.conclusion == "not distillable"
   measure = f"{_MEASURES.get(task, 'accuracy')} on {inputs_of(verdict.split)}"
   before, after = _percent(change.second), _percent(change.first)
   if change.outcome == "better":
@@ -69,9 +68,7 @@ def outcome(
       f"{_no_difference(verdict)}: {measure} was {before} before and is {after}"
       f" after{_uncertainty(change)}"
     )
-  also = hopeless and change.outcome in ("better", "worse")
-  although = f"; and yet {_no_better(verdict)}" if also else ""
-  return f"{found}{_cost(headline)}{_losses(verdict)}{although}."
+  return f"{found}{_cost(headline)}{_although(verdict)}{_losses(verdict)}."
 
 
 def inputs_of(split: str) -> str:
@@ -83,16 +80,47 @@ def _no_difference(verdict: Verdict) -> str:
   """Why there is no difference, or none for certain."""
   change = verdict.distilled
   assert change is not None  # or nothing would be compared
-  if verdict.thinking and verdict.thinking.outcome == "saturated":
-    return f"{_PAYS['saturated']}, {_end_of_scale(verdict.thinking)}"
+  found = verdict.thinking
+  if found and found.outcome == "saturated":
+    end = _end_of_scale(found.rivals[found.decisive])
+    return f"{_PAYS['saturated']}, {end}"
   if verdict.conclusion == "not distillable":
     return f"Not distillable here: {_no_better(verdict)}"
   if verdict.conclusion == "not kept":
     return (
       f"{_name(verdict)} is better, but the distilled model did not keep it"
     )
-  few = f" ({change.n} inputs are too few to tell)" if change.n < FEWEST else ""
-  return f"Distillation made no clear difference{few}"
+  return f"Distillation made no clear difference{_few(change)}"
+
+
+def _although(verdict: Verdict) -> str:
+  """What a change is not due to, in the same sentence as the change."""
+  change, found = verdict.distilled, verdict.thinking
+  assert change is not None
+  if change.outcome not in ("better", "worse"):
+    return ""
+  if verdict.conclusion == "not distillable":
+    return f"; and yet {_no_better(verdict)}"
+  if change.outcome == "worse" or found is None:
+    return ""
+  if found.outcome in ("the vote", "the form"):
+    because = _PAYS[found.outcome].replace("It was", "but it was")
+    rival = found.rivals[found.decisive]
+    return (
+      f"; {because} ({_called(found.decisive)} gets {_percent(rival.second)},"
+      f" System 2’s {_REPLIES[found.reply]} {_percent(rival.first)})"
+    )
+  if found.outcome == "no control":
+    return "; whether thinking pays is not known, as a control is missing"
+  if found.outcome != "thinking pays":
+    return "; it is unclear whether thinking pays"
+  shots = verdict.distilled_shots
+  if shots and not verdict.has_gained:
+    return (
+      f"; but untrained, {_called(Way(SHOTS, 'greedy'))} gets"
+      f" {_percent(shots.second)}{_uncertainty(shots)}"
+    )
+  return ""
 
 
 def thinking_pays(verdict: Verdict) -> str | None:
@@ -100,66 +128,21 @@ def thinking_pays(verdict: Verdict) -> str | None:
   found = verdict.thinking
   if found is None:
     return None
-  compared = found.best or found.single
-  assert compared is not None  # or there would be nothing to say
-  than = "System 1 of the same budget" if found.best else _ONE
-  lacking = f" ({_missing(found)} was not asked)" if _missing(found) else ""
-  doubt = _or(found) + lacking + _few(compared) + _needed(compared, ", ")
+  rival = found.rivals[found.decisive]
+  is_open = found.outcome in ("no control", "unclear")
+  missing = " and ".join(map(_called, found.missing)) if is_open else ""
   more = {
-    "worse": f" {than}",
-    "no better": f" {than}",
-    "saturated": f", {_end_of_scale(found)}",
-    "no control": lacking,
-    "unclear": doubt,
+    "saturated": f", {_end_of_scale(rival)}",
+    "unclear": _or(found) + _few(rival),
   }.get(found.outcome, "")
+  lacking = f" (not asked: {missing})" if missing else ""
   return (
-    f"{_PAYS[found.outcome]}{more}: on {compared.n}"
-    f" “{readable(verdict.split)}” test inputs {_against(found)}."
+    f"{_PAYS[found.outcome]}{more}{lacking}: on {rival.n}"
+    f" “{readable(verdict.split)}” test inputs System 2’s"
+    f" {_REPLIES[found.reply]} gets {_percent(rival.first)} right"
+    f"{_single(found)}, {_called(found.decisive)} {_percent(rival.second)}"
+    f"{_uncertainty(rival)}."
   )
-
-
-def thinking_details(verdict: Verdict) -> list[str]:
-  """The same greedily, and over all test inputs."""
-  details = []
-  found = verdict.thinking
-  greedy = found and (found.greedy or found.greedy_shots)
-  if found and greedy and found.reply != "greedy":
-    details.append(
-      f"Greedily, on the same {greedy.n} inputs: System 2 gets"
-      f" {_percent(greedy.first)} right{_rivals(found.greedy, 'System 1')}"
-      f"{_rivals(found.greedy_shots, f'System 1 {_EXAMPLES}')}."
-    )
-  overall = verdict.overall
-  if overall and (compared := overall.best or overall.single):
-    details.append(
-      f"Over all {compared.n} test inputs of {compared.units} examples"
-      f" {_against(overall)}."
-    )
-  return details
-
-
-def student_details(verdict: Verdict) -> list[str]:
-  """The distilled model against other ways to ask the base model."""
-  others = {
-    "System 2’s greedy reply": verdict.distilled_greedy,
-    "System 1’s own vote": verdict.distilled_own_vote,
-    f"System 1’s greedy reply {_EXAMPLES}": verdict.distilled_shots,
-    f"System 1’s vote {_EXAMPLES}": verdict.distilled_shots_vote,
-  }
-  told = [
-    f"{_reached(found, name, 'It')}: on {found.n} inputs it gets"
-    f" {_percent(found.first)} right, the other {_percent(found.second)}"
-    f" ({_gain(found)})."
-    for name, found in others.items()
-    if found is not None
-  ]
-  if found := verdict.distilled_overall:
-    told.append(
-      f"Over all {found.n} test inputs of {found.units} examples it gets"
-      f" {_percent(found.first)} right, System 1 before it"
-      f" {_percent(found.second)} ({_gain(found)})."
-    )
-  return told
 
 
 def teacher_gain(verdict: Verdict) -> str | None:
@@ -195,26 +178,23 @@ def student_gap(verdict: Verdict) -> str | None:
   single = verdict.distilled_single if is_shown else None
   also = f", {_SINGLE} {_percent(single.second)}" if single else ""
   return (
-    f"{_reached(found, whose, 'The distilled model')}: on {found.n}"
+    f"{_reached(found, whose)}: on {found.n}"
     f" “{readable(verdict.split)}” test inputs it gets"
     f" {_percent(found.first)} right, {whose} {_percent(found.second)}"
-    f" ({_gain(found)}){also}."
+    f"{_uncertainty(found)}{also}."
   )
 
 
-def _reached(found: Comparison, whose: str, subject: str) -> str:
+def _reached(found: Comparison, whose: str) -> str:
   """Whether the distilled model is as good as another way to answer."""
   few = _few(found)
   if found.outcome == "better":
-    return f"{subject} is better than {whose}{few}"
+    return f"The distilled model is better than {whose}{few}"
   if found.outcome == "worse":
-    return f"{subject} stays below {whose}{few}"
+    return f"The distilled model stays below {whose}{few}"
   if found.is_level:
-    return f"{subject} reached {whose}{few}"
-  name = subject[0].lower() + subject[1:]
-  return (
-    f"It is unclear whether {name} reached {whose}{few}{_needed(found, ', ')}"
-  )
+    return f"The distilled model reached {whose}{few}"
+  return f"It is unclear whether the distilled model reached {whose}{few}"
 
 
 def _without_labels(verdict: Verdict, is_evaluated: bool) -> str:
@@ -274,12 +254,16 @@ def _by_agreement(verdict: Verdict) -> str | None:
 
 
 def _no_better(verdict: Verdict) -> str:
-  found = verdict.teacher_gain
+  """That System 2 is no better; the figures that the conclusion rests on."""
+  found, name = verdict.teacher_gain, "System 1"
+  if thinking := verdict.thinking:
+    found = thinking.rivals[thinking.decisive]
+    name = _called(thinking.decisive)
   assert found is not None  # there is a conclusion
   than = "is worse than" if found.outcome == "worse" else "is no better than"
   return (
     f"{_name(verdict)} {than} System 1 to begin with"
-    f" ({_percent(found.first)} right, System 1 {_percent(found.second)})"
+    f" ({_percent(found.first)} right, {name} {_percent(found.second)})"
   )
 
 
@@ -300,47 +284,43 @@ def _name(verdict: Verdict) -> str:
   return "System 2" if verdict.is_system2 else "System 1’s own vote"
 
 
-def _against(found: Thinking) -> str:
-  """The figures of System 2, of System 1, and of System 1 of equal budget."""
-  reply = _REPLIES[found.reply]
-  compared = found.best or found.single
-  assert compared is not None
-  single = found.single if found.reply == "vote" else None
-  return (
-    f"System 2’s {reply} gets {_percent(compared.first)} right"
-    f"{_rivals(single, _ONE)}"
-    f"{_rivals(found.own, f'System 1’s own {reply}')}"
-    f"{_rivals(found.shots, f'its {reply} {_EXAMPLES}')}"
-  )
+def _called(way: Way) -> str:
+  """A way to ask System 1."""
+  if way.method == SHOTS:
+    return f"System 1’s {_REPLIES[way.drawn]} {_EXAMPLES}"
+  own = "own " if way.drawn == "vote" else ""
+  return f"System 1’s {own}{_REPLIES[way.drawn]}"
 
 
-def _rivals(found: Comparison | None, name: str) -> str:
-  if found is None:
+def _single(found: Thinking) -> str:
+  """What one reply of System 1 gets, where another one decides."""
+  if found.single in (None, found.decisive):
     return ""
-  return f", {name} {_percent(found.second)} ({_gain(found)})"
-
-
-def _missing(found: Thinking) -> str:
-  reply = _REPLIES[found.reply]
-  controls = {f"System 1’s own {reply}": found.own}
-  if found.has_shots:
-    controls[f"System 1’s {reply} {_EXAMPLES}"] = found.shots
-  return ", ".join(name for name, one in controls.items() if one is None)
+  share = found.rivals[found.single].second
+  return f", {_called(found.single)} {_percent(share)}"
 
 
 def _or(found: Thinking) -> str:
   """What else it may have been, where System 2 is better than one reply."""
-  if found.single is None or found.single.outcome != "better":
+  if not found.gains:
     return ""
-  voting = "voting and " if found.reply == "vote" else ""
-  return f" or only {voting}the form of the prompt"
+  own = found.rivals.get(Way(SYSTEM1, "vote"))
+  shots = [one for way, one in found.rivals.items() if way.method == SHOTS]
+  is_behind_all = shots and all(one.outcome == "better" for one in shots)
+  causes = {
+    "voting": found.reply == "vote"
+    and (own is None or own.outcome != "better"),
+    "the form of the prompt": (found.has_shots or shots) and not is_behind_all,
+  }
+  open_ = [cause for cause, is_open in causes.items() if is_open]
+  return f" or only {' and '.join(open_)}" if open_ else ""
 
 
-def _end_of_scale(found: Thinking) -> str:
-  compared = found.best or found.single
-  assert compared is not None
-  share = "nearly all" if compared.first > 0.5 else "next to none"
-  return f"as {share} of all answers are right, whoever gives them"
+def _end_of_scale(found: Comparison) -> str:
+  share = "nearly all" if found.first > 0.5 else "next to none"
+  return (
+    f"as {share} of the base model’s answers are right, however it is asked"
+  )
 
 
 def _losses(verdict: Verdict) -> str:
@@ -362,26 +342,31 @@ def _losses(verdict: Verdict) -> str:
 
 def _few(found: Comparison) -> str:
   """Why nothing is claimed."""
-  few = f" ({found.n} inputs are too few to tell)"
-  return few if found.n < FEWEST else ""
+  if not found.is_too_small:
+    return ""
+  clusters = f" of {found.units} clusters" if found.units < found.n else ""
+  return f" ({found.n} inputs{clusters} are too few to tell)"
 
 
 def _uncertainty(found: Comparison) -> str:
   if found.outcome != "unclear":
     return f" ({_gain(found)})"
-  return f" ({_gain(found)}{_needed(found, '; ')})"
+  return f" ({_gain(found)}{_needed(found)})"
 
 
-def _needed(found: Comparison, start: str) -> str:
-  """How many inputs would do, to two digits and rather too many."""
+def _needed(found: Comparison) -> str:
   if found.needed is None or found.needed <= found.n:
     return ""
-  digits = max(0, len(str(found.needed)) - 2)
-  about = -(-found.needed // 10**digits) * 10**digits
   return (
-    f"{start}about {about:,} inputs would be needed to see a difference of this"
-    " size"
+    f"; about {rounded_up(found.needed)} inputs would be needed to see a"
+    " difference of this size"
   )
+
+
+def rounded_up(count: int) -> str:
+  """To two digits."""
+  digits = max(0, len(str(count)) - 2)
+  return f"{-(-count // 10**digits) * 10**digits:,}"
 
 
 def _gain(found: Comparison) -> str:
@@ -391,12 +376,17 @@ def _gain(found: Comparison) -> str:
   value, low, high = map(points, (gain.value, gain.low, gain.high))
   return (
     f"{value} points, 95\N{NO-BREAK SPACE}% interval {low} to {high},"
-    f" p\N{NO-BREAK SPACE}{_p(found.p)}"
+    f" p\N{NO-BREAK SPACE}{_equal(p_value(found.p))}"
   )
 
 
-def _p(value: float) -> str:
-  return "< 0.001" if value < 0.001 else f"= {value:.2g}"
+def _equal(value: str) -> str:
+  return value if value.startswith("<") else f"= {value}"
+
+
+def p_value(value: float) -> str:
+  """To two digits, but not below a thousandth."""
+  return "< 0.001" if value < 0.001 else f"{value:.2g}"
 
 
 def _cost(headline: Headline) -> str:

@@ -20,11 +20,12 @@ WHO = {
 DRAWN: dict[Drawn, str] = {
   "greedy": "greedy",
   "sample": "one sample",
+  "nested": "majority of a thought’s answers",
   "vote": "vote",
 }
 # The same where there is little space.
 _SHORT_WHO = WHO | {SHOTS: "Few-shot"}
-_SHORT_DRAWN = DRAWN | {"sample": "sample"}
+_SHORT_DRAWN = DRAWN | {"sample": "sample", "nested": "nested"}
 
 
 class Kind(NamedTuple):
@@ -269,6 +270,12 @@ def _by_method(
     for row in results
     if (row["metric"], row["split"]) == (metric, split)
   }
+
+
+def label(model: str, method: str) -> str:
+  """The head of the row of a model and method."""
+  who, drawn = _kind(model, method)
+  return f"{WHO[who]}, {DRAWN[drawn]}"
 
 
 def readable(name: str) -> str:

@@ -12,8 +12,9 @@ from rich.text import Text
 
 from s2d_jax import records
 from s2d_jax.errors import UserError
-from s2d_jax.reporting import comparison, table as tables
+from s2d_jax.reporting import comparison, study as studies, table as tables
 from s2d_jax.reporting.comparison import FinishedRun
+from s2d_jax.reporting.study import Study
 
 
 def print_results(
@@ -76,6 +77,22 @@ def print_comparison(
   else:
     console.print(Text("All settings are the same."), end="\n\n")
   console.print(Text(comparison.sentence(runs)), end="\n\n")
+
+
+def print_study(found: Study, console: Console | None = None) -> None:
+  """Prints the rows of a study, and what its controls show.
+
+  Args:
+    found: the study.
+    console: standard output if None.
+  """
+  console = console or Console()
+  head, *body = studies.lines(found, is_narrow=True)
+  own = [index for index, row in enumerate(found.rows) if row is found.run]
+  console.print(_table(head, body, own))
+  for sentence in (found.answer, *(row.shows for row in found.rows)):
+    if sentence:
+      console.print(Text(sentence), end="\n\n")
 
 
 def _table(

@@ -27,9 +27,11 @@ from s2d_jax.curation.curate import (
 )
 from s2d_jax.curation.curve import explain_empty
 from s2d_jax.curation.long_rows import LongRow
-from s2d_jax.errors import UserError
+from s2d_jax.errors import KeptTooLittle, UserError
 from s2d_jax.records import Record
 from s2d_jax.stages import lengths, program, sample, select, setup
+from s2d_jax.system2 import methods
+from s2d_jax.system2.cot import statement
 from s2d_jax.tasks.task import (
   Example,
   Task,
@@ -53,7 +55,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
       example.id: example
       for example in read_examples(setup.examples_path(workdir, split))
     }
-    formatter = _formatter(config, task, examples)
+    formatter = make_formatter(config, task, examples)
     if config.curation.select == "label":
       accepted, dropped = _from_labels(task, examples, formatter), []
     else:
@@ -69,7 +71,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
     accepted, refined = _refine(config, accepted, split)
     dropped += refined
     if not accepted:
-      raise UserError(
+      raise KeptTooLittle(
         f"curation kept nothing of the {split} split;"
         f" {explain_empty(dropped, config.curation.min_agreement)}"
       )
@@ -129,10 +131,12 @@ def _tell_of_changed_limit(
     )
 
 
-def _formatter(
+def make_formatter(
   config: ConfigDict, task: Task, examples: Mapping[str, Example]
 ) -> Formatter:
+  """Of the student's prompts and targets, for these examples by id."""
   prompts = setup.prompts_of(config, task, "system1")
+  thinks_aloud = methods.by_name(config.method).thinks_aloud
 
   def prompt(example_id: str, variant: str):
     fields = task.fields(examples[example_id], variant)
@@ -141,7 +145,15 @@ def _formatter(
   def target(example_id: str, variant: str, answer: str) -> str | None:
     return task.target(examples[example_id], variant, answer)
 
-  return Formatter(prompt, target)
+  def own_words(
+    example_id: str, variant: str, answer: str, reply: str
+  ) -> str | None:
+    text = statement(reply) if thinks_aloud else reply
+    found = task.answer(examples[example_id], variant, text)
+    is_plain = found and (found.strict or not thinks_aloud)
+    return text if is_plain and found.text == answer else None
+
+  return Formatter(prompt, target, own_words, config.curation.target)
 
 
 def _from_labels(
@@ -169,6 +181,9 @@ def _refine(
   taught = config.curation.variants
   if taught:
     accepted = [r for r in accepted if r["variant"] in taught]
+  if config.curation.shuffle_targets:
+    # Before lengths are measured, since targets are as long as they are.
+    accepted = refine.shuffle_targets(accepted, config.seed)
   accepted, dropped = _drop_long(config, accepted, split)
   if config.curation.deduplicate:
     accepted, more = refine.deduplicate(accepted)

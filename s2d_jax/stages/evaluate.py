@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+import functools
 from typing import NamedTuple
 
 from etils import epath
@@ -264,11 +265,10 @@ class Evaluation:
     groups = collections.defaultdict(list)
     for record in sample.read_samples(self._config, workdir):
       input_id = record["example_id"], record["variant"]
-      tokens = sum(step["tokens"] for step in record["steps"])
-      read = [step.get("prompt_tokens") for step in record["steps"]]
+      tokens = [step["tokens"] for step in record["steps"]]
       # A sample of an older version does not say.
-      prompt_tokens = None if None in read else sum(read)
-      groups[input_id].append(_reply(record, tokens, prompt_tokens))
+      read = [step.get("prompt_tokens") for step in record["steps"]]
+      groups[input_id].append(one_pass(record, tokens, read))
     # An input that was decided early has few samples, all alike: single samples
     # are compared over as many as every input has.
     fewest = min(map(len, groups.values()), default=0)
@@ -320,10 +320,13 @@ class Evaluation:
     samples: Sequence[Record],
     choice: Record | None,
   ) -> Record:
-    """What the samples agree on, or what the model chose among them."""
-    result = vote([one["answer"] for one in samples])
+    """What the samples agree on, or what the model chose among them.
+
+    Where a thought has several answers, it votes with their majority.
+    """
+    spent = [one.get("nested", one) for one in samples]
+    result = vote([one["answer"] for one in spent])
     answer = result.winner
-    spent = list(samples)
     if choice is not None:
       number = choice["chosen"]
       answer = None if number is None else samples[number]["answer"]
@@ -369,7 +372,9 @@ def draw_replies(
       example_id, variant, way = result.job.name
       record = sample.reply_and_answer(task, examples[example_id], result)
       found = drawn[example_id, variant]
-      found[way] = _reply(record, result.tokens, result.prompt_tokens)
+      tokens = [len(step.completion.tokens) for step in result.steps]
+      read = [step.prompt_tokens for step in result.steps]
+      found[way] = one_pass(record, tokens, read)
       progress.advance(1, tokens=result.tokens)
       if len(found) == len(ways):
         samples = [found[number] for number in range(asked.n)]
@@ -383,26 +388,68 @@ def eval_row(
   method: str,
   samples: Sequence[Record],
 ) -> Record:
-  """The samples of an input, and their mean scores; none without samples."""
-  scores = [task.score(example, variant, one["answer"]) for one in samples]
+  """The samples of an input, and their mean scores; none without samples.
+
+  Where thoughts have several answers, "nested" has those of their majorities.
+  """
   row = {"example_id": example.id, "variant": variant, "method": method}
   cluster = cluster_of(task, example)
   if cluster is not None:
     row["cluster"] = cluster
-  metrics = {
+  scores = functools.partial(_mean_scores, task, example, variant)
+  row |= {"passes": list(samples), "metrics": scores(samples)}
+  if any("nested" in one for one in samples):
+    nested = [one.get("nested", one) for one in samples]
+    row["nested"] = {"metrics": scores(nested)}
+  return row
+
+
+def _mean_scores(
+  task: Task, example: Example, variant: str, replies: Sequence[Record]
+) -> dict[str, float]:
+  scores = [task.score(example, variant, one["answer"]) for one in replies]
+  return {
     metric: float(np.mean([score[metric] for score in scores]))
     for metric in (scores[0] if scores else ())
   }
-  return row | {"passes": list(samples), "metrics": metrics}
 
 
-def _reply(record: Record, tokens: int, prompt_tokens: int | None) -> Record:
+def one_pass(
+  record: Record, tokens: Sequence[int], prompt_tokens: Sequence[int | None]
+) -> Record:
+  """A sample as a row of eval/ has it: one thought and one answer.
+
+  Where the thought has several answers this is the first, with its own tokens;
+  their majority, with the tokens of all, is under "nested".
+
+  Args:
+    record: with the fields of `sample.reply_and_answer`.
+    tokens: generated in each of its steps.
+    prompt_tokens: read in the prompt of each; None where it is not known.
+  """
   found = {"text": record["reply"], "answer": record["answer"]}
-  found |= {"tier": record["tier"], "tokens": tokens}
-  if prompt_tokens is not None:
-    found["prompt_tokens"] = prompt_tokens
+  found |= {"tier": record["tier"]} | _spent(tokens, prompt_tokens)
   if long_rows.is_too_long(record):
-    found["too_long"] = record["too_long"]
+    return found | {"too_long": record["too_long"]}
+  if "answers" not in record:
+    return found
+  nested = {"answer": found["answer"]} | _spent(tokens, prompt_tokens)
+  own = len(tokens) - (len(record["answers"]) - 1)
+  return {
+    "text": record["replies"][0],
+    "answer": record["answers"][0],
+    "tier": record["tiers"][0],
+    **_spent(tokens[:own], prompt_tokens[:own]),
+    "nested": nested,
+  }
+
+
+def _spent(
+  tokens: Sequence[int], prompt_tokens: Sequence[int | None]
+) -> Record:
+  found = {"tokens": sum(tokens)}
+  if None not in prompt_tokens:
+    found["prompt_tokens"] = sum(prompt_tokens)
   return found
 
 

@@ -22,26 +22,25 @@ from s2d_jax.stages import (
   setup,
 )
 
+# Up to what is taught, and from there on.
+CURATION = (prepare.run, sample.run, select.run, curate.run)
+LEARNING = (
+  evaluate.run_valid,
+  evaluate.run_base,
+  retention.run_base,
+  finetune.run,
+  evaluate.run_distilled,
+  retention.run_distilled,
+  report.build,
+  report.show,
+)
+
 
 def run(config: ConfigDict, workdir: epath.Path) -> None:
   """Runs the stages in one process; they share the model while they can."""
-  stages = (
-    prepare.run,
-    sample.run,
-    select.run,
-    curate.run,
-    evaluate.run_valid,
-    evaluate.run_base,
-    retention.run_base,
-    finetune.run,
-    evaluate.run_distilled,
-    retention.run_distilled,
-    report.build,
-    report.show,
-  )
   if not program.is_done(workdir, "finetune"):
     setup.check_devices(config)  # before hours of sampling, not behind them
-  for stage in stages:
+  for stage in CURATION + LEARNING:
     stage(config, workdir)
 
 

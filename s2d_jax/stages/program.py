@@ -90,13 +90,20 @@ _HOSTS = (
 Stage = Callable[[ConfigDict, epath.Path], None]
 
 
-def main(run: Stage, description: str, flag_names: Sequence[str] = ()) -> None:
+def main(
+  run: Stage,
+  description: str,
+  flag_names: Sequence[str] = (),
+  is_one_run: bool = True,
+) -> None:
   """Runs a stage as a program with `--config` and `--workdir`.
 
   Args:
     run: the stage.
     description: what `--help` prints first.
-    flag_names: flags of this stage alone.
+    flag_names: of flags that only this program has.
+    is_one_run: whether the workdir is that of a run; a program of several runs
+      calls `run_claimed` for each.
   """
 
   def start(argv: Sequence[str]) -> None:
@@ -118,13 +125,21 @@ def main(run: Stage, description: str, flag_names: Sequence[str] = ()) -> None:
     if not hosts.is_lead():
       sys.stdout = open(os.devnull, "w")  # noqa: SIM115  to the end
     workdir = epath.Path(_WORKDIR.value)
-    claim_workdir(config, workdir)
-    with _instrumented(config, workdir):
+    if is_one_run:
+      run_claimed(run, config, workdir)
+    else:
       run(config, workdir)
     hosts.barrier("end")
 
   names = ("config", "workdir", *flag_names, "wandb", "profile", *_HOSTS)
   run_program(start, description, names)
+
+
+def run_claimed(run: Stage, config: ConfigDict, workdir: epath.Path) -> None:
+  """Runs a stage in a workdir that is, or becomes, one of this config."""
+  claim_workdir(config, workdir)
+  with _instrumented(config, workdir):
+    run(config, workdir)
 
 
 @contextlib.contextmanager

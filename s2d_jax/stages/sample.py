@@ -36,6 +36,7 @@ from s2d_jax.records import Record
 from s2d_jax.stages import lengths, program, setup
 from s2d_jax.stages.sampling_stats import SamplingStats
 from s2d_jax.stages.shards import RecordShards, SortKey, read_shards
+from s2d_jax.system2 import methods
 from s2d_jax.system2.scheduler import Job, Result
 from s2d_jax.tasks.task import Example, Task, asked, read_examples
 
@@ -136,7 +137,7 @@ def _sort_key(examples: Mapping[str, Example]) -> SortKey:
 def stopping_rule(config: ConfigDict, task: Task) -> StoppingRule:
   """When an input is sampled no further."""
   prompts = setup.prompts_of(config, task)
-  several = max(prompt.n for prompt in prompts.values()) > 1
+  several = methods.by_name(config.method).replies(prompts) > 1
   by_vote = config.curation.select == "vote"
   # The rule is about samples that have one vote each.
   one_vote = config.curation.nested or not several

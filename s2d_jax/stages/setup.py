@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from s2d_jax.checkpoints import pretrained
 from s2d_jax.checkpoints.pretrained import Pretrained
 from s2d_jax.conversation import ChatTemplate, read_date
-from s2d_jax.curation.curate import Filter, Select
+from s2d_jax.curation.curate import Filter, Select, Target
 from s2d_jax.curation.long_rows import TooLong
 from s2d_jax.curation.vote import Thresholds
 from s2d_jax.errors import UserError
@@ -89,6 +89,7 @@ def check(config: ConfigDict) -> None:
       raise UserError(f"{name}={value} must be {least} or more")
   for name, value, known in (
     ("curation.select", curation.select, get_args(Select)),
+    ("curation.target", curation.target, get_args(Target)),
     ("too_long", config.too_long, get_args(TooLong)),
     ("model.dtype", config.model.dtype, precision.SETTINGS),
     ("sampling.scope", config.sampling.scope, ("host", "global")),

@@ -6,6 +6,8 @@ are thrown away: the method returns the answer after the last marker.
 
 from __future__ import annotations
 
+import re
+
 from s2d_jax.answers import reply as replies
 from s2d_jax.system2.program import Fields, Prompts, Steps, Template
 
@@ -89,3 +91,22 @@ def final_answer(text: str) -> str:
   if statements:
     return replies.sentences(statements[0])[0]
   return next(filter(str.strip, reversed(text.splitlines())), "").strip()
+
+
+_VERDICT = re.compile(r"\[\[[^\[\]]*\]\]")
+
+
+def statement(text: str) -> str:
+  """The one sentence of a reply that states its answer; may be empty.
+
+  What is marked as the answer, a verdict in double brackets without the rest of
+  its sentence; without a marker, the last sentence.
+  """
+  text = replies.said(text)
+  verdicts = _VERDICT.findall(text)
+  if verdicts:
+    return verdicts[-1]
+  marked = replies.marked(text)
+  if marked:
+    return replies.sentences(marked[0])[0]
+  return next(reversed(replies.sentences(text)), "")

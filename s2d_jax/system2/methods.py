@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from s2d_jax.errors import UserError
-from s2d_jax.system2 import bsm, consistency, cot, rar, s2a
+from s2d_jax.system2 import bsm, consistency, cot, decompose, rar, s2a
 from s2d_jax.system2.program import Fields, Method, Prompts, Steps
 
 
@@ -23,15 +23,23 @@ METHODS: dict[str, Method] = {
   "system1_shots": Method(
     system1_shots, {"system1_shots": None}, "system1_shots"
   ),
-  "cot": Method(cot.cot, cot.PROMPTS),
-  "cot_few_shot": Method(cot.cot_few_shot, {"cot_few_shot": None}),
-  "cot_judge": Method(cot.cot_judge, cot.JUDGE_PROMPTS, "cot_judge"),
-  "rar1": Method(rar.one_step, rar.ONE_STEP),
+  "cot": Method(cot.cot, cot.PROMPTS, thinks_aloud=True),
+  "cot_few_shot": Method(
+    cot.cot_few_shot, {"cot_few_shot": None}, thinks_aloud=True
+  ),
+  "cot_judge": Method(
+    cot.cot_judge, cot.JUDGE_PROMPTS, "cot_judge", thinks_aloud=True
+  ),
+  "rar1": Method(rar.one_step, rar.ONE_STEP, thinks_aloud=True),
   "rar2": Method(rar.two_steps, rar.TWO_STEPS, "respond"),
   "s2a": Method(s2a.s2a, s2a.PROMPTS, "system1"),
   "s2a_few_shot": Method(s2a.s2a_few_shot, s2a.FEW_SHOT, "system1_shots"),
   "bsm": Method(bsm.symbolic, bsm.PROMPTS),
   "bsm_neural": Method(bsm.neural, bsm.PROMPTS | bsm.MERGE_PROMPT, "merge"),
+  "decompose": Method(decompose.by_rule, {"part": None}, voted_prompt="part"),
+  "decompose_neural": Method(
+    decompose.by_model, decompose.PROMPTS, "merge", voted_prompt="part"
+  ),
   "usc": Method(consistency.usc, consistency.PROMPTS),
 }
 

@@ -58,7 +58,7 @@ class Template:
     max_new_tokens: most tokens of the reply.
     stop: strings at which the reply ends, or one.
     n: replies to draw; more than one for the last step of a method, to draw
-      several answers to each thought.
+      several answers to each thought, and for a step whose replies have a vote.
   """
 
   user: str
@@ -136,11 +136,17 @@ class Method:
     prompts: its templates; None for one that every task has to bring.
     final_prompt: the template whose replies are returned as they are, so that
       it may draw more than one; None if every reply is processed.
+    thinks_aloud: whether what it returns may still hold thinking, of which
+      only a statement of the answer may be taught.
+    voted_prompt: a template whose replies have a vote inside the method, so
+      that it may draw more than one, too.
   """
 
   think: Callable[[Fields, Prompts], Steps]
   prompts: Mapping[str, Template | None]
   final_prompt: str | None = None
+  thinks_aloud: bool = False
+  voted_prompt: str | None = None
 
   def first_calls(self, fields: Fields, prompts: Prompts) -> list[ModelCall]:
     """Those that depend on no reply."""
@@ -158,12 +164,16 @@ class Method:
         )
     return chosen
 
+  def replies(self, prompts: Prompts) -> int:
+    """How many it returns a sample."""
+    return prompts[self.final_prompt].n if self.final_prompt else 1
+
   def check_counts(self, prompts: Prompts) -> None:
     """Raises UserError if a step that needs one reply draws several."""
+    several = [n for n in (self.final_prompt, self.voted_prompt) if n]
     for name in self.prompts:
-      if prompts[name].n > 1 and name != self.final_prompt:
-        final = self.final_prompt
-        where = f"; prompts.{final}.n may" if final else ""
+      if prompts[name].n > 1 and name not in several:
+        where = f"; prompts.{several[0]}.n may" if several else ""
         raise UserError(
           f"prompts.{name}.n={prompts[name].n} cannot be: the method works on"
           f" one reply there{where}"

@@ -212,7 +212,7 @@ class Scheduler:
     if self._drop_long:
       long = [len(r.prompt) for r in requests if not self._engine.fits(r)]
       if long:
-        replies = [""] * max(prompt.n for prompt in self._prompts.values())
+        replies = [""] * self._method.replies(self._prompts)
         yield Result(program.job, program.done, replies, max(long))
         return
     self._submit(program.job, requests)

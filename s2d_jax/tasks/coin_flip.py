@@ -114,7 +114,11 @@ class CoinFlip(ExactMatch):
   def answer(self, example: Example, variant: str, reply: str) -> Answer | None:
     """Yes or no; a reply that says which side is up must not contradict it."""
     found = self.parser(reply)
-    side = _side(replies.said(reply))
+    said = replies.said(reply)
+    side = _side(said)
+    if found is None and side is None:
+      final = _final_side(said)
+      return Answer(final, strict=False) if final else None
     is_wrong = side and found and found.text != side
     return None if is_wrong else found
 
@@ -169,6 +173,34 @@ def _side(text: str) -> str | None:
       is_heads = "heads" in sides
       return "yes" if is_heads != bool(_NEGATED.search(sentence)) else "no"
   return None
+
+
+_FINAL = re.compile(
+  r"\b(?:still|now|so|therefore|thus|finally|final|ends|again|anymore|any more"
+  r"|no longer)\b[^.!?\n]*\Z",
+  re.IGNORECASE,
+)
+
+
+_OPEN = re.compile(
+  r"\b(?:or|if|whether|chance|start\w*|may|might|could)\b", re.IGNORECASE
+)
+
+
+def _final_side(text: str) -> str | None:
+  """Yes or no, by the side that a last sentence without either says is up."""
+  last = replies.sentences(text)[-1] if text else ""
+  if replies.refuses(text) or not _FINAL.search(last.rstrip(".!")):
+    return None
+  if re.search(r"\b(?:yes|no(?! longer\b))\b|\?", text, re.IGNORECASE):
+    return None
+  if _OPEN.search(last):
+    return None
+  sides = re.findall(r"\b(heads|tails)\b", last.lower())
+  if not sides or sides[0] != sides[-1] and _NEGATED.search(last):
+    return None
+  is_heads = sides[-1] == "heads"
+  return "yes" if is_heads != bool(_NEGATED.search(last)) else "no"
 
 
 def _id(people: Sequence[str], flips: Sequence[bool]) -> str:

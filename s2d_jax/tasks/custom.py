@@ -15,7 +15,8 @@ from s2d_jax.answers.number import Number
 from s2d_jax.answers.pattern import Regex
 from s2d_jax.answers.scorers import make_scorer
 from s2d_jax.answers.settings import make_parser
-from s2d_jax.answers.text import Text, normalise
+from s2d_jax.answers.text import Text
+from s2d_jax.answers.words import normalise
 from s2d_jax.errors import UserError
 from s2d_jax.system2.program import Template, are_shots
 from s2d_jax.tasks import cells, sources

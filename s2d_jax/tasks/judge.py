@@ -125,13 +125,13 @@ class Judge:
       self._sizes,
       self._seed,
     )
-    names = ("question", "answer_1", "answer_2")
+    names = ("question", "answer_1", "answer_2", "votes")
     return {
       split: [
         Example(
           id=f"{split}/{pair['id']}",
           task=self.name,
-          inputs={name: pair[name] for name in names},
+          inputs={name: pair[name] for name in names if name in pair},
           label=pair["label"],
         )
         for pair in pairs

@@ -2,7 +2,8 @@
 
 Every format takes the rows of a source and yields pairs: {"id", "question",
 "answer_1", "answer_2", "label"}, where the label is the better answer, "1" or
-"2", or "tie", or None where nobody has said.
+"2", or "tie", or None where nobody has said. Where several people have, "votes"
+has what each said: {"judge", "winner"}.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import hashlib
 from typing import Any
 
 from s2d_jax.errors import UserError
+from s2d_jax.evaluation.judges import TIE, majority
 from s2d_jax.tasks import cells
 from s2d_jax.tasks.cells import Row, need_columns
 
-Pair = dict[str, str | None]
+Pair = dict[str, Any]
 
 
 def llmbar(source: str, rows: Iterable[Row]) -> Iterator[Pair]:
@@ -48,12 +50,12 @@ def mt_bench(source: str, rows: Iterable[Row]) -> Iterator[Pair]:
   """Human votes of MT-bench (Zheng et al. 2023) on the first turn.
 
   Several people judged the same two replies, some with the models the other
-  way round: the majority counts, and a split vote is a tie.
+  way round: the majority is the label, and a split vote is a tie.
   """
-  pairs, votes = {}, collections.defaultdict(collections.Counter)
+  pairs, votes = {}, collections.defaultdict(list)
   wanted = (
-    "question_id", "model_a", "model_b", "winner", "turn", "conversation_a",
-    "conversation_b",
+    "question_id", "model_a", "model_b", "winner", "judge", "turn",
+    "conversation_a", "conversation_b",
   )  # fmt: skip
   for number, row in enumerate(rows, start=1):
     need_columns(source, row, wanted)
@@ -69,13 +71,14 @@ def mt_bench(source: str, rows: Iterable[Row]) -> Iterator[Pair]:
     key = row["question_id"], models
     if key not in pairs:
       pairs[key] = row["model_a"], _mt_bench_pair(row)
-    votes[key][row.get(winner, "tie")] += 1
-  for key, (first, pair) in pairs.items():
-    (winner, most), *others = votes[key].most_common()
-    if winner == "tie" or any(count == most for _, count in others):
-      yield pair | {"label": "tie"}
-    else:
-      yield pair | {"label": "1" if winner == first else "2"}
+    first, _ = pairs[key]
+    said = TIE
+    if winner in ("model_a", "model_b"):
+      said = "1" if row[winner] == first else "2"
+    votes[key].append({"judge": str(row["judge"]), "winner": said})
+  for key, (_, pair) in pairs.items():
+    label = majority(vote["winner"] for vote in votes[key])
+    yield pair | {"label": label, "votes": votes[key]}
 
 
 def _mt_bench_pair(row: Row) -> Pair:

@@ -14,6 +14,7 @@ from s2d_jax.tasks.gsm8k import Gsm8k
 from s2d_jax.tasks.judge import Judge
 from s2d_jax.tasks.last_letters import LastLetters
 from s2d_jax.tasks.opinions import Opinions
+from s2d_jax.tasks.same_continent import SameContinent
 from s2d_jax.tasks.sycophancy import Sycophancy
 from s2d_jax.tasks.task import Task
 
@@ -24,6 +25,7 @@ TASKS = {
     Opinions,
     LastLetters,
     CoinFlip,
+    SameContinent,
     Judge,
     Gsm8k,
     Custom,

@@ -77,7 +77,10 @@ class Task(Protocol):
     """
 
   def target(self, example: Example, variant: str, answer: str) -> str | None:
-    """The target for an answer; None: a reply of the model's own."""
+    """The answer as it is written; None where there is no one way to write it.
+
+    It is what is taught, unless the config wants the model's own words.
+    """
 
   def score(
     self, example: Example, variant: str, answer: str | None

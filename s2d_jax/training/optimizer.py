@@ -6,7 +6,7 @@ import jax
 import ml_collections
 import optax
 
-from s2d_jax.errors import UserError
+from s2d_jax.errors import KeptTooLittle
 
 
 def learning_rate(
@@ -18,7 +18,7 @@ def learning_rate(
   then falls in half a cosine to a tenth of it at the last update.
   """
   if config.warmup_steps >= total_steps:
-    raise UserError(
+    raise KeptTooLittle(
       f"finetune.warmup_steps={config.warmup_steps} leaves nothing of"
       f" {total_steps} steps; lower it or raise finetune.epochs"
     )

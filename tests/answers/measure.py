@@ -25,8 +25,9 @@ from s2d_jax.answers.choice import Choice
 from s2d_jax.answers.json_value import Json
 from s2d_jax.answers.letters import Letters
 from s2d_jax.answers.number import Number
-from s2d_jax.answers.text import Text, normalise
+from s2d_jax.answers.text import Text
 from s2d_jax.answers.verdict import Verdict
+from s2d_jax.answers.words import normalise
 from s2d_jax.system2.cot import final_answer
 from s2d_jax.tasks.coin_flip import CoinFlip
 from s2d_jax.tasks.sycophancy import Sycophancy, canonical
@@ -87,6 +88,7 @@ _SAME: dict[str, Callable[[str], Any]] = {
   "json": json.loads,
   "text": normalise,
   "country": canonical,
+  "judge": lambda text: "C" if text == "tie" else text,
 }
 
 

@@ -12,7 +12,8 @@ from s2d_jax.answers.letters import Letters
 from s2d_jax.answers.number import Number
 from s2d_jax.answers.pattern import Regex
 from s2d_jax.answers.settings import make_parser
-from s2d_jax.answers.text import Text, normalise
+from s2d_jax.answers.text import Text
+from s2d_jax.answers.words import normalise
 from s2d_jax.errors import UserError
 from s2d_jax.tasks.coin_flip import CoinFlip
 
@@ -70,6 +71,17 @@ def _text(found):
     ("Answer: 3:30", None),
     ("The total is $18 and the tax is $2.", None),
     ("Is it 12?", None),
+    # Words, what is told before a result, and what follows it.
+    ("Twenty-four", "24"),
+    ("one hundred and five apples", "105"),
+    ("~~52~~ 54", "54"),
+    ("17 remain after she gives 8 of her 25 away.", "17"),
+    ("The peak is 2,962 metres (9,718 ft) high.", "2962"),
+    ("16 bags, because 128 / 8 = 16. Each bag holds 8 marbles.", None),
+    ("He needs 4 more. He already has 6.", None),
+    ("Monday: 12\nTuesday: 15", None),
+    ("The answer is 6 (or 8 if you count the twins).", None),
+    ("3√2", None),
     ("Answer with a number only.", None),
     ("1/0", None),
     ("\\frac{1}{0}", None),
@@ -110,6 +122,13 @@ def test_number(reply, answer):
     (("A", "B", "C"), "Vitamin C is healthy, I think.", None),
     (("very good", "good"), "Very good.", "very good"),
     (("positive", "negative"), "not positive", None),
+    (("positive", "negative"), "non-negative", None),
+    (
+      ("positive", "negative"),
+      "Positive, despite a negative tone.",
+      "positive",
+    ),
+    (("A", "B"), "People often answer B.", None),
     (("true", "false"), "That is not true.", None),
     (("C++", "C"), "The answer is C++.", "C++"),
     (("(A)", "(B)"), "The answer is (A).", "(A)"),
@@ -129,6 +148,9 @@ def test_choice(options, reply, answer):
     ("No, the coin is not heads up.", "no"),
     ("Yes, it is still heads up.", "yes"),
     ("No one flips the coin, so it is still heads up.", None),
+    ("It is flipped once, so it is tails up.", "no"),
+    ("The coin is no longer heads up.", "no"),
+    ("The coin starts heads up, so", None),
   ],
 )
 def test_a_coin_has_one_side_up(reply, answer):
@@ -178,6 +200,20 @@ def test_letters(reply, answer):
     ("Paris is the capital of France.", "paris", "The capital of France?"),
     ("George Orwell wrote 1984.", "george orwell", "Who wrote 1984?"),
     ("It fell in 1989.", "1989", "When did it fall?"),
+    ("The Lisa was painted by Leonardo.", "leonardo", "Who painted the Lisa?"),
+    (
+      "Many say Sydney, but the capital is Bern.",
+      "bern",
+      "What is the capital?",
+    ),
+    ("Jupiter. Wait, no. It's Mars.", "mars", "Which planet is red?"),
+    # Sentences about it that do not answer.
+    ("1984 was published by Secker.", None, "Who wrote 1984?"),
+    ("It's a classic.", None, "Who wrote 1984?"),
+    ("Water freezes at 0 °C.", None, "What is the boiling point of water?"),
+    ("The Louvre is a museum.", None, "Where is the Louvre?"),
+    ("China used to have the most people.", None, "Who has the most people?"),
+    ("Rubies come from Myanmar.", None, "What colour is a ruby?"),
     # Several, none, or only the question again.
     ("1. Paris\n2. Rome", None, ""),
     ("Paris or Lyon", None, ""),

@@ -241,6 +241,9 @@ def test_target(replies, target):
     ("<|start_header_id|>Lima.<|eot_id|>more", "Lima."),
     ("<|im_end|>", ""),
     ("1 < 2 <b> | x", "1 < 2 <b> | x"),
+    ("<think>\nPeru … Lima\n</think>\n\nLima.", "Lima."),
+    ("so it is Peru</think>Lima.", "Lima."),
+    ("<think>It could be Lima", ""),
   ],
 )
 def test_clean(text, cleaned):
@@ -454,3 +457,39 @@ def test_labels_are_taught_as_the_task_says_them():
     ("y", "q", "2"),
   ]
   assert rows[0]["prompt"] == prompt("x", "p")
+
+
+def _taught(taught, target=lambda *unused: None, **more):
+  records = samples("x", "plain", said("ao", "ao", "no"))
+  formatter = Formatter(prompt, target, taught=taught, **more)
+  (kept,), _ = curate(
+    records, {"x": ["plain"]}, formatter, Filter(thresholds=Thresholds())
+  )
+  return kept["target"]
+
+
+@pytest.mark.parametrize(
+  "taught, written, target",
+  [
+    ("auto", None, "It is ao."),
+    ("auto", "AO", "AO"),
+    ("own_words", None, "It is ao."),
+    ("own_words", "AO", "It is ao."),
+    ("answer", "AO", "AO"),
+    ("answer", None, "ao"),  # the task has no one way to write it
+  ],
+)
+def test_what_is_taught(taught, written, target):
+  assert _taught(taught, lambda *unused: written) == target
+
+
+def test_where_replies_have_nothing_that_may_be_taught():
+  nothing = {"own_words": lambda *unused: None}
+  assert _taught("own_words", lambda *unused: "AO", **nothing) == "AO"
+  assert _taught("auto", **nothing) == "ao"
+
+
+def test_labels_keep_the_form_of_the_task():
+  formatter = Formatter(prompt, lambda *unused: "[[A]]", taught="own_words")
+  (row,) = supervised({"x": "1"}, {"x": ("p",)}, formatter)
+  assert row["target"] == "[[A]]"

@@ -1,8 +1,17 @@
 from __future__ import annotations
 
 import collections
+import itertools
 
-from s2d_jax.curation.refine import balance, deduplicate, drop_long
+import numpy as np
+import pytest
+
+from s2d_jax.curation.refine import (
+  balance,
+  deduplicate,
+  drop_long,
+  shuffle_targets,
+)
 
 
 def record(name, target, prompt=None):
@@ -48,3 +57,71 @@ def test_each_target_as_often_as_the_rarest():
 
 def test_nothing_to_balance():
   assert balance([]) == ([], [])
+
+
+def answered(answers):
+  return [
+    record(f"e{i}", f"It is {answer}.") | {"winner": answer}
+    for i, answer in enumerate(answers)
+  ]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_as_few_as_can_be_keep_their_own_answer(seed):
+  rng = np.random.default_rng(seed)
+  answers = rng.choice(
+    list("abcdef"), rng.integers(2, 30), p=rng.dirichlet([1] * 6)
+  )
+  rows = answered(answers.tolist())
+  found = shuffle_targets(rows, seed)
+  assert collections.Counter(r["target"] for r in found) == collections.Counter(
+    r["target"] for r in rows
+  )
+  for old, new in zip(rows, found, strict=True):
+    assert new["target"] == f"It is {new['winner']}."
+    assert new | {"target": "", "winner": ""} == old | {
+      "target": "",
+      "winner": "",
+    }
+  kept = sum(
+    a["winner"] == b["winner"] for a, b in zip(rows, found, strict=True)
+  )
+  most = max(collections.Counter(answers.tolist()).values())
+  assert kept == max(0, 2 * most - len(rows))
+
+
+def test_who_gets_which_answer_depends_on_the_seed_and_not_on_the_order():
+  rows = answered("abcdefghij")
+  found = shuffle_targets(rows, 0)
+  again = shuffle_targets(rows[::-1], 0)
+  assert again[::-1] == found
+  assert shuffle_targets(rows, 1) != found
+
+
+def test_all_other_answers_are_given():
+  rows = answered("abcd")
+  pairs = {
+    (old["winner"], new["winner"])
+    for seed in range(60)
+    for old, new in zip(rows, shuffle_targets(rows, seed), strict=True)
+  }
+  assert pairs == set(itertools.permutations("abcd", 2))
+
+
+def test_the_same_words_are_no_other_answer():
+  """A judge says A for the answer shown first, whichever that is."""
+  said = [("1", "A"), ("2", "B"), ("1", "B"), ("2", "A")]
+  rows = [
+    record(f"e{i}", target)
+    | {"winner": winner, "variant": ("original", "swapped")[i // 2]}
+    for i, (winner, target) in enumerate(said)
+  ]
+  for seed in range(20):
+    found = shuffle_targets(rows, seed)
+    given = [(row["winner"], row["target"]) for row in found]
+    assert given == [("2", "B"), ("1", "A"), ("2", "A"), ("1", "B")]
+
+
+def test_nothing_to_shuffle():
+  assert shuffle_targets([], 0) == []
+  assert shuffle_targets(answered("a"), 0) == answered("a")

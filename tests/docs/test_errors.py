@@ -33,7 +33,7 @@ def _messages() -> dict[str, str]:
 
 def _is_error(function: ast.expr) -> bool:
   name = getattr(function, "id", getattr(function, "attr", None))
-  return name in ("UserError", "Unanswered", "Preempted")
+  return name in ("UserError", "KeptTooLittle", "Unanswered", "Preempted")
 
 
 def _text(node: ast.expr) -> str:

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from s2d_jax.evaluation.metrics import (
+  difference_interval,
+  rate_interval,
+  share_interval,
+)
 from s2d_jax.evaluation.results import by_group, headline, results
 
 
@@ -270,3 +276,84 @@ def test_the_headline_compares_greedy_with_greedy():
   # A run of an older version has no greedy row of its own.
   old = [row("1", "plain", "system1", [0], 8)]
   assert headline(old, after, "plain", "plain").plain.before == 0
+
+
+def test_one_pass_is_one_thought_and_one_answer():
+  def thought(answer, majority):
+    one = {"text": "t", "answer": answer, "tier": "strict", "tokens": 12}
+    return one | {"nested": {"answer": majority, "tokens": 26}}
+
+  cut = {"text": "", "answer": None, "tier": None, "tokens": 9, "too_long": 600}
+  rows = [
+    {
+      "example_id": "x",
+      "variant": "plain",
+      "method": "rar2",
+      "passes": [thought("no", "yes"), thought("yes", "yes"), cut],
+      "metrics": {"accuracy": 1 / 3},
+      "nested": {"metrics": {"accuracy": 2 / 3}},
+      "vote": {"answer": "yes", "tokens": 61, "metrics": {"accuracy": 1.0}},
+    },
+    # No thought of it has come to an answer: wrong by every method.
+    {
+      "example_id": "y",
+      "variant": "plain",
+      "method": "rar2",
+      "passes": [cut],
+      "metrics": {"accuracy": 0.0},
+    },
+  ]
+  found = results(rows, "coin_flip", "base")
+  accuracy = {r["method"]: r for r in found if r["metric"] == "accuracy"}
+  assert list(accuracy) == ["rar2", "rar2_nested", "rar2_vote"]
+  assert accuracy["rar2"]["value"] == pytest.approx(1 / 6)
+  assert accuracy["rar2"]["tokens_per_example"] == (11 + 9) / 2
+  assert accuracy["rar2_nested"]["value"] == pytest.approx(1 / 3)
+  assert accuracy["rar2_nested"]["tokens_per_example"] == pytest.approx(
+    (61 / 3 + 9) / 2
+  )
+  answered = {r["method"]: r for r in found if r["metric"] == "answered"}
+  assert answered["rar2_nested"]["value"] == pytest.approx(1 / 3)
+
+
+def test_several_direct_answers_have_no_thought_in_common():
+  one = {"text": "t", "answer": "a", "tier": "strict", "tokens": 2}
+  record = row("x", "plain", "system1", [1], 2)
+  record["passes"] = [one | {"nested": {"answer": "a", "tokens": 4}}]
+  record["nested"] = {"metrics": {"accuracy": 1.0}}
+  found = results([record], "sycophancy", "distilled")
+  assert {r["method"] for r in found} == {"system1"}
+
+
+def test_intervals_are_those_of_whole_clusters():
+  """24 examples in twelve pairs that are right or wrong together."""
+  right = np.repeat([1, 0], [8, 16])
+  pairs = [str(index // 2) for index in range(24)]
+
+  def clustered(right, variants):
+    return [
+      row(f"{pair}/{index}", variant, "system1", [hit], 8) | {"cluster": pair}
+      for variant in variants
+      for index, (hit, pair) in enumerate(zip(right, pairs, strict=True))
+    ]
+
+  base = clustered(right, ["plain", "wrong"])
+  for index, one in enumerate(base[24:]):
+    one["passes"][0]["answer"] = "ab"[index < 8]
+  found = results(base, "x", "base")
+  for wanted in (
+    {"metric": "accuracy", "split": "plain"},
+    {"metric": "inconsistent", "split": "all"},
+  ):
+    one = find(found, **wanted)
+    by_pair = share_interval(right, pairs)
+    assert (one["ci_low"], one["ci_high"]) == (by_pair.low, by_pair.high)
+    alone = rate_interval(right)
+    assert by_pair.high - by_pair.low > 1.2 * (alone.high - alone.low)
+  # Where all are alike, pairs count once.
+  one = find(found, metric="answered", split="plain")
+  assert one["ci_low"] == rate_interval(np.ones(12)).low
+  after = clustered(np.ones(24, int), ["plain"])
+  gain = headline(base, after, "plain", "plain").plain.gain
+  assert gain == difference_interval(np.ones(24), right, pairs)
+  assert gain != difference_interval(np.ones(24), right)

@@ -88,10 +88,13 @@ def test_six_differences_are_what_the_sign_test_asks_for():
 
 
 def concluded(before, thinking, after, n=100):
-  base = rows("system1", share(before, n)) + rows("cot", share(thinking, n), 3)
+  """System 1 has a vote of as many; there are no worked examples."""
+  base = rows("system1", share(before, n), 3)
+  base += rows("cot", share(thinking, n), 3)
   valid = rows("system1", share(before, n), 3)
   valid += rows("cot", share(thinking, n), 3)
-  return verdict(valid, base, rows("system1", share(after, n)), "wrong")
+  after = rows("system1", share(after, n))
+  return verdict(valid, base, after, "wrong", has_shots=False)
 
 
 def test_gsm8k_of_the_paper_is_not_kept():
@@ -186,3 +189,70 @@ def test_system_1_may_be_its_own_teacher():
   assert not found.is_system2
   assert found.vote.outcome == "better"
   assert found.single is found.votes is found.margins is None
+
+
+def in_clusters(found, size):
+  return [
+    row | {"cluster": str(int(row["example_id"]) // size)} for row in found
+  ]
+
+
+@pytest.mark.parametrize(
+  "size, outcome", [(1, "better"), (2, "better"), (4, "unclear")]
+)
+def test_clusters_must_be_many_enough(size, outcome):
+  """Of 60 inputs, all of which became right; 15 clusters are too few."""
+  base = in_clusters(rows("system1", [0] * 60), size)
+  after = in_clusters(rows("system1", [1] * 60), size)
+  found = verdict([], base, after, "wrong").distilled
+  assert (found.n, found.units) == (60, 60 // size)
+  assert found.outcome == outcome
+  # What is needed are enough clusters of this size.
+  assert found.needed == 20 * size
+  assert found.is_too_small == (size == 4)
+
+
+def test_a_clear_result_may_be_that_of_few_clusters():
+  """16 of 80 gained: all in 4 of 20 clusters, which could be chance."""
+  new = share(16, 80)
+  alone = verdict([], rows("system1", [0] * 80), rows("system1", new), "wrong")
+  assert alone.distilled.outcome == "better"
+  found = verdict(
+    [],
+    in_clusters(rows("system1", [0] * 80), 4),
+    in_clusters(rows("system1", new), 4),
+    "wrong",
+  ).distilled
+  assert found.outcome == "unclear"
+  assert found.p == pytest.approx(2 / 2**4)
+  assert found.gain.value == alone.distilled.gain.value
+  assert found.needed > alone.distilled.needed
+
+
+def test_splits_are_corrected_for_their_number():
+  """A gain of 6 to 0 is clear alone (p = 0.031), but not as one of two."""
+  base, after = [], []
+  for variant in ("wrong", "plain"):
+    base += rows("system1", share(20, 60), variant=variant)
+    after += rows("system1", share(26, 60), variant=variant)
+  found = verdict([], base, after, "wrong")
+  assert found.distilled.p == pytest.approx(2 / 2**6)
+  assert found.distilled.outcome == "better"
+  assert [one.p for one in found.splits.values()] == [2 * 2 / 2**6] * 2
+  assert found.splits["plain"].outcome == "unclear"
+  # Both forms of an example are one cluster.
+  assert (found.distilled_overall.n, found.distilled_overall.units) == (120, 60)
+  assert found.distilled_overall.p == pytest.approx(2 / 2**6)
+
+
+def test_the_student_must_beat_worked_examples_too():
+  base = rows("system1", share(20, 100), 3) + rows("s2a", share(80, 100), 3)
+  for row in rows("system1_shots", share(50, 100), 3):
+    greedy = row["passes"][0] | {"metrics": row["metrics"]}
+    base.append(row | {"greedy": greedy})
+  for right, conclusion in ((80, "kept"), (50, "not kept"), (20, "not kept")):
+    after = rows("system1", share(right, 100))
+    found = verdict([], base, after, "wrong")
+    assert found.thinking.outcome == "thinking pays"
+    assert found.has_gained == (right == 80)
+    assert found.conclusion == conclusion

@@ -251,3 +251,17 @@ def test_the_program(pair):
   assert (done.returncode, done.stderr) == (0, "")
   assert f"wrote {out / 'index.html'}" in done.stdout
   assert "a/run" in done.stdout and (out / "index.html").exists()
+
+
+def test_a_gain_that_is_not_the_thinkings_is_told(pair):
+  for conclusion, told in (
+    ("not the thinking", "better, not the thinking"),
+    ("not distillable", "better, not distillable"),
+    ("unclear", "better"),
+    ("kept", "better"),
+  ):
+    edit(
+      pair[0] / "report" / "verdict.json",
+      lambda said, conclusion=conclusion: said.update(conclusion=conclusion),
+    )
+    assert load(pair)[0].outcome == told

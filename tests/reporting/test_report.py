@@ -74,7 +74,11 @@ def test_is_well_formed_and_says_all(page):
   for heading in (
     "Distillation raised accuracy on prompts that suggest a wrong answer",
     "Held-out inputs",
-    "Does thinking pay here? System 2 is better than System 1: on 30",
+    "Does thinking pay here? It is unclear whether thinking pays or only the"
+    " form of the prompt: on 48 “suggests wrong” test inputs System 2’s vote",
+    "It is unclear whether System 2 is better than System 1: on 30",
+    "The comparisons behind it",
+    "What the fine-tune changed",
     "What was kept",
     "Training",
     "Other tasks",
@@ -444,8 +448,13 @@ def test_markdown_has_the_same_table(reported, page):
     body = itertools.takewhile(bool, lines[start + 1 :])
     rows = (line.strip("|").split("|") for line in body)
     tables.append([[re.sub(r"[][]", "", c).strip() for c in r] for r in rows])
-  results, valid, retention = tables
+  results, evidence, changed, valid, retention = tables
   assert results == page.tables["results"][1:]
+  for found, id_ in ((evidence, "evidence"), (changed, "decomposition")):
+    assert found == [
+      [re.sub(r"[][]", "", cell) for cell in row]
+      for row in page.tables[id_][1:]
+    ]
   assert [row[0] for row in valid] == [
     "System 1, one sample",
     "System 1, vote",
@@ -505,10 +514,10 @@ def test_built_twice_is_the_same(workdir, reported, monkeypatch):
 def test_says_so_when_it_did_not_work(tmp_path):
   harmed = dict.fromkeys(FakeRun().distilled, 0.0)
   workdir = FakeRun(distilled=harmed).write(tmp_path)
-  base = [
-    row | {"metrics": row["metrics"] | {"accuracy": 1.0}}
-    for row in records.read(workdir / "eval" / "base.jsonl")
-  ]
+  base = [*records.read(workdir / "eval" / "base.jsonl")]
+  for row in base:
+    for reply in (row, row["greedy"]):
+      reply["metrics"] |= {"accuracy": 1.0}
   records.write(workdir / "eval" / "base.jsonl", base)
   report.build(workdir)
   assert "Distillation lowered accuracy" in Page(text_of(workdir)).text
@@ -798,8 +807,8 @@ def test_not_distillable_is_said_first(tmp_path):
     for row in rows:
       right = {"accuracy": float(row["example_id"][-1] in "02468")}
       row["metrics"] = right
-      if "vote" in row:
-        row["vote"]["metrics"] = right
+      for way in {"vote", "greedy"} & row.keys():
+        row[way]["metrics"] = right
     records.write(path, rows)
   report.build(workdir)
   said = json.loads((workdir / "report" / "verdict.json").read_text())
@@ -848,3 +857,39 @@ def test_no_workdir_and_damaged_files_are_named(workdir, tmp_path):
   records.write(workdir / "eval" / "base.jsonl", rows)
   with pytest.raises(UserError, match="base.jsonl, record 5 .*'metrics'"):
     report.build(workdir)
+
+
+def test_the_comparisons_are_those_of_verdict_json(reported, page):
+  said = json.loads((reported / "report" / "verdict.json").read_text())
+  rows = {(row[0], row[1]): row for row in page.tables["evidence"]}
+  shown = rows["System 2, vote", "System 1 few-shot, vote"]
+  wanted = said["thinking"]["rivals"]["system1_shots_vote"]
+  assert said["thinking"]["decisive"] == "system1_shots_vote"
+  assert shown[2:4] == [f"{100 * wanted[n]:.0f}" for n in ("first", "second")]
+  assert (shown[5], shown[6]) == (f"{wanted['p']:.2g}", "48")
+  assert (shown[7], shown[8]) == (str(wanted["needed"]), wanted["outcome"])
+  shown = rows["System 2, vote, all forms", "System 1, vote"]
+  wanted = said["overall"]["rivals"]["system1_vote"]
+  assert shown[6] == "192 (48)"
+  assert (wanted["n"], wanted["units"]) == (192, 48)
+  assert shown[2] == f"{100 * wanted['first']:.0f}"
+  # By hand, from the rows: what became right of the greedy replies.
+  right = {
+    name: {
+      (row["example_id"], row["variant"]): row["greedy"]["metrics"]["accuracy"]
+      for row in records.read(reported / "eval" / f"{name}.jsonl")
+      if row["method"] == "system1"
+    }
+    for name in ("base", "distilled")
+  }
+  for row in page.tables["decomposition"][1:]:
+    pairs = [
+      (right["base"][key], new)
+      for key, new in right["distilled"].items()
+      if key[1].replace("_", " ") == row[0]
+    ]
+    counts = [pairs.count(pair) for pair in ((0, 1), (1, 0), (1, 1), (0, 0))]
+    assert [int(cell.split()[0]) for cell in row[4:8]] == counts
+    assert row[1] == " → ".join(
+      f"{100 * sum(side) / 48:.0f}" for side in zip(*pairs, strict=True)
+    )

@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 
 from s2d_jax.evaluation.metrics import Interval
+from s2d_jax.evaluation.paired import Comparison
 from s2d_jax.evaluation.results import Change, Headline
-from s2d_jax.evaluation.verdict import Comparison, Verdict
+from s2d_jax.evaluation.verdict import Verdict
 from s2d_jax.reporting import sentences
 
 NOTHING = Verdict(
@@ -22,9 +23,15 @@ NOTHING = Verdict(
 )  # fmt: skip
 
 
-def compared(first, second, low, high, n=100, changed=30):
+def compared(
+  first, second, low, high, n=100, changed=30, p=None, units=None, needed=None
+):
   gain = Interval(first - second, low, high)
-  return Comparison(first, second, gain, n, changed)
+  if p is None:
+    p = 0.0004 if low > 0 or high < 0 else 0.21
+  return Comparison(
+    first, second, gain, n, units or n, changed, p=p, needed=needed
+  )
 
 
 BETTER = compared(0.60, 0.30, 0.2, 0.4)
@@ -84,10 +91,33 @@ def test_the_words_are_those_of_the_task():
 
 
 def test_a_price_paid_on_plain_inputs_is_named():
-  fell = Change(0.5, 0.3, Interval(-0.2, -0.3, -0.1))
-  text = said(plain=fell)
-  assert text.endswith("; but on plain inputs it fell from 50 % to 30 %.")
+  fell = compared(0.3, 0.5, -0.3, -0.1)
+  text = said(splits={"plain": fell})
+  assert text.endswith(
+    "; but on plain prompts it fell from 50 % to 30 % (−20 points, 95 %"
+    " interval −30 to −10, p < 0.001)."
+  )
   assert "but" not in said()
+
+
+def test_a_fall_that_is_not_clear_is_said_to_be_that():
+  fell = compared(0.65, 0.79, -0.31, 0.02, n=48, p=0.167)
+  slight = compared(0.48, 0.5, -0.1, 0.06, n=48)
+  rose = compared(0.8, 0.5, 0.2, 0.4)
+  splits = {"plain": slight, "suggests_right": fell, "denies_right": rose}
+  end = (
+    "; but on prompts that suggest the right answer it fell from 79 % to 65 %"
+    " (−14 points, 95 % interval −31 to +2, p = 0.17, not clear)."
+  )
+  assert said(splits=splits).endswith(end)
+  # Whatever the main finding is.
+  for main in (UNCLEAR, LEVEL, WORSE):
+    assert said(main, splits=splits).endswith(end)
+  # The split that the sentence is about is no other one.
+  assert "fell" not in said(WORSE, splits={"suggests_wrong": WORSE})
+  both = said(splits={"plain": fell, "denies_right": WORSE})
+  assert "; but on plain prompts it fell from 79 %" in both
+  assert "; on prompts that doubt the right answer it fell from 60 %" in both
 
 
 def test_the_cost_is_that_of_what_was_evaluated():
@@ -165,7 +195,7 @@ def test_the_figures_of_whether_it_pays():
   assert plainly(sentences.teacher_gain(found)) == (
     "System 2 is better than System 1: on 100 “suggests wrong” validation"
     " inputs its vote gets 60 % right, one sample of it 50 %, System 1 30 %"
-    " (+30 points, 95 % interval +20 to +40)."
+    " (+30 points, 95 % interval +20 to +40, p < 0.001)."
   )
 
 
@@ -197,7 +227,7 @@ def test_whether_a_single_sample_pays():
   assert plainly(sentences.teacher_gain(found)) == (
     "System 2 is worse than System 1: on 100 “suggests wrong” validation"
     " inputs it gets 30 % right, System 1 60 % (−30 points, 95 % interval −40"
-    " to −20)."
+    " to −20, p < 0.001)."
   )
 
 

@@ -22,6 +22,7 @@ from tests import tiny_chat
 _WORDS = {
   "gsm8k": (" 7", " 12", "\nAnswer: 7"),
   "coin_flip": (" yes", " no"),
+  "same_continent": (" yes", " no"),
   "last_letters": (" ny", " ot", " as", " el"),
   "sycophancy": (" Beijing", " Moscow"),
   "opinions": (" Paris", " Response 1"),
@@ -74,6 +75,8 @@ def _options(task: str, folder) -> dict:
       "answer": {"kind": "choice", "options": ("no", "yes")},
       "variants": {"polite": "Please: {q}"},
     }
+  if task == "same_continent":
+    return dict.fromkeys(("train", "valid", "test"), 4)
   if task == "sycophancy":
     return _SMALL | {"kinds": ("capital",), "min_population": 50_000_000}
   return _SMALL
@@ -84,6 +87,8 @@ _PAIRS = [
   ("gsm8k", "cot_few_shot"),
   ("coin_flip", "rar1"),
   ("coin_flip", "rar2"),
+  ("same_continent", "decompose"),
+  ("same_continent", "decompose_neural"),
   ("last_letters", "cot_few_shot"),
   ("last_letters", "rar2"),
   ("sycophancy", "cot"),
@@ -124,11 +129,14 @@ def _samples(workdir, method) -> list[dict]:
   return list(records.read(path))
 
 
-def _check_transcript(task: str, method: str, steps: list[dict]) -> None:
-  """Who asks what, and in which order."""
+def _check_transcript(
+  task: str, method: str, steps: list[dict], answers: int
+) -> None:
+  """Who asks what, and in which order; so many answers to a thought."""
   prompts = [step["prompt"] for step in steps]
   if method in ("rar2", "s2a"):
-    assert len(steps) == 2
+    assert len(steps) == 1 + answers
+    assert len(set(prompts[1:])) == 1
     carried = steps[0]["text"].strip().splitlines()
     if method == "rar2" and carried:
       assert carried[0].strip() in prompts[1]
@@ -139,6 +147,15 @@ def _check_transcript(task: str, method: str, steps: list[dict]) -> None:
       own = prompt.rsplit("[Request]", 1)[1]
       assert own.index("[Answer A]") < own.index("[Answer B]")
     assert 1 <= len(solve) <= 5 + (method == "bsm_neural")
+  elif method.startswith("decompose"):
+    first, second, *merge = prompts
+    assert first.count("Which continent is") == second.count(
+      "Which continent is"
+    )
+    assert first != second
+    assert len(merge) == (method == "decompose_neural")
+    for prompt in merge:
+      assert "on the same continent?" in prompt
   else:
     assert len(steps) == 1
 
@@ -157,9 +174,13 @@ def _run(task, method, model, folder, prompts=None):
 def _check(config, workdir) -> None:
   made = setup.task_of(config)
   rows = _samples(workdir, config.method)
-  assert len(rows) == 4 * len(made.variants) * config.sampling.n
+  examples = 8 if config.task.name == "same_continent" else 4
+  assert len(rows) == examples * len(made.variants) * config.sampling.n
+  answers = config.prompts.get("respond", {}).get("n", 1)
   for row in rows:
-    _check_transcript(config.task.name, config.method, row["steps"])
+    _check_transcript(config.task.name, config.method, row["steps"], answers)
+  if answers > 1:
+    _check_one_pass(config, workdir, answers)
   if config.method.startswith("bsm"):
     branched = collections.defaultdict(set)
     for row in rows:
@@ -175,6 +196,21 @@ def _check(config, workdir) -> None:
     assert "step by step" not in row["prompt"][-1]["content"]
     assert row["target"]
   assert (workdir / "report" / "index.html").exists()
+
+
+def _check_one_pass(config, workdir, answers: int) -> None:
+  """A single sample has one answer; the majority of several has a name."""
+  rows = list(records.read(workdir / "eval" / "base.jsonl"))
+  rows = [row for row in rows if row["method"] == config.method]
+  assert rows
+  for row in rows:
+    assert len(row["passes"]) == config.evaluation.n
+    nested = [one["nested"]["tokens"] for one in row["passes"]]
+    # Each answer is one token.
+    assert nested == [o["tokens"] + answers - 1 for o in row["passes"]]
+    assert row["vote"]["tokens"] == sum(nested)
+  text = (workdir / "report" / "results.md").read_text()
+  assert "| System 2, majority of a thought’s answers |" in text
 
 
 def _tiny(task: str, folder) -> str:
@@ -202,7 +238,8 @@ _AT_ONCE = {("judge", "bsm"), ("opinions", "s2a"), ("last_letters", "rar2")}
 def test_a_pair_from_rows_to_report(task, method, cache, tmp_path):
   model = _tiny(task, tmp_path)
   # It knows no end: of letters one word is the answer, several are none.
-  limits = {"respond": {"max_new_tokens": 1}} if method == "rar2" else {}
+  several = {"respond": {"max_new_tokens": 1, "n": 3}}
+  limits = several if method == "rar2" else {}
   config, workdir = _run(task, method, model, tmp_path, limits)
   _check(config, workdir)
 

@@ -575,7 +575,7 @@ def test_a_missing_model(s2d, config_file, tmp_path):
   "setting, named",
   [
     ("task.name=chess", "sycophancy"),
-    ("method=s2b", "s2a, system1"),
+    ("method=s2b", "s2a, s2a_few_shot, system1"),
     ("curation.select=luck", "vote, usc, first, label"),
     ("sampling.temprature=1", "config.sampling.temperature"),
     ("sampling.n=many", "many"),

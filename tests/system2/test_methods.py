@@ -85,7 +85,9 @@ def test_every_general_template_can_be_filled():
   fields = dict.fromkeys(
     ("text", "format", "question", "answer_a", "answer_b", "responses"), "x"
   )
-  by_method = dict.fromkeys(("criterion", "evaluations", "restated"), "y")
+  by_method = dict.fromkeys(
+    ("criterion", "evaluations", "restated", "part", "answers"), "y"
+  )
   for name, method in METHODS.items():
     assert isinstance(method, Method)
     for template in method.prompts.values():

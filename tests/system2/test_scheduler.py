@@ -67,11 +67,13 @@ def branch(fields, prompts):
   return Completion(left.text + right.text, (), 0.0, "stop")
 
 
-def schedule(engine, in_flight=3, think=branch, prompts=PROMPTS, **options):
+def schedule(
+  engine, in_flight=3, think=branch, prompts=PROMPTS, final=None, **options
+):
   return Scheduler(
     engine,
     ChatTemplate(Characters()),
-    Method(think, prompts),
+    Method(think, prompts, final),
     prompts,
     seed=5,
     in_flight=in_flight,
@@ -235,15 +237,18 @@ def test_a_prompt_that_does_not_fit_may_end_its_sample():
   assert scheduler.in_flight == 0
 
 
-def test_a_thought_that_never_came_lacks_all_its_answers():
+def test_a_thought_that_never_came_lacks_as_many_answers_as_it_returns():
   prompts = {"split": Template(user="Split {text}", max_new_tokens=4, n=3)}
 
   def think(fields, prompts):
     return (yield prompts["split"].ask(**fields))
 
-  scheduler = schedule(Echo(), think=think, prompts=prompts, drop_long=True)
-  [result] = run(scheduler, job(("e", "plain", 0), "TOO LONG"))
-  assert result.replies == ["", "", ""]
+  for final, lacking in (("split", ["", "", ""]), (None, [""])):
+    scheduler = schedule(
+      Echo(), think=think, prompts=prompts, final=final, drop_long=True
+    )
+    [result] = run(scheduler, job(("e", "plain", 0), "TOO LONG"))
+    assert result.replies == lacking
 
 
 def test_jobs_can_be_added_while_results_are_read():

@@ -58,7 +58,7 @@ def test_labels(tmp_path, answer, values, wanted):
   [
     (YES_NO, ("maybe", "yes", "no")),
     (YES_NO, (2, 0, 1)),
-    ({"kind": "number"}, ("seven", 1, 2)),
+    ({"kind": "number"}, ("several", 1, 2)),
     ({"kind": "text", "max_words": 2}, ("one two three", "x", "y")),
   ],
 )

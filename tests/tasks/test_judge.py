@@ -278,22 +278,26 @@ def _votes(winners, first="alpaca", second="claude", turn=1):
 
 
 @pytest.mark.parametrize(
-  "winners, turned, label",
+  "winners, turned, label, votes",
   [
-    (["model_a"], [], "1"),
-    (["model_b", "model_b", "model_a"], [], "2"),
-    (["model_a", "model_b"], [], "tie"),
-    (["tie"], [], "tie"),
-    (["tie", "model_b"], [], "tie"),
-    (["tie", "model_b", "model_b"], [], "2"),
+    (["model_a"], [], "1", "1"),
+    (["model_b", "model_b", "model_a"], [], "2", "221"),
+    (["model_a", "model_b"], [], "tie", "12"),
+    (["tie"], [], "tie", "t"),
+    (["tie", "model_b"], [], "tie", "t2"),
+    (["tie", "model_b", "model_b"], [], "2", "t22"),
+    (["tie (inconsistent)", "model_a"], [], "tie", "t1"),
     # The other way round, model_b is the one that was model_a.
-    (["model_a"], ["model_b", "model_a"], "1"),
-    (["model_a"], ["model_a"], "tie"),
+    (["model_a"], ["model_b", "model_a"], "1", "112"),
+    (["model_a"], ["model_a"], "tie", "12"),
   ],
 )
-def test_mt_bench_votes(winners, turned, label):
+def test_mt_bench_votes(winners, turned, label, votes):
   rows = _votes(winners) + _votes(turned, "claude", "alpaca")
+  # The second turn is another pair of replies, which is not asked about.
   rows += _votes(["model_b"] * 9, turn=2)
+  people = [*range(len(winners)), *range(len(turned))]
+  said = {"1": "1", "2": "2", "t": "tie"}
   assert list(FORMATS["mt_bench"]("votes", rows)) == [
     {
       "id": "81/alpaca/claude",
@@ -301,8 +305,29 @@ def test_mt_bench_votes(winners, turned, label):
       "answer_1": "alpaca rhymes",
       "answer_2": "claude rhymes",
       "label": label,
+      "votes": [
+        {"judge": f"author_{number}", "winner": said[vote]}
+        for number, vote in zip(people, votes, strict=True)
+      ],
     }
   ]
+
+
+def test_the_votes_of_people_are_kept_but_never_shown(tmp_path):
+  rows = _votes(["model_a", "tie", "model_a"])
+  for number in range(3):
+    rows += [row | {"question_id": number} for row in _votes(["model_b"])]
+  for row in rows:
+    row["conversation_a"][0]["content"] = f"Poem {row['question_id']}."
+  path = _write(tmp_path / "votes.jsonl", rows)
+  task = Judge(format="mt_bench", train=path, valid_size=1, test_size=1)
+  examples = list(itertools.chain(*task.examples().values()))
+  assert len(examples) == 4
+  counts = [len(example.inputs["votes"]) for example in examples]
+  assert sorted(counts) == [1, 1, 1, 3]
+  for example, variant in itertools.product(examples, task.variants):
+    fields = task.fields(example, variant)
+    assert not any("author_" in text for text in fields.values())
 
 
 def _message(name, parent, role, text, rank=None, **others):

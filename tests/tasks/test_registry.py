@@ -14,6 +14,7 @@ def test_the_tasks():
     "opinions",
     "last_letters",
     "coin_flip",
+    "same_continent",
     "judge",
     "gsm8k",
     "custom",

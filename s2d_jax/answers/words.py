@@ -1,0 +1,109 @@
+"""Words of answers: in one spelling, and alike in all their forms."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_ARTICLE = re.compile("a|an|the", re.IGNORECASE)
+# Signs that belong to a word: ".NET", "-5", "$5"; "C++", "C#", "50%".
+_SIGNS_BEFORE = re.compile(r"(?:\.(?=[^\W\d]{2})|[-+]?[$€£¥₹]?\.?(?=\d)|[#@&])")
+_SIGNS_BEHIND = "+#%°"
+
+
+def normalise(text: str) -> str:
+  """Lower case, no articles, no punctuation round words, single spaces.
+
+  Latin letters lose their accents; marks of other scripts are letters of their
+  own and stay. "C++", "-5", "3.14" and "AC/DC" keep their signs.
+  """
+  text = re.sub(r"[−‐‑–]", "-", unicodedata.normalize("NFKC", text))
+  text = re.sub("[\ufe0e\ufe0f\u200b-\u200d]", "", text)  # of emoji
+  words = [word for word in text.split() if _bare(word)]
+  last = len(words) - 1
+  kept = [
+    _bare(word)
+    for place, word in enumerate(words)
+    # "Vitamin A" and "A. A. Milne" have no article.
+    if not (
+      _ARTICLE.fullmatch(_bare(word))
+      and "." not in word
+      and place < last
+      and (word.islower() or not place)
+    )
+  ]
+  return _without_accents(" ".join(kept)).casefold()
+
+
+def _without_accents(text: str) -> str:
+  kept: list[str] = []
+  base = ""
+  for c in unicodedata.normalize("NFD", text):
+    if not unicodedata.combining(c):
+      base = c
+    elif unicodedata.name(base, "").startswith("LATIN") if base else False:
+      continue
+    kept.append(c)
+  return unicodedata.normalize("NFC", "".join(kept))
+
+
+def _bare(word: str) -> str:
+  """A word without punctuation round it, or dots between initials."""
+  start, end = 0, len(word)
+  while start < end and not (
+    _is_letter(word[start]) or _SIGNS_BEFORE.match(word, start)
+  ):
+    start += 1
+  while end > start and not (
+    _is_letter(word[end - 1]) or word[end - 1] in _SIGNS_BEHIND
+  ):
+    end -= 1
+  word = word[start:end]
+  # "u.s.a", "j.r.r"; but "3.14" and "example.org" stay.
+  if re.fullmatch(r"(?:[^\W\d_]\.)+[^\W\d_]", word):
+    return word.replace(".", "")
+  return re.sub("['’]", "", word).replace("_", " ").strip()
+
+
+def _is_letter(c: str) -> bool:
+  """Letters, digits, and the marks that some scripts write behind them."""
+  return unicodedata.category(c)[0] in "LNM"
+
+
+VERBS = frozenset(
+  """
+  is are was were be been am has have had do does did can could will would shall
+  should may might must says said means
+  """.split()
+)
+NO_NAME = VERBS | set(
+  """
+  i you we he she they it me us them him her my your our their this that these
+  those there here please let hmm
+  """.split()
+)
+# Words that say nothing new about what was asked.
+EMPTY = VERBS | set(
+  """
+  a an the in on at of by to for from with who what which where when how why it
+  he she they this that there most its and city country place thing person one
+  name number question answer called known as about approximately roughly
+  """.split()
+)
+
+
+def stems(text: str) -> set[str]:
+  """Words with a meaning of their own, alike in all their forms."""
+  words = set(normalise(text).split()) - EMPTY
+  return {_stem(word) for word in words}
+
+
+def _stem(word: str) -> str:
+  """The consonants of a word's beginning: "wrt" in wrote and written."""
+  if word[0].isdigit():
+    return word
+  word = "write" if word == "author" else word
+  bare = (
+    re.sub(r"(?:ing|ed|en|er|or|es|s|e)$", "", word) if len(word) > 4 else word
+  )
+  return re.sub(r"(.)\1", r"\1", word[0] + re.sub("[aeiou]", "", bare[1:]))[:4]

@@ -1,0 +1,422 @@
+"""The page of a study: a run and its controls over several seeds.
+
+A row is a model and how it is asked. Figures are means over seeds; what is
+tested is the difference of two rows on the examples of all seeds together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import dataclasses
+import json
+from typing import Any
+
+from etils import epath
+import numpy as np
+
+from s2d_jax import records
+from s2d_jax.evaluation.controls import SHOTS, SYSTEM1, Way
+from s2d_jax.evaluation.paired import Comparison, compare
+from s2d_jax.evaluation.results import Score, by_group
+from s2d_jax.reporting import page, run_files
+from s2d_jax.reporting.report import right_by_label
+from s2d_jax.reporting.retention import points
+from s2d_jax.reporting.run_files import Run, mark_of
+from s2d_jax.reporting.sentences import inputs_of
+from s2d_jax.reporting.table import DRAWN, WHO, readable
+from s2d_jax.trained_controls import CONTROLS
+
+_TOO_LITTLE = "kept too little to learn from"
+RUN = "run"  # the config's own, beside its controls
+
+
+def workdir_of(study: epath.Path, seed: int, name: str) -> epath.Path:
+  """The workdir of a seed's run or of one of its controls."""
+  return study / f"seed{seed}" / name
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+  """A figure over seeds: its mean, least and largest value."""
+
+  mean: float
+  low: float
+  high: float
+
+  @property
+  def percent(self) -> str:
+    return f"{100 * self.mean:.1f}"
+
+  @property
+  def interval(self) -> str:
+    """The range; empty for one seed."""
+    if self.low == self.high:
+      return ""
+    return f"{100 * self.low:.0f}–{100 * self.high:.0f}"
+
+  def __str__(self) -> str:
+    return (
+      f"{self.percent} ({self.interval})" if self.interval else self.percent
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """A model, and how it is asked.
+
+  Attributes:
+    name: of a method of the base model, of a control, or "run".
+    label: the head of the row.
+    taught: what a student was taught; empty for the base model.
+    accuracy: split → right answers; empty where nothing was learnt.
+    tokens: generated, mean an answer over all splits.
+    kept: share of the train and valid inputs that are taught.
+    right: share of what is taught that is right, where labels are texts.
+    over_system1: against the base model asked directly, on the biased split.
+    over_run: against the run's own distilled model, there.
+    seeds: that have figures.
+    note: why there are no figures, or not of all seeds.
+  """
+
+  name: str
+  label: str
+  taught: str = ""
+  accuracy: Mapping[str, Spread] = dataclasses.field(default_factory=dict)
+  tokens: Spread | None = None
+  kept: Spread | None = None
+  right: Spread | None = None
+  over_system1: Comparison | None = None
+  over_run: Comparison | None = None
+  seeds: Sequence[int] = ()
+  note: str = ""
+
+  @property
+  def is_distilled(self) -> bool:
+    return self.name == RUN or self.name in CONTROLS
+
+  @property
+  def shows(self) -> str:
+    """What follows from a control, in a sentence; empty for other rows."""
+    return _shows(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+  """All rows: those of the base model, the run, then its controls.
+
+  Attributes:
+    config: of the run.
+    seeds: whose figures these are.
+    splits: the biased one first.
+    rows: in the order of the table.
+  """
+
+  config: Mapping[str, Any]
+  seeds: Sequence[int]
+  splits: Sequence[str]
+  rows: Sequence[Row]
+
+  @property
+  def biased(self) -> str:
+    return self.splits[0]
+
+  @property
+  def run(self) -> Row:
+    return next(row for row in self.rows if row.name == RUN)
+
+  @property
+  def answer(self) -> str:
+    """What became of the run, in a sentence."""
+    row, seeds = self.run, len(self.seeds)
+    gain = row.over_system1
+    over = f"over {seeds} seeds" if seeds > 1 else f"with seed {self.seeds[0]}"
+    if gain is None:
+      return f"A run and its controls {over}."
+    certain = {"better": "more often", "worse": "less often"}
+    word = certain.get(gain.outcome, "not clearly more often")
+    return (
+      f"On {inputs_of(self.biased)} the distilled model is right {word} than"
+      f" System 1: {_percent(gain.first)}, against {_percent(gain.second)}"
+      f" ({over})."
+    )
+
+
+class _Scores:
+  """A row's scores: seed → split → scores by example."""
+
+  def __init__(self) -> None:
+    self._found: dict[int, dict[str, Mapping[str, Score]]] = {}
+
+  def add(self, seed: int, split: str, scores: Mapping[str, Score]) -> None:
+    self._found.setdefault(seed, {})[split] = scores
+
+  @property
+  def seeds(self) -> list[int]:
+    return list(self._found)
+
+  @property
+  def splits(self) -> list[str]:
+    return list(dict.fromkeys(s for one in self._found.values() for s in one))
+
+  def accuracy(self) -> dict[str, Spread]:
+    found = {
+      split: _spread(
+        _mean(s.metrics.get("accuracy") for s in splits[split].values())
+        for splits in self._found.values()
+        if split in splits
+      )
+      for split in self.splits
+    }
+    return {split: spread for split, spread in found.items() if spread}
+
+  def tokens(self) -> Spread | None:
+    return _spread(
+      _mean(s.tokens for scores in splits.values() for s in scores.values())
+      for splits in self._found.values()
+    )
+
+  def pooled(self, split: str) -> dict[str, Score]:
+    """Of all seeds, by "seed/example".
+
+    A question that several seeds ask stays one cluster: its answers by models
+    of one base model are not independent.
+    """
+    return {
+      f"{seed}/{name}": score
+      for seed, splits in self._found.items()
+      for name, score in splits.get(split, {}).items()
+    }
+
+
+class _Runs:
+  """What is read of all runs: scores by row, and what was kept.
+
+  Attributes:
+    config: of the run with the last seed.
+    base: method of the base model → its scores.
+    distilled: "run" or a control → scores of its student, asked directly.
+    kept: likewise, for each seed the share of inputs and what is right of it.
+  """
+
+  def __init__(self) -> None:
+    self.config: Mapping[str, Any] = {}
+    self.base: dict[str, _Scores] = {}
+    self.distilled: dict[str, _Scores] = {}
+    self.kept: dict[str, list[tuple[float | None, float | None]]] = {}
+
+  def add(self, folder: epath.Path, seed: int, name: str) -> None:
+    """Adds one that has ended; it may have kept too little to learn from."""
+    if not mark_of(folder, "curate").exists():
+      self.kept.setdefault(name, []).append((0.0, None))
+      return
+    run = run_files.load(folder)
+    self.kept.setdefault(name, []).append(_kept(run))
+    if name == RUN:
+      self.config = run.config
+      for (method, split), scores in by_group(run.base).items():
+        self.base.setdefault(method, _Scores()).add(seed, split, scores)
+    groups = by_group(run.distilled)
+    if not groups:
+      return
+    direct = _direct({method for method, _ in groups})
+    own = self.distilled.setdefault(name, _Scores())
+    for (method, split), scores in groups.items():
+      if method == direct:
+        own.add(seed, split, scores)
+
+
+def load(
+  workdir: epath.PathLike,
+  seeds: Sequence[int],
+  controls: Sequence[str],
+  same: Collection[str],
+  biased: str,
+) -> Study:
+  """Reads the runs of a study, all of which have ended.
+
+  Args:
+    workdir: of the study.
+    seeds: whose runs to read.
+    controls: names, in the order of the rows.
+    same: those of them that are the run itself, and have no workdir.
+    biased: the split that the study is about.
+  """
+  runs = _Runs()
+  for seed in seeds:
+    for name in [RUN, *controls]:
+      if name not in same:
+        runs.add(workdir_of(epath.Path(workdir), seed, name), seed, name)
+  splits = sorted(runs.distilled[RUN].splits, key=lambda s: s != biased)
+  rows = [_base_row(runs, m, biased) for m in sorted(runs.base, key=_rank)]
+  rows += [
+    Row(name, _name(name), note="the run itself")
+    if name in same
+    else _distilled_row(runs, name, biased, seeds)
+    for name in [RUN, *controls]
+  ]
+  return Study(runs.config, list(seeds), splits, rows)
+
+
+def _base_row(runs: _Runs, method: str, biased: str) -> Row:
+  found, run = runs.base[method], runs.distilled[RUN]
+  return Row(
+    method,
+    _label(method),
+    seeds=found.seeds,
+    accuracy=found.accuracy(),
+    tokens=found.tokens(),
+    over_run=compare(found.pooled(biased), run.pooled(biased)),
+  )
+
+
+def _distilled_row(
+  runs: _Runs, name: str, biased: str, seeds: Sequence[int]
+) -> Row:
+  taught = CONTROLS[name].taught if name in CONTROLS else ""
+  kept, right = map(_spread, zip(*runs.kept[name], strict=True))
+  row = Row(name, _name(name), taught, kept=kept, right=right)
+  if name not in runs.distilled:
+    return dataclasses.replace(row, note=_TOO_LITTLE)
+  found, run = runs.distilled[name], runs.distilled[RUN]
+  before = runs.base[_direct(runs.base)].pooled(biased)
+  after = found.pooled(biased)
+  lacking = [str(seed) for seed in seeds if seed not in found.seeds]
+  return dataclasses.replace(
+    row,
+    seeds=found.seeds,
+    accuracy=found.accuracy(),
+    tokens=found.tokens(),
+    over_system1=compare(after, before),
+    over_run=None if name == RUN else compare(after, run.pooled(biased)),
+    note=f"{_TOO_LITTLE} with seed {', '.join(lacking)}" if lacking else "",
+  )
+
+
+def _direct(methods: Collection[str]) -> str:
+  """System 1's greedy answers; a run of an older version has no others."""
+  greedy = str(Way(SYSTEM1, "greedy"))
+  return greedy if greedy in methods else SYSTEM1
+
+
+def _kept(run: Run) -> tuple[float | None, float | None]:
+  """The share of inputs that is taught, and what is right of it."""
+  inputs = len(run.accepted) + len(run.rejected)
+  is_right = right_by_label(run)
+  right = is_right and _mean(map(is_right, run.accepted))
+  return len(run.accepted) / inputs, right
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+  known = [float(value) for value in values if value is not None]
+  return float(np.mean(known)) if known else None
+
+
+def _spread(values: Iterable[float | None]) -> Spread | None:
+  """None where nothing is known."""
+  known = [value for value in values if value is not None]
+  return Spread(_mean(known), min(known), max(known)) if known else None
+
+
+def _rank(method: str) -> tuple[int, int]:
+  """System 1, then behind worked examples, then System 2."""
+  way = Way.of(method)
+  who = (SYSTEM1, SHOTS)
+  place = who.index(way.method) if way.method in who else len(who)
+  return place, list(DRAWN).index(way.drawn)
+
+
+def _label(method: str) -> str:
+  way = Way.of(method)
+  who = WHO.get(way.method, f"{WHO['system2']} ({way.method})")
+  return f"{who}, {DRAWN[way.drawn]}"
+
+
+def _name(name: str) -> str:
+  return "Distilled" if name == RUN else f"Distilled, {readable(name)}"
+
+
+def _shows(row: Row) -> str:
+  """Only what its figures say for certain."""
+  found = row.over_run
+  if found is None or row.name not in CONTROLS:
+    return ""
+  control = CONTROLS[row.name]
+  if found.outcome in ("better", "worse"):
+    words = control.if_better if found.outcome == "better" else control.if_worse
+  elif found.outcome == "no better" and found.is_level:
+    words = control.if_level
+  else:
+    words = (
+      f"unclear, as the difference is {points(found.gain.low)} to"
+      f" {points(found.gain.high)} points ({found.n} answers)"
+    )
+  return (
+    f"Taught {control.taught}: {_percent(found.first)}, against"
+    f" {_percent(found.second)} of the run; {words}."
+  )
+
+
+def _percent(share: float) -> str:
+  return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
+
+
+def _difference(found: Comparison | None) -> str:
+  if found is None:
+    return "–"
+  gain = found.gain
+  return f"{points(gain.value)} [{points(gain.low)} to {points(gain.high)}]"
+
+
+def lines(found: Study, is_narrow: bool = False) -> Iterator[list[str]]:
+  """The table as text, the head first.
+
+  Args:
+    found: the study.
+    is_narrow: leaves out the range over seeds, but on the biased split.
+  """
+  splits = list(map(readable, found.splits))
+  yield ["% right", *splits, "tokens", "kept", "right of it",
+         "over System 1", "over the run"]  # fmt: skip
+  for row in found.rows:
+    cells = [row.accuracy.get(split) for split in found.splits]
+    shares = [
+      "–" if c is None else str(c) if not (is_narrow and i) else c.percent
+      for i, c in enumerate(cells)
+    ]
+    label = f"{row.label} ({row.note})" if row.note else row.label
+    tokens = f"{row.tokens.mean:.1f}" if row.tokens else "–"
+    kept, right = (f"{s.percent}" if s else "–" for s in (row.kept, row.right))
+    tests = map(_difference, (row.over_system1, row.over_run))
+    yield [label, *shares, tokens, kept, right, *tests]
+
+
+def write(found: Study, workdir: epath.PathLike) -> epath.Path:
+  """Writes study/ of the workdir; returns the path of its page."""
+  folder = epath.Path(workdir) / "study"
+  records.write_text(folder / "study.json", _as_json(found))
+  records.write_text(folder / "study.md", _as_markdown(found))
+  path = folder / "index.html"
+  text = page.render("study.html", study=found, controls=CONTROLS)
+  records.write_text(path, text)
+  return path
+
+
+def _as_json(found: Study) -> str:
+  values = dataclasses.asdict(found)
+  del values["config"]
+  values["answer"] = found.answer
+  for value, row in zip(values["rows"], found.rows, strict=True):
+    value["shows"] = row.shows
+    for name in ("over_system1", "over_run"):
+      test = getattr(row, name)
+      if test is not None:
+        value[name]["outcome"] = test.outcome
+  return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+
+
+def _as_markdown(found: Study) -> str:
+  head, *body = lines(found)
+  table = [head, ["---", *["---:"] * (len(head) - 1)], *body]
+  rows = ["| " + " | ".join(line) + " |" for line in table]
+  shown = [f"- {row.shows}" for row in found.rows if row.shows]
+  return "\n".join([found.answer, "", *rows, "", *shown]).rstrip() + "\n"

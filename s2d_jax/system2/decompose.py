@@ -1,0 +1,128 @@
+"""Decomposition: simpler questions first, then one answer out of theirs.
+
+Questions are decomposed as in Decomposed Prompting (Khot et al. 2023) and
+Self-Ask (Press et al. 2023). Split: the task names the parts of a question, or
+the model lists simpler questions. Solve: each part is asked by itself, all at
+once, and the majority of its replies counts. Merge: a rule compares the
+answers, or the model reads them.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Generator, Sequence
+import re
+from typing import NamedTuple
+
+from s2d_jax.answers import reply as replies
+from s2d_jax.answers.words import normalise
+from s2d_jax.generation.engine import Completion
+from s2d_jax.system2.program import Fields, ModelCall, Prompts, Steps, Template
+
+_MOST_PARTS = 4
+
+_SPLIT = (
+  "{text}\n\nWhich simpler questions have to be answered first? List up to"
+  " four, one a line. Each must be clear without the others. Do not answer"
+  " them."
+)
+
+# Worked examples: small models keep to a form only when they are shown it.
+_SPLIT_SHOTS = (
+  (
+    "Is the Nile longer than the Rhine?",
+    "How long is the Nile?\nHow long is the Rhine?",
+  ),
+  (
+    "In which language did the author of Faust write?",
+    "Who wrote Faust?\nIn which language did the author of Faust write?",
+  ),
+)
+
+PROMPTS = {
+  "split": Template(
+    _SPLIT,
+    shots=tuple(
+      (_SPLIT.format(text=text), listed) for text, listed in _SPLIT_SHOTS
+    ),
+    max_new_tokens=96,
+  ),
+  "part": Template(
+    "{part}\nAnswer with one short sentence.", max_new_tokens=48, stop=("\n",)
+  ),
+  "merge": Template(
+    "{text}\n\nThis is known:\n{answers}\n\nAnswer the question with {format}.",
+    max_new_tokens=64,
+  ),
+}
+
+
+class PartAnswer(NamedTuple):
+  """What was asked, and what most replies say."""
+
+  part: str
+  text: str
+
+
+def by_rule(fields: Fields, prompts: Prompts) -> Steps:
+  """Merges by the task's rule; no answer if a part has none."""
+  answers = yield from _solve(fields["parts"].splitlines(), fields, prompts)
+  said = [_bare(answer.text) for answer in answers]
+  return RULES[fields["rule"]](said) if all(said) else ""
+
+
+def by_model(fields: Fields, prompts: Prompts) -> Steps:
+  """Merges by a model call that reads the parts and their answers."""
+  if "parts" in fields:
+    parts = fields["parts"].splitlines()
+  else:
+    listed = yield prompts["split"].ask(**fields)
+    parts = questions(listed.text) or [fields["text"]]
+  answers = yield from _solve(parts, fields, prompts)
+  known = "\n".join(f"{answer.part} {answer.text}" for answer in answers)
+  return (yield prompts["merge"].ask(**fields, answers=known))
+
+
+def same(answers: Sequence[str]) -> str:
+  """Whether all answers are the same: "yes" or "no"."""
+  return "yes" if len(set(answers)) == 1 else "no"
+
+
+# What a task may name as its rule.
+RULES: dict[str, Callable[[Sequence[str]], str]] = {"same": same}
+
+
+def _solve(
+  parts: Sequence[str], fields: Fields, prompts: Prompts
+) -> Generator[list[ModelCall], object, list[PartAnswer]]:
+  replied = yield [
+    prompts["part"].ask(**fields | {"part": part}) for part in parts
+  ]
+  return [
+    PartAnswer(part, _majority(one if isinstance(one, list) else [one]))
+    for part, one in zip(parts, replied, strict=True)
+  ]
+
+
+def _majority(completions: Sequence[Completion]) -> str:
+  """The first reply that says what most say."""
+  texts = [" ".join(completion.text.split()) for completion in completions]
+  counts = collections.Counter(filter(None, map(_bare, texts)))
+  return max(texts, key=lambda text: counts[_bare(text)])
+
+
+def _bare(text: str) -> str:
+  return normalise(replies.said(text))
+
+
+# The number or bullet of a list's item, or a label.
+_ITEM = re.compile(
+  r"^\W*(?:\(?\d{1,2}[.):]+|question(?:[^\S\n]+\d{1,2})?:)?\W*", re.IGNORECASE
+)
+
+
+def questions(text: str) -> list[str]:
+  """Up to four different questions: lines that end with a question mark."""
+  lines = (line.strip(" \t*_") for line in text.splitlines())
+  asked = (_ITEM.sub("", line) for line in lines if line.endswith("?"))
+  return list(dict.fromkeys(filter(None, asked)))[:_MOST_PARTS]
