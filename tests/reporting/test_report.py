@@ -448,7 +448,7 @@ def test_markdown_has_the_same_table(reported, page):
     body = itertools.takewhile(bool, lines[start + 1 :])
     rows = (line.strip("|").split("|") for line in body)
     tables.append([[re.sub(r"[][]", "", c).strip() for c in r] for r in rows])
-  results, evidence, changed, valid, retention = tables
+  results, evidence, changed, valid, retention, found_again = tables
   assert results == page.tables["results"][1:]
   for found, id_ in ((evidence, "evidence"), (changed, "decomposition")):
     assert found == [
@@ -466,6 +466,7 @@ def test_markdown_has_the_same_table(reported, page):
     margin, *tokens = shown[-3:]
     assert line[-3:] == [*tokens, margin]
   assert [row[0] for row in retention] == ["coin flip", "last letters"]
+  assert found_again == page.tables["seen"][1:]
 
 
 @pytest.mark.parametrize(
