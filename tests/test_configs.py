@@ -82,3 +82,26 @@ def test_the_continents(filter, margin):
   assert (config.sampling.n > 1) == (margin > 0)
   splits = setup.task_of(config).examples()
   assert len(splits["train"]) == config.task.train
+
+
+def test_the_quickstart_is_as_its_page_tells():
+  config = _load(_ROOT / "configs" / "quickstart.py")
+  setup.check(config)
+  task = setup.task_of(config)
+  own, control = (
+    setup.prompts_of(config, task, method)["system1_shots"]
+    for method in (config.method, "system1_shots")
+  )
+  assert own == control and not setup.why_no_shots(config, task)
+  splits = task.examples()
+  countries = {
+    split: {task.cluster(example) for example in examples}
+    for split, examples in splits.items()
+  }
+  assert len(countries["train"] | countries["valid"]) == 87
+  assert len(countries["test"] - countries["train"] - countries["valid"]) == 24
+  asked = {
+    split: {len(example.variants) for example in examples}
+    for split, examples in splits.items()
+  }
+  assert asked == {"train": {2}, "valid": {2}, "test": {4}}

@@ -70,7 +70,7 @@ def finetune(name: str, tokenizer) -> Job:
 
   8x128, 2x512: so many rows of so many tokens, all of them a step, the second
     half of each row to be learnt.
-  quickstart: what a run of the quickstart curated, short targets behind
+  quickstart: what an earlier quickstart curated, short targets behind
     prompts of unequal lengths; an epoch. s2d_jax packs them into rows as the
     quickstart does; others take as many examples a step.
   """
@@ -91,7 +91,7 @@ def finetune(name: str, tokenizer) -> Job:
 
 
 def quickstart_examples(tokenizer) -> Job:
-  """What the quickstart learns, as it curated it."""
+  """What an earlier quickstart learnt, as it curated it."""
   settings = quickstart.get_config().finetune
   chat = ChatTemplate(tokenizer)
   examples = [

@@ -235,6 +235,18 @@ def test_the_two_commands_of_the_readme_are_run_whole():
     assert step in steps
   # The extra adds pytest; what is installed is the same.
   assert install == ["pip", "install", "-e", "."]
-  flag = "--workdir="
-  begins = [word for word in pipeline if not word.startswith(flag)]
+  begins = _without_workdir(pipeline)
   assert any(step[: len(begins)] == begins for step in steps)
+
+
+def test_the_short_quickstart_is_run():
+  """By `.ci/run`, with the settings of its page."""
+  steps = documents.commands((ROOT / ".ci" / "run").read_text())
+  blocks = _shell(ROOT / "docs" / "quickstart.md")
+  told = [c for block in blocks for c in documents.commands(block.text)]
+  [short] = [command for command in told if "--workdir=runs/small" in command]
+  assert _without_workdir(short) in map(_without_workdir, steps)
+
+
+def _without_workdir(command: list[str]) -> list[str]:
+  return [word for word in command if not word.startswith("--workdir=")]
