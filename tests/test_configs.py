@@ -98,8 +98,8 @@ def test_the_quickstart_is_as_its_page_tells():
     split: {task.cluster(example) for example in examples}
     for split, examples in splits.items()
   }
-  assert len(countries["train"] | countries["valid"]) == 87
-  assert len(countries["test"] - countries["train"] - countries["valid"]) == 24
+  assert len(countries["train"] | countries["valid"]) == 74
+  assert len(countries["test"] - countries["train"] - countries["valid"]) == 30
   asked = {
     split: {len(example.variants) for example in examples}
     for split, examples in splits.items()
