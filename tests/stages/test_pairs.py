@@ -120,6 +120,7 @@ def _config(task: str, method: str, model: str, folder):
   config.finetune.eval_every = 100
   config.finetune.row_length = 1024
   config.evaluation.n = 2
+  config.evaluation.controls = False  # they have tests of their own
   config.retention.n = 0
   return config
 

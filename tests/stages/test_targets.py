@@ -49,7 +49,7 @@ def _targets(task: str, method: str, example, replies, target="own_words"):
       })  # fmt: skip
   formatter = make_formatter(config, made, {example.id: example})
   kept, rejected = curate(
-    records, [example.id], made.variants, formatter, Filter()
+    records, {example.id: made.variants}, formatter, Filter()
   )
   assert not rejected
   return {record["variant"]: record["target"] for record in kept}
