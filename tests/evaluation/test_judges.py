@@ -219,7 +219,7 @@ def _mt_bench_rows():
   """Votes of five people on both turns, the models in either order."""
   rng = random.Random(0)
   for question, turn in itertools.product(range(81, 89), (1, 2)):
-    for models in itertools.combinations(("alpaca", "claude", "gpt-4"), 2):
+    for models in itertools.combinations(("alpaca", "vicuna", "gpt-4"), 2):
       for judge in rng.sample(range(5), rng.randint(1, 4)):
         first, second = rng.sample(models, 2)
         yield {
