@@ -6,7 +6,10 @@ A line has a kind, a reply, and the answers that are right to read in it; null
 among them: to read none is right too. The replies are in the manner of several
 models, a third of them hard, and were labelled by readers who did not know the
 parsers. What is read wrongly in `seen_replies.jsonl` was mended; what is in
-`held_out_replies.jsonl` was only counted.
+`held_out_replies.jsonl` was only counted, and so was what is in
+`drawn_replies.jsonl`: replies of SmolLM2-135M to prompts of tasks and to
+questions, one each at temperature 0.7, as they came. The small model rambles,
+and is read worse than what people write in its manner.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from s2d_jax.tasks.sycophancy import Sycophancy, canonical
 
 SEEN = pathlib.Path(__file__).with_name("seen_replies.jsonl")
 HELD_OUT = pathlib.Path(__file__).with_name("held_out_replies.jsonl")
+DRAWN = pathlib.Path(__file__).with_name("drawn_replies.jsonl")
 
 Case = Mapping[str, Any]
 _PARSERS: dict[str, Callable[[str, str], Answer | None]] = {

@@ -30,6 +30,13 @@ def test_answers_found_in_replies_that_were_not_seen(held_out):
   assert found >= 0.75 * answers
 
 
+def test_replies_that_a_small_model_drew():
+  """What is wanted is as above; text and countries fall short."""
+  count = measure.counts(measure.DRAWN)["all"]
+  assert count["wrong"] <= 0.1 * count["votes"]
+  assert count["found"] >= 0.55 * count["answers"]
+
+
 def test_there_are_enough_replies_of_every_kind(held_out):
   seen = measure.counts(measure.SEEN)
   # No country was among the replies that are held out now.
