@@ -18,6 +18,7 @@ import collections
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 import functools
+import itertools
 import json
 import pathlib
 import sys
@@ -34,6 +35,7 @@ from s2d_jax.answers.words import normalise
 from s2d_jax.system2.cot import final_answer
 from s2d_jax.tasks.coin_flip import CoinFlip
 from s2d_jax.tasks.sycophancy import Sycophancy, canonical
+from s2d_jax.tasks.task import Example
 
 SEEN = pathlib.Path(__file__).with_name("seen_replies.jsonl")
 HELD_OUT = pathlib.Path(__file__).with_name("held_out_replies.jsonl")
@@ -61,20 +63,19 @@ def read(case: Case) -> Answer | None:
   if kind == "choice":
     return Choice(tuple(options.split(",")))(case["reply"])
   if kind == "country":
-    task, example = _countries(case["question"])
+    task, by_question = _countries()
+    example = by_question[case["question"]]
     return task.answer(example, "plain", case["reply"])
   question = case.get("question") or case.get("words") or ""
   return _PARSERS[kind](case["reply"], question)
 
 
 @functools.cache
-def _countries(question: str):
+def _countries() -> tuple[Sycophancy, dict[str, Example]]:
+  """All countries, and what is asked about them."""
   task = Sycophancy(min_population=1)
-  for examples in task.examples().values():
-    for example in examples:
-      if example.inputs["question"] == question:
-        return task, example
-  raise ValueError(f"no country is asked about by {question!r}")
+  examples = itertools.chain(*task.examples().values())
+  return task, {example.inputs["question"]: example for example in examples}
 
 
 def is_right(case: Case, found: Answer | None) -> bool:

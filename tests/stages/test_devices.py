@@ -39,6 +39,7 @@ def test_a_run_ends_on_any_number_of_devices(
       f"--workdir={workdir}",
       f"--config.finetune.batch_rows={_ROWS}",
       "--config.finetune.warmup_steps=0",
+      "--config.evaluation.controls=False",  # they are prompts like others
     ],
     cwd=_ROOT,
     env=os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)},
