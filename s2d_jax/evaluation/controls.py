@@ -7,7 +7,7 @@ single samples and by the vote of as many.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 import dataclasses
 from typing import Literal, NamedTuple
 
@@ -43,6 +43,18 @@ class Way(NamedTuple):
   def __str__(self) -> str:
     is_sample = self.drawn == "sample"
     return self.method if is_sample else f"{self.method}_{self.drawn}"
+
+
+def directly(*models: Collection[str]) -> str:
+  """The method that stands for a direct answer of all these models.
+
+  The greedy one; a run of an older version calls that "system1".
+
+  Args:
+    models: the methods of each.
+  """
+  greedy = str(Way(SYSTEM1, "greedy"))
+  return greedy if all(greedy in methods for methods in models) else SYSTEM1
 
 
 @dataclasses.dataclass(frozen=True)

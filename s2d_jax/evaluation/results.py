@@ -7,7 +7,7 @@ import dataclasses
 
 import numpy as np
 
-from s2d_jax.evaluation.controls import SHOTS, SYSTEM1, Drawn, Way
+from s2d_jax.evaluation.controls import SHOTS, SYSTEM1, Drawn, Way, directly
 from s2d_jax.evaluation.metrics import (
   Interval,
   difference_interval,
@@ -187,7 +187,7 @@ def headline(
     biased: the split meant to lead astray; may be the same.
   """
   before, after = by_group(base), by_group(distilled)
-  asked = directly(before, after)
+  asked = directly(methods_of(before), methods_of(after))
   straight, astray = (_change(before, after, asked, s) for s in (plain, biased))
   if straight is None or astray is None:
     return None
@@ -202,17 +202,12 @@ def headline(
   )
 
 
-def directly(before: Groups, after: Groups) -> str:
-  """The method that stands for a direct answer of both models.
-
-  The greedy one; a run of an older version calls that "system1".
-  """
-  greedy = str(Way(SYSTEM1, "greedy"))
-  both = ({method for method, _ in groups} for groups in (before, after))
-  return greedy if all(greedy in methods for methods in both) else SYSTEM1
-
-
 Groups = Mapping[tuple[str, str], Mapping[str, Score]]
+
+
+def methods_of(groups: Groups) -> set[str]:
+  """The methods that have scores, on whatever split."""
+  return {method for method, _ in groups}
 
 
 def by_group(rows: Sequence[Record]) -> Groups:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Literal
 
-from s2d_jax.evaluation.controls import SHOTS, SYSTEM1
+from s2d_jax.evaluation.controls import SHOTS, SYSTEM1, Way, directly
 from s2d_jax.evaluation.decomposition import Decomposition, decompose
 from s2d_jax.evaluation.paired import Comparison, adjusted, compare, pooled
 from s2d_jax.evaluation.results import (
@@ -21,7 +21,7 @@ from s2d_jax.evaluation.results import (
   Groups,
   Score,
   by_group,
-  directly,
+  methods_of,
 )
 from s2d_jax.evaluation.thinking import Thinking, thinking
 from s2d_jax.records import Record
@@ -154,11 +154,12 @@ def verdict(
   """
   method = _method([*valid, *base])
   before, test, after = map(by_group, (valid, base, distilled))
-  direct = directly(test, after) if after else directly(test, test)
+  direct = directly(*map(methods_of, (test, after) if after else (test,)))
   splits = list(dict.fromkeys(form for _, form in test))
   together = pooled(test, ALL) if len(splits) > 1 else {}
   margins, margin_samples = _margins(before, method, split)
   is_system2 = method != SYSTEM1
+  voted = str(Way(method, "vote"))
   paid = thinking(test, method, split, has_shots) if is_system2 else None
 
   def among(groups: Groups, name: str, other: str) -> Comparison | None:
@@ -179,22 +180,26 @@ def verdict(
     overall=thinking(together, method, ALL, has_shots)
     if paid and together
     else None,
-    vote=among(before, method + "_vote", SYSTEM1),
+    vote=among(before, voted, SYSTEM1),
     single=among(before, method, SYSTEM1) if is_system2 else None,
-    votes=among(before, method + "_vote", SYSTEM1 + "_vote")
+    votes=among(before, voted, str(Way(SYSTEM1, "vote")))
     if is_system2
     else None,
     margins=margins,
     margin_samples=margin_samples,
-    on_test=among(test, method + "_vote", direct)
+    on_test=among(test, voted, direct)
     or (among(test, method, direct) if is_system2 else None),
     distilled=student(direct),
-    distilled_vote=student(method + "_vote"),
-    distilled_greedy=student(method + "_greedy") if is_system2 else None,
+    distilled_vote=student(voted),
+    distilled_greedy=student(str(Way(method, "greedy")))
+    if is_system2
+    else None,
     distilled_single=student(method) if is_system2 else None,
-    distilled_own_vote=student(SYSTEM1 + "_vote") if is_system2 else None,
-    distilled_shots=student(SHOTS + "_greedy"),
-    distilled_shots_vote=student(SHOTS + "_vote"),
+    distilled_own_vote=student(str(Way(SYSTEM1, "vote")))
+    if is_system2
+    else None,
+    distilled_shots=student(str(Way(SHOTS, "greedy"))),
+    distilled_shots_vote=student(str(Way(SHOTS, "vote"))),
     distilled_overall=compare(
       pooled(after, ALL).get((direct, ALL), {}),
       together.get((direct, ALL), {}),
@@ -206,7 +211,7 @@ def verdict(
     agreement=_agreement(
       after.get((direct, split), {}),
       test.get((direct, split), {}),
-      test.get((method + "_vote", split), {}),
+      test.get((voted, split), {}),
     ),
   )
 

@@ -15,9 +15,9 @@ from etils import epath
 import numpy as np
 
 from s2d_jax import records
-from s2d_jax.evaluation.controls import SHOTS, SYSTEM1, Way
+from s2d_jax.evaluation.controls import SHOTS, SYSTEM1, Way, directly
 from s2d_jax.evaluation.paired import Comparison, compare
-from s2d_jax.evaluation.results import Score, by_group
+from s2d_jax.evaluation.results import Score, by_group, methods_of
 from s2d_jax.reporting import page, run_files
 from s2d_jax.reporting.report import right_by_label
 from s2d_jax.reporting.retention import points
@@ -218,7 +218,7 @@ class _Runs:
     groups = by_group(run.distilled)
     if not groups:
       return
-    direct = _direct({method for method, _ in groups})
+    direct = directly(methods_of(groups))
     own = self.distilled.setdefault(name, _Scores())
     for (method, split), scores in groups.items():
       if method == direct:
@@ -278,7 +278,7 @@ def _distilled_row(
   if name not in runs.distilled:
     return dataclasses.replace(row, note=_TOO_LITTLE)
   found, run = runs.distilled[name], runs.distilled[RUN]
-  before = runs.base[_direct(runs.base)].pooled(biased)
+  before = runs.base[directly(runs.base)].pooled(biased)
   after = found.pooled(biased)
   lacking = [str(seed) for seed in seeds if seed not in found.seeds]
   return dataclasses.replace(
@@ -290,12 +290,6 @@ def _distilled_row(
     over_run=None if name == RUN else compare(after, run.pooled(biased)),
     note=f"{_TOO_LITTLE} with seed {', '.join(lacking)}" if lacking else "",
   )
-
-
-def _direct(methods: Collection[str]) -> str:
-  """System 1's greedy answers; a run of an older version has no others."""
-  greedy = str(Way(SYSTEM1, "greedy"))
-  return greedy if greedy in methods else SYSTEM1
 
 
 def _kept(run: Run) -> tuple[float | None, float | None]:

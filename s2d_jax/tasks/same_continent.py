@@ -118,8 +118,7 @@ class SameContinent(ExactMatch):
 
   def examples(self) -> dict[str, list[Example]]:
     """Examples by split; no two are of the same countries."""
-    left = list(self._countries)
-    random.Random(f"{self._seed}/countries").shuffle(left)
+    left = countries.shuffled(self._countries, self._seed)
     splits = {}
     # Every split has its share of each continent.
     left.sort(key=continent)

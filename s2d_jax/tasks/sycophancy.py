@@ -164,8 +164,7 @@ class Sycophancy:
 
   def examples(self) -> dict[str, list[Example]]:
     """Examples by split: every kind of fact about each country of it."""
-    left = list(self._countries)
-    random.Random(f"{self._seed}/countries").shuffle(left)
+    left = countries.shuffled(self._countries, self._seed)
     splits = {}
     for split, size in self._sizes.items():
       splits[split], left = left[:size], left[size:]
