@@ -13,6 +13,7 @@ import dataclasses
 import itertools
 from typing import NamedTuple
 
+from s2d_jax.evaluation.members import Cluster, members_of
 from s2d_jax.evaluation.near_duplicates import near_duplicates
 from s2d_jax.evaluation.words import Words, words_of
 
@@ -165,10 +166,13 @@ def _ngrams(words: Words, n: int) -> Iterator[Ngram]:
 
 
 class Answered(NamedTuple):
-  """The answers to an input, and what it is about; None: not known."""
+  """The answers to an input, and what it is about; None: not known.
+
+  Several subjects, where it is about each of them.
+  """
 
   answers: tuple[str, ...]
-  subject: str | None = None
+  subject: Cluster | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,8 +186,9 @@ class Answers:
     different: the different right answers of all test inputs.
     different_taught: those of them that are taught.
     with_subject: test inputs of which it is known what they are about.
-    subject_taught: those about whose subject something is taught.
-    both_taught: those whose right answer is taught about their very subject.
+    subject_taught: those about whose subject, or one of them, something is
+      taught.
+    both_taught: those whose right answer is taught about it.
   """
 
   tests: int
@@ -204,14 +209,17 @@ def answers_taught(
   They are compared as words, like prompts.
   """
   taught = {
-    (words_of(answer), one.subject) for one in train for answer in one.answers
+    (words_of(answer), subject)
+    for one in train
+    for answer in one.answers
+    for subject in members_of(one.subject)
   }
   answers = {answer for answer, _ in taught}
-  subjects = {one.subject for one in train}
+  subjects = {name for one in train for name in members_of(one.subject)}
   mine = [set(map(words_of, one.answers)) - {()} for one in test]
   different = set().union(*mine)
   about = [
-    (answers, one.subject)
+    (answers, members_of(one.subject))
     for answers, one in zip(mine, test, strict=True)
     if one.subject is not None
   ]
@@ -222,10 +230,10 @@ def answers_taught(
     different=len(different),
     different_taught=len(different & answers),
     with_subject=len(about),
-    subject_taught=sum(subject in subjects for _, subject in about),
+    subject_taught=sum(not subjects.isdisjoint(own) for _, own in about),
     both_taught=sum(
-      any((answer, subject) in taught for answer in of_one)
-      for of_one, subject in about
+      not taught.isdisjoint(itertools.product(of_one, own))
+      for of_one, own in about
     ),
   )
 

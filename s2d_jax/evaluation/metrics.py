@@ -1,18 +1,26 @@
 """Confidence intervals, tests of pairs, and how many inputs a test needs.
 
-Examples of one cluster (four forms of a question, pairs with the same country)
-are not independent, so clusters are what is resampled and what is tested.
+Examples of one cluster (four forms of a question, facts about a country) are
+not independent, so clusters are what is resampled and what is tested. Clusters
+that have members in common (pairs of countries) are in `members`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 import dataclasses
 import math
 
 from jaxtyping import Float
 import numpy as np
 from scipy import stats
+
+from s2d_jax.evaluation.members import (
+  Cluster,
+  have_several,
+  mean_of_sharing,
+  members_of,
+)
 
 _LEVEL = 0.95
 _POWER = 0.8
@@ -21,7 +29,7 @@ _FLIPS = 20_000
 _FEW = 12  # clusters: all of their 2**12 signs are tried
 _AT_ONCE = 2**22  # counts of a resampling that are held at once
 
-Clusters = Sequence[Hashable] | None
+Clusters = Sequence[Cluster] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,14 +62,20 @@ def mean_interval(
   """Mean of one value an example, with a percentile bootstrap interval.
 
   Whole clusters are resampled (Efron 1979; Field and Welsh 2007). Equal values
-  give an interval of no width: what no example shows, no resample can.
+  give an interval of no width: what no example shows, no resample can. Of
+  clusters with several members it is the interval of `members.mean_of_sharing`.
 
   Args:
     values: one an example.
-    clusters: of each example; None: each is its own.
+    clusters: of each example, a tuple where it has several members; None: each
+      is its own.
     seed: of the resampling; the same values give the same interval.
   """
   values = np.asarray(values, np.float64)
+  if have_several(clusters):
+    mean = mean_of_sharing(values, clusters)
+    reach = mean.reach(_LEVEL)
+    return Interval(mean.value, mean.value - reach, mean.value + reach)
   sums, sizes = _by_cluster(values, clusters)
   # How often each kind of cluster is drawn is multinomial, and kinds are few.
   kinds, counts = np.unique([sums, sizes], axis=1, return_counts=True)
@@ -90,13 +104,14 @@ def share_interval(
     seed: as for `mean_interval`.
   """
   values = np.asarray(values, np.float64)
-  sums, _ = _by_cluster(values, clusters)
+  units = _independent(values, clusters)
   if np.isin(values, (0, 1)).all():
-    if len(sums) == len(values):
+    if units == len(values):
       return rate_interval(values)
     if np.ptp(values) == 0:  # a cluster counts once
-      return rate_interval(values[: len(sums)])
-  return _with_unseen(mean_interval(values, clusters, seed), len(sums), 0)
+      return rate_interval(values[:units])
+  found = _with_unseen(mean_interval(values, clusters, seed), units, 0)
+  return Interval(found.value, max(0.0, found.low), min(1.0, found.high))
 
 
 def difference_interval(
@@ -118,7 +133,7 @@ def difference_interval(
     seed: as for `mean_interval`.
   """
   gain = np.asarray(after, np.float64) - np.asarray(before, np.float64)
-  units = len(_by_cluster(gain, clusters)[0])
+  units = _independent(gain, clusters)
   return _with_unseen(mean_interval(gain, clusters, seed), units, -1)
 
 
@@ -151,12 +166,16 @@ def paired_p(
   The signs of whole clusters are flipped (Fisher 1935). Where clusters differ
   by one amount, as pairs of zeros and ones do, this is McNemar's exact test. Of
   few clusters all signs are tried, otherwise 20,000 draws; the observed signs
-  count as one more, so that the p-value is valid (Phipson and Smyth 2010).
+  count as one more, so that the p-value is valid (Phipson and Smyth 2010). The
+  signs of clusters that share members cannot be flipped one by one: theirs is
+  the t-test of `members.mean_of_sharing`.
 
   Args:
     differences: of the two values of an example.
     clusters: as for `mean_interval`.
   """
+  if have_several(clusters):
+    return mean_of_sharing(differences, clusters).p
   sums, _ = _by_cluster(np.asarray(differences, np.float64), clusters)
   sums = sums[np.abs(sums) > 1e-9]
   sizes, counts = np.unique(np.abs(sums).round(9), return_counts=True)
@@ -194,7 +213,9 @@ def inputs_needed(
   McNemar's test: (z₁ √d + z₂ √(d − g²))² / g² pairs, where g is the mean
   difference and d the mean of its squares, which is the share of pairs that
   differ if the values are zeros and ones. Of clusters that differ in size,
-  clusters of the mean size are counted.
+  clusters of the mean size are counted. Where they share members, the variances
+  are those of `members.mean_of_sharing`, and more examples have as many more
+  members.
 
   Args:
     differences: of the two values of an example, as they were found.
@@ -203,15 +224,20 @@ def inputs_needed(
   Returns:
     None where the mean difference is zero.
   """
-  sums, sizes = _by_cluster(np.asarray(differences, np.float64), clusters)
-  per_cluster = sizes.mean()
-  gain = sums.mean()
+  if have_several(clusters):
+    mean = mean_of_sharing(differences, clusters)
+    per_unit, gain = len(differences) / mean.disjoint, mean.value
+    variance = mean.disjoint * mean.error**2
+    squares = variance + gain**2
+  else:
+    sums, sizes = _by_cluster(np.asarray(differences, np.float64), clusters)
+    per_unit, gain = sizes.mean(), sums.mean()
+    squares, variance = np.mean(sums**2), np.var(sums)
   if abs(gain) < 1e-9:
     return None
-  squares, variance = np.mean(sums**2), np.var(sums)
   first, second = stats.norm.ppf([(1 + _LEVEL) / 2, _POWER])
   spread = first * np.sqrt(squares) + second * np.sqrt(variance)
-  return math.ceil(per_cluster * (spread / gain) ** 2)
+  return math.ceil(per_unit * (spread / gain) ** 2)
 
 
 def _in_parts(draws: int, kinds: int) -> Iterator[int]:
@@ -221,11 +247,19 @@ def _in_parts(draws: int, kinds: int) -> Iterator[int]:
     yield min(at_once, draws - start)
 
 
+def _independent(values: Float[np.ndarray, " N"], clusters: Clusters) -> int:
+  """Clusters, at most so many of them as have no member in common."""
+  if have_several(clusters):
+    return mean_of_sharing(values, clusters).disjoint
+  return len(_by_cluster(values, clusters)[0])
+
+
 def _by_cluster(
   values: Float[np.ndarray, " N"], clusters: Clusters
 ) -> tuple[Float[np.ndarray, " C"], Float[np.ndarray, " C"]]:
   """Sums of the values of each cluster, and how many they are."""
   if clusters is None:
     return values, np.ones(len(values))
-  _, at = np.unique(np.asarray(clusters), return_inverse=True)
+  names = [members_of(cluster)[0] for cluster in clusters]  # none has another
+  _, at = np.unique(names, return_inverse=True)
   return np.bincount(at, values), np.bincount(at).astype(np.float64)

@@ -9,6 +9,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
+from s2d_jax.evaluation.members import count_units, have_several
 from s2d_jax.evaluation.metrics import (
   Interval,
   difference_interval,
@@ -38,7 +39,8 @@ class Comparison:
     second: mean of the one it is compared with.
     gain: first less second, paired by example.
     n: examples.
-    units: clusters of examples that are independent of each other.
+    units: clusters of examples, or the members that these share.
+    shares_members: whether clusters have several members.
     changed: examples in which the two differ.
     p: two-sided p-value of the gain.
     needed: examples with which a gain of this size would likely be seen; None
@@ -50,6 +52,7 @@ class Comparison:
   gain: Interval
   n: int
   units: int
+  shares_members: bool
   changed: int
   p: float
   needed: int | None
@@ -113,7 +116,7 @@ def compare(
   if not known:
     return None
   new, old = np.array(known, np.float64).T
-  units = len(set(clusters))
+  units = count_units(clusters)
   fewest = math.ceil(FEWEST * len(known) / units)
   needed = inputs_needed(new - old, clusters)
   return Comparison(
@@ -122,6 +125,7 @@ def compare(
     gain=difference_interval(new, old, clusters),
     n=len(known),
     units=units,
+    shares_members=have_several(clusters),
     changed=int(np.count_nonzero(new != old)),
     p=paired_p(new - old, clusters),
     needed=needed and max(fewest, needed),

@@ -8,6 +8,7 @@ import dataclasses
 import numpy as np
 
 from s2d_jax.evaluation.controls import SHOTS, SYSTEM1, Drawn, Way, directly
+from s2d_jax.evaluation.members import Cluster
 from s2d_jax.evaluation.metrics import (
   Interval,
   difference_interval,
@@ -28,15 +29,15 @@ class Score:
     answers: of each sample; or the greedy one, or the one that won the vote.
     prompt_tokens: of all prompts that it takes, as if none were shared; None in
       a run of an older version.
-    cluster: of examples that are right or wrong together; the example's own
-      name where the task has none.
+    cluster: of examples that are right or wrong together, or several such;
+      the example's own name where the task has none.
   """
 
   metrics: Mapping[str, float]
   tokens: float
   answers: Sequence[str | None]
   prompt_tokens: float | None
-  cluster: str
+  cluster: Cluster
 
 
 def results(rows: Sequence[Record], task: str, model: str) -> list[Record]:
@@ -113,7 +114,7 @@ def _row(
   method: str,
   metric: str,
   values: Sequence[float],
-  clusters: Sequence[str],
+  clusters: Sequence[Cluster],
   scored: Sequence[Score],
 ) -> Record:
   mean = share_interval(np.array(values), clusters)
@@ -217,6 +218,8 @@ def by_group(rows: Sequence[Record]) -> Groups:
   several = {r["method"] for r in rows if "nested" in r} - {SYSTEM1, SHOTS}
   for row in rows:
     cluster = row.get("cluster", row["example_id"])
+    if isinstance(cluster, list):
+      cluster = tuple(cluster)
     for drawn, replies, metrics in (
       ("sample", row["passes"], row["metrics"]),
       ("greedy", *_alone(row.get("greedy"))),
@@ -245,7 +248,7 @@ def _nested(row: Record) -> tuple[list[Record], Mapping[str, float]]:
 
 
 def _score(
-  replies: Sequence[Record], metrics: Mapping[str, float], cluster: str
+  replies: Sequence[Record], metrics: Mapping[str, float], cluster: Cluster
 ) -> Score:
   """Of several replies the mean."""
   mean = lambda values: float(np.mean(list(values)))

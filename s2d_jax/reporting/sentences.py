@@ -344,8 +344,11 @@ def _few(found: Comparison) -> str:
   """Why nothing is claimed."""
   if not found.is_too_small:
     return ""
-  clusters = f" of {found.units} clusters" if found.units < found.n else ""
-  return f" ({found.n} inputs{clusters} are too few to tell)"
+  units = ""
+  if found.units < found.n:
+    kind = "members" if found.shares_members else "clusters"
+    units = f" of {found.units} {kind}"
+  return f" ({found.n} inputs{units} are too few to tell)"
 
 
 def _uncertainty(found: Comparison) -> str:

@@ -138,9 +138,9 @@ class SameContinent(ExactMatch):
       "rule": "same",
     }
 
-  def cluster(self, example: Example) -> str:
-    """The first country, whose pairs are right or wrong together."""
-    return example.inputs["countries"][0]
+  def cluster(self, example: Example) -> tuple[str, ...]:
+    """Both countries: whoever errs about one errs in all of its pairs."""
+    return tuple(example.inputs["countries"])
 
   def _pairs(
     self, split: str, chosen: Sequence[Country], size: int

@@ -91,12 +91,13 @@ class Task(Protocol):
     """
 
 
-def cluster_of(task: Task, example: Example) -> str | None:
+def cluster_of(task: Task, example: Example) -> str | tuple[str, ...] | None:
   """What the example has in common with others, such as its country.
 
   Of the task's own `cluster(example)`, where it has that: examples of a cluster
-  are right or wrong together, so intervals resample whole clusters. None: the
-  example stands alone.
+  are right or wrong together, so intervals are those of whole clusters. Several
+  names, where it shares something with others through each: both countries of a
+  pair. None: the example stands alone.
   """
   cluster = getattr(task, "cluster", None)
   return cluster and cluster(example)

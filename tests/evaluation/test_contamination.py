@@ -282,3 +282,8 @@ def test_answers_among_those_taught():
   assert (found.different, found.different_taught) == (4, 2)
   assert (found.with_subject, found.subject_taught) == (4, 3)
   assert found.both_taught == 1
+  # A pair is about each of two: of Chile nothing is taught.
+  pair = Answered(("Lima",), ("chile", "peru"))
+  found = answers_taught(train, [pair, Answered(("Lima",), ("chile", "cuba"))])
+  assert (found.with_subject, found.subject_taught) == (2, 1)
+  assert found.both_taught == answers_taught([pair], test[:1]).both_taught == 1

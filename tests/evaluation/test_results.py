@@ -254,6 +254,8 @@ def test_every_way_of_drawing_is_a_method_of_its_own():
   scores = by_group(rows)["cot_greedy", "plain"]
   assert [score.cluster for score in scores.values()] == ["a", "a"]
   assert by_group(BASE)["system1", "plain"]["0"].cluster == "0"
+  pair = by_group([rows[0] | {"cluster": ["Peru", "Chile"]}])["cot", "plain"]
+  assert pair["a1"].cluster == ("Peru", "Chile")
 
 
 def test_a_row_may_have_a_greedy_reply_alone():

@@ -30,7 +30,7 @@ def compared(
   if p is None:
     p = 0.0004 if low > 0 or high < 0 else 0.21
   return Comparison(
-    first, second, gain, n, units or n, changed, p=p, needed=needed
+    first, second, gain, n, units or n, False, changed, p, needed
   )
 
 

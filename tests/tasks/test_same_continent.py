@@ -9,6 +9,7 @@ import pytest
 from s2d_jax.errors import UserError
 from s2d_jax.system2.methods import METHODS
 from s2d_jax.tasks.same_continent import SameContinent
+from s2d_jax.tasks.task import cluster_of
 from tests.system2.replies import finish, reply, said
 
 # From an atlas, not from the package's own source.
@@ -118,7 +119,7 @@ def test_the_wording(task, splits):
   # The program asks the same in both orders.
   for name in ("parts", "rule"):
     assert swapped[name] == fields[name]
-  assert task.cluster(example) == one
+  assert cluster_of(task, example) == (one, other)
 
 
 def test_replies_and_targets(task, splits):
