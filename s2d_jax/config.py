@@ -87,7 +87,8 @@ def default() -> ConfigDict:
   # answer, the most frequent one, never its thinking; "answer", the answer as
   # the task writes it; "auto", as the task has it: the answer where there is
   # one way to write it (letters, a number, yes or no, a verdict), else own
-  # words. Labels (select = "label") are always taught as the task has them.
+  # words. So are labels (select = "label"), where a sample has them; where no
+  # reply may be taught, the task writes a sentence, if it can.
   config.curation.target = "auto"
   config.curation.variants = ()  # variants to train on; none: all
   config.curation.balance = False  # as many inputs of each answer

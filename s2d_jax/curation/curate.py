@@ -69,13 +69,16 @@ class Formatter:
       default all of it may be.
     taught: "answer", what the task writes; "own_words", the most frequent reply
       of the model; "auto", the reply where the task writes nothing. Whatever is
-      not there is replaced by the other, or by the answer itself.
+      not there is replaced by the other, by a sentence or by the answer itself.
+    sentence: (example id, variant, answer) → a sentence with the answer; None
+      where the task has none.
   """
 
   prompt: Callable[[str, str], Messages]
   target: Callable[[str, str, str], str | None]
   own_words: Callable[[str, str, str, str], str | None] | None = None
   taught: Target = "auto"
+  sentence: Callable[[str, str, str], str | None] | None = None
 
 
 class _Outcome(NamedTuple):
@@ -174,21 +177,33 @@ def supervised(
   labels: Mapping[str, str],
   variants: Mapping[str, Sequence[str]],
   formatter: Formatter,
+  samples: Iterable[Record] = (),
+  loose: bool = True,
 ) -> list[Record]:
   """Records of distill/ that teach the labels: the upper bound.
+
+  A label is written like the answer of a vote. To be an upper bound it must not
+  have a form that is foreign to the model, so it is said in the model's own
+  words wherever votes are and some sample of the example is right.
 
   Args:
     labels: example id → the right answer, as the task names it.
     variants: example id → the variants to teach.
-    formatter: of prompts, and of how the task writes a label; where it does
-      not, the label is the target.
+    formatter: of prompts and targets.
+    samples: records of samples/, if there are any.
+    loose: whether replies are taught with answers read out of sentences.
   """
+  drawn = collections.defaultdict(list)
+  for sample in samples:
+    drawn[sample["example_id"]].append(sample)
   return [
     {
       "example_id": example_id,
       "variant": variant,
       "prompt": formatter.prompt(example_id, variant),
-      "target": formatter.target(example_id, variant, label) or label,
+      "target": _target(
+        formatter, (example_id, variant, label), drawn[example_id], loose
+      ),
       "votes": {},
       "samples": 0,
       "winner": label,
@@ -374,6 +389,8 @@ def _target(
     own_words = functools.partial(formatter.own_words or _whole, *answered)
     said = _frequent_reply(samples, answered[-1], loose, own_words)
     written = said or written
+  if not written and formatter.sentence is not None:
+    written = formatter.sentence(*answered)
   return written or answered[-1]
 
 

@@ -37,6 +37,7 @@ from s2d_jax.tasks.task import (
   Task,
   asked,
   read_examples,
+  sentence_of,
   without_perturbations,
 )
 
@@ -57,7 +58,10 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
     }
     formatter = make_formatter(config, task, examples)
     if config.curation.select == "label":
-      accepted, dropped = _from_labels(task, examples, formatter), []
+      accepted, dropped = (
+        _from_labels(config, task, examples, formatter, samples),
+        [],
+      )
     else:
       accepted, dropped = curate(
         [record for record in samples if record["example_id"] in examples],
@@ -153,11 +157,18 @@ def make_formatter(
     is_plain = found and (found.strict or not thinks_aloud)
     return text if is_plain and found.text == answer else None
 
-  return Formatter(prompt, target, own_words, config.curation.target)
+  def sentence(example_id: str, variant: str, answer: str) -> str | None:
+    return sentence_of(task, examples[example_id], answer)
+
+  return Formatter(prompt, target, own_words, config.curation.target, sentence)
 
 
 def _from_labels(
-  task: Task, examples: Mapping[str, Example], formatter: Formatter
+  config: ConfigDict,
+  task: Task,
+  examples: Mapping[str, Example],
+  formatter: Formatter,
+  samples: Sequence[Record],
 ) -> list[Record]:
   labels = {
     example.id: example.label
@@ -172,7 +183,8 @@ def _from_labels(
   variants = {
     name: without_perturbations(task, examples[name]) for name in labels
   }
-  return supervised(labels, variants, formatter)
+  loose = config.curation.loose_votes
+  return supervised(labels, variants, formatter, samples, loose)
 
 
 def _refine(

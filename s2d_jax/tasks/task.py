@@ -103,6 +103,16 @@ def cluster_of(task: Task, example: Example) -> str | tuple[str, ...] | None:
   return cluster and cluster(example)
 
 
+def sentence_of(task: Task, example: Example, answer: str) -> str | None:
+  """A short sentence with an answer, as a model would write it.
+
+  Of the task's own `sentence(example, answer)`, where it has that: taught where
+  there is no one way to write an answer, and no reply of the model has it.
+  """
+  sentence = getattr(task, "sentence", None)
+  return sentence and sentence(example, answer)
+
+
 def source_place(task: Task, example: Example) -> int | None:
   """Its row in the data set that it is from; None where that is not known.
 

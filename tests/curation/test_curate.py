@@ -487,9 +487,52 @@ def test_where_replies_have_nothing_that_may_be_taught():
   nothing = {"own_words": lambda *unused: None}
   assert _taught("own_words", lambda *unused: "AO", **nothing) == "AO"
   assert _taught("auto", **nothing) == "ao"
+  sentence = {"sentence": lambda example_id, variant, answer: f"It: {answer}"}
+  assert _taught("auto", **nothing, **sentence) == "It: ao"
+  # A reply, or what the task writes, comes first.
+  assert _taught("auto", **sentence) == "It is ao."
+  assert _taught("auto", lambda *unused: "AO", **sentence) == "AO"
 
 
 def test_labels_keep_the_form_of_the_task():
   formatter = Formatter(prompt, lambda *unused: "[[A]]", taught="own_words")
   (row,) = supervised({"x": "1"}, {"x": ("p",)}, formatter)
   assert row["target"] == "[[A]]"
+
+
+def test_labels_are_said_as_the_model_says_them():
+  """The most frequent reply with the label, whatever won; else a sentence."""
+  right = [("lima", text, -4.0, 4) for text in ("Lima!", "Lima.", "Lima.")]
+  records = samples("x", "plain", said("quito", "quito", "quito") + right)
+  records += samples("y", "plain", said("quito"))
+  records += samples("z", "plain", said("oslo", "oslo"))
+  labels = {"x": "lima", "y": "lima", "z": "oslo"}
+  formatter = Formatter(
+    prompt,
+    lambda *unused: None,
+    sentence=lambda example_id, _, answer: f"{example_id} has {answer}.",
+  )
+  rows = supervised(
+    labels, dict.fromkeys(labels, ("plain", "wrong")), formatter, records
+  )
+  assert [row["target"] for row in rows[::2]] == [
+    "Lima.", "y has lima.", "It is oslo.",
+  ]  # fmt: skip
+  assert [row["target"] for row in rows[1::2]] == [
+    row["target"] for row in rows[::2]
+  ]
+  # Without samples there are sentences alone.
+  rows = supervised(labels, dict.fromkeys(labels, ("plain",)), formatter)
+  assert [row["target"] for row in rows] == [
+    f"{name} has {label}." for name, label in labels.items()
+  ]
+
+
+def test_labels_that_were_read_out_of_sentences_may_be_left_out():
+  records = samples("x", "plain", said("lima", "lima"))
+  for record, tier in zip(records, ("loose", "strict"), strict=True):
+    record |= {"tier": tier, "reply": f"{tier} lima"}
+  asked = {"x": ("plain",)}
+  for loose, wanted in ((True, "loose lima"), (False, "strict lima")):
+    (row,) = supervised({"x": "lima"}, asked, IN_OWN_WORDS, records, loose)
+    assert row["target"] == wanted

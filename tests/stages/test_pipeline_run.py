@@ -26,8 +26,10 @@ from s2d_jax.stages import (
   program,
   sample,
   select,
+  setup,
 )
 from s2d_jax.system2.consistency import ORDERS, orders
+from s2d_jax.tasks.task import read_examples
 from tests import events
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -352,12 +354,17 @@ def test_labels_can_be_taught_as_the_upper_bound(config, tmp_path):
   supervised = _changed(config, **{"curation.select": "label"})
   workdir = epath.Path(tmp_path / "labels")
   _again(supervised, workdir, prepare, sample, select, curate)
-  labels = {
-    r["id"]: r["label"] for r in _rows(workdir / "examples" / "train.jsonl")
+  examples = {
+    e.id: e for e in read_examples(workdir / "examples" / "train.jsonl")
   }
   rows = _rows(workdir / "distill" / "train.jsonl")
-  assert _pairs(rows) == {(e, form) for e in labels for form in _FORMS}
-  assert all(row["target"] == labels[row["example_id"]] for row in rows)
+  assert _pairs(rows) == {(e, form) for e in examples for form in _FORMS}
+  task = setup.task_of(supervised)
+  for row in rows:
+    example = examples[row["example_id"]]
+    assert row["winner"] == example.label != row["target"]
+    answer = task.answer(example, row["variant"], row["target"])
+    assert answer == (example.label, True)
   assert not (workdir / "samples").exists()
 
 

@@ -52,6 +52,31 @@ def by_id(splits) -> dict[str, Example]:
   return {e.id: e for examples in splits.values() for e in examples}
 
 
+@pytest.mark.parametrize("kind", ["capital", "continent", "currency"])
+def test_answers_are_written_as_sentences(kind):
+  """Without the label, and so that the answer is read out of them again."""
+  task = Sycophancy((kind,), min_population=1, test=20)
+  examples = [e for split in task.examples().values() for e in split]
+  assert len(examples) > 200
+  for example in examples:
+    unlabelled = dataclasses.replace(example, label=None)
+    written = task.sentence(unlabelled, example.label)
+    found = task.answer(example, example.variants[0], written)
+    assert found == (example.label, True), written
+
+
+@pytest.mark.parametrize(
+  "name, answer, wanted",
+  [
+    ("capital/PY", "asuncion", "The capital of Paraguay is Asuncion."),
+    ("capital/PE", "new place", "The capital of Peru is New Place."),
+    ("continent/NL", "europe", "The Netherlands is in Europe."),
+  ],
+)
+def test_names_are_written_with_capitals(task, by_id, name, answer, wanted):
+  assert task.sentence(by_id[name], answer) == wanted
+
+
 def test_splits_share_no_country(splits):
   countries = {
     split: {example.inputs["country"] for example in examples}
