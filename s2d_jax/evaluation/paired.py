@@ -73,6 +73,13 @@ class Comparison:
     return "unclear"
 
   @property
+  def members_needed(self) -> int | None:
+    """Members that as many examples as are needed have; None: not shared."""
+    if not self.shares_members or self.needed is None:
+      return None
+    return math.ceil(self.units * self.needed / self.n)
+
+  @property
   def is_too_small(self) -> bool:
     """Whether nothing is claimed, whatever was found."""
     return self.units < FEWEST

@@ -65,7 +65,7 @@ def _called(way: Way) -> str:
 
 def _row(who: str, against: str, found: Comparison) -> list[str]:
   gain = found.gain
-  clusters = f" ({found.units:,})" if found.units < found.n else ""
+  units = f" ({found.units:,})" if found.units < found.n else ""
   is_open = found.outcome == "unclear" and (found.needed or 0) > found.n
   return [
     who,
@@ -74,7 +74,13 @@ def _row(who: str, against: str, found: Comparison) -> list[str]:
     f"{100 * found.second:.0f}",
     f"{points(gain.value)} [{points(gain.low)} to {points(gain.high)}]",
     p_value(found.p),
-    f"{found.n:,}{clusters}",
-    rounded_up(found.needed) if is_open and found.needed else "",
+    f"{found.n:,}{units}",
+    _needed(found) if is_open else "",
     found.outcome,
   ]
+
+
+def _needed(found: Comparison) -> str:
+  members = found.members_needed
+  of = f" ({rounded_up(members)})" if members else ""
+  return f"{rounded_up(found.needed)}{of}"

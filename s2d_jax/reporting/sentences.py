@@ -360,8 +360,10 @@ def _uncertainty(found: Comparison) -> str:
 def _needed(found: Comparison) -> str:
   if found.needed is None or found.needed <= found.n:
     return ""
+  members = found.members_needed
+  of = f" of {rounded_up(members)} members" if members else ""
   return (
-    f"; about {rounded_up(found.needed)} inputs would be needed to see a"
+    f"; about {rounded_up(found.needed)} inputs{of} would be needed to see a"
     " difference of this size"
   )
 

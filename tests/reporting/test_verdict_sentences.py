@@ -189,6 +189,37 @@ def test_clusters_make_what_seemed_clear_unclear():
   )
 
 
+def of_pairs(found, members):
+  """Input i is about members i and i + 1, then i + 2 and so on."""
+  at = lambda row: divmod(int(row["example_id"]), members)
+  return [
+    row | {"cluster": [f"{i}", f"{(i + 1 + turn) % members}"]}
+    for row in found
+    for turn, i in [at(row)]
+  ]
+
+
+def test_of_pairs_their_members_are_counted():
+  skills = {"system1": LOW, "system1_shots": LOW, "s2a": Skill(0.38)}
+  base = rows(skills, n=60)
+  found = verdict([], of_pairs(base, 24), [], FORM)
+  rival = found.thinking.rivals[found.thinking.decisive]
+  assert (rival.n, rival.units) == (60, 24)
+  members = sentences.rounded_up(-(-24 * rival.needed // 60))
+  inputs = sentences.rounded_up(rival.needed)
+  assert f"; about {inputs} inputs of {members} members would be needed" in (
+    sentences.thinking_pays(found)
+  )
+  head, *body = evidence.lines(found)
+  cells = [dict(zip(head, line, strict=True)) for line in body]
+  assert {one["inputs"] for one in cells} == {"60 (24)"}
+  assert f"{inputs} ({members})" in {one["needed"] for one in cells}
+  found = verdict([], of_pairs(base, 16), [], FORM)
+  assert sentences.thinking_pays(found).startswith(
+    "It is unclear whether thinking pays (60 inputs of 16 members are too few"
+  )
+
+
 def test_what_else_it_may_have_been():
   """A vote that is clearly beaten is no cause that is left open."""
   near = Skill(0.7)
