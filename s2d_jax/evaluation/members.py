@@ -16,6 +16,7 @@ import numpy as np
 from scipy import stats
 
 Cluster = Hashable  # a tuple: its members
+_ROUNDING = 1e-9  # what is smaller is an error of floats
 
 
 def members_of(cluster: Cluster) -> tuple[Hashable, ...]:
@@ -61,10 +62,10 @@ class Mean:
     Where all clusters differ alike, that of the sign test of those that have no
     member in common.
     """
-    if self.error:
+    if self.error > _ROUNDING:
       tail = stats.t.sf(abs(self.value) / self.error, self._degrees)
     else:
-      tail = 0.5**self.disjoint if self.value else 0.5
+      tail = 0.5**self.disjoint if abs(self.value) > _ROUNDING else 0.5
     return 2 * float(tail)
 
   @property

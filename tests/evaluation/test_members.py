@@ -99,7 +99,8 @@ def test_where_all_differ_alike():
   found = difference_interval(same, same, pairs)
   unseen = 1 - 0.05 ** (1 / 18)
   assert (found.low, found.high) == pytest.approx((-unseen, unseen))
-  assert paired_p(same, pairs) == pytest.approx(2 * 0.5**18)
+  for gain in (same, same / 3, -0.7 * same):
+    assert paired_p(gain, pairs) == pytest.approx(2 * 0.5**18)
   assert paired_p(0 * same, pairs) == 1
   assert inputs_needed(0 * same, pairs) is None
   assert inputs_needed(same, pairs) == pytest.approx(1.96**2 * 200 / 18, abs=1)
