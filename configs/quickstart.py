@@ -10,11 +10,13 @@ def get_config():
   with config.unlocked():
     config.task.kinds = ("capital", "continent")
     config.task.min_population = 2_000_000
-    config.task.train = 64  # countries, so 128 questions, each in one form
-    config.task.valid = 10  # countries
-    # Each question in all four forms. Fewer than 30 countries are too few to
-    # say that two ways to answer are alike.
-    config.task.test = 30
+    config.task.train = 60  # countries, so 120 questions, each in one form
+    config.task.valid = 6  # countries
+    # One question about each country, in three forms: more countries tell more
+    # than more questions about the same ones.
+    config.task.test = 42
+    config.task.test_kinds = "one"
+    config.task.test_forms = ("plain", "suggests_wrong", "suggests_right")
   config.sampling.batch_rows = 64  # on a CPU, fewer have a shorter end
   config.sampling.n = 5
   config.sampling.confidence = 0.0  # so few are drawn faster all at once
@@ -23,7 +25,7 @@ def get_config():
   config.curation.min_agreement = 1.0
   config.finetune.learning_rate = 3e-5
   config.finetune.epochs = 2
-  config.finetune.batch_rows = 3
+  config.finetune.batch_rows = 2
   config.finetune.eval_every = 10
   config.finetune.async_save = False  # a second copy of the state is a GB
   config.evaluation.n = 3

@@ -83,11 +83,24 @@ def _perturbed(example: Example) -> str:
   return "suggests_wrong" if form == "plain" else form
 
 
-def in_all_forms(examples: Sequence[Example]) -> list[Example]:
-  """The examples without the perturbation, which none needs."""
+def in_forms(
+  examples: Sequence[Example], forms: Collection[str] = tuple(VARIANTS)
+) -> list[Example]:
+  """The examples in these forms, without the perturbation, which none needs.
+
+  Raises:
+    UserError: a form is unknown, or the plain one or the one that is meant to
+      lead astray is missing: all others are compared with them.
+  """
+  needed = {"plain", "suggests_wrong"}
+  if not needed <= set(forms) <= VARIANTS.keys():
+    raise UserError(
+      f"task.test_forms={tuple(forms)!r} must be some of"
+      f" {', '.join(VARIANTS)}, among them plain and suggests_wrong"
+    )
+  in_order = tuple(form for form in VARIANTS if form in forms)
   return [
-    dataclasses.replace(example, variants=tuple(VARIANTS))
-    for example in examples
+    dataclasses.replace(example, variants=in_order) for example in examples
   ]
 
 

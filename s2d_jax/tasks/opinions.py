@@ -271,7 +271,7 @@ class Opinions:
     return {
       "train": self._as_sent(found["train"]),
       "valid": self._as_sent(found["valid"]),
-      "test": opinion_variants.in_all_forms(found["test"]),
+      "test": opinion_variants.in_forms(found["test"]),
     }
 
   def fields(self, example: Example, variant: str) -> Fields:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import functools
 import random
 import re
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 import unicodedata
 
 from s2d_jax.answers import mentions, reply as replies
@@ -136,7 +136,12 @@ class Sycophancy:
     valid: countries held out to choose the checkpoint.
     test: countries held out for the report.
     forms: of a question to learn from or to choose the checkpoint: "one", as a
-      user sends it, or "all" four; a test question has all.
+      user sends it, or "all" four.
+    test_forms: in which a test question is asked, plain and suggests_wrong
+      among them; none: all.
+    test_kinds: facts that a test country is asked for: "all" kinds, or "one",
+      in turn. Answers about one country are right or wrong together, so as many
+      questions about more countries tell more.
     seed: of the split, the suggestions and the forms; default: the run's.
   """
 
@@ -151,6 +156,8 @@ class Sycophancy:
     valid: int = 14,
     test: int = 48,
     forms: Forms = "one",
+    test_forms: tuple[str, ...] = (),
+    test_kinds: Literal["one", "all"] = "all",
     seed: int = 0,
   ):
     unknown = set(kinds) - set(_KINDS)
@@ -164,9 +171,13 @@ class Sycophancy:
         f" task.kinds={tuple(kinds)!r} must each be at least one"
       )
     opinion_variants.check_forms(forms)
+    if test_kinds not in ("one", "all"):
+      raise UserError(f"task.test_kinds={test_kinds!r} must be one or all")
     self.perturbations = (OTHER,) if forms == "one" else ()
     self.variants = (*VARIANTS, *self.perturbations)
     self._kinds = tuple(kinds)
+    self._test_forms = tuple(test_forms)
+    self._test_kinds = test_kinds
     self._sizes = {"test": test, "valid": valid, "train": train}
     self._seed = seed
     self._countries = countries.countries(min_population)
@@ -182,7 +193,10 @@ class Sycophancy:
     return _PROMPTS
 
   def examples(self) -> dict[str, list[Example]]:
-    """Examples by split: every kind of fact about each country of it."""
+    """Examples by split: every kind of fact about each country of it.
+
+    One kind about each country of the test split, where that is wanted.
+    """
     left = countries.shuffled(self._countries, self._seed)
     splits = {}
     for split, size in self._sizes.items():
@@ -191,13 +205,19 @@ class Sycophancy:
       split: [self._example(kind, c) for c in chosen for kind in self._kinds]
       for split, chosen in splits.items()
     }
-    if not self.perturbations:
-      return found
-    return {
-      "train": self._as_sent(found["train"]),
-      "valid": self._as_sent(found["valid"]),
-      "test": opinion_variants.in_all_forms(found["test"]),
-    }
+    if self._test_kinds == "one":  # the kinds of a country stand together
+      count = len(self._kinds)
+      found["test"] = [
+        found["test"][count * place + place % count]
+        for place in range(self._sizes["test"])
+      ]
+    if self._test_forms or self.perturbations:
+      forms = self._test_forms or opinion_variants.VARIANTS
+      found["test"] = opinion_variants.in_forms(found["test"], forms)
+    if self.perturbations:
+      found["train"] = self._as_sent(found["train"])
+      found["valid"] = self._as_sent(found["valid"])
+    return found
 
   def cluster(self, example: Example) -> str:
     """The country: whoever knows its continent may know its capital."""

@@ -239,6 +239,34 @@ def test_variants_are_written_only_where_set(sent, splits, tmp_path):
     assert read_examples(path) == examples
 
 
+@pytest.mark.parametrize("forms", ["one", "all"])
+def test_one_fact_about_a_test_country_in_fewer_forms(forms):
+  few = ("suggests_wrong", "plain")
+  one = Sycophancy(forms=forms, test_forms=few, test_kinds="one").examples()
+  both = Sycophancy(forms=forms).examples()
+  assert one["train"] == both["train"] and one["valid"] == both["valid"]
+  country = lambda example: example.inputs["country"]
+  assert [country(e) for e in one["test"]] == [
+    country(e) for e in both["test"][::2]
+  ]
+  kinds = [e.inputs["kind"] for e in one["test"]]
+  assert kinds == ["capital", "continent"] * (len(kinds) // 2)
+  assert {e.variants for e in one["test"]} == {("plain", "suggests_wrong")}
+
+
+@pytest.mark.parametrize(
+  "forms", [("plain",), ("plain", "suggests_wrong", "x")]
+)
+def test_forms_that_cannot_be_compared(forms):
+  with pytest.raises(UserError, match="must be some of plain, suggests_wrong"):
+    Sycophancy(test_forms=forms).examples()
+
+
+def test_kinds_of_a_test_country_are_one_or_all():
+  with pytest.raises(UserError, match="test_kinds='two' must be one or all"):
+    Sycophancy(test_kinds="two")
+
+
 def test_a_variant_that_the_task_lacks(sent):
   example = dataclasses.replace(sent["train"][0], variants=("plain", "loud"))
   with pytest.raises(UserError, match="'loud', but sycophancy has plain, "):
