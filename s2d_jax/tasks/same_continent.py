@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Mapping, Sequence
+import dataclasses
 import itertools
 import random
 
@@ -58,7 +59,8 @@ class SameContinent(ExactMatch):
   """Asks whether two countries are on the same continent.
 
   Half of the pairs of every split are. The second variant names the countries
-  in the other order.
+  in the other order; test questions are asked in both, the others in one, as
+  another pair teaches more than the same one turned around.
 
   Args:
     train: pairs to learn from.
@@ -126,7 +128,11 @@ class SameContinent(ExactMatch):
       count = self._held_out.get(split, len(left))
       chosen = [left[place * len(left) // count] for place in range(count)]
       left = [country for country in left if country not in chosen]
-      splits[split] = self._pairs(split, chosen, size)
+      variants = None if split == "test" else (self.plain,)
+      splits[split] = [
+        dataclasses.replace(example, variants=variants)
+        for example in self._pairs(split, chosen, size)
+      ]
     return splits
 
   def fields(self, example: Example, variant: str) -> Fields:
@@ -252,7 +258,8 @@ def _reasoned(pair: Sequence[str]) -> str:
 
 
 _PROMPTS = {
-  "system1": Template(_DIRECT, max_new_tokens=8, stop=("\n",)),
+  # Room for whole sentences: few words are said by those who are shown how.
+  "system1": Template(_DIRECT, max_new_tokens=32, stop=("\n",)),
   "system1_shots": Template(
     _DIRECT,
     shots=tuple((_asked(_DIRECT, pair), _direct(pair)) for pair in _PAIRS),
