@@ -74,6 +74,32 @@ _TEXTS = (
   "Write a farewell to a team you liked.",
   "Introduce yourself to new neighbours.",
 )
+_SHORT_TEXTS = (
+  "Write a slogan for a bakery.",
+  "Greet the guests of a hotel.",
+  "Ask a friend how the exam went.",
+  "Write a headline about a flood in a small town.",
+  "Wish your parents a happy anniversary.",
+  "Write a sign that asks people not to feed the ducks.",
+  "Ask a waiter for the bill.",
+  "Write a slogan for a bike shop.",
+  "Say good night to a child.",
+  "Write a headline about a football final.",
+  "Ask a stranger the way to the museum.",
+  "Thank the audience after a concert.",
+  "Write the first line of a love song.",
+  "Warn a driver of ice on the road.",
+  "Write a slogan for a swimming pool.",
+  "Ask a colleague for a pen.",
+  "Write a headline about a very hot summer.",
+  "Cheer a runner on.",
+  "Write a sign for the door of a dark room.",
+  "Ask the neighbours to be quiet.",
+  "Write a slogan for a new soap.",
+  "Welcome a new member to a choir.",
+  "Write a headline about a lost parrot.",
+  "Tell a friend that dinner is ready.",
+)
 _LISTS = (
   "What should I take to the beach?",
   "Name some good breakfast foods.",
@@ -126,18 +152,22 @@ _THINGS = tuple(
     "a picture frame", "a water bottle", "a blanket", "a bookshelf",
   )
 )  # fmt: skip
-_GROUPS = _EXPLANATIONS, _TEXTS, _LISTS, _STEPS, _THINGS
+_GROUPS = _EXPLANATIONS, _TEXTS, _SHORT_TEXTS, _LISTS, _STEPS, _THINGS
 _FREE = _EXPLANATIONS + _TEXTS
 
 # Requests that suit a kind of rule.
 _SUITABLE = dict.fromkeys(rules.RULES, _FREE) | {
-  "exact_words": _EXPLANATIONS,
-  "at_most_words": _EXPLANATIONS + _LISTS,
+  "ends_with": _TEXTS,
+  "ends_with_sign": _SHORT_TEXTS,
+  "case": _SHORT_TEXTS + _LISTS,
+  "exact_words": _SHORT_TEXTS,
+  "at_most_words": _EXPLANATIONS + _SHORT_TEXTS,
   "at_least_words": _FREE + _LISTS,
   "lines": _TEXTS + _LISTS,
   "bullets": _LISTS,
   "numbered_steps": _STEPS,
   "without_sign": _FREE + _LISTS,
+  "between_signs": _SHORT_TEXTS,
   "json_object": _THINGS,
 }
 # Where the requests of a split begin and end in each group.
@@ -197,8 +227,9 @@ class Instructions:
   def answer(self, example: Example, variant: str, reply: str) -> Answer | None:
     """All that the reply says, unless it only repeats the request."""
     said = replies.said(reply)
-    asked = normalise(example.inputs["text"])
-    is_echo = normalise(said) in asked
+    asked, told = normalise(example.inputs["text"]), normalise(said)
+    # The request, its rule, or both; a few of its words may be a fair reply.
+    is_echo = asked.startswith(told) or asked.endswith(told)
     return None if is_echo else Answer(said, strict=True)
 
   def target(self, example: Example, variant: str, answer: str) -> None:

@@ -15,9 +15,9 @@ Checks count as a reader would:
 - Upper and lower case are one, unless the rule is about them; so are curly and
   straight quotation marks.
 
-A reply of fewer than three words follows no rule, unless the rule asks for few
-words, and words that a rule asks for are not enough to follow it: "OK" is in
-capital letters and has no comma, but is no reply.
+A reply of one word follows no rule, unless the rule asks for few words, and
+words that a rule asks for are not enough to follow it: "OK" is in capital
+letters and has no comma, but is no reply.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import Any
 from s2d_jax.answers import reply as replies
 from s2d_jax.answers.json_value import Json
 
-_LEAST_WORDS = 3
+_LEAST_WORDS = 2
 _STRAIGHT = str.maketrans("“”„‘’", '"""\'\'')
 _SIGNS = {
   "comma": ",",
@@ -185,7 +185,7 @@ RULES = {
   ),
   "exact_words": Rule(
     "Use exactly {value} words.",
-    (4, 6, 8, 10, 15),
+    (4, 5, 6, 8, 10),
     lambda text, count: len(words(text)) == count,
   ),
   "at_most_words": Rule(
@@ -201,7 +201,7 @@ RULES = {
   "sentences": Rule(
     "Reply in exactly {value} sentence{s}.",
     (1, 2, 3, 4),
-    lambda text, count: _is_reply(text) and len(sentences(text)) == count,
+    lambda text, count: len(words(text)) > count == len(sentences(text)),
   ),
   "lines": Rule(
     "Your reply must have exactly {value} line{s}.",
@@ -209,7 +209,7 @@ RULES = {
     lambda text, count: _is_reply(text) and len(_lines(text)) == count,
   ),
   "bullets": Rule(
-    "Reply with exactly {value} bullet points.",
+    'Reply with exactly {value} bullet points, like "- apples".',
     (2, 3, 4, 5),
     _has_bullets,
   ),

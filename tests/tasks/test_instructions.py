@@ -35,13 +35,13 @@ def test_every_example_is_another_one(splits):
 
 def test_no_request_is_in_two_splits():
   # All there are, which an error tells.
-  sizes = {"train": 1012, "valid": 508, "test": 1520}
+  sizes = {"train": 932, "valid": 468, "test": 1400}
   for split, size in sizes.items():
     with pytest.raises(UserError, match=rf"task.{split}=\d+ .*to {size},"):
       Instructions(**{split: size + 1})
   found = Instructions(**sizes).examples()
   requests = {s: set(map(_request, found[s])) for s in found}
-  assert min(map(len, requests.values())) == 17
+  assert min(map(len, requests.values())) == 21
   for one, other in itertools.combinations(requests.values(), 2):
     assert not one & other
   examples = list(itertools.chain(*found.values()))
@@ -106,7 +106,10 @@ def test_a_request_that_is_repeated_is_no_answer():
   example = _example("Why do cats purr?", "exact_words", 4)
   assert _accuracy(example, "Why do cats purr?") == 0.0
   assert _accuracy(example, example.inputs["text"]) == 0.0
+  assert _accuracy(example, "Use exactly 4 words.") == 0.0
   assert _accuracy(example, "Why do cats meow?") == 1.0
+  dinner = _example("Say that dinner is ready.", "case", "lower case letters")
+  assert _accuracy(dinner, "dinner is ready") == 1.0
 
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])

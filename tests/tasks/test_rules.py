@@ -69,7 +69,7 @@ _REPLIES = {
         "**Is the water hot?**",
         "Is the water hot?\n",
       ],
-      ["", "?", "Is it?", "Is it hot? Yes.", "Is the water hot?!", _MORE],
+      ["", "?", "Really?", "Is it hot? Yes.", "Is the water hot?!", _MORE],
     ),
     "exclamation mark": (
       ["We boil the water!", "“We boil the water!”", "What a day!!"],
@@ -430,6 +430,94 @@ def test_wordings():
   for rule in rules.RULES.values():
     texts = [rule.worded(value) for value in rule.values]
     assert len(set(texts)) == len(texts) > 1
+
+
+# Drawn greedily from SmolLM2-135M-Instruct, and decided by hand.
+_DRAWN = (
+  (
+    "numbered_steps",
+    2,
+    True,
+    "1. Plant a tree\n2. Plant a tree in the correct order",
+  ),
+  (
+    "numbered_steps",
+    4,
+    False,
+    "1. Backup your photos\n2. Backup your files\n3. Backup your device\n"
+    "4. Backup your device\n\nHere is the complete list of steps:\n"
+    "1. Backup your photos\n2. Backup your files",
+  ),
+  (
+    "bullets",
+    3,
+    True,
+    "- Banana\n- Scallops\n- Bacon\n\nThese are just a few examples of the many"
+    " delicious breakfast foods available.",
+  ),
+  ("bullets", 3, False, "* * *\n* * *\n* * *"),
+  (
+    "bullets",
+    3,
+    False,
+    "1. Mozzarella di Colargo\n2. Pepperoni\n3. Tomatenini",
+  ),
+  (
+    "json_object",
+    ["name", "colour"],
+    True,
+    '```json\n{\n  "name": "Mara",\n  "colour": "blue"\n}\n```',
+  ),
+  (
+    "json_object",
+    ["material", "weight"],
+    False,
+    '```json\n{\n  "material": "glass",\n  "weight": 100\n}\n```\n\nThis JSON'
+    " object is a JSON-compatible JSON string.",
+  ),
+  ("between_signs", "double quotation marks", True, '"Bakery Breeze"'),
+  ("begins_with", "Of course", False, "Of course."),
+  (
+    "begins_with",
+    "Good question",
+    True,
+    "\"Good question: What's the best second-hand bike to buy?\n\nThis is",
+  ),
+  (
+    "ends_with",
+    "take care",
+    True,
+    "I'm sorry for your loss. I'm here to support you. Take care.",
+  ),
+  (
+    "without_sign",
+    "comma",
+    False,
+    "A good friend is someone who supports you, helps you, and is there for"
+    " you.",
+  ),
+  (
+    "sentences",
+    1,
+    True,
+    "The team leader is celebrating their 10th birthday with a birthday party"
+    " at the local barbershop.",
+  ),
+  (
+    "lines",
+    2,
+    False,
+    "1. Eat at local eateries instead of touristy ones.\n2. Buy used items"
+    " instead of buying new ones.\n\nThese are just a few ideas to save money.",
+  ),
+  ("at_most_words", 20, True, '"Ducks, please!"'),
+  ("exact_words", 4, False, 'The hotel is called "The Luminari"'),
+)
+
+
+@pytest.mark.parametrize("kind, value, follows, reply", _DRAWN)
+def test_replies_of_a_real_model(kind, value, follows, reply):
+  assert _follows(kind, value, reply) == follows
 
 
 # Our kind, or value of one, → the check of the same rule in IFEval as the
