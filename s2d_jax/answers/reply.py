@@ -149,7 +149,7 @@ def refuses(text: str) -> bool:
 
 
 # "Dr. Who" and "J. R. R. Tolkien" go on; "U.S.A." is one word.
-_SENTENCE_END = re.compile(
+SENTENCE_END = re.compile(
   r"(?<!\b[A-Z]\.)(?<!\b(?:Dr|Mr|Ms|St|Mt|vs)\.)(?<!\b(?:Mrs|e\.g|i\.e|etc)\.)"
   r"(?<!\bapprox\.)"
   r"(?<=[.!?。！？])[\"”')]*(?:\s+|(?<=[。！？]))|\n+"
@@ -194,7 +194,7 @@ def contradicts(text: str) -> bool:
 
 def sentences(text: str) -> list[str]:
   """The sentences of a text, without those that are only polite."""
-  found = [s.strip() for s in _SENTENCE_END.split(text) if s.strip()]
+  found = [s.strip() for s in SENTENCE_END.split(text) if s.strip()]
   return [s for s in found if not _COURTESY.match(s)] or found[:1]
 
 

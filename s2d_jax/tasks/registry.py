@@ -11,6 +11,7 @@ from s2d_jax.errors import UserError
 from s2d_jax.tasks.coin_flip import CoinFlip
 from s2d_jax.tasks.custom import Custom
 from s2d_jax.tasks.gsm8k import Gsm8k
+from s2d_jax.tasks.instructions import Instructions
 from s2d_jax.tasks.judge import Judge
 from s2d_jax.tasks.last_letters import LastLetters
 from s2d_jax.tasks.opinions import Opinions
@@ -26,6 +27,7 @@ TASKS = {
     LastLetters,
     CoinFlip,
     SameContinent,
+    Instructions,
     Judge,
     Gsm8k,
     Custom,

@@ -15,6 +15,7 @@ def test_the_tasks():
     "last_letters",
     "coin_flip",
     "same_continent",
+    "instructions",
     "judge",
     "gsm8k",
     "custom",
