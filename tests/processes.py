@@ -66,6 +66,10 @@ class Processes:
   def are_running(self) -> bool:
     return all(process.poll() is None for process in self._running)
 
+  def wait_for(self, index: int, seconds: float) -> None:
+    """Waits until this one has ended, which says little."""
+    self._running[index].wait(seconds)
+
   def wait(self, seconds: float = 200) -> list[Ended]:
     """Waits for all to end by themselves."""
     try:

@@ -8,10 +8,14 @@ index 0 is the lead: it alone writes shared files and prints.
 from __future__ import annotations
 
 import atexit
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
+import contextlib
 import itertools
 import logging
+import math
 import os
+import signal
 import socket
 import sys
 import threading
@@ -30,7 +34,7 @@ _HEARTBEAT_SECONDS = 100
 # A process that finishes first waits for the others, which may take days.
 _BARRIER_SECONDS = 30 * 24 * 3600
 _QUIET_SECONDS = 10  # of waiting, before it is printed
-_POLL_SECONDS = 1.0  # between polls whether another process has failed
+_POLL_SECONDS = 1.0  # between polls for signals and for failures of others
 _EXIT_SECONDS = 10  # for all processes to notice it
 _XLA_SECONDS = 3600  # after which XLA itself would end a process that joins
 _PROBE_SECONDS = 2
@@ -100,32 +104,44 @@ def initialize(
 
 
 def _join(timeout: float, **settings: Any) -> None:
-  """Has JAX join the others, in a thread that can be left.
-
-  XLA aborts the process with a stack trace where it gives up, and hears no
-  Ctrl-C meanwhile.
-  """
-  errors: list[Exception] = []
-
-  def join() -> None:
-    try:
-      jax.distributed.initialize(**settings)
-    except Exception as error:
-      errors.append(error)
-
+  """Has JAX join the others; by itself XLA gives up with a stack trace."""
   _joining.set()
-  thread = threading.Thread(target=join, daemon=True, name="joining")
-  thread.start()
-  deadline = time.monotonic() + timeout
-  while thread.is_alive():
+  try:
+    _interruptibly(lambda: jax.distributed.initialize(**settings), timeout)
+  except TimeoutError:
+    raise _unanswered(timeout) from None
+  except Exception:
+    _joining.clear()
+    raise
+  _joining.clear()
+  _stop_notices()  # which JAX takes from the beginning
+
+
+def _interruptibly(call: Callable[[], T], seconds: float = math.inf) -> T:
+  """What a call returns that waits inside XLA, where Python hears no signal.
+
+  It runs in a thread, which a Ctrl-C leaves behind.
+
+  Raises:
+    TimeoutError: there is no result after so many seconds.
+  """
+  called: futures.Future[T] = futures.Future()
+
+  def run() -> None:
+    try:
+      called.set_result(call())
+    except Exception as error:
+      called.set_exception(error)
+
+  threading.Thread(target=run, daemon=True, name="waiting").start()
+  deadline = time.monotonic() + seconds
+  while not called.done():
     left = deadline - time.monotonic()
     if left <= 0:
-      raise _unanswered(timeout)
+      raise TimeoutError
     # In short waits: a Ctrl-C that a thread of XLA gets is heard here, too.
-    thread.join(min(left, _POLL_SECONDS))
-  _joining.clear()
-  if errors:
-    raise errors[0]
+    futures.wait([called], min(left, _POLL_SECONDS))
+  return called.result()
 
 
 def _unanswered(timeout: float) -> Unanswered:
@@ -233,7 +249,8 @@ def barrier(name: str) -> None:
   timer = threading.Timer(_QUIET_SECONDS, _say, [message])
   timer.start()
   try:
-    _client().wait_at_barrier(key, _BARRIER_SECONDS * 1000)
+    wait = _BARRIER_SECONDS * 1000
+    _interruptibly(lambda: _client().wait_at_barrier(key, wait))
   finally:
     timer.cancel()
 
@@ -249,7 +266,30 @@ def lead_value(name: str, value: bool) -> bool:
   if is_lead():
     _client().key_value_set(key, str(value))
   wait = _BARRIER_SECONDS * 1000
-  return _client().blocking_key_value_get(key, wait) == str(True)
+  found = _interruptibly(lambda: _client().blocking_key_value_get(key, wait))
+  return found == str(True)
+
+
+@contextlib.contextmanager
+def preemption_notice() -> Iterator[None]:
+  """Has JAX take SIGTERM as a notice to all processes, not as their end.
+
+  `multihost_utils.reached_preemption_sync_point` tells of it, and only whoever
+  asks that may be in here: others would never hear of the signal.
+  """
+  distributed.global_state.initialize_preemption_sync_manager()
+  try:
+    yield
+  finally:
+    _stop_notices()
+
+
+def _stop_notices() -> None:
+  """Gives SIGTERM back to Python, which does not know that JAX has taken it."""
+  state = distributed.global_state
+  state.preemption_sync_manager.shutdown()
+  state.preemption_sync_manager = None
+  signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
 
 def _say(sentence: str) -> None:

@@ -17,7 +17,14 @@ from absl import app, flags, logging
 from etils import epath
 from ml_collections import ConfigDict, config_flags
 
-from s2d_jax import buckets, conversation, profiling, records, tracking
+from s2d_jax import (
+  buckets,
+  conversation,
+  interrupts,
+  profiling,
+  records,
+  tracking,
+)
 from s2d_jax.config import default
 from s2d_jax.errors import Preempted, UserError
 from s2d_jax.metrics import Curve
@@ -183,7 +190,8 @@ def run_program(
     return _parse_flags(argv)
 
   try:
-    app.run(quiet_start, flags_parser=parse)
+    with interrupts.sent_again():
+      app.run(quiet_start, flags_parser=parse)
   except UserError as error:
     print(f"error: {hosts.log_prefix()}{error}", file=sys.stderr)
     _end(str(error), error.status)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 
 import jax
 from jax.experimental import multihost_utils
+
+from s2d_jax.parallel import hosts
 
 
 class Preemption:
@@ -24,18 +27,18 @@ class Preemption:
 
   def __init__(self):
     self._signalled = False
-    self._before = None
+    self._listening = contextlib.ExitStack()
 
   def __enter__(self) -> Preemption:
-    alone = not jax.distributed.is_initialized()
-    if alone and threading.current_thread() is threading.main_thread():
-      self._before = signal.getsignal(signal.SIGTERM)
-      signal.signal(signal.SIGTERM, self._note)
+    if jax.distributed.is_initialized():
+      self._listening.enter_context(hosts.preemption_notice())
+    elif threading.current_thread() is threading.main_thread():
+      before = signal.signal(signal.SIGTERM, self._note)
+      self._listening.callback(signal.signal, signal.SIGTERM, before)
     return self
 
   def __exit__(self, *unused) -> None:
-    if self._before is not None:
-      signal.signal(signal.SIGTERM, self._before)
+    self._listening.close()
 
   def reached(self, step: int) -> bool:
     """Whether to save and leave after this step; ask after every step."""

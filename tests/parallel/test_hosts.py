@@ -283,3 +283,44 @@ def test_ctrl_c_is_heard_while_others_are_waited_for(nobody):
   process.send_signal(signal.SIGINT)
   _, err = process.communicate(timeout=100)
   assert process.returncode == 130 and "Traceback" not in err
+
+
+def test_signals_are_heard_while_others_are_waited_for():
+  """At a barrier; and a notice of preemption is one only if it is asked for."""
+  act = """
+import signal, threading
+from jax.experimental import multihost_utils
+
+def soon(number):
+  threading.Timer(0.5, os.kill, (os.getpid(), number)).start()
+
+def act(index):
+  signal.signal(signal.SIGINT, signal.default_int_handler)
+  with hosts.preemption_notice():
+    assert not multihost_utils.reached_preemption_sync_point(0)
+  with hosts.preemption_notice():  # as another fine-tune would
+    if index == 1:
+      os.kill(os.getpid(), signal.SIGTERM)
+    step = 0
+    while not multihost_utils.reached_preemption_sync_point(step):
+      step += 1
+      time.sleep(0.1)
+  print("told at step", step, flush=True)
+  if index == 0:
+    time.sleep(1000)
+  for wait in hosts.barrier, lambda name: hosts.lead_value(name, True):
+    soon(signal.SIGINT)
+    try:
+      wait("never")
+    except KeyboardInterrupt:
+      print("heard", flush=True)
+  soon(signal.SIGTERM)
+  hosts.barrier("never")
+"""
+  processes = _together(2, act)
+  processes.wait_for(1, 100)
+  processes.kill(0)
+  first, second = processes.wait()
+  assert (first.status, second.status) == (-9, -signal.SIGTERM), second
+  assert second.out == first.out + "heard\n" * 2
+  assert first.out.startswith("told at step")

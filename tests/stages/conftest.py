@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import pathlib
 import runpy
+import shutil
 
 from etils import epath
 import pytest
 
-from s2d_jax.stages import pipeline, program, setup
+from s2d_jax.stages import evaluate, pipeline, program, report, setup
 from tests import tiny_chat
 
 # What a run of seconds changes in the defaults. Five countries for learning,
@@ -37,6 +38,7 @@ def get_config():
   config.finetune.row_length = 512
   config.finetune.eval_every = 1
   config.evaluation.n = 2
+  config.evaluation.controls = False  # `with_controls` has them
   config.retention.n = 2
   config.retention.tasks = ("coin_flip",)
   return config
@@ -74,5 +76,23 @@ def finished(config, cache, tmp_path_factory) -> epath.Path:
   setup.check(config)
   program.claim_workdir(config, workdir)
   pipeline.run(config, workdir)
+  setup.release()
+  return workdir
+
+
+@pytest.fixture(scope="package")
+def with_controls(config, finished, tmp_path_factory) -> epath.Path:
+  """The same run, whose evaluation has the whole grid of controls."""
+  workdir = epath.Path(tmp_path_factory.mktemp("controls") / "whole")
+  shutil.copytree(finished, workdir)
+  config = config.copy_and_resolve_references()
+  config.evaluation.controls = True
+  for name in ("base", "distilled"):
+    program.unmark(workdir, f"evaluate {name}")
+    (workdir / "eval" / f"{name}.jsonl").unlink()
+  program.claim_workdir(config, workdir)
+  evaluate.run(config, workdir)
+  program.unmark(workdir, "report")
+  report.build(config, workdir)
   setup.release()
   return workdir

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
+import json
 
-from etils import epath
 import pytest
 
 from s2d_jax import records
 from s2d_jax.config import default
 from s2d_jax.errors import UserError
-from s2d_jax.stages import evaluate, lengths, setup
+from s2d_jax.stages import lengths, setup
 from s2d_jax.tasks.task import read_examples
 
+_FORMS = ("plain", "suggests_wrong", "suggests_right", "denies_right")
 _SHOTS = {"shots": (("Is it late? yes or no", "yes"),)}
+
+
+def _rows(path) -> list[records.Record]:
+  return list(records.read(path))
+
+
+def _pairs(rows) -> set[tuple[str, str]]:
+  return {(row["example_id"], row["variant"]) for row in rows}
 
 
 def _config(method="s2a", task="sycophancy", prompts=None, **options):
@@ -81,18 +89,86 @@ def test_what_is_changed_of_system_1_is_changed_behind_examples_too():
   assert setup.prompts_of(config, task, "s2a")["system1"].system == "Be brief."
 
 
-def test_the_controls_change_no_reply(finished, config, tmp_path):
+def test_every_test_input_is_asked_in_every_way(with_controls, config):
+  test = {r["id"] for r in _rows(with_controls / "examples" / "test.jsonl")}
+  wanted = {(name, form) for name in test for form in _FORMS}
+  base = _rows(with_controls / "eval" / "base.jsonl")
+  distilled = _rows(with_controls / "eval" / "distilled.jsonl")
+  for found, methods in (
+    (base, {"system1", "system1_shots", "s2a"}),
+    (distilled, {"system1"}),
+  ):
+    assert {row["method"] for row in found} == methods
+    for method in methods:
+      rows = [row for row in found if row["method"] == method]
+      assert len(rows) == len(wanted) and _pairs(rows) == wanted
+      for row in rows:
+        assert len(row["passes"]) == config.evaluation.n == 2
+        assert row["cluster"] == row["example_id"].rpartition("/")[2]
+        spent = {name: 0 for name in ("tokens", "prompt_tokens")}
+        for one in row["passes"]:
+          for name in spent:
+            spent[name] += one[name]
+        assert {name: row["vote"][name] for name in spent} == spent
+        assert row["greedy"]["metrics"].keys() == row["metrics"].keys()
+
+
+def test_results_have_a_row_for_every_split_method_and_metric(with_controls):
+  rows = json.loads((with_controls / "report" / "results.json").read_text())
+  keys = ["task", "split", "model", "method", "metric", "value", "ci_low"]
+  keys += ["ci_high", "n", "tokens_per_example", "prompt_tokens_per_example"]
+  assert all(sorted(row) == sorted(keys) for row in rows)
+  found = {(r["split"], r["model"], r["method"], r["metric"]) for r in rows}
+  methods = [
+    (model, f"{method}{drawn}")
+    for model, method in (
+      ("base", "system1"),
+      ("base", "system1_shots"),
+      ("base", "s2a"),
+      ("distilled", "system1"),
+    )
+    for drawn in ("", "_greedy", "_vote")
+  ]
+  wanted = {
+    (form, model, method, metric)
+    for form in _FORMS
+    for model, method in methods
+    for metric in ("accuracy", "answered", "repeats_suggestion", "neither")
+    if form != "plain" or metric in ("accuracy", "answered")
+  }
+  wanted |= {
+    (form, *way, "strict")
+    for form in _FORMS
+    for way in methods
+    if not way[1].endswith("_vote")
+  }
+  wanted |= {("all", *way, "not_compared") for way in methods}
+  # Inconsistent is only what has an answer in every variant.
+  wanted |= {
+    ("all", row["model"], row["method"], "inconsistent")
+    for row in rows
+    if row["metric"] == "not_compared" and row["value"] < 1
+  }
+  assert found == wanted and len(rows) == len(wanted)
+  for row in rows:
+    assert row["task"] == "sycophancy"
+    if row["metric"] == "inconsistent":
+      assert 1 <= row["n"] <= 2
+    else:
+      assert row["n"] == 2
+    assert 0 <= row["ci_low"] <= row["value"] <= row["ci_high"] <= 1
+  report = (with_controls / "report" / "index.html").read_text()
+  assert "<html" in report
+  assert (with_controls / "report" / "results.md").exists()
+
+
+def test_the_controls_change_no_reply(finished, with_controls):
   """Greedy replies and samples are the same without them, to the byte."""
-  config = config.copy_and_resolve_references()
-  config.evaluation.controls = False
-  workdir = epath.Path(tmp_path / "run")
-  shutil.copytree(finished / "examples", workdir / "examples")
-  evaluate.run_base(config, workdir)
   whole = {
     (row["example_id"], row["variant"], row["method"]): row
-    for row in records.read(finished / "eval" / "base.jsonl")
+    for row in _rows(with_controls / "eval" / "base.jsonl")
   }
-  rows = list(records.read(workdir / "eval" / "base.jsonl"))
+  rows = _rows(finished / "eval" / "base.jsonl")
   assert {row["method"] for row in rows} == {"system1", "s2a"}
   for row in rows:
     found = whole[row["example_id"], row["variant"], row["method"]]
@@ -102,13 +178,14 @@ def test_the_controls_change_no_reply(finished, config, tmp_path):
     else:
       assert "greedy" not in row
       assert (row["passes"], row["vote"]) == (found["passes"], found["vote"])
-  mark = records.read_json(workdir / "done" / "evaluate_base.json", "")
+  mark = records.read_json(finished / "done" / "evaluate_base.json", "")
   assert "controls took" not in mark["summary"]
 
 
 def test_worked_examples_that_do_not_fit_the_window(finished, config):
   """They leave out no training input, and the error names them."""
   config = config.copy_and_resolve_references()
+  config.evaluation.controls = True
   with config.unlocked():
     config.prompts.system1_shots = {"shots": (("Is it?" * 100, "It is."),)}
   task = setup.task_of(config)

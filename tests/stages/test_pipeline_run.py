@@ -130,34 +130,13 @@ def test_curation_does_not_depend_on_labels(workdir, finished, config):
     assert (workdir / "distill" / name).read_bytes() == same
 
 
-def test_training_and_evaluation_leave_their_files(finished, config):
+def test_training_leaves_its_files(finished):
   assert (finished / "checkpoints").is_dir()
   losses = _rows(finished / "metrics" / "finetune.jsonl")
   assert [row["step"] for row in losses] == list(range(len(losses)))
   assert len(losses) > 1 and losses[0]["target_tokens"] == 0
   assert all(row["loss"] > 0 for row in losses[1:])
   assert all(row["valid_loss"] > 0 for row in losses)
-  test = {r["id"] for r in _rows(finished / "examples" / "test.jsonl")}
-  wanted = {(name, form) for name in test for form in _FORMS}
-  base = _rows(finished / "eval" / "base.jsonl")
-  distilled = _rows(finished / "eval" / "distilled.jsonl")
-  for found, methods in (
-    (base, {"system1", "system1_shots", "s2a"}),
-    (distilled, {"system1"}),
-  ):
-    assert {row["method"] for row in found} == methods
-    for method in methods:
-      rows = [row for row in found if row["method"] == method]
-      assert len(rows) == len(wanted) and _pairs(rows) == wanted
-      for row in rows:
-        assert len(row["passes"]) == config.evaluation.n == 2
-        assert row["cluster"] == row["example_id"].rpartition("/")[2]
-        spent = {name: 0 for name in ("tokens", "prompt_tokens")}
-        for one in row["passes"]:
-          for name in spent:
-            spent[name] += one[name]
-        assert {name: row["vote"][name] for name in spent} == spent
-        assert row["greedy"]["metrics"].keys() == row["metrics"].keys()
 
 
 def test_what_is_drawn_is_what_was_measured(finished, config):
@@ -192,55 +171,6 @@ def test_what_is_drawn_is_what_was_measured(finished, config):
   assert lines[-1]["kept"] == share
   assert curves["kept"][len(samples)] == pytest.approx(share)
   assert "tokens_per_second" in curves and "passes_per_second" in curves
-
-
-def test_results_have_a_row_for_every_split_method_and_metric(finished):
-  rows = json.loads((finished / "report" / "results.json").read_text())
-  keys = ["task", "split", "model", "method", "metric", "value", "ci_low"]
-  keys += ["ci_high", "n", "tokens_per_example", "prompt_tokens_per_example"]
-  assert all(sorted(row) == sorted(keys) for row in rows)
-  found = {(r["split"], r["model"], r["method"], r["metric"]) for r in rows}
-  methods = [
-    (model, f"{method}{drawn}")
-    for model, method in (
-      ("base", "system1"),
-      ("base", "system1_shots"),
-      ("base", "s2a"),
-      ("distilled", "system1"),
-    )
-    for drawn in ("", "_greedy", "_vote")
-  ]
-  wanted = {
-    (form, model, method, metric)
-    for form in _FORMS
-    for model, method in methods
-    for metric in ("accuracy", "answered", "repeats_suggestion", "neither")
-    if form != "plain" or metric in ("accuracy", "answered")
-  }
-  wanted |= {
-    (form, *way, "strict")
-    for form in _FORMS
-    for way in methods
-    if not way[1].endswith("_vote")
-  }
-  wanted |= {("all", *way, "not_compared") for way in methods}
-  # Inconsistent is only what has an answer in every variant.
-  wanted |= {
-    ("all", row["model"], row["method"], "inconsistent")
-    for row in rows
-    if row["metric"] == "not_compared" and row["value"] < 1
-  }
-  assert found == wanted and len(rows) == len(wanted)
-  for row in rows:
-    assert row["task"] == "sycophancy"
-    if row["metric"] == "inconsistent":
-      assert 1 <= row["n"] <= 2
-    else:
-      assert row["n"] == 2
-    assert 0 <= row["ci_low"] <= row["value"] <= row["ci_high"] <= 1
-  report = (finished / "report" / "index.html").read_text()
-  assert "<html" in report
-  assert (finished / "report" / "results.md").exists()
 
 
 def test_a_second_run_changes_no_file(finished, config, capsys):
@@ -484,8 +414,8 @@ def append_slowly(self, record):
   append(self, record)
   time.sleep(0.2)
 records.Appender.append = append_slowly
-from s2d_jax.stages import sample
-sample.main()
+from s2d_jax.stages import pipeline
+pipeline.main()
 """
 
 
@@ -495,12 +425,6 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(
   workdir = tmp_path / "killed"
   given = [f"--config={config_file}", f"--workdir={workdir}"]
   env = os.environ | {"PYTHONPATH": str(_ROOT), "JAX_PLATFORMS": "cpu"}
-  subprocess.run(
-    [sys.executable, "-m", "s2d_jax.stages.prepare", *given],
-    env=env,
-    check=True,
-    timeout=100,
-  )
   path = _samples(workdir)
   slow = subprocess.Popen([sys.executable, "-c", _SLOWLY, *given], env=env)
   try:
