@@ -38,7 +38,9 @@ def get_config():
   config.finetune.eval_every = 1
   config.evaluation.n = 2
   config.retention.n = 2
-  config.retention.tasks = ("coin_flip",)
+  config.retention.questions = 2
+  with config.unlocked():
+    config.retention.tasks.coins = {{"name": "coin_flip"}}
   return config
 """
 
