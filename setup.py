@@ -23,10 +23,7 @@ setup(
   packages=find_packages(include=["s2d_jax", "s2d_jax.*"]),
   package_data={
     "s2d_jax.reporting": ["templates/*"],
-    "s2d_jax.evaluation": [
-      "everyday_questions.txt",
-      "retention_text.txt",
-    ],
+    "s2d_jax.evaluation": ["*.txt"],
   },
   install_requires=[
     "absl-py",

@@ -27,6 +27,11 @@ def get_config(kept: str = "unfiltered"):
     # The vote is taken of each fact: one of merged answers would say "no" too
     # often, as two facts that are wrong now and then seldom agree.
     config.prompts.part = {"n": 3}
+    # Are the facts that the answers are made of still there?
+    config.retention.tasks.continents = {
+      "name": "sycophancy",
+      "kinds": ("continent",),
+    }
   config.sampling.n, config.curation.min_margin = _KEPT[kept]
   config.sampling.confidence = 0.0  # so few are drawn faster all at once
   config.sampling.batch_rows = 64  # on a CPU, fewer have a shorter end
@@ -40,4 +45,5 @@ def get_config(kept: str = "unfiltered"):
   config.finetune.eval_every = 10
   config.finetune.async_save = False  # a second copy of the state is a GB
   config.evaluation.n = 3
+  config.retention.questions = 64
   return config

@@ -17,6 +17,11 @@ def get_config():
     config.task.test = 42
     config.task.test_kinds = "one"
     config.task.test_forms = ("plain", "suggests_wrong", "suggests_right")
+    # A kind of fact that is not taught, about the countries of the test.
+    config.retention.tasks.currency = {
+      **config.task.to_dict(),
+      "kinds": ("currency",),
+    }
   config.sampling.batch_rows = 64  # on a CPU, fewer have a shorter end
   config.sampling.n = 5
   config.sampling.confidence = 0.0  # so few are drawn faster all at once
@@ -29,5 +34,6 @@ def get_config():
   config.finetune.eval_every = 10
   config.finetune.async_save = False  # a second copy of the state is a GB
   config.evaluation.n = 3
-  config.retention.tasks = ()  # this model can neither spell nor count
+  config.retention.n = 30
+  config.retention.questions = 32
   return config

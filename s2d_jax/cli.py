@@ -14,7 +14,7 @@ _STAGES = {
   "curate": "keep the answers that the samples agree on",
   "finetune": "fine-tune the same model to answer directly",
   "evaluate": "evaluate System 1, System 2 and the distilled model",
-  "retention": "evaluate other tasks, and the perplexity of a text",
+  "retention": "measure what the fine-tune did to the rest",
   "contamination": "test whether the base model has read the test split",
   "study": "run a config with controls over several seeds; compare them",
   "report": "write the report page, or compare several runs",

@@ -130,9 +130,14 @@ def default() -> ConfigDict:
   # System 1 greedily, and n samples of the run's method.
   config.evaluation.controls = True
 
-  # Plain questions of other tasks, and the perplexity of a text.
+  # What the fine-tune did to the rest, measured before and after it. Besides
+  # what is set here: the perplexity of a text, and how far the model moved.
   config.retention = ConfigDict()
-  config.retention.n = 16  # examples a task; 0: off
-  config.retention.tasks = ("sycophancy", "coin_flip", "last_letters")
+  config.retention.n = 48  # examples of each task; 0: nothing is measured
+  # Tasks that are asked directly, plainly and so as to lead astray: a label,
+  # and the name and options of each, as those of config.task.
+  config.retention.tasks = ConfigDict()
+  # Everyday questions, at most so many, whose replies are compared; 0: none.
+  config.retention.questions = 200
   config.retention.text = ""  # a text file; none: the packaged one
   return config.lock()

@@ -24,6 +24,7 @@ from s2d_jax.evaluation.contamination import Seen
 from s2d_jax.evaluation.controls import SHOTS, SYSTEM1, cost
 from s2d_jax.evaluation.paired import Comparison
 from s2d_jax.evaluation.results import Headline, headline, results
+from s2d_jax.evaluation.retention import Retention, retention
 from s2d_jax.evaluation.thinking import Thinking
 from s2d_jax.evaluation.verdict import Verdict, verdict
 from s2d_jax.records import Record
@@ -35,6 +36,7 @@ from s2d_jax.reporting import (
   page,
   paper,
   plots,
+  retention as rest,
   sentences,
   settings,
   table as tables,
@@ -42,7 +44,6 @@ from s2d_jax.reporting import (
   versions,
 )
 from s2d_jax.reporting.judges import Agreement, agreement
-from s2d_jax.reporting.retention import Retention, retention
 from s2d_jax.reporting.run_files import Run, load
 from s2d_jax.reporting.table import Kind, Table, readable
 from s2d_jax.reporting.transcripts import changes, transcripts
@@ -450,6 +451,7 @@ def _page(run: Run, found: Findings, biased: str) -> str:
       run.setting("curation", "select"), _SELECTION["vote"]
     ),
     contamination=contamination,
+    rest=rest,
     commands=_commands(run),
     devices={stage: _devices(mark) for stage, mark in run.done.items()},
     settings=settings.overview(run.config),
@@ -469,8 +471,7 @@ def _parts(
     ("pays", "does thinking pay"): found.pays or found.kept or found.valid.rows,
     ("kept", "what was kept"): found.curation,
     ("training", "training"): run.finetune,
-    ("other-tasks", "other tasks"): found.retention.tasks
-    or found.retention.change is not None,
+    ("rest", "the rest"): found.retention,
     ("contamination", "contamination"): found.seen,
     ("changes", "before and after"): has_changes,
     ("examples", "examples"): has_examples,
@@ -519,9 +520,9 @@ def _markdown(found: Findings) -> str:
     parts += [_markdown_table(found.evidence), _markdown_table(found.changes)]
     parts.append(found.valid_not_answered)
     parts.append(_markdown_table(_valid_lines(found)))
-  if found.retention.lines() or found.retention.change is not None:
-    parts += ["## Other tasks", _perplexity(found.retention)]
-    parts.append(_markdown_table(found.retention.lines()))
+  if found.retention:
+    parts += ["## What it did to the rest", *rest.sentences(found.retention)]
+    parts.append(_markdown_table([rest.HEAD, *rest.lines(found.retention)]))
   if found.seen:
     parts.append("## Test questions seen in training?")
     parts += [contamination.sentence(found.seen), contamination.NOTE]
@@ -561,16 +562,6 @@ def _valid_lines(found: Findings) -> Iterator[list[str]]:
     yield [*cells, "" if margin is None else f"{margin:.2f}"]
 
 
-def _perplexity(found: Retention) -> str | None:
-  if found.change is None:
-    return None
-  return (
-    f"Perplexity of a text of {found.tokens:,} tokens that is unrelated to the"
-    f" task: {found.before:.2f} before, {found.after:.2f} after"
-    f" ({100 * found.change:+.1f} %).".replace("-", "−")
-  )
-
-
 def _verdict_json(run: Run, found: Findings, plain: str) -> str:
   """The sentences, and the comparisons that they are based on."""
   judged = found.verdict
@@ -597,6 +588,7 @@ def _verdict_json(run: Run, found: Findings, plain: str) -> str:
       name: dataclasses.asdict(one)
       for name, one in judged.decompositions.items()
     },
+    "retention": _retention_json(found.retention),
     "seen_in_training": dataclasses.asdict(found.seen) if found.seen else None,
   }
   return json.dumps(verdict, indent=2, ensure_ascii=False) + "\n"
@@ -611,6 +603,13 @@ def _thinking_json(found: Thinking | None) -> Record | None:
     "decisive": str(found.decisive),
     "rivals": {str(way): _as_json(one) for way, one in found.rivals.items()},
   }
+
+
+def _retention_json(found: Retention) -> Record:
+  made = dataclasses.asdict(found)
+  for one, answers in zip(made["answers"], found.answers, strict=True):
+    one["outcome"] = answers.outcome
+  return made | {"sentences": rest.sentences(found)}
 
 
 def _as_json(found: Comparison) -> Record:

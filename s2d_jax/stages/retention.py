@@ -1,31 +1,34 @@
-"""Evaluates other tasks: what the fine-tune did to what it did not teach.
+"""Measures what the fine-tune did to what it did not teach.
 
-Answers plain questions of other tasks directly and greedily, and measures the
-perplexity of a text. Writes eval/retention-base.jsonl before the fine-tune and
-eval/retention-distilled.jsonl after it; config.retention.n=0 leaves both out.
+Before and after it: the answers to other tasks (config.retention.tasks), the
+replies to everyday questions, and the perplexity of a text. After it also how
+far the model has moved: the KL divergence of the next token, on the base
+model's own replies, on the text, and on what was taught. Writes
+eval/retention-base.jsonl and eval/retention-distilled.jsonl;
+config.retention.n=0 leaves both out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from typing import NamedTuple
 
 from etils import epath
 from ml_collections import ConfigDict
 
 from s2d_jax import records
 from s2d_jax.checkpoints.pretrained import Pretrained
-from s2d_jax.curation.curate import InputId
 from s2d_jax.errors import UserError
 from s2d_jax.evaluation.perplexity import perplexity
 from s2d_jax.parallel import mesh as meshes
 from s2d_jax.records import Record
-from s2d_jax.stages import evaluate, program, setup
+from s2d_jax.stages import evaluate, everyday, movement, program, setup
+from s2d_jax.stages.everyday import EVERYDAY
+from s2d_jax.stages.movement import MOVEMENT, TEXT
 from s2d_jax.stages.shards import RecordShards, SortKey
-from s2d_jax.tasks.registry import make_task
-from s2d_jax.tasks.task import Example, Task
+from s2d_jax.tasks.task import Example, Task, asked, chance_of
 
-TEXT = "text"  # stands for a task in the record of the perplexity
 _PACKAGED = resources.files("s2d_jax.evaluation") / "retention_text.txt"
 
 
@@ -34,17 +37,27 @@ def run_base(config: ConfigDict, workdir: epath.Path) -> str:
   """The base model, before anything is learnt."""
   if not config.retention.n:
     return "off"
-  model = setup.base_model(config)
-  return _measure(config, workdir, "base", model)
+  measured = _Measured.of(config)
+  with _shards(config, workdir, "base", measured) as shards:
+    _measure(config, setup.base_model(config), measured, shards)
+  return _summary(workdir, "base")
 
 
 @program.stage("retention distilled", on="all")
 def run_distilled(config: ConfigDict, workdir: epath.Path) -> str:
-  """The distilled model on the same questions and the same text."""
+  """The distilled model on the same, and how far it is from the base model."""
   if not config.retention.n:
     return "off"
-  model = setup.distilled_model(config, workdir)
-  return _measure(config, workdir, "distilled", model)
+  measured = _Measured.of(config)
+  with _shards(config, workdir, "distilled", measured) as shards:
+    passages = _missing_passages(config, workdir, measured, shards)
+    distilled = _measure_distilled(config, workdir, measured, passages, shards)
+    # Only now the base model: it takes the place of the distilled one.
+    if any(passages.values()):
+      base = setup.base_model(config)
+      for row in movement.rows(config, base, passages, distilled):
+        shards.append(row)
+  return _summary(workdir, "distilled")
 
 
 def run(config: ConfigDict, workdir: epath.Path) -> None:
@@ -56,48 +69,140 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
     print("retention distilled: there is no checkpoint yet", flush=True)
 
 
-def _measure(
-  config: ConfigDict, workdir: epath.Path, name: str, model: Pretrained
-) -> str:
-  text = _read_text(config.retention.text)
-  others = [t for t in config.retention.tasks if t != config.task.name]
-  tasks = [make_task(other, {"seed": config.seed}) for other in others]
-  by_task = {
-    task.name: {e.id: e for e in task.examples()["test"][: config.retention.n]}
-    for task in tasks
-  }
+class _Asked(NamedTuple):
+  """A task, its examples by id, and their variants."""
+
+  task: Task
+  examples: Mapping[str, Example]
+  inputs: Sequence[tuple[str, str]]
+
+
+class _Measured(NamedTuple):
+  """What both models are asked and read."""
+
+  tasks: Mapping[str, _Asked]  # by label
+  questions: Mapping[str, str]
+  text: str
+
+  @classmethod
+  def of(cls, config: ConfigDict) -> _Measured:
+    settings = config.retention
+    return cls(
+      {
+        label: _asked(task, settings.n)
+        for label, task in setup.retention_tasks(config).items()
+      },
+      everyday.questions(settings.questions),
+      _read_text(settings.text),
+    )
+
+
+def _asked(task: Task, most: int) -> _Asked:
+  """Plainly, and where the task leads astray, so as well."""
+  examples = {e.id: e for e in task.examples()["test"][:most]}
+  variants = dict.fromkeys((task.plain, task.biased))
+  inputs = [
+    (name, variant)
+    for name, example in examples.items()
+    for variant in variants
+    if variant in asked(task, example)
+  ]
+  return _Asked(task, examples, inputs)
+
+
+def _name(row: Record) -> tuple[str, ...]:
+  """What tells a row from the others."""
+  fields = ("task", "of", "example_id", "variant")
+  return tuple(row.get(field, "") for field in fields)
+
+
+def _shards(
+  config: ConfigDict, workdir: epath.Path, name: str, measured: _Measured
+) -> RecordShards:
+  """Rows in the order in which they are measured."""
   path = workdir / "eval" / f"retention-{name}.jsonl"
-  sort_key, scope = _sort_key(by_task), config.sampling.scope
-  with RecordShards.merged_into(path, sort_key, scope) as shards:
-    done = {(row["task"], row.get("example_id")) for row in shards.recovered}
-    for task in tasks:
-      examples = by_task[task.name]
-      missing = [
-        (example_id, task.plain)
-        for example_id in shards.share(list(examples))
-        if (task.name, example_id) not in done
-      ]
-      if missing:
-        _evaluate(config, model, task, examples, missing, shards)
-    if shards.share([TEXT]) and (TEXT, None) not in done:
-      shards.append(_perplexity(config, model, text))
-  *answers, found = records.read(path)  # that of the text is the last
-  return (
-    f"{len(tasks)} other tasks, perplexity {found['perplexity']:.2f} over"
-    f" {found['tokens']} tokens{evaluate.not_answered(answers)}"
-  )
+  sort_key = _sort_key(measured)
+  return RecordShards.merged_into(path, sort_key, config.sampling.scope)
 
 
-def _sort_key(by_task: Mapping[str, Mapping[str, Example]]) -> SortKey:
-  """Rows in the order of tasks and examples; the text behind them."""
-  names = [(task, name) for task in by_task for name in by_task[task]]
+def _sort_key(measured: _Measured) -> SortKey:
+  names = [
+    (label, "", *one)
+    for label, part in measured.tasks.items()
+    for one in part.inputs
+  ]
+  names += [(EVERYDAY, "", name, "") for name in measured.questions]
   order = {name: number for number, name in enumerate(names)}
+  behind = {TEXT: len(order), MOVEMENT: len(order) + 1}
 
-  def sort_key(row: Record) -> tuple[int, str, str]:
-    name = row["task"], row.get("example_id", "")
-    return order.get(name, len(order)), *name
+  def sort_key(row: Record) -> tuple[int, ...]:
+    name = _name(row)
+    place = order.get(name, behind.get(row["task"], len(order)))
+    # Windows of a text are numbered.
+    return place, len(name[2]), *name
 
   return sort_key
+
+
+def _measure(
+  config: ConfigDict,
+  model: Pretrained,
+  measured: _Measured,
+  shards: RecordShards,
+) -> None:
+  """What is measured of one model alone."""
+  done = set(map(_name, shards.recovered))
+  direct = _direct(config)
+  for label, part in measured.tasks.items():
+    missing = [
+      one
+      for one in shards.share(list(part.inputs))
+      if (label, "", *one) not in done
+    ]
+    if missing:
+      _evaluate(direct, model, label, part, missing, shards)
+  questions = {
+    name: measured.questions[name]
+    for name in shards.share(list(measured.questions))
+    if (EVERYDAY, "", name, "") not in done
+  }
+  if questions:
+    for row in everyday.replies(direct, model, questions):
+      shards.append(row)
+  if shards.share([TEXT]) and (TEXT, "", "", "") not in done:
+    shards.append(_perplexity(config, model, measured.text))
+
+
+def _measure_distilled(
+  config: ConfigDict,
+  workdir: epath.Path,
+  measured: _Measured,
+  passages: movement.Passages,
+  shards: RecordShards,
+) -> Mapping[str, Sequence]:
+  """Also what is kept of the model, which nobody holds when this returns."""
+  model = setup.distilled_model(config, workdir)
+  _measure(config, model, measured, shards)
+  return movement.log_probs(config, model, passages)
+
+
+def _missing_passages(
+  config: ConfigDict,
+  workdir: epath.Path,
+  measured: _Measured,
+  shards: RecordShards,
+) -> movement.Passages:
+  """Those of this host that have no row."""
+  done = set(map(_name, shards.recovered))
+  found = movement.passages(config, workdir, measured.text)
+  return {
+    kind: [
+      passage
+      for passage in shards.share(part)
+      if (MOVEMENT, kind, passage.name, "") not in done
+    ]
+    for kind, part in found.items()
+  }
 
 
 def _read_text(name: str) -> str:
@@ -114,32 +219,35 @@ def _read_text(name: str) -> str:
 def _evaluate(
   config: ConfigDict,
   model: Pretrained,
-  task: Task,
-  examples: Mapping[str, Example],
-  inputs: Sequence[InputId],
+  label: str,
+  part: _Asked,
+  inputs: Sequence[tuple[str, str]],
   shards: RecordShards,
 ) -> None:
-  """In the plain variant, with the task's own template."""
-  label = f"retention {task.name}"
-  asked = evaluate.DIRECT
+  """With the task's own template."""
+  task, method = part.task, evaluate.DIRECT
+  chance = chance_of(task)
+  known = {} if chance is None else {"chance": chance}
   for (example_id, variant), replies in evaluate.draw_replies(
-    label, _direct(config), model, task, asked, examples, inputs
+    f"retention {label}", config, model, task, method, part.examples, inputs
   ):
-    example, once = examples[example_id], [replies.greedy]
-    row = evaluate.eval_row(task, example, variant, asked.method, once)
-    shards.append({"task": task.name} | row)
+    example, once = part.examples[example_id], [replies.greedy]
+    row = evaluate.eval_row(task, example, variant, method.method, once)
+    shards.append({"task": label} | known | row)
 
 
 def _direct(config: ConfigDict) -> ConfigDict:
   """The config without the method and the prompts of its own task.
 
-  The batch is no larger than a task has questions: empty rows cost as much.
+  The batch is no larger than there are questions: empty rows cost as much.
   """
   changed = config.copy_and_resolve_references()
+  settings = config.retention
   with changed.unlocked():
     changed.method = "system1"
     changed.prompts = ConfigDict()
-    rows = min(config.sampling.batch_rows, config.retention.n)
+    questions = max(settings.n, settings.questions)
+    rows = min(config.sampling.batch_rows, questions)
     changed.sampling.batch_rows = rows
   return changed
 
@@ -157,6 +265,19 @@ def _perplexity(config: ConfigDict, model: Pretrained, text: str) -> Record:
       rows=meshes.batch_shards(mesh),
     )
   return {"task": TEXT, "perplexity": found.value, "tokens": found.tokens}
+
+
+def _summary(workdir: epath.Path, name: str) -> str:
+  rows = list(records.read(workdir / "eval" / f"retention-{name}.jsonl"))
+  answers = [row for row in rows if "passes" in row]
+  tasks = len({row["task"] for row in answers})
+  replies = sum(row["task"] == EVERYDAY for row in rows)
+  (text,) = (row for row in rows if row["task"] == TEXT)
+  return (
+    f"{tasks} other task{'' if tasks == 1 else 's'}, {replies} everyday"
+    f" questions, perplexity {text['perplexity']:.2f} over {text['tokens']}"
+    f" tokens{evaluate.not_answered(answers)}"
+  )
 
 
 def main() -> None:

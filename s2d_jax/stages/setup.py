@@ -51,6 +51,7 @@ def check(config: ConfigDict) -> None:
   """Raises UserError if a name or a number in the config cannot be used."""
   task = task_of(config)
   prompts_of(config, task)
+  retention_tasks(config)
   sampling_of(config)
   if config.model.date:
     read_date(config.model.date)
@@ -72,6 +73,7 @@ def check(config: ConfigDict) -> None:
     "curation.min_margin": (curation.min_margin, 0),
     "curation.min_agreement": (curation.min_agreement, 0),
     "retention.n": (config.retention.n, 0),
+    "retention.questions": (config.retention.questions, 0),
     "finetune.learning_rate": (finetune.learning_rate, 0),
     "finetune.warmup_steps": (finetune.warmup_steps, 0),
     "finetune.lora.rank": (finetune.lora.rank, 0),
@@ -111,6 +113,23 @@ def check(config: ConfigDict) -> None:
 def task_of(config: ConfigDict) -> Task:
   options = {"seed": config.seed} | config.task.to_dict()
   return make_task(options.pop("name"), options)
+
+
+def retention_tasks(config: ConfigDict) -> dict[str, Task]:
+  """Tasks that are asked before and after the fine-tune, by their label."""
+  found = {}
+  for label, options in config.retention.tasks.items():
+    if not isinstance(options, ConfigDict):
+      raise UserError(
+        f"retention.tasks.{label}={options!r} must be the name and the options"
+        ' of a task, as {"name": "sycophancy"}'
+      )
+    known = {"seed": config.seed, "name": ""} | options.to_dict()
+    try:
+      found[label] = make_task(known.pop("name"), known)
+    except UserError as error:
+      raise UserError(f"retention.tasks.{label}: {error}") from None
+  return found
 
 
 def prompts_of(config: ConfigDict, task: Task, method: str = "") -> Prompts:

@@ -266,15 +266,17 @@ def _evaluate(run: LiveRun, name: str) -> Stage:
 
 
 def _retention(run: LiveRun, name: str) -> Stage:
-  """A row for each question of another task, and one for the text."""
-  tasks = set(run.setting("retention", "tasks", ()))
-  tasks.discard(run.setting("task", "name", ""))
-  total = len(tasks) * run.setting("retention", "n", 0) + 1
+  """How many rows there are to be depends on tasks and texts."""
+
+  def read_progress(run: LiveRun, files: Sequence[epath.Path]) -> StageProgress:
+    count = sum(map(_count_lines, files))
+    return StageProgress(f"{count:,} rows", count)
+
   return _stage(
     run,
     f"retention {name}",
     f"eval/retention-{name}/part-*.jsonl",
-    lambda run, files: _rows(files, total),
+    read_progress,
   )
 
 

@@ -76,7 +76,7 @@ class Questions:
     self.prompts = prompts
     self._sources, self._sizes = sources, sizes
     self._templates = templates
-    self._answer = answer
+    self.parser = answer
     self._format = format
     self._label = label
     self._scorer = scorer
@@ -120,11 +120,11 @@ class Questions:
     return {"text": example.inputs["texts"][variant], "format": self._format}
 
   def answer(self, example: Example, variant: str, reply: str) -> Answer | None:
-    return self._answer(reply, example.inputs["texts"][variant])
+    return self.parser(reply, example.inputs["texts"][variant])
 
   def target(self, example: Example, variant: str, answer: str) -> str | None:
     """The answer itself; free text is said in the model's own words."""
-    return None if isinstance(self._answer, Text) else answer
+    return None if isinstance(self.parser, Text) else answer
 
   def score(
     self, example: Example, variant: str, answer: str | None

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from s2d_jax import records
 from s2d_jax.answers.answer import Answer
+from s2d_jax.answers.choice import Choice
 from s2d_jax.errors import UserError
 from s2d_jax.system2.program import Fields, Template
 
@@ -111,6 +112,15 @@ def sentence_of(task: Task, example: Example, answer: str) -> str | None:
   """
   sentence = getattr(task, "sentence", None)
   return sentence and sentence(example, answer)
+
+
+def chance_of(task: Task) -> float | None:
+  """How often a guess is right, where answers are one of a few options.
+
+  Of the task's own `parser`, where it has that and it is a choice.
+  """
+  parser = getattr(task, "parser", None)
+  return 1 / len(parser.options) if isinstance(parser, Choice) else None
 
 
 def source_place(task: Task, example: Example) -> int | None:

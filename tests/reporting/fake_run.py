@@ -225,19 +225,55 @@ class FakeRun:
       "prompt_tokens": sum(step["prompt_tokens"] for step in made),
     }
 
-  def retention_rows(self, task, chance, n=16) -> list[records.Record]:
+  def retention_rows(self, task, right, n=48, **more) -> list[records.Record]:
     return [
       {
         "task": task,
+        **more,
         "example_id": f"{task}/{index}",
         "variant": "plain",
         "method": "system1",
         "passes": [
           {"text": NASTY[0], "answer": "yes", "tier": "loose", "tokens": 2}
         ],
-        "metrics": {"accuracy": float(index % 10 < 10 * chance)},
+        "metrics": {"accuracy": float(index % 10 < 10 * right)},
       }
       for index in range(n)
+    ]
+
+  def everyday_rows(self, shorter: int, n=24) -> list[records.Record]:
+    """Every other reply is the same before and after, and cut at 64 tokens."""
+    return [
+      {
+        "task": "everyday",
+        "example_id": f"everyday/{index}",
+        "question": NASTY[0],
+        "text": f"{NASTY[0]}{shorter * (index % 2)}",
+        "tokens": 64 - (index + shorter) * (index % 2),
+        "finish": "stop" if index % 2 else "length",
+        "token_ids": [3, 5],
+      }
+      for index in range(n)
+    ]
+
+  def movement_rows(self) -> list[records.Record]:
+    return [
+      {
+        "task": "movement",
+        "of": of,
+        "example_id": f"{of}/{index}",
+        "positions": 30 + 10 * index,
+        "kl": kl * (1 + index),
+        "other_token": index,
+        "furthest": {
+          "kl": 4 * kl + index,
+          "before": f"{NASTY[0]} {index}",
+          "base": " Lima",
+          "distilled": "\n",
+        },
+      }
+      for of, kl in (("everyday", 0.01), ("text", 0.02), ("targets", 0.5))
+      for index in range(4)
     ]
 
   def finetune_lines(self, steps: int = 40) -> list[records.Record]:
@@ -297,13 +333,17 @@ class FakeRun:
       workdir / "eval" / "distilled.jsonl",
       self.eval_rows("system1", self.distilled, 5),
     )
-    for model, chance, perplexity in (
-      ("base", 0.5, 21.5),
-      ("distilled", 0.4, 22.36),
+    for model, right, perplexity, shorter in (
+      ("base", 0.8, 21.5, 0),
+      ("distilled", 0.2, 22.36, 3),
     ):
-      rows = self.retention_rows("coin_flip", chance)
+      rows = self.retention_rows("held_out", right)
+      rows += self.retention_rows("coin_flip", 0.5, chance=0.5)
       rows += self.retention_rows("last_letters", 0.0)
+      rows += self.everyday_rows(shorter)
       rows.append({"task": "text", "perplexity": perplexity, "tokens": 870})
+      if model == "distilled":
+        rows += self.movement_rows()
       records.write(workdir / "eval" / f"retention-{model}.jsonl", rows)
     records.write_text(workdir / "metrics" / "voting.json", json.dumps(VOTING))
     records.write_text(workdir / "model.json", json.dumps(MODEL))

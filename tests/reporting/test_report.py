@@ -11,6 +11,7 @@ import shutil
 import statistics
 import subprocess
 
+import numpy as np
 import pytest
 
 from s2d_jax import records
@@ -81,7 +82,7 @@ def test_is_well_formed_and_says_all(page):
     "What the fine-tune changed",
     "What was kept",
     "Training",
-    "Other tasks",
+    "What it did to the rest",
     "Test questions seen in training? Of 4 test prompts 1 (25.0 %) were",
     "The same question, before and after",
     "Examples: thinking, votes and targets",
@@ -468,7 +469,10 @@ def test_markdown_has_the_same_table(reported, page):
     assert line[1:5] == shown[1:5]
     margin, *tokens = shown[-3:]
     assert line[-3:] == [*tokens, margin]
-  assert [row[0] for row in retention] == ["coin flip", "last letters"]
+  assert retention == [
+    [re.sub(r"[][]", "", cell) for cell in row]
+    for row in page.tables["retention"][1:]
+  ]
   assert found_again == page.tables["seen"][1:]
 
 
@@ -482,8 +486,8 @@ def test_markdown_has_the_same_table(reported, page):
     (["eval"], "Held-out inputs"),
     (["examples"], "right, kept"),
     (["eval/valid.jsonl"], "The base model on validation inputs"),
-    (["eval/retention-base.jsonl"], "Other tasks"),
-    (["eval/retention-distilled.jsonl"], "Other tasks"),
+    (["eval/retention-base.jsonl"], "What it did to the rest"),
+    (["eval/retention-distilled.jsonl"], "What it did to the rest"),
     (["metrics/voting.json"], "as good as decided"),
     (["config.json"], "every setting"),
     (["config.json"], "The paper, with another model"),
@@ -554,27 +558,75 @@ def test_the_valid_table_by_hand(reported, page):
 
 
 def test_retention_by_hand(reported, page):
-  before, after = (
-    [
-      row["metrics"]["accuracy"]
-      for row in records.read(reported / "eval" / f"retention-{model}.jsonl")
-      if row["task"] == "coin_flip"
-    ]
-    for model in ("base", "distilled")
+  _, *lines = page.tables["retention"]
+  # 39 of 48 and 9 of 48 right; what fell stands first.
+  held_out, coins, letters, tokens, cut, text = lines
+  assert held_out[:3] == ["held out, % right", "83.3", "20.8"]
+  assert held_out[3].startswith("−62 [")
+  assert held_out[4:] == ["48 questions", "fell"]
+  # 25 of 48 coins contain chance, and no last letters are right.
+  for line, right in ((coins, "52.1"), (letters, "0.0")):
+    assert line[1:] == [
+      right, right, "none differs", "48 questions",
+      "at its floor: shows nothing",
+    ]  # fmt: skip
+  # Every other reply of 24 is 3 tokens shorter.
+  shorter, longer = (
+    np.mean([64 - (i + s) * (i % 2) for i in range(24)]) for s in (3, 0)
   )
-  gain = round(100 * (sum(after) - sum(before)) / 16)
-  _, coins, letters, text = page.tables["retention"]
-  assert coins[:3] == [
-    "coin flip",
-    f"{100 * sum(before) / 16:.1f} %",
-    f"{100 * sum(after) / 16:.1f} %",
-  ]
-  assert coins[3].startswith(f"{gain:+d} points ".replace("-", "−"))
-  assert coins[4] == "16 questions"
-  assert letters[1:4] == ["0.0 %", "0.0 %", "none differs"]
-  assert text == [
-    "perplexity of a text", "21.50", "22.36", "+4.0 %", "870 tokens"
+  assert tokens[:3] == [
+    "tokens of an everyday reply", f"{longer:.1f}", f"{shorter:.1f}"
   ]  # fmt: skip
+  assert tokens[3].startswith("−1.5 [") and tokens[5] == "fell"
+  assert cut[1:4] == ["50.0", "50.0", "none differs"]
+  assert text == [
+    "perplexity of a text", "21.50", "22.36", "+4.0 %", "870 tokens",
+    "not tested",
+  ]  # fmt: skip
+
+
+def test_what_it_did_to_the_rest_in_sentences(reported, page):
+  worse = page.text.index(
+    "Worse after the fine-tune: “held out” from 83 % right to 21 %"
+  )
+  for name in ("coin flip", "last letters"):
+    said = f"“{name}” is at the floor before the fine-tune: it shows nothing"
+    assert page.text.index(said) > worse
+  assert "50 % (31 to 69) of 24 replies are the same, word for word" in (
+    page.text
+  )
+  # Means over positions, of which later passages have more.
+  sizes, steps = [30, 40, 50, 60], [1, 2, 3, 4]
+  mean = np.average(steps, weights=sizes)
+  for of, kl in (
+    ("the base model’s own replies to everyday questions", 0.01),
+    ("a text that is unrelated to the task", 0.02),
+    ("the targets of the validation split", 0.5),
+  ):
+    low, high = re.search(
+      rf"{kl * mean:.3f} \(([0-9.]+) to ([0-9.]+)\) on {of}", page.text
+    ).groups()
+    assert kl <= float(low) < kl * mean < float(high) <= 4 * kl
+  assert "another token is the likeliest at 3.3 % of 180 places" in page.text
+
+
+def test_where_the_model_moved_furthest(page):
+  """Not on what it was taught; its text is shown as text."""
+  _, *lines = page.tables["furthest"]
+  assert [line[3] for line in lines] == ["3.08", "3.04", "2.08", "2.04", "1.08"]
+  assert lines[0][1:3] == ["“ Lima”", "“↵”"]
+
+
+def test_retention_as_json(reported):
+  found = json.loads((reported / "report" / "verdict.json").read_text())
+  found = found["retention"]
+  assert {one["label"]: one["outcome"] for one in found["answers"]} == {
+    "held_out": "fell",
+    "coin_flip": "at its floor",
+    "last_letters": "at its floor",
+  }
+  assert found["moved"]["targets"]["kl"]["value"] > 1
+  assert found["sentences"][0].startswith("Worse after the fine-tune")
 
 
 def test_what_voting_saved(workdir, page):

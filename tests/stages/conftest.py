@@ -40,7 +40,9 @@ def get_config():
   config.evaluation.n = 2
   config.evaluation.controls = False  # `with_controls` has them
   config.retention.n = 2
-  config.retention.tasks = ("coin_flip",)
+  config.retention.questions = 2
+  with config.unlocked():
+    config.retention.tasks.coins = {{"name": "coin_flip"}}
   return config
 """
 

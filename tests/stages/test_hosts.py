@@ -151,6 +151,15 @@ def test_two_processes_learn_and_report_what_one_does(by_two, finished):
   for one, other in zip(losses, same, strict=True):
     wanted = {name: other[name] for name in figures if name in other}
     assert {name: one[name] for name in wanted} == pytest.approx(wanted, 1e-5)
+  moved, same = (
+    {
+      (row["of"], row["example_id"]): row["kl"]
+      for row in records.read(run / "eval" / "retention-distilled.jsonl")
+      if row["task"] == "movement"
+    }
+    for run in (by_two, finished)
+  )
+  assert len(same) > 6 and moved == pytest.approx(same, rel=0.02, abs=1e-6)
   results, same = (
     json.loads((run / "report" / "results.json").read_text())
     for run in (by_two, finished)
