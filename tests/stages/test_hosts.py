@@ -181,12 +181,12 @@ def test_a_killed_process_ends_as_if_nothing_had_happened(
   _assert_same_distill(rest, config, finished)
 
 
-def test_three_processes_finish_what_two_began(
+def test_four_processes_finish_what_two_began(
   rest, finished, config, config_file
 ):
-  _succeeded(_start(3, _SAMPLE, config_file, rest))
+  _succeeded(_start(4, _SAMPLE, config_file, rest))
   assert _samples(rest) == _samples(finished)
-  assert len(list((rest / "samples" / "s2a").iterdir())) == 5
+  assert len(list((rest / "samples" / "s2a").iterdir())) == 6
   _assert_same_distill(rest, config, finished)
 
 
