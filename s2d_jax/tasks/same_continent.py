@@ -70,8 +70,6 @@ class SameContinent(ExactMatch):
     test_countries: those that the pairs of the test split are of; the training
       pairs are of all the others.
     min_population: of a country.
-    train_min_population: of a country to learn from, where smaller ones may be
-      learnt from than are asked about; None: the same.
     seed: of the splits and the pairs.
   """
 
@@ -89,7 +87,6 @@ class SameContinent(ExactMatch):
     valid_countries: int = 24,
     test_countries: int = 36,
     min_population: int = 500_000,
-    train_min_population: int | None = None,
     seed: int = 0,
   ):
     self._sizes = {"test": test, "valid": valid, "train": train}
@@ -99,11 +96,10 @@ class SameContinent(ExactMatch):
           f"task.{split}={size} pairs must be an even number, 4 or more: half"
           " of them are of one continent"
         )
-    self._countries = _clear_countries(min_population)
-    self._smaller = [
+    self._countries = [
       country
-      for country in _clear_countries(train_min_population or min_population)
-      if country not in self._countries
+      for country in countries.countries(min_population)
+      if country["iso"] not in _AMBIGUOUS | _SHOTS.keys()
     ]
     most = len(self._countries) - 2
     if min(valid_countries, test_countries) < 2 or (
@@ -129,12 +125,9 @@ class SameContinent(ExactMatch):
     # Every split has its share of each continent.
     left.sort(key=continent)
     for split, size in self._sizes.items():
-      if split in self._held_out:
-        count = self._held_out[split]
-        chosen = [left[place * len(left) // count] for place in range(count)]
-        left = [country for country in left if country not in chosen]
-      else:
-        chosen = left + self._smaller
+      count = self._held_out.get(split, len(left))
+      chosen = [left[place * len(left) // count] for place in range(count)]
+      left = [country for country in left if country not in chosen]
       variants = None if split == "test" else (self.plain,)
       splits[split] = [
         dataclasses.replace(example, variants=variants)
@@ -180,15 +173,6 @@ class SameContinent(ExactMatch):
       inputs={"countries": list(map(countries.name_in_sentence, (one, other)))},
       label="yes" if _share_continent((one, other)) else "no",
     )
-
-
-def _clear_countries(min_population: int) -> list[Country]:
-  """Those that may be asked about."""
-  return [
-    country
-    for country in countries.countries(min_population)
-    if country["iso"] not in _AMBIGUOUS | _SHOTS.keys()
-  ]
 
 
 def _of_one_continent(
