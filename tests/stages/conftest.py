@@ -39,8 +39,7 @@ def get_config():
   config.evaluation.n = 2
   config.retention.n = 2
   config.retention.questions = 2
-  with config.unlocked():
-    config.retention.tasks.coins = {{"name": "coin_flip"}}
+  config.retention.tasks = {{"coins": {{"name": "coin_flip"}}}}
   return config
 """
 
