@@ -35,5 +35,5 @@ def get_config():
   config.finetune.async_save = False  # a second copy of the state is a GB
   config.evaluation.n = 3
   config.retention.n = 30
-  config.retention.questions = 32
+  config.retention.questions = 24
   return config

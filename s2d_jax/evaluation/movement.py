@@ -32,7 +32,7 @@ from s2d_jax.parallel import mesh as meshes
 # Log-probabilities of so many positions are kept: of a vocabulary of 49,152
 # they are 201 MB.
 MOST_POSITIONS = 1024
-_MOST_PASSAGES = 256
+MOST_PASSAGES = 64  # are read: time is spent on tokens, not on positions
 _WINDOW = 128  # tokens that are read of a text at once; the shortest row
 _BATCH = 4  # passages
 
@@ -86,14 +86,19 @@ def windows(tokens: Sequence[int], most: int = _WINDOW) -> list[Passage]:
 
 
 def spread(
-  passages: Sequence[Passage], most: int = MOST_POSITIONS
+  passages: Sequence[Passage],
+  most: int = MOST_PASSAGES,
+  positions: int = MOST_POSITIONS,
 ) -> list[Passage]:
-  """Passages with at most `most` positions in all, spread over them evenly.
+  """Few enough passages and positions, spread evenly over those given.
 
-  Of very many passages 256 are left, which are as evenly spread.
+  Args:
+    passages: to choose from.
+    most: passages, at most.
+    positions: of all passages together, at most.
   """
-  chosen = _evenly(passages, min(most, _MOST_PASSAGES))
-  each = most // max(1, len(chosen))
+  chosen = _evenly(passages, min(most, positions))
+  each = positions // max(1, len(chosen))
   return [p._replace(positions=_evenly(p.positions, each)) for p in chosen]
 
 

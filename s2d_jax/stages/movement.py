@@ -27,7 +27,7 @@ from s2d_jax.training.examples import tokenise
 
 MOVEMENT = "movement"  # stands for a task in the records
 TEXT, TARGETS = "text", "targets"
-_MOST_TARGETS = 256  # positions: they are but a scale for the others
+_MOST_TARGETS = 12  # they are but a scale for the others
 _CONTEXT = 32  # tokens that are shown before one
 
 Passages = Mapping[str, Sequence[Passage]]  # by what they are of

@@ -152,7 +152,7 @@ def _measure(
 ) -> None:
   """What is measured of one model alone."""
   done = set(map(_name, shards.recovered))
-  direct = _direct(config)
+  direct = _direct(config, measured)
   for label, part in measured.tasks.items():
     missing = [
       one
@@ -236,18 +236,19 @@ def _evaluate(
     shards.append({"task": label} | known | row)
 
 
-def _direct(config: ConfigDict) -> ConfigDict:
+def _direct(config: ConfigDict, measured: _Measured) -> ConfigDict:
   """The config without the method and the prompts of its own task.
 
-  The batch is no larger than there are questions: empty rows cost as much.
+  The batch is no larger than there are questions, as empty rows cost as much,
+  and a power of two, so that it may be one that is compiled already.
   """
   changed = config.copy_and_resolve_references()
-  settings = config.retention
+  counts = [len(part.inputs) for part in measured.tasks.values()]
+  most = max([*counts, len(measured.questions), 1])
   with changed.unlocked():
     changed.method = "system1"
     changed.prompts = ConfigDict()
-    questions = max(settings.n, settings.questions)
-    rows = min(config.sampling.batch_rows, questions)
+    rows = min(config.sampling.batch_rows, 1 << (most - 1).bit_length())
     changed.sampling.batch_rows = rows
   return changed
 

@@ -107,10 +107,11 @@ def test_windows_of_a_text():
 
 def test_positions_are_spread_over_all_passages():
   passages = [Passage(str(i), (0,) * 65, tuple(range(64))) for i in range(10)]
-  few = spread(passages, 100)
+  few = spread(passages, positions=100)
   assert [len(one.positions) for one in few] == [10] * 10
   assert few[0].positions == (0, 7, 14, 21, 28, 35, 42, 49, 56, 63)
-  assert spread(passages, 1000) == passages
-  very_many = spread(passages * 100, 400)
-  assert [len(one.positions) for one in very_many] == [1] * 256
+  assert spread(passages) == passages
+  very_many = spread(passages * 100)
+  assert [len(one.positions) for one in very_many] == [16] * 64
+  assert [one.name for one in spread(passages, 4)] == ["0", "3", "6", "9"]
   assert spread([]) == []

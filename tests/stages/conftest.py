@@ -41,8 +41,7 @@ def get_config():
   config.evaluation.controls = False  # `with_controls` has them
   config.retention.n = 2
   config.retention.questions = 2
-  with config.unlocked():
-    config.retention.tasks.coins = {{"name": "coin_flip"}}
+  config.retention.tasks = {{"coins": {{"name": "coin_flip"}}}}
   return config
 """
 

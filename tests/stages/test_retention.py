@@ -111,9 +111,9 @@ def test_how_far_the_model_moved(finished):
       assert row["positions"] == replies[row["example_id"]]["tokens"]
   assert sum(row["positions"] for row in rows if row["of"] == "text") <= 1024
   taught = records.read(finished / "distill" / "valid.jsonl")
-  assert {f"{r['example_id']}/{r['variant']}" for r in taught} == {
-    row["example_id"] for row in rows if row["of"] == "targets"
-  }
+  names = [f"{row['example_id']}/{row['variant']}" for row in taught]
+  read = {row["example_id"] for row in rows if row["of"] == "targets"}
+  assert read <= set(names) and len(read) == min(12, len(names))
 
 
 def test_only_what_is_missing_is_measured(
