@@ -136,7 +136,9 @@ def default() -> ConfigDict:
   config.retention.n = 48  # examples of each task; 0: nothing is measured
   # Tasks that are asked directly, plainly and so as to lead astray: a label,
   # and the name and options of each, as those of config.task.
-  config.retention.tasks = ConfigDict()
+  config.retention.tasks = ConfigDict(
+    {"instructions": {"name": "instructions"}}
+  )
   # Everyday questions, at most so many, whose replies are compared; 0: none.
   config.retention.questions = 200
   config.retention.text = ""  # a text file; none: the packaged one
