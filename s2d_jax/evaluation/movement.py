@@ -24,7 +24,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 import numpy as np
 
-from s2d_jax.models.attention import until_end
+from s2d_jax.evaluation.hidden_states import read
 from s2d_jax.models.llama import Llama
 from s2d_jax.models.params import Params
 from s2d_jax.parallel import mesh as meshes
@@ -134,7 +134,12 @@ def log_probs(
   """
   with meshes.use(mesh):
     return [
-      _log_probs(model, params, _read(model, params, batch), batch.positions)
+      _log_probs(
+        model,
+        params,
+        _read(model, params, batch.tokens, batch.lengths),
+        batch.positions,
+      )
       for batch in _batches(passages, model.config.max_context, mesh)
     ]
 
@@ -158,7 +163,7 @@ def divergences(
   batches = _batches(passages, model.config.max_context, mesh)
   for batch, other in zip(batches, tuned, strict=True):
     with meshes.use(mesh):
-      hidden = _read(model, params, batch)
+      hidden = _read(model, params, batch.tokens, batch.lengths)
       found = jax.device_get(
         _divergence(model, params, hidden, batch.positions, other)
       )
@@ -191,24 +196,9 @@ def _batches(
       yield _Batch(part, tokens, lengths, positions)
 
 
-def _read(model: Llama, params: Params, batch: _Batch) -> Float[Array, "B T D"]:
-  return _hidden(model, params, batch.tokens, batch.lengths)
-
-
 # Apart from what is made of the hidden states, as it takes longest to compile:
 # both models and all numbers of positions share it.
-@functools.partial(jax.jit, static_argnums=0)
-def _hidden(
-  model: Llama,
-  params: Params,
-  tokens: Int[Array, "B T"],
-  lengths: Int[Array, " B"],
-) -> Float[Array, "B T D"]:
-  steps = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-  is_token = steps < lengths[:, None]
-  variables = {"params": params}
-  hidden, _ = model.apply(variables, tokens, steps, until_end(is_token))
-  return hidden
+_read = jax.jit(read, static_argnums=0)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 import numpy as np
 
 from s2d_jax.errors import UserError
-from s2d_jax.models.attention import until_end
+from s2d_jax.evaluation.hidden_states import read
 from s2d_jax.models.llama import Llama
 from s2d_jax.models.params import Params
 
@@ -83,11 +83,9 @@ def _log_likelihood(
   length: Int[Array, " B"],
 ) -> Float[Array, ""]:
   """Of tokens 1 to length, each given those before it; padding behind them."""
-  steps = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-  is_token = steps < length[:, None]
-  variables = {"params": params}
-  hidden, _ = model.apply(variables, tokens, steps, until_end(is_token))
-  logits = model.apply(variables, hidden[:, :-1], method=Llama.logits)
+  hidden = read(model, params, tokens, length)
+  logits = model.apply({"params": params}, hidden[:, :-1], method=Llama.logits)
   scores = jax.nn.log_softmax(logits)
   chosen = jnp.take_along_axis(scores, tokens[:, 1:, None], axis=-1)[..., 0]
-  return jnp.where(is_token[:, 1:], chosen, 0.0).sum()
+  is_token = jnp.arange(1, tokens.shape[1]) < length[:, None]
+  return jnp.where(is_token, chosen, 0.0).sum()

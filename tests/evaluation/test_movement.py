@@ -84,10 +84,10 @@ def test_a_model_is_where_it_is(models):
 def test_hidden_states_are_compiled_once_for_both_models(models):
   model = Llama(dataclasses.replace(UNTIED, mlp_dim=40))
   base = random_params(model.config)
-  before = movement._hidden._cache_size()
+  before = movement._read._cache_size()
   measure(model, base, base, windows(range(90), 60))
   measure(model, base, base, windows(range(70), 20))
-  assert movement._hidden._cache_size() == before + 1
+  assert movement._read._cache_size() == before + 1
 
 
 def test_the_same_on_a_mesh():
