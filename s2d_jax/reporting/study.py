@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import json
+import re
 from typing import Any
 
 from etils import epath
@@ -93,6 +94,11 @@ class Row:
   @property
   def is_distilled(self) -> bool:
     return self.name == RUN or self.name in CONTROLS
+
+  @property
+  def short_label(self) -> str:
+    """Without the name of the method, which is the same for all."""
+    return re.sub(r" \([^)]*\)", "", self.label)
 
   @property
   def shows(self) -> str:
@@ -361,27 +367,29 @@ def _difference(found: Comparison | None) -> str:
   return f"{points(gain.value)} [{points(gain.low)} to {points(gain.high)}]"
 
 
-def lines(found: Study, is_narrow: bool = False) -> Iterator[list[str]]:
-  """The table as text, the head first.
-
-  Args:
-    found: the study.
-    is_narrow: leaves out the range over seeds, but on the biased split.
-  """
+def lines(found: Study) -> Iterator[list[str]]:
+  """The table as text, the head first."""
   splits = list(map(readable, found.splits))
   yield ["% right", *splits, "tokens", "kept", "right of it",
          "over System 1", "over the run"]  # fmt: skip
   for row in found.rows:
-    cells = [row.accuracy.get(split) for split in found.splits]
-    shares = [
-      "–" if c is None else str(c) if not (is_narrow and i) else c.percent
-      for i, c in enumerate(cells)
-    ]
+    shares = [str(row.accuracy.get(split, "–")) for split in found.splits]
     label = f"{row.label} ({row.note})" if row.note else row.label
     tokens = f"{row.tokens.mean:.1f}" if row.tokens else "–"
     kept, right = (f"{s.percent}" if s else "–" for s in (row.kept, row.right))
     tests = map(_difference, (row.over_system1, row.over_run))
     yield [label, *shares, tokens, kept, right, *tests]
+
+
+def narrow_lines(found: Study) -> Iterator[list[str]]:
+  """The table in 80 columns: means, their range on the first split alone."""
+  first, *others = found.splits
+  yield ["% right", *map(readable, found.splits), "over the run"]
+  for row in found.rows:
+    shares = [row.accuracy.get(split) for split in others]
+    means = ["–" if share is None else share.percent for share in shares]
+    spread = str(row.accuracy.get(first, "–"))
+    yield [row.short_label, spread, *means, _difference(row.over_run)]
 
 
 def write(found: Study, workdir: epath.PathLike) -> epath.Path:

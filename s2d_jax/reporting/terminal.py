@@ -87,10 +87,14 @@ def print_study(found: Study, console: Console | None = None) -> None:
     console: standard output if None.
   """
   console = console or Console()
-  head, *body = studies.lines(found, is_narrow=True)
+  head, *body = studies.narrow_lines(found)
   own = [index for index, row in enumerate(found.rows) if row is found.run]
-  console.print(_table(head, body, own))
-  for sentence in (found.answer, *(row.shows for row in found.rows)):
+  shown = _table(head, body, own)
+  shown.columns[0].no_wrap = shown.columns[1].no_wrap = True
+  console.print(shown)
+  notes = (f"{row.label}: {row.note}." for row in found.rows if row.note)
+  shows = (row.shows for row in found.rows)
+  for sentence in (found.answer, *notes, *shows):
     if sentence:
       console.print(Text(sentence), end="\n\n")
 

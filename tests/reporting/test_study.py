@@ -177,6 +177,19 @@ def _alone(row, way) -> records.Record:
   return left | {"method": way, "metrics": metrics}
 
 
+def test_a_study_fits_a_terminal_of_80_columns(found):
+  out = io.StringIO()
+  terminal.print_study(found, Console(file=out, width=80))
+  table = out.getvalue().partition(found.answer[:20])[0].splitlines()
+  starts = {row.short_label for row in found.rows}
+  body = [line for line in table if line.split("  ")[0].strip() in starts]
+  # No label and no spread is folded: a row is a line.
+  assert len(body) == len(found.rows)
+  for row, line in zip(found.rows, body, strict=True):
+    assert len(line) <= 80
+    assert str(row.accuracy.get(_BIASED, "–")) in line
+
+
 def test_page_text_json_and_terminal_show_the_same(found, tmp_path):
   path = study.write(found, tmp_path)
   page = Page(path.read_text())
@@ -189,7 +202,7 @@ def test_page_text_json_and_terminal_show_the_same(found, tmp_path):
   for row, cells, values in zip(
     found.rows, shown, figures["rows"], strict=True
   ):
-    assert cells[0].startswith(row.label) and row.label in out.getvalue()
+    assert cells[0].startswith(row.label) and row.short_label in out.getvalue()
     if row.accuracy:
       spread = row.accuracy[_BIASED]
       assert cells[1] == f"{spread.percent} {spread.interval}".strip()
