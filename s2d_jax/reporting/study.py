@@ -384,7 +384,8 @@ def lines(found: Study) -> Iterator[list[str]]:
 def narrow_lines(found: Study) -> Iterator[list[str]]:
   """The table in 80 columns: means, their range on the first split alone."""
   first, *others = found.splits
-  yield ["% right", *map(readable, found.splits), "over the run"]
+  heads = [readable(split).replace(" ", "\n") for split in found.splits]
+  yield ["% right", *heads, "over the run"]
   for row in found.rows:
     shares = [row.accuracy.get(split) for split in others]
     means = ["–" if share is None else share.percent for share in shares]

@@ -90,7 +90,8 @@ def print_study(found: Study, console: Console | None = None) -> None:
   head, *body = studies.narrow_lines(found)
   own = [index for index, row in enumerate(found.rows) if row is found.run]
   shown = _table(head, body, own)
-  shown.columns[0].no_wrap = shown.columns[1].no_wrap = True
+  for column in shown.columns[:-1]:
+    column.no_wrap = True
   console.print(shown)
   notes = (f"{row.label}: {row.note}." for row in found.rows if row.note)
   shows = (row.shows for row in found.rows)
