@@ -508,7 +508,8 @@ def _devices(mark: Record) -> str:
 
 
 def _markdown(found: Findings) -> str:
-  parts = ["# Results", found.outcome, _markdown_table(found.table.lines())]
+  parts = ["# Results", found.outcome, rest.harm(found.retention)]
+  parts.append(_markdown_table(found.table.lines()))
   parts += [found.not_answered, found.controls]
   if found.agreement.found:
     parts += [
@@ -567,6 +568,7 @@ def _verdict_json(run: Run, found: Findings, plain: str) -> str:
   judged = found.verdict
   verdict = {
     "answer": found.outcome,
+    "harm": rest.harm(found.retention),
     "pays": next(iter(found.pays), None),
     "kept": next(iter(found.kept), None),
     "details": [*found.pays[1:], *found.kept[1:]],

@@ -45,6 +45,8 @@ _READ = {
   "text": "a text that is unrelated to the task",
   "targets": "the targets of the validation split, which are what was taught",
 }
+_HARMS = 2  # at the head, at most
+_STUMP = 0.5  # of a reply's length: less is no shorter reply, but another one
 _SHOWN = 5  # places where a model moved furthest
 
 
@@ -81,6 +83,25 @@ def sentences(found: Retention) -> list[str]:
     _said_of_text(found),
   ]
   return [sentence for sentence in said if sentence]
+
+
+def harm(found: Retention) -> str:
+  """What became clearly worse, to stand at the head; empty if nothing did."""
+  fell = [one for one in _worst_first(found.answers) if one.outcome == "fell"]
+  parts = list(map(_from_to, fell[:_HARMS]))
+  replies = found.replies
+  if (
+    replies
+    and replies.outcome == "fell"
+    and replies.after < _STUMP * replies.before
+  ):
+    parts.append(
+      f"an everyday reply takes {replies.after:.0f} tokens, where it took"
+      f" {replies.before:.0f}"
+    )
+  return (
+    f"Outside of the task it did harm: {'; '.join(parts)}." if parts else ""
+  )
 
 
 def furthest(found: Retention) -> list[list[str]]:

@@ -52,8 +52,8 @@ def print_results(
   verdict = path.parent / "verdict.json"
   if verdict.exists():
     sentences = records.read_json(verdict, again)
-    for name in ("answer", "pays", "kept"):
-      if sentences[name]:
+    for name in ("answer", "harm", "pays", "kept"):
+      if sentences.get(name):
         console.print(Text(sentences[name]), end="\n\n")
 
 

@@ -243,10 +243,6 @@ class Instructions:
     is_right = answer is not None and rules.is_followed(kind, value, answer)
     return {"accuracy": float(is_right)}
 
-  def cluster(self, example: Example) -> str:
-    """The kind of rule."""
-    return example.inputs["kind"]
-
   def _pairs(self, split: str) -> Iterator[tuple[str, str, Any]]:
     """Every request of a split with every rule that suits it.
 

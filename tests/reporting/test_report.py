@@ -16,7 +16,9 @@ import pytest
 
 from s2d_jax import records
 from s2d_jax.errors import UserError
-from s2d_jax.reporting import report
+from s2d_jax.evaluation.metrics import Interval
+from s2d_jax.evaluation.retention import Replies, Retention
+from s2d_jax.reporting import report, retention
 from tests.reporting.conftest import held_out, seen
 from tests.reporting.fake_run import NASTY, VARIANTS, FakeRun
 
@@ -610,6 +612,20 @@ def test_what_it_did_to_the_rest_in_sentences(reported, page):
   assert "another token is the likeliest at 3.3 % of 180 places" in page.text
 
 
+def test_harm_stands_at_the_head(reported, page):
+  said = (
+    "Outside of the task it did harm: “held out” from 83 % right to 21 %"
+    " (−62 points, "
+  )
+  head, _, rest = page.text.partition(said)
+  assert rest and "What it did to the rest" not in head
+  verdict = json.loads((reported / "report" / "verdict.json").read_text())
+  assert verdict["harm"].startswith(said)
+  # Replies that are a little shorter are no harm.
+  assert "everyday" not in verdict["harm"]
+  assert said in (reported / "report" / "results.md").read_text()
+
+
 def test_where_the_model_moved_furthest(page):
   """Not on what it was taught; its text is shown as text."""
   _, *lines = page.tables["furthest"]
@@ -949,3 +965,13 @@ def test_the_comparisons_are_those_of_verdict_json(reported, page):
     assert row[1] == " → ".join(
       f"{100 * sum(side) / 48:.0f}" for side in zip(*pairs, strict=True)
     )
+
+
+@pytest.mark.parametrize(("after", "is_harm"), [(2.0, True), (50.0, False)])
+def test_replies_that_became_stumps_are_harm(after, is_harm):
+  change = Interval(after - 62, after - 63, after - 61)
+  replies = Replies(62.0, after, change, 0.001, 64, None, Interval(0, 0, 0.06))
+  said = retention.harm(Retention(replies=replies))
+  assert bool(said) is is_harm
+  if is_harm:
+    assert said.endswith("an everyday reply takes 2 tokens, where it took 62.")
