@@ -38,6 +38,10 @@ _FEW_UNIT_WORDS = 4
 _MOST_DIGITS = 30  # more are a loop, not a number
 
 
+# "48.500" is 48500 in half of Europe, and 48.5 elsewhere.
+_THOUSANDS = re.compile(r"[1-9]\d{0,2}\.\d\d0")
+
+
 class _Found(NamedTuple):
   value: Fraction
   start: int
@@ -84,11 +88,18 @@ _IN_WORDS = re.compile(
   rf"|(?P<small>{'|'.join(_SMALL)}))\b",
   re.IGNORECASE,
 )
+_COUNTED = re.compile(
+  r"(?:\A|[:\n]|\b(?:is|are|has|have|gets?|leaves?|only|just))\W*\Z", re.I
+)
 _HUNDREDS = re.compile(r"\b(\d|a) hundred(?: and)? (\d{1,2})\b", re.IGNORECASE)
 
 
 def _in_digits(match: re.Match[str]) -> str:
   part = {name: word.lower() for name, word in match.groupdict("").items()}
+  if part["small"] == "one" and not _COUNTED.search(
+    match.string[: match.start()]
+  ):
+    return match[0]  # "the cost of one ticket"
   if part["small"]:
     return str(_SMALL.index(part["small"]))
   ones = _SMALL.index(part["ones"]) if part["ones"] else 0
@@ -137,6 +148,8 @@ def _value(match: re.Match[str]) -> Fraction | None:
   part = match.groupdict()
   digits = re.sub(r"\D", "", part["digits"])
   if len(digits) > _MOST_DIGITS:
+    return None
+  if _THOUSANDS.fullmatch(digits + (part["decimals"] or "")):
     return None
   value = Fraction((digits or "0") + (part["decimals"] or ""))
   if part["exponent"]:
@@ -202,6 +215,8 @@ def _stated(text: str) -> Fraction | None:
   text = replies.sentences(text)[0]
   if _is_unfinished(text):
     return None
+  head = _MORE.split(text)[0]
+  text = head if _find(head) else text
   found = _given(text)
   begins = found and not text[: found[0].start].strip(" \"'“(*$")
   if begins and _explains(text[found[0].end :]):
@@ -228,6 +243,10 @@ _DATE = re.compile(
 )
 
 
+_YEAR = re.compile(r"\bin (?:1[5-9]|20)\d\d\Z")
+_UNKNOWN = re.compile(r"\b[a-z]\s*[-+*/×]\s*\d|\d\s*[-+*/×]\s*[a-z]\b")
+
+
 _RELATIVE = re.compile(
   r"\s+(?:\w+\s+){0,2}(?:more|less|fewer)\s+than\b(?!\W*(?:the\W+)?\d)"
 )
@@ -235,12 +254,13 @@ _RELATIVE = re.compile(
 
 def _given(text: str) -> list[_Found]:
   """Numerals that a text gives; none where it leaves open which."""
-  if _SEVERAL.search(text) or _DATE.search(text):
+  if any(rule.search(text) for rule in (_SEVERAL, _DATE, _UNKNOWN)):
     return []
   found = [one for one in _find(text) if not _NOT.search(text[: one.start])]
   # "$60, which is 20 less than before"
   absolute = [one for one in found if not _RELATIVE.match(text, one.end)]
-  return absolute or found
+  undated = [one for one in absolute if not _YEAR.search(text[: one.end])]
+  return undated or absolute or found
 
 
 def _explains(rest: str) -> bool:
@@ -280,20 +300,32 @@ _EQUATION_END = re.compile(
   r"=\s*[-+]?[$€£]?\s*\d[\d,.]*(?:\s+[^\W\d]\w+){0,3}\W*\Z"
 )
 _FEW_WORDS = 4
+_LETTERS = re.compile(r"[^\W\d_]{2,}")
 _ONE_EQUATION = 12  # words; the end of a longer one may be half a number
 
 
 def _concluded(text: str, question: str) -> Fraction | None:
   """The value that a reply without a marker ends on."""
   lines = [line for line in text.splitlines() if line.strip()]
-  alone = {_alone(line) for line in lines if not _is_item(line)} - {None}
-  if alone:
-    return alone.pop() if len(alone) == 1 else None
-  if not lines or not _is_whole(text) or replies.refuses(text):
+  if not lines:
     return None
-  said = replies.sentences(text)
-  last = said[-1]
-  if last.endswith("?") or _repeats(last, question):
+  # Above an explanation, or below one.
+  first = None if "=" in lines[0] else _alone(lines[0])
+  last = None if _is_item(lines[-1]) else _alone(lines[-1])
+  if last is None:
+    last = _last_result(text, question)
+  if None not in (first, last):
+    return last if first == last else None
+  return first if last is None else last
+
+
+def _last_result(text: str, question: str) -> Fraction | None:
+  """The value that the last sentence of a reply comes to."""
+  if not _is_whole(text) or replies.refuses(text):
+    return None
+  said = [s for s in replies.sentences(text) if not s.startswith("(")]
+  last = said[-1] if said else ""
+  if last.endswith("?") or _TO_DO.match(last) or _repeats(last, question):
     return None
   # "Tom had 12 and gave away 3, so he has 9."
   so, result = _conclusion(last)
@@ -305,15 +337,38 @@ def _concluded(text: str, question: str) -> Fraction | None:
   if sides:
     return sides[-1]
   found = _given(result)
-  value = _only(found) if found else _math_value(result)
+  value = (
+    _only(_new(found, said[:-1], question) or found)
+    if found
+    else _math_value(result)
+  )
   is_new = so or _SUMS_UP.search(last) or _agrees(said[:-1], value)
   return value if is_new else None
+
+
+_TO_DO = re.compile(
+  r"^\W*(?:\w+ \d+\W+)?(?:now,? |next,? |first,? |then,? )?(?:we |you |I )?"
+  r"(?:need to|must|can|let['’]?s?)?\s*(?:calculate|determine|find|add|subtract"
+  r"|multiply|divide|count|repeat|use|write|check)\b(?!.*=)",
+  re.IGNORECASE,
+)
+
+
+def _new(found: list[_Found], before: list[str], question: str) -> list[_Found]:
+  """Of several values that a sentence has, those that were not told."""
+  told = {one.value for one in _find(_plain(question))}
+  if not question:
+    told = {one.value for sentence in before for one in _find(sentence)}
+    sides = [side for sentence in before for side in _right_sides(sentence)]
+    told -= set(sides[-1:])
+  return [one for one in found if one.value not in told]
 
 
 _SUMS_UP = re.compile(r"\b(?:total|in all|we get|makes)\b", re.IGNORECASE)
 # "17 remain after she gave 8 away", "after 2 hours, at 140 km"
 _MORE = re.compile(
   r",?\s+(?:after|because|since|when|while)\b(?!\s+\d)"
+  r"|,\s+which\b(?! makes| leaves| gives| is \d)"
   r"|,\s+(?:at|with|as)\b",
   re.IGNORECASE,
 )
@@ -376,7 +431,8 @@ def _is_whole(text: str) -> bool:
     return False
   if not replies.is_cut_off(text):
     return True
-  most = _ONE_EQUATION if _EQUATION_END.search(text) else _FEW_WORDS
+  is_equation = _EQUATION_END.search(text) and len(_LETTERS.findall(text)) < 3
+  most = _ONE_EQUATION if is_equation else _FEW_WORDS
   return len(text.split()) <= most
 
 
