@@ -203,8 +203,9 @@ def _alone(text: str) -> Fraction | None:
 
 _RIGHT_SIDE = re.compile(r"=\s*(?=[-+.$€£¥₹\d])")
 _NOT = re.compile(
-  r"(?:\b(?:(?:not|never)(?: \w+){0,2}|than|least|most|between|none of|step"
-  r"|part|question|problem|option|day|week|year|room|chapter|page)\s+"
+  r"(?:\b(?:(?:not|never)(?: \w+){0,2}|remainder of|than|least|most|between"
+  r"|none of|step|part|question|problem|option|day|week|year|room|chapter"
+  r"|page)\s+"
   r"|n['’]t (?:\w+ ){0,2}|sqrt\W*|[<>≤≥#]\s*)$",
   re.IGNORECASE,
 )
@@ -310,7 +311,8 @@ def _concluded(text: str, question: str) -> Fraction | None:
   if not lines:
     return None
   # Above an explanation, or below one.
-  first = None if "=" in lines[0] else _alone(lines[0])
+  is_head = not re.search("[=(]", lines[0]) and "\n\n" in text
+  first = _alone(lines[0]) if is_head or len(lines) == 1 else None
   last = None if _is_item(lines[-1]) else _alone(lines[-1])
   if last is None:
     last = _last_result(text, question)
@@ -325,12 +327,18 @@ def _last_result(text: str, question: str) -> Fraction | None:
     return None
   said = [s for s in replies.sentences(text) if not s.startswith("(")]
   last = said[-1] if said else ""
-  if last.endswith("?") or _TO_DO.match(last) or _repeats(last, question):
+  if last.endswith("?") or _TO_DO.search(last):
     return None
   # "Tom had 12 and gave away 3, so he has 9."
   so, result = _conclusion(last)
+  if not so and _repeats(last, question):
+    return None
+  if "%" in result and question and not _ASKS_SHARE.search(question):
+    return None
   if all(_RELATIVE.match(result, one.end) for one in _find(result)):
     so, result = "", next(filter(_find, _MORE.split(last)[:1]), last)
+  if end := _IS_AT_END.search(result):
+    result = end[0]
   if _WORDS.search(result):
     return None
   sides = _right_sides(result)
@@ -346,11 +354,18 @@ def _last_result(text: str, question: str) -> Fraction | None:
   return value if is_new else None
 
 
+# What is still to be done has no result yet.
 _TO_DO = re.compile(
-  r"^\W*(?:\w+ \d+\W+)?(?:now,? |next,? |first,? |then,? )?(?:we |you |I )?"
-  r"(?:need to|must|can|let['’]?s?)?\s*(?:calculate|determine|find|add|subtract"
-  r"|multiply|divide|count|repeat|use|write|check)\b(?!.*=)",
+  r"^[^=]*(?:\b(?:needs? to|have to|has to|let['’]?s)\b|^\W*(?:\w+ \d+\W+)?"
+  r"(?:(?:now|next|first|then),? )?(?:we |you |I )?(?:must |can |should )?"
+  r"(?:calculate|determine|find|add|subtract|multiply|divide|count|repeat|use"
+  r"|write|check)\b)[^=]*$",
   re.IGNORECASE,
+)
+_ASKS_SHARE = re.compile(r"%|\bper ?cent|\b(?:share|rate|probability)\b", re.I)
+# "Half of 86 is 43.", "17 times 6 equals 102 apples."
+_IS_AT_END = re.compile(
+  r"\b(?:is|equals|makes|gives)\s+[$€£]?-?\d[\d,.]*(?:\s+[a-z]+){0,2}\W*\Z"
 )
 
 
@@ -364,11 +379,13 @@ def _new(found: list[_Found], before: list[str], question: str) -> list[_Found]:
   return [one for one in found if one.value not in told]
 
 
-_SUMS_UP = re.compile(r"\b(?:total|in all|we get|makes)\b", re.IGNORECASE)
+_SUMS_UP = re.compile(
+  r"\b(?:total|in all|we get|makes|correct|final)\b", re.IGNORECASE
+)
 # "17 remain after she gave 8 away", "after 2 hours, at 140 km"
 _MORE = re.compile(
   r",?\s+(?:after|because|since|when|while)\b(?!\s+\d)"
-  r"|,\s+which\b(?! makes| leaves| gives| is \d)"
+  r"|,\s+which\b(?! makes| leaves| gives| is \d+(?! (?:more|less|fewer)))"
   r"|,\s+(?:at|with|as)\b",
   re.IGNORECASE,
 )

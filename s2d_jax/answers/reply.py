@@ -193,8 +193,11 @@ _MISTAKEN = re.compile(
   re.IGNORECASE | re.DOTALL,
 )
 _ANSWER_IS = re.compile(
-  r"\banswer(?:\s+is|\s*:)\s*[*_$(\"]*(?:answer:\s*)?(\w+)", re.IGNORECASE
+  r"\banswer(?:\s+is|\s*:)\s*[*_$(\"]*(?:(?:answer:|still|now|indeed|also)\s*)?"
+  r"(\w+)",
+  re.IGNORECASE,
 )
+_BUT = re.compile(r"\n\W*but\b", re.IGNORECASE)
 _OTHER_MARKER = re.compile(r"\\boxed|####", re.IGNORECASE)
 
 
@@ -209,8 +212,10 @@ def contradicts(text: str) -> bool:
   for one, other in zip(given[::-1][1:], given[::-1], strict=False):
     if one[1].lower() != other[1].lower():
       between = text[one.end() : other.start()]
-      is_settled = _TAKES_BACK.search(between) or _OTHER_MARKER.search(
-        text, one.end()
+      is_settled = (
+        _BUT.search(between)
+        or _TAKES_BACK.search(between)
+        or _OTHER_MARKER.search(text, one.end())
       )
       return not is_settled
   return False

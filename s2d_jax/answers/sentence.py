@@ -16,6 +16,9 @@ APPOSITION = re.compile(
 )
 LIST = re.compile(r",\s.*\b(?:and|or)\b|,\s.*,\s|\s/\s")
 
+_INSERTED = re.compile(
+  r",\s+(?:a|an|the|which|who|also|often|sometimes|one)\b[^,]*,(?=\s+[a-z])"
+)
 _IS = r"(?:is|are|was|were|would be|will be)"
 PRONOUN = re.compile(
   rf"^(?:it|that|this|he|she|they)(?:['’](?:s|d be)|\s+{_IS})\s+"
@@ -41,7 +44,7 @@ def name_in(sentence: str, question: str) -> str | None:
     return None
   if asks_number(question):
     return _number_in(sentence, question)
-  sentence = APPOSITION.sub("", sentence)
+  sentence = APPOSITION.sub("", _INSERTED.sub("", sentence))
   if pronoun := PRONOUN.match(sentence):
     name = pronoun["name"]
     # "It was he who commissioned it", "It is huge"
@@ -88,6 +91,7 @@ _TAIL = re.compile(
   r"\s+(?:by|in|on|at|from|with|to|for|during|through|when|as|who|that|which)\s"
   r".*$"
 )
+_THING = re.compile(r"(?:The|A|An)\s+(?:[a-z]+\s+)?[a-z]+(?=\s)")
 # Names in capitals, and titles: "Gone with the Wind".
 _PROPER = re.compile(
   r"(?:(?:The|the|An|A)\s+)?[\"“]?[A-Z\d][^\s,]*"
@@ -112,15 +116,23 @@ def _sides(sentence: str, question: str) -> Iterator[tuple[str, str]]:
       if name:
         yield name[0], sentence[: link.start()]
     # "George Orwell wrote 1984"
-    name = _PROPER.match(sentence)
+    # "The tuba has four valves"
+    name = _PROPER.match(sentence) or _THING.match(sentence)
     rest = sentence[name.end() :].lstrip() if name else ""
-    if stems(re.split(r"\W", rest, maxsplit=1)[0]) & asked:
+    words = set(normalise(question).split())
+    verb = normalise(rest).partition(" ")[0]
+    if stems(verb) & asked or verb and verb in words:
+      yield name[0] if name else "", _TAIL.sub("", rest)
       yield name[0] if name else "", rest
   if is_where or re.match(r"\W*(?:in|on|at|from|to) ", question, re.I):
     for link in _PREPOSITION.finditer(sentence):
       name = _PROPER.match(sentence, link.end())
       if name:
         yield name[0], sentence[: link.start()]
+  if asked_with := _ENDS_WITH.search(question):
+    # "Which language is Linux written in?" "Linux is written in C"
+    before, link, name = sentence.partition(f" {asked_with[1]} ")
+    yield name, before
   if _ASKS_OBJECT.search(question):
     # "Bees make honey from nectar"
     words = sentence.split()
@@ -135,7 +147,9 @@ def _predicates(
 ) -> Iterator[tuple[str, str]]:
   """What stands behind "is": a name, or where that is asked a thing."""
   proper = _PROPER.match(after)
-  if proper and re.match(r"\W*(?:$|\s(?:in|of|by)\s)", after[proper.end() :]):
+  if proper and re.match(
+    r"\W*(?:$|\s(?:in|of|by|on|at|during)\s)", after[proper.end() :]
+  ):
     yield proper[0], before
   elif _ASKS_WHAT.search(question):
     yield after, before
@@ -176,13 +190,15 @@ _ASKS_NUMBER = re.compile(
   re.IGNORECASE,
 )
 _ASKS_NAME = re.compile(r"^\W*(?:who|where|whose)\b", re.IGNORECASE)
+_ASKS_ONE = re.compile(r"^\W*(?:who|which|where)\b", re.IGNORECASE)
 _ASKS_WHERE = re.compile(r"^\W*where\b", re.IGNORECASE)
 _ASKS_ACTOR = re.compile(
   r"^\W*(?:who|(?:which|what) (?:\w+ ){0,3}?(?!is|are|do|does|did)\w+)\b", re.I
 )
+_ENDS_WITH = re.compile(r"\b(in|of|from|on|with)\W*$")
 _ASKS_OBJECT = re.compile(r"\b(?:do|does|did)\b", re.IGNORECASE)
 _ASKS_CLASS = re.compile(
-  r"\b(?:kind|type|sort|call|called|term|name (?:for|of)|word for"
+  r"\b(?:kind|type|sort|call|called|term|word for"
   r"|what (?:is|are|was) (?:an? )?\w+\W*$)",
   re.IGNORECASE,
 )
@@ -190,8 +206,11 @@ _DESCRIPTION = re.compile(
   r"(?:the|one)\b.+\s(?:of|that|by|called|named|from|in|for)\b|an?(?:\s+[a-z]\w*){3,}"
   r"|.*\s(?:in|at|by|on|from|for|with|to)\s|.*['’]s\s+[a-z]|[a-z].*\sand\s"
   r"|(?:[a-z]{3,}ed|all|about|known|with|from|to|for|by|as|used|made|found|when|very|so|many"
-  r"|several|some|various|different|lots|such|both|often|also|part|one)\b",
+  r"|several|some|various|different|lots|each|every|such|both|often|also|part|one)\b",
 )
+
+
+_NO_THING = frozenset("each every all some many both most other".split())
 
 
 def is_name(name: str, question: str) -> bool:
@@ -203,7 +222,11 @@ def is_name(name: str, question: str) -> bool:
     return False
   if re.search(r"[A-Z]\S*\s[a-z]{4,}\s[A-Z]", name):
     return False  # a sentence
-  if _DESCRIPTION.match(name) or not stems(name) - stems(question):
+  is_one = _ASKS_ONE.match(question)
+  if words[0] in _NO_THING or is_one and not re.search(r"[^\W\d]", name):
+    return False
+  is_described = _DESCRIPTION.match(name) and not _PROPER.fullmatch(name)
+  if is_described or not stems(name) - stems(question):
     return False
   if re.match(r"an?\s+[a-z]", name) and not _ASKS_CLASS.search(question):
     return False

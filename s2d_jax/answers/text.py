@@ -106,7 +106,7 @@ class Text:
     ):
       return None
     sentence = _DENIED_TAIL.sub("", sentence)
-    if _OPEN.search(sentence):
+    if _OPEN.search(_asked_again(sentence, question)):
       return None
     name = _alone(sentence, question)
     if name is not None and question and not _is_of_its_sort(name, question):
@@ -143,6 +143,13 @@ def _lists_several(text: str) -> bool:
   labelled = sum(bool(_LABEL.match(line)) for line in lines)
   short = sum(len(line.split()) <= 2 for line in lines)
   return labelled > 1 or len(lines) > 1 and short == len(lines)
+
+
+def _asked_again(sentence: str, question: str) -> str:
+  """A sentence without the "between" and "or" that the question has, too."""
+  for word in re.findall(r"\b(?:between|or|not|than)\b", question):
+    sentence = re.sub(rf"\b{word}\b", "", sentence)
+  return sentence
 
 
 _YES_NO = re.compile(

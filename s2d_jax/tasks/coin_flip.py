@@ -119,6 +119,8 @@ class CoinFlip(ExactMatch):
     if found is None and side is None:
       final = _final_side(said)
       return Answer(final, strict=False) if final else None
+    if found and found.text == "no" and _STILL_HEADS.search(said):
+      return None
     is_wrong = side and found and found.text != side
     return None if is_wrong else found
 
@@ -175,6 +177,10 @@ def _side(text: str) -> str | None:
   return None
 
 
+_STILL_HEADS = re.compile(
+  r"(?:^|[.!\n]\s*)(?:the coin|it) is (?:indeed )?still heads\b[^?.!]*[.!]",
+  re.I,
+)
 _FINAL = re.compile(
   r"\b(?:still|now|so|therefore|thus|finally|final|ends|again|anymore|any more"
   r"|no longer|remains?|unchanged)\b[^.!?\n]*\Z",
@@ -193,6 +199,8 @@ _AS_IT_WAS = re.compile(r"\bas it was at the start\b", re.IGNORECASE)
 def _final_side(text: str) -> str | None:
   """Yes or no, by the side that a last sentence without either says is up."""
   last = replies.sentences(text)[-1] if text else ""
+  if re.fullmatch(r"\W*(?:heads|tails)(?: up)?\W*", text, re.IGNORECASE):
+    return "yes" if "heads" in text.lower() else "no"
   if replies.refuses(text) or not _FINAL.search(last.rstrip(".!")):
     return None
   if re.search(r"\b(?:yes|no(?! longer\b))\b|\?", text, re.IGNORECASE):
