@@ -194,7 +194,7 @@ _MISTAKEN = re.compile(
 )
 _ANSWER_IS = re.compile(
   r"\banswer(?:\s+is|\s*:)\s*[*_$(\"]*(?:(?:answer:|still|now|indeed|also)\s*)?"
-  r"(\w+)",
+  r"(\w+)\b(?!\s*[-+*/×=])",  # not the steps of a calculation
   re.IGNORECASE,
 )
 _BUT = re.compile(r"\n\W*but\b", re.IGNORECASE)
