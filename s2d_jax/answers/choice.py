@@ -25,6 +25,7 @@ _NEAR = 300  # characters before a letter that may say how it is used
 _SAME = {"nope": "no", "nah": "no", "yep": "yes", "yeah": "yes", "yup": "yes"}
 _ITEM = re.compile(r"\s*[.):]\s*[\w*_\"]")
 _DENIED_TAIL = re.compile(r",?\s+(?:not|rather than|instead of)\s.*$")
+_BECAUSE = re.compile(r",?\s+(?:because|since)\s")
 _LABEL = r"(?:the\s+)?(?:option|answer|choice|letter|response|assistant)\s+"
 _CUED_BEFORE = re.compile(
   r"(?:\b(?:answer|option|choice|letter|verdict|choose|chose|pick|select"
@@ -68,7 +69,7 @@ class Choice:
     if replies.contradicts(text):
       return None
     for statement in statements:
-      option = self._alone(statement)
+      option = self._alone(_BECAUSE.split(statement)[0])
       if option is not None:
         return _answer(option, strict=True)
       if self._mentions(statement):

@@ -114,6 +114,8 @@ def _plain(text: str) -> str:
     text,
   )
   text = re.sub("[-=]+>", "→", text)
+  text = re.sub(r"(?<=\d)(?=(?:[kcm]m|k?g|m[gl]|lbs?|mph|[GM]B)\b)", " ", text)
+  text = re.sub(r"(?<=\d) and a half\b", ".5", text)
   text = re.sub(r"[−‐‑–﹣－]", "-", text).replace("{,}", ",")
   text = re.sub(r"(?<=\d)\s*[×x*]\s*10\^\(?(-?\d{1,3})\)?", r"e\1", text)
   text = re.sub(r"\\([$%])", r"\1", re.sub(r"\\[ ,;!]", "", text))
@@ -201,7 +203,7 @@ def _alone(text: str) -> Fraction | None:
   return None if is_list else _value(match)
 
 
-_RIGHT_SIDE = re.compile(r"=\s*(?=[-+.$€£¥₹\d])")
+_RIGHT_SIDE = re.compile(r"[=≈]\s*(?=[-+.$€£¥₹\d])")
 _NOT = re.compile(
   r"(?:\b(?:(?:not|never)(?: \w+){0,2}|remainder of|than|least|most|between"
   r"|none of|step|part|question|problem|option|day|week|year|room|chapter"
@@ -281,7 +283,7 @@ def _only(found: list[_Found]) -> Fraction | None:
 
 def _right_sides(text: str) -> list[Fraction]:
   """Values of what stands on the right of an equals sign, and ends there."""
-  if re.search(r"\b[a-z]\s*=[^=]*\b[a-z]\s*=", text):
+  if re.search(r"\b[A-Za-z]\s*=[^=]*\b[A-Za-z]\s*=", text):
     return []  # several unknowns
   sides = []
   for match in _RIGHT_SIDE.finditer(text):
@@ -448,9 +450,34 @@ def _is_whole(text: str) -> bool:
     return False
   if not replies.is_cut_off(text):
     return True
+  if _is_half_a_result(text):
+    return False
   is_equation = _EQUATION_END.search(text) and len(_LETTERS.findall(text)) < 3
   most = _ONE_EQUATION if is_equation else _FEW_WORDS
   return len(text.split()) <= most
+
+
+_SUM = re.compile(
+  r"(\d[\d,]*(?:\.\d+)?)\s*([-+*/×÷x])\s*(\d[\d,]*(?:\.\d+)?)\s*="
+  r"\s*(\d[\d,]*)\Z"
+)
+
+
+def _is_half_a_result(text: str) -> bool:
+  """Whether a text stops in the digits of a result: "35 + 5 = 4"."""
+  match = _SUM.search(text.strip())
+  if not match:
+    return False
+  one, other = (Fraction(match[n].replace(",", "")) for n in (1, 3))
+  results = {
+    "+": one + other,
+    "-": one - other,
+    "/": one / other if other else one,
+  }
+  sign = match[2].replace("÷", "/")
+  result = _canonical(results.get(sign, one * other))
+  said = match[4].replace(",", "")
+  return result != said and result.startswith(said)
 
 
 def _says_none(statement: str) -> bool:

@@ -173,6 +173,7 @@ _SENTENCE_END = re.compile(
 _COURTESY = re.compile(
   r"^\W*(?:(?:sure|certainly|of course|absolutely|okay|ok|great|hello|hi)"
   r"(?:\W*|[,!:.][^.!?\n]*)[.!?:]?|(?:great|good) question\W*"
+  r"|(?:great|good|nice) (?:work|job)\b[^.!?\n]*[.!]?|well done\W*"
   r"|(?:thanks?\b|I hope\b|I(?:['’]d|['’]m| would| am) (?:be )?(?:happy|glad)\b"
   r"|let me know\b|no problem\b|you(?:['’]re| are) welcome\b"
   r"|that(?:['’]s| is) an? \w+ question\b)[^.!?:\n]*)[.!?:]?\W*$",

@@ -17,7 +17,8 @@ APPOSITION = re.compile(
 LIST = re.compile(r",\s.*\b(?:and|or)\b|,\s.*,\s|\s/\s")
 
 _INSERTED = re.compile(
-  r",\s+(?:a|an|the|which|who|also|often|sometimes|one)\b[^,]*,(?=\s+[a-z])"
+  r",\s+(?:a|an|the|which|who|whose|also|often|sometimes|one|at|with|in|near)\b"
+  r"[^,]*,(?=\s+[a-z])"
 )
 _IS = r"(?:is|are|was|were|would be|will be)"
 PRONOUN = re.compile(
@@ -91,6 +92,15 @@ _TAIL = re.compile(
   r"\s+(?:by|in|on|at|from|with|to|for|during|through|when|as|who|that|which)\s"
   r".*$"
 )
+# "the Dutch painter Vincent van Gogh"
+_ROLE = (
+  r"(?:the|an?)\s+(?:(?!of\b|in\b)[\w-]+\s+){0,2}?(?!of\b|in\b)[a-z]+\s+"
+  r"(?=[A-Z])"
+)
+_NAME_END = re.compile(
+  r"[\"”)]?(?:$|,(?!\s[A-Z])|[.;:]|\s\(|\sand\s(?=[a-z])|\s(?:in|on|at|by|of"
+  r"|from|for|with|during|around|about|as|between|after|before|who|which|that)\s)"
+)
 _THING = re.compile(r"(?:The|A|An)\s+(?:[a-z]+\s+)?[a-z]+(?=\s)")
 # Names in capitals, and titles: "Gone with the Wind".
 _PROPER = re.compile(
@@ -109,12 +119,17 @@ def _sides(sentence: str, question: str) -> Iterator[tuple[str, str]]:
     if not is_where and not _NAMING.match(sentence, link.start()):
       yield from _predicates(after, before, question)
     yield before, after
+    # "The Burj Khalifa in Dubai is the tallest building"
+    proper = _PROPER.match(before)
+    if proper and _PREPOSITION.match(before, proper.end()):
+      yield proper[0], after
   asked = stems(question)
   if _ASKS_ACTOR.match(question):
-    for link in re.finditer(r"\s+by\s+", sentence):
+    for link in re.finditer(rf"\s+by\s+(?:{_ROLE})?", sentence):
       name = _PROPER.match(sentence, link.end())
-      if name:
+      if name and _NAME_END.match(sentence, name.end()):
         yield name[0], sentence[: link.start()]
+      break
     # "George Orwell wrote 1984"
     # "The tuba has four valves"
     name = _PROPER.match(sentence) or _THING.match(sentence)
@@ -127,7 +142,7 @@ def _sides(sentence: str, question: str) -> Iterator[tuple[str, str]]:
   if is_where or re.match(r"\W*(?:in|on|at|from|to) ", question, re.I):
     for link in _PREPOSITION.finditer(sentence):
       name = _PROPER.match(sentence, link.end())
-      if name:
+      if name and _NAME_END.match(sentence, name.end()):
         yield name[0], sentence[: link.start()]
   if asked_with := _ENDS_WITH.search(question):
     # "Which language is Linux written in?" "Linux is written in C"
@@ -137,8 +152,10 @@ def _sides(sentence: str, question: str) -> Iterator[tuple[str, str]]:
     # "Bees make honey from nectar"
     words = sentence.split()
     for n in range(2, len(words)):
-      if all(stems(w) <= asked for w in words[:n]) and stems(words[n]) - asked:
-        yield _TAIL.sub("", " ".join(words[n:])), " ".join(words[:n])
+      before, name = words[:n], words[n:]
+      if all(stems(w) <= asked for w in before) and stems(name[0]) - asked:
+        if stems(before[-1]):
+          yield _TAIL.sub("", " ".join(name)), " ".join(before)
         break
 
 
@@ -146,10 +163,9 @@ def _predicates(
   after: str, before: str, question: str
 ) -> Iterator[tuple[str, str]]:
   """What stands behind "is": a name, or where that is asked a thing."""
-  proper = _PROPER.match(after)
-  if proper and re.match(
-    r"\W*(?:$|\s(?:in|of|by|on|at|during)\s)", after[proper.end() :]
-  ):
+  role = re.match(_ROLE, after) if _ASKS_NAME.match(question) else None
+  proper = _PROPER.match(after, role.end() if role else 0)
+  if proper and _NAME_END.match(after, proper.end()):
     yield proper[0], before
   elif _ASKS_WHAT.search(question):
     yield after, before
@@ -163,6 +179,7 @@ _NEUTRAL = frozenset().union(
     " situated official commonly widely correct right answer our".split(),
   )
 )
+_PRONOUNS = frozenset(stem for word in NO_NAME for stem in stems(word))
 _PRONOUN = re.compile(r"^\W*(?:it|he|she|they|this|that|who|which)\b", re.I)
 
 
@@ -171,7 +188,7 @@ def says(rest: str, question: str) -> bool:
   asked = stems(_ASKED_KIND.sub("", question)) or stems(question)
   said = stems(rest)
   known = said & stems(question)
-  new = said - known - _NEUTRAL
+  new = said - known - _NEUTRAL - _PRONOUNS
   if not known or 2 * len(new) > len(known):
     return False
   is_short = _PRONOUN.match(rest) or re.match(r"\W*the\b", rest, re.I)

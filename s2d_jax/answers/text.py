@@ -147,6 +147,7 @@ def _lists_several(text: str) -> bool:
 
 def _asked_again(sentence: str, question: str) -> str:
   """A sentence without the "between" and "or" that the question has, too."""
+  sentence = re.sub(r"\bbetween \d+ and \d+", "", sentence)
   for word in re.findall(r"\b(?:between|or|not|than)\b", question):
     sentence = re.sub(rf"\b{word}\b", "", sentence)
   return sentence

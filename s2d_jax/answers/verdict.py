@@ -36,7 +36,8 @@ _SAID = re.compile(
   rf"|\b(?i:choose|prefer|pick|go with)\s+{_SIDE}{_LETTER}"
 )
 _TIE = re.compile(
-  r"\b(?:(?:it is|it['’]s|call it|verdict is) a tie|equally (?:good|bad|well)"
+  r"\b(?:(?:it is|it['’]s|call it|verdict is) a tie|verdict:\s*(?:a )?tie"
+  r"|equally (?:good|bad|well)"
   r"|neither (?:answer |of them |one )?is better)\b|\A\W*(?:a )?tie\W*\Z",
   re.IGNORECASE,
 )

@@ -196,10 +196,15 @@ _OPEN = re.compile(
 _AS_IT_WAS = re.compile(r"\bas it was at the start\b", re.IGNORECASE)
 
 
+_ONLY_SIDE = re.compile(
+  r"\W*(?:it is )?(?:(?:heads|tails)(?: up)?|the coin is tails up)\W*", re.I
+)
+
+
 def _final_side(text: str) -> str | None:
   """Yes or no, by the side that a last sentence without either says is up."""
   last = replies.sentences(text)[-1] if text else ""
-  if re.fullmatch(r"\W*(?:heads|tails)(?: up)?\W*", text, re.IGNORECASE):
+  if _ONLY_SIDE.fullmatch(text):
     return "yes" if "heads" in text.lower() else "no"
   if replies.refuses(text) or not _FINAL.search(last.rstrip(".!")):
     return None
