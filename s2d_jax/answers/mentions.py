@@ -41,7 +41,8 @@ OTHERS = re.compile(
 )
 _CONDITION = re.compile(
   r"(?:^|[\s,])(?:if|whether|unless|although|though|while|whereas|despite"
-  r"|in spite of|otherwise|hard to say|(?:suggestion|idea|claim|belief) that)\b"
+  r"|in spite of|maybe|perhaps|(?:could|might|may) be|otherwise|hard to say"
+  r"|(?:suggestion|idea|claim|belief) that)\b"
   r"[^,]*$",
   re.IGNORECASE,
 )
@@ -50,6 +51,7 @@ _COMPARED = re.compile(
 )
 _JOIN = re.compile(
   r"[\s\"'”’)\].]*(?:[,/&|]|\b(?:or|and|nor)\b|,\s*(?:or|and))"
+  r"(?:\s+(?:maybe|perhaps|possibly))?"
   r"[\s\"'“‘(\[]*(?:option|answer|choice|letter)?[\s\"'“‘(\[]*",
   re.IGNORECASE,
 )

@@ -11,6 +11,7 @@ import unicodedata
 
 from s2d_jax.answers import reply as replies
 from s2d_jax.answers.answer import Answer
+from s2d_jax.answers.sentence import says
 
 _MINUS = r"(?:[-+](?=[$€£¥₹.\d])|\b(?:minus|negative)\s+)"
 _CURRENCY = r"(?:[$€£¥₹]|\b(?:USD|EUR|GBP|US\$)\s?)"
@@ -341,18 +342,18 @@ def _last_result(text: str, question: str) -> Fraction | None:
     so, result = "", next(filter(_find, _MORE.split(last)[:1]), last)
   if end := _IS_AT_END.search(result):
     result = end[0]
-  if _WORDS.search(result):
+  if _WORDS.search(result) or _compares(result, question):
     return None
   sides = _right_sides(result)
   if sides:
-    return sides[-1]
+    return None if _ONE_MORE.search(result) else sides[-1]
   found = _given(result)
   value = (
     _only(_new(found, said[:-1], question) or found)
     if found
     else _math_value(result)
   )
-  is_new = so or _SUMS_UP.search(last) or _agrees(said[:-1], value)
+  is_new = so or _SUMS_UP.search(last) or _agrees(said, value, question)
   return value if is_new else None
 
 
@@ -371,6 +372,18 @@ _IS_AT_END = re.compile(
 )
 
 
+# "12 × 2 = 24 for the cards, and 4 for the pens"
+_ONE_MORE = re.compile(r"=[^=]*\d[^=\d]*(?:,|;|\band\b)[^=\d]*\d[^=]*\Z")
+_COMPARISON = re.compile(r"\b(?:more|less|fewer|[a-z]{3,}er)\b", re.IGNORECASE)
+
+
+def _compares(text: str, question: str) -> bool:
+  """Whether a text tells a difference, and the question asks for none."""
+  is_relative = re.search(rf"{_COMPARISON.pattern}\s+than\b", text, re.I)
+  is_asked = _COMPARISON.search(question) or "difference" in question
+  return bool(question and is_relative and not is_asked)
+
+
 def _new(found: list[_Found], before: list[str], question: str) -> list[_Found]:
   """Of several values that a sentence has, those that were not told."""
   told = {one.value for one in _find(_plain(question))}
@@ -386,7 +399,7 @@ _SUMS_UP = re.compile(
 )
 # "17 remain after she gave 8 away", "after 2 hours, at 140 km"
 _MORE = re.compile(
-  r",?\s+(?:after|because|since|when|while)\b(?!\s+\d)"
+  r",?\s+(?:because\b|(?:after|since|when|while)\b(?!\s+\d))"
   r"|,\s+which\b(?! makes| leaves| gives| is \d+(?! (?:more|less|fewer)))"
   r"|,\s+(?:at|with|as)\b",
   re.IGNORECASE,
@@ -399,16 +412,29 @@ def _conclusion(sentence: str) -> tuple[str, str]:
   return (found[-1][0], sentence[found[-1].end() :]) if found else ("", "")
 
 
-def _agrees(before: list[str], value: Fraction | None) -> bool:
-  """Whether nothing else was worked out, or only told, before a value."""
-  found = [one.value for sentence in before for one in _find(sentence)]
+def _agrees(said: list[str], value: Fraction | None, question: str) -> bool:
+  """Whether a value was worked out before, or is all that a reply tells."""
+  *before, last = said
   sides = [side for sentence in before for side in _right_sides(sentence)]
-  return not found or value in (sides or found)[-1:]
+  if sides:
+    return value == sides[-1]
+  found = [one for sentence in before for one in _find(sentence)]
+  if found:
+    return value == found[-1].value
+  last = _MORE.split(last)[0]
+  told = _find(last)
+  if not question:
+    return len(told) == 1
+  ends = [0, *(one.end for one in told)]
+  starts = [*(one.start for one in told), len(last)]
+  rest = "".join(last[a:b] for a, b in zip(ends, starts, strict=True))
+  return says(rest, question)
 
 
 # With these a numeral is only a part of what is said.
 _WORDS = re.compile(
-  r"\b(?:half|twice|double|triple|dozens?|times|below)\b",
+  r"\b(?:half|twice|double|triple|dozens?|times|below"
+  r"|thirds?|quarters?|(?:fif|six|eigh|ten)ths?)\b",
   re.IGNORECASE,
 )
 

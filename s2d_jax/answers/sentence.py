@@ -127,8 +127,10 @@ def _sides(sentence: str, question: str) -> Iterator[tuple[str, str]]:
   if _ASKS_ACTOR.match(question):
     for link in re.finditer(rf"\s+by\s+(?:{_ROLE})?", sentence):
       name = _PROPER.match(sentence, link.end())
-      if name and _NAME_END.match(sentence, name.end()):
-        yield name[0], sentence[: link.start()]
+      before = sentence[: link.start()]
+      is_asked = says(before, question, new=0)
+      if is_asked and name and _NAME_END.match(sentence, name.end()):
+        yield name[0], before
       break
     # "George Orwell wrote 1984"
     # "The tuba has four valves"
@@ -136,9 +138,11 @@ def _sides(sentence: str, question: str) -> Iterator[tuple[str, str]]:
     rest = sentence[name.end() :].lstrip() if name else ""
     words = set(normalise(question).split())
     verb = normalise(rest).partition(" ")[0]
-    if stems(verb) & asked or verb and verb in words:
-      yield name[0] if name else "", _TAIL.sub("", rest)
-      yield name[0] if name else "", rest
+    if name and (stems(verb) & asked or verb in words):
+      if says(_TAIL.sub("", rest), question, new=0):
+        yield name[0], rest[: len(_TAIL.sub("", rest))]
+      elif says(rest, question, new=0):
+        yield name[0], rest
   if is_where or re.match(r"\W*(?:in|on|at|from|to) ", question, re.I):
     for link in _PREPOSITION.finditer(sentence):
       name = _PROPER.match(sentence, link.end())
@@ -175,7 +179,7 @@ _ASKS_WHAT = re.compile(r"\b(?:is|are|was|were|called?)\b", re.IGNORECASE)
 _NEUTRAL = frozenset().union(
   *map(
     stems,
-    "film movie book novel play song work painting world earth human located"
+    "film movie book novel world earth human located"
     " situated official commonly widely correct right answer our".split(),
   )
 )
@@ -183,16 +187,22 @@ _PRONOUNS = frozenset(stem for word in NO_NAME for stem in stems(word))
 _PRONOUN = re.compile(r"^\W*(?:it|he|she|they|this|that|who|which)\b", re.I)
 
 
-def says(rest: str, question: str) -> bool:
-  """Whether a part of a sentence says what was asked, and little else."""
+def says(rest: str, question: str, new: int = 1) -> bool:
+  """Whether a part of a sentence says what was asked, and little else.
+
+  Args:
+    rest: a sentence without the name, or the number, in it.
+    question: what was asked.
+    new: how many words it may have that the question has not.
+  """
   asked = stems(_ASKED_KIND.sub("", question)) or stems(question)
   said = stems(rest)
   known = said & stems(question)
-  new = said - known - _NEUTRAL - _PRONOUNS
-  if not known or 2 * len(new) > len(known):
+  others = said - known - _NEUTRAL - _PRONOUNS
+  if not known or len(others) > new or 2 * len(others) > len(known):
     return False
   is_short = _PRONOUN.match(rest) or re.match(r"\W*the\b", rest, re.I)
-  return 2 * len(known & asked) >= len(asked) or bool(is_short and not new)
+  return 2 * len(known & asked) >= len(asked) or bool(is_short and not others)
 
 
 # "Which planet", "in what year"
@@ -227,6 +237,11 @@ _DESCRIPTION = re.compile(
 )
 
 
+_NATIONAL = re.compile(
+  r"british|english|french|german|dutch|greek|american|italian|russian|indian"
+  r"|spanish|polish|irish|scottish|swedish|danish|turkish|swiss|chinese|japanese"
+  r"|austrian|norwegian|european|african|asian|female|male"
+)
 _NO_THING = frozenset("each every all some many both most other".split())
 
 
@@ -242,6 +257,10 @@ def is_name(name: str, question: str) -> bool:
   is_one = _ASKS_ONE.match(question)
   if words[0] in _NO_THING or is_one and not re.search(r"[^\W\d]", name):
     return False
+  if is_one and all(map(_NATIONAL.fullmatch, words)):
+    return bool(
+      re.match(r"\W*which\s+(?:language|nation|people)", question, re.I)
+    )
   is_described = _DESCRIPTION.match(name) and not _PROPER.fullmatch(name)
   if is_described or not stems(name) - stems(question):
     return False

@@ -307,7 +307,7 @@ def _unaccented(text: str) -> str:
 
 # What only looks like a short free answer.
 _NO_NAME = re.compile(
-  r"\b(?:you|your|i|we|not|no|yes|right|sure|correct|think|agree|so|it|that|this"
+  r"\b(?:you|your|i|we|not|no|yes|right|sure|correct|think|agree|so|it|that|this|in|of|the"
   r"|question|answer|country|capital|continent|currency|sorry)\b"
 )
 _CORRECTION = re.compile(r"\b(?:correction|wait|sorry|i meant|rather)\b")
