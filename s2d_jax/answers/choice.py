@@ -18,21 +18,24 @@ _DETERMINER = (
 # A letter followed by a word is an article, or a word: "A plant", "I think".
 _GOES_ON_AS_LETTER = (
   r"(?!\s+(?!(?:is|was|because|since|as|and|or|but|not|would|seems|looks|rather"
-  r"|over|with|by|if|nor|in|for|on|has|explains|gives|does|could|cannot|can)\b)"
+  r"|over|with|by|if|nor|in|for|on|has|explains|gives|does|could|cannot|can|the)\b)"
   r"[a-z])"
 )
 _NEAR = 300  # characters before a letter that may say how it is used
 _SAME = {"nope": "no", "nah": "no", "yep": "yes", "yeah": "yes", "yup": "yes"}
 _ITEM = re.compile(r"\s*[.):]\s*[\w*_\"]")
 _DENIED_TAIL = re.compile(r",?\s+(?:not|rather than|instead of)\s.*$")
+_BECAUSE = re.compile(r",?\s+(?:because|since)\s")
 _LABEL = r"(?:the\s+)?(?:option|answer|choice|letter|response|assistant)\s+"
 _CUED_BEFORE = re.compile(
-  r"(?:^|\b(?:answer|option|choice|letter|verdict|choose|chose|pick|select"
-  r"|go with|going with|prefer|is|be|was|so|therefore|thus|hence|yes|no)\b)"
+  r"(?:\b(?:answer|option|choice|letter|verdict|choose|chose|pick|select"
+  r"|go with|going with|prefer|makes|is|be|was|so|therefore|thus|hence|yes"
+  r"|no)\b)"
   r"\W*(?:(?:definitely|clearly|probably|the|actually|just|simply|with|option"
   r"|answer|choice|letter|response|assistant)\W+)*$",
   re.IGNORECASE,
 )
+_ENDS = re.compile(r"\W*(?:$|\n|[.,;:!)–-]|(?:because|since|as|for)\b)")
 _CUED_AFTER = re.compile(
   r"^\W*(?:is|was|seems|would be|must be|looks)\s+(?:the\s+|a\s+|much\s+"
   r"|\w+ly\s+)*(?:correct|right|best|better|true|answer|one|only|superior"
@@ -66,7 +69,7 @@ class Choice:
     if replies.contradicts(text):
       return None
     for statement in statements:
-      option = self._alone(statement)
+      option = self._alone(_BECAUSE.split(statement)[0])
       if option is not None:
         return _answer(option, strict=True)
       if self._mentions(statement):
@@ -163,8 +166,10 @@ def _is_meant(text: str, mention: Mention, around: list[Mention]) -> bool:
   ):
     return False  # an item of a list of the options
   is_last = not re.search(r"[^\W_]", after)
+  begins = not sentence.strip("\"'([*") and _ENDS.match(after)
   return bool(
-    _CUED_BEFORE.search(sentence)
+    begins
+    or _CUED_BEFORE.search(sentence)
     or _CUED_AFTER.match(after)
     or is_last
     or any(_near(text, mention, other) for other in others)

@@ -26,6 +26,8 @@ class Json:
     whole = _decode(plain)
     if whole is not None and whole[1] == len(plain):
       return Answer(canonical(whole[0]), strict=True)
+    if _is_cut_off(text):
+      return None
     values = {canonical(value) for value in _values(text)}
     return Answer(values.pop(), strict=False) if len(values) == 1 else None
 
@@ -61,6 +63,15 @@ def _no_constant(name: str) -> None:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def _is_cut_off(text: str) -> bool:
+  """Whether the first object or list has no end: what is inside is a part."""
+  opening = re.search(r"[{[]\s*[\[{\"]", text)
+  if not opening or _decode(text[opening.start() :]):
+    return False
+  rest = re.sub(r'"(?:[^"\\]|\\.)*"', "", text[opening.start() :])
+  return any(rest.count(a) > rest.count(b) for a, b in ("{}", "[]"))
 
 
 def _values(text: str) -> list[Any]:

@@ -14,8 +14,8 @@ _ONE_LETTER = re.compile(r"\bletter\b[^.!?\n]*\b(?:is|with)\s*\Z")
 _MOST_LETTERS = 6  # of a first line that is no word
 # "… together they give ny."
 _GIVES = re.compile(
-  r"\b(?:gives?|spells?|forms?|yields?|combine(?:s|d)? into|obtain|together:?"
-  r"|concatenated:|(?:letters|string|word|result) (?:is|are):?)"
+  r"\b(?:gives?(?: us| you)?|spells?|forms?|yields?|combine(?:s|d)? into|obtain"
+  r"|together:?|concatenated:|(?:letters|string|word|result) (?:is|are):?)"
   r"\s+[\"“'‘]?([A-Za-z](?:[\s,-]*[A-Za-z])+?)[\"”'’]?[.!]?\s*\Z",
 )
 _NO_ANSWER = frozenset(

@@ -20,7 +20,7 @@ class Mention(NamedTuple):
 _CLAUSE_END = r"[.;!?\n:]|,\s*(?:but|so|and (?:so|thus|therefore))\b|\bbut\b"
 _DENIED_BEFORE = re.compile(
   r"(?:\b(?:not|never|neither|nor|cannot|without|rather than|instead of"
-  r"|no longer"
+  r"|no longer|outside(?: of)?"
   r"|eliminate|exclude|rule out|other than|except"
   r"|wrong (?:answer|option|choice|one) is)\b|n['’]t\b)"
   r"\W+(?:(?!and\b|but\b|so\b)\w+\W+){0,4}$",
@@ -41,15 +41,17 @@ OTHERS = re.compile(
 )
 _CONDITION = re.compile(
   r"(?:^|[\s,])(?:if|whether|unless|although|though|while|whereas|despite"
-  r"|in spite of|otherwise|hard to say|(?:suggestion|idea|claim|belief) that)\b"
+  r"|in spite of|maybe|perhaps|(?:could|might|may) be|otherwise|hard to say"
+  r"|(?:suggestion|idea|claim|belief) that)\b"
   r"[^,]*$",
   re.IGNORECASE,
 )
 _COMPARED = re.compile(
-  r"\b(?:than|over|to|unlike|versus|vs)\b\W*(?:\w+\W+)?$", re.I
+  r"\b(?:than|over|to(?! be)|unlike|versus|vs)\b\W*(?:\w+\W+)?$", re.I
 )
 _JOIN = re.compile(
   r"[\s\"'”’)\].]*(?:[,/&|]|\b(?:or|and|nor)\b|,\s*(?:or|and))"
+  r"(?:\s+(?:maybe|perhaps|possibly))?"
   r"[\s\"'“‘(\[]*(?:option|answer|choice|letter)?[\s\"'“‘(\[]*",
   re.IGNORECASE,
 )
@@ -79,7 +81,7 @@ def affirmed(text: str, mentions: Sequence[Mention]) -> list[Mention]:
       or _COMPARED.search(before)
       or _IF_AFTER.match(after)
     )
-    is_open = re.search(r"\b(?:or|either)\W*$", before) or re.match(
+    is_open = re.search(r"\b(?:or|either|between)\W*$", before) or re.match(
       r"\W*or\b", after
     )
     if mention not in listed and not is_out and not is_open:

@@ -11,6 +11,7 @@ import unicodedata
 
 from s2d_jax.answers import reply as replies
 from s2d_jax.answers.answer import Answer
+from s2d_jax.answers.sentence import says
 
 _MINUS = r"(?:[-+](?=[$€£¥₹.\d])|\b(?:minus|negative)\s+)"
 _CURRENCY = r"(?:[$€£¥₹]|\b(?:USD|EUR|GBP|US\$)\s?)"
@@ -36,6 +37,10 @@ _NUMERAL = re.compile(
 )
 _FEW_UNIT_WORDS = 4
 _MOST_DIGITS = 30  # more are a loop, not a number
+
+
+# "48.500" is 48500 in half of Europe, and 48.5 elsewhere.
+_THOUSANDS = re.compile(r"[1-9]\d{0,2}\.\d\d0")
 
 
 class _Found(NamedTuple):
@@ -84,11 +89,18 @@ _IN_WORDS = re.compile(
   rf"|(?P<small>{'|'.join(_SMALL)}))\b",
   re.IGNORECASE,
 )
+_COUNTED = re.compile(
+  r"(?:\A|[:\n]|\b(?:is|are|has|have|gets?|leaves?|only|just))\W*\Z", re.I
+)
 _HUNDREDS = re.compile(r"\b(\d|a) hundred(?: and)? (\d{1,2})\b", re.IGNORECASE)
 
 
 def _in_digits(match: re.Match[str]) -> str:
   part = {name: word.lower() for name, word in match.groupdict("").items()}
+  if part["small"] == "one" and not _COUNTED.search(
+    match.string[: match.start()]
+  ):
+    return match[0]  # "the cost of one ticket"
   if part["small"]:
     return str(_SMALL.index(part["small"]))
   ones = _SMALL.index(part["ones"]) if part["ones"] else 0
@@ -103,6 +115,8 @@ def _plain(text: str) -> str:
     text,
   )
   text = re.sub("[-=]+>", "→", text)
+  text = re.sub(r"(?<=\d)(?=(?:[kcm]m|k?g|m[gl]|lbs?|mph|[GM]B)\b)", " ", text)
+  text = re.sub(r"(?<=\d) and a half\b", ".5", text)
   text = re.sub(r"[−‐‑–﹣－]", "-", text).replace("{,}", ",")
   text = re.sub(r"(?<=\d)\s*[×x*]\s*10\^\(?(-?\d{1,3})\)?", r"e\1", text)
   text = re.sub(r"\\([$%])", r"\1", re.sub(r"\\[ ,;!]", "", text))
@@ -137,6 +151,8 @@ def _value(match: re.Match[str]) -> Fraction | None:
   part = match.groupdict()
   digits = re.sub(r"\D", "", part["digits"])
   if len(digits) > _MOST_DIGITS:
+    return None
+  if _THOUSANDS.fullmatch(digits + (part["decimals"] or "")):
     return None
   value = Fraction((digits or "0") + (part["decimals"] or ""))
   if part["exponent"]:
@@ -188,10 +204,11 @@ def _alone(text: str) -> Fraction | None:
   return None if is_list else _value(match)
 
 
-_RIGHT_SIDE = re.compile(r"=\s*(?=[-+.$€£¥₹\d])")
+_RIGHT_SIDE = re.compile(r"[=≈]\s*(?=[-+.$€£¥₹\d])")
 _NOT = re.compile(
-  r"(?:\b(?:(?:not|never)(?: \w+){0,2}|than|least|most|between|none of|step"
-  r"|part|question|problem|option|day|week|year|room|chapter|page)\s+"
+  r"(?:\b(?:(?:not|never)(?: \w+){0,2}|remainder of|than|least|most|between"
+  r"|none of|step|part|question|problem|option|day|week|year|room|chapter"
+  r"|page)\s+"
   r"|n['’]t (?:\w+ ){0,2}|sqrt\W*|[<>≤≥#]\s*)$",
   re.IGNORECASE,
 )
@@ -202,6 +219,8 @@ def _stated(text: str) -> Fraction | None:
   text = replies.sentences(text)[0]
   if _is_unfinished(text):
     return None
+  head = _MORE.split(text)[0]
+  text = head if _find(head) else text
   found = _given(text)
   begins = found and not text[: found[0].start].strip(" \"'“(*$")
   if begins and _explains(text[found[0].end :]):
@@ -228,6 +247,10 @@ _DATE = re.compile(
 )
 
 
+_YEAR = re.compile(r"\bin (?:1[5-9]|20)\d\d\Z")
+_UNKNOWN = re.compile(r"\b[a-z]\s*[-+*/×]\s*\d|\d\s*[-+*/×]\s*[a-z]\b")
+
+
 _RELATIVE = re.compile(
   r"\s+(?:\w+\s+){0,2}(?:more|less|fewer)\s+than\b(?!\W*(?:the\W+)?\d)"
 )
@@ -235,12 +258,13 @@ _RELATIVE = re.compile(
 
 def _given(text: str) -> list[_Found]:
   """Numerals that a text gives; none where it leaves open which."""
-  if _SEVERAL.search(text) or _DATE.search(text):
+  if any(rule.search(text) for rule in (_SEVERAL, _DATE, _UNKNOWN)):
     return []
   found = [one for one in _find(text) if not _NOT.search(text[: one.start])]
   # "$60, which is 20 less than before"
   absolute = [one for one in found if not _RELATIVE.match(text, one.end)]
-  return absolute or found
+  undated = [one for one in absolute if not _YEAR.search(text[: one.end])]
+  return undated or absolute or found
 
 
 def _explains(rest: str) -> bool:
@@ -260,7 +284,7 @@ def _only(found: list[_Found]) -> Fraction | None:
 
 def _right_sides(text: str) -> list[Fraction]:
   """Values of what stands on the right of an equals sign, and ends there."""
-  if re.search(r"\b[a-z]\s*=[^=]*\b[a-z]\s*=", text):
+  if re.search(r"\b[A-Za-z]\s*=[^=]*\b[A-Za-z]\s*=", text):
     return []  # several unknowns
   sides = []
   for match in _RIGHT_SIDE.finditer(text):
@@ -280,40 +304,103 @@ _EQUATION_END = re.compile(
   r"=\s*[-+]?[$€£]?\s*\d[\d,.]*(?:\s+[^\W\d]\w+){0,3}\W*\Z"
 )
 _FEW_WORDS = 4
+_LETTERS = re.compile(r"[^\W\d_]{2,}")
 _ONE_EQUATION = 12  # words; the end of a longer one may be half a number
 
 
 def _concluded(text: str, question: str) -> Fraction | None:
   """The value that a reply without a marker ends on."""
   lines = [line for line in text.splitlines() if line.strip()]
-  alone = {_alone(line) for line in lines if not _is_item(line)} - {None}
-  if alone:
-    return alone.pop() if len(alone) == 1 else None
-  if not lines or not _is_whole(text) or replies.refuses(text):
+  if not lines:
     return None
-  said = replies.sentences(text)
-  last = said[-1]
-  if last.endswith("?") or _repeats(last, question):
+  # Above an explanation, or below one.
+  is_head = not re.search("[=(]", lines[0]) and "\n\n" in text
+  first = _alone(lines[0]) if is_head or len(lines) == 1 else None
+  last = None if _is_item(lines[-1]) else _alone(lines[-1])
+  if last is None:
+    last = _last_result(text, question)
+  if None not in (first, last):
+    return last if first == last else None
+  return first if last is None else last
+
+
+def _last_result(text: str, question: str) -> Fraction | None:
+  """The value that the last sentence of a reply comes to."""
+  if not _is_whole(text) or replies.refuses(text):
+    return None
+  said = [s for s in replies.sentences(text) if not s.startswith("(")]
+  last = said[-1] if said else ""
+  if last.endswith("?") or _TO_DO.search(last):
     return None
   # "Tom had 12 and gave away 3, so he has 9."
   so, result = _conclusion(last)
+  if not so and _repeats(last, question):
+    return None
+  if "%" in result and question and not _ASKS_SHARE.search(question):
+    return None
   if all(_RELATIVE.match(result, one.end) for one in _find(result)):
     so, result = "", next(filter(_find, _MORE.split(last)[:1]), last)
-  if _WORDS.search(result):
+  if end := _IS_AT_END.search(result):
+    result = end[0]
+  if _WORDS.search(result) or _compares(result, question):
     return None
   sides = _right_sides(result)
   if sides:
-    return sides[-1]
+    return None if _ONE_MORE.search(result) else sides[-1]
   found = _given(result)
-  value = _only(found) if found else _math_value(result)
-  is_new = so or _SUMS_UP.search(last) or _agrees(said[:-1], value)
+  value = (
+    _only(_new(found, said[:-1], question) or found)
+    if found
+    else _math_value(result)
+  )
+  is_new = so or _SUMS_UP.search(last) or _agrees(said, value, question)
   return value if is_new else None
 
 
-_SUMS_UP = re.compile(r"\b(?:total|in all|we get|makes)\b", re.IGNORECASE)
+# What is still to be done has no result yet.
+_TO_DO = re.compile(
+  r"^[^=]*(?:\b(?:needs? to|have to|has to|let['’]?s)\b|^\W*(?:\w+ \d+\W+)?"
+  r"(?:(?:now|next|first|then),? )?(?:we |you |I )?(?:must |can |should )?"
+  r"(?:calculate|determine|find|add|subtract|multiply|divide|count|repeat|use"
+  r"|write|check)\b)[^=]*$",
+  re.IGNORECASE,
+)
+_ASKS_SHARE = re.compile(r"%|\bper ?cent|\b(?:share|rate|probability)\b", re.I)
+# "Half of 86 is 43.", "17 times 6 equals 102 apples."
+_IS_AT_END = re.compile(
+  r"\b(?:is|equals|makes|gives)\s+[$€£]?-?\d[\d,.]*(?:\s+[a-z]+){0,2}\W*\Z"
+)
+
+
+# "12 × 2 = 24 for the cards, and 4 for the pens"
+_ONE_MORE = re.compile(r"=[^=]*\d[^=\d]*(?:,|;|\band\b)[^=\d]*\d[^=]*\Z")
+_COMPARISON = re.compile(r"\b(?:more|less|fewer|[a-z]{3,}er)\b", re.IGNORECASE)
+
+
+def _compares(text: str, question: str) -> bool:
+  """Whether a text tells a difference, and the question asks for none."""
+  is_relative = re.search(rf"{_COMPARISON.pattern}\s+than\b", text, re.I)
+  is_asked = _COMPARISON.search(question) or "difference" in question
+  return bool(question and is_relative and not is_asked)
+
+
+def _new(found: list[_Found], before: list[str], question: str) -> list[_Found]:
+  """Of several values that a sentence has, those that were not told."""
+  told = {one.value for one in _find(_plain(question))}
+  if not question:
+    told = {one.value for sentence in before for one in _find(sentence)}
+    sides = [side for sentence in before for side in _right_sides(sentence)]
+    told -= set(sides[-1:])
+  return [one for one in found if one.value not in told]
+
+
+_SUMS_UP = re.compile(
+  r"\b(?:total|in all|we get|makes|correct|final)\b", re.IGNORECASE
+)
 # "17 remain after she gave 8 away", "after 2 hours, at 140 km"
 _MORE = re.compile(
-  r",?\s+(?:after|because|since|when|while)\b(?!\s+\d)"
+  r",?\s+(?:because\b|(?:after|since|when|while)\b(?!\s+\d))"
+  r"|,\s+which\b(?! makes| leaves| gives| is \d+(?! (?:more|less|fewer)))"
   r"|,\s+(?:at|with|as)\b",
   re.IGNORECASE,
 )
@@ -325,16 +412,29 @@ def _conclusion(sentence: str) -> tuple[str, str]:
   return (found[-1][0], sentence[found[-1].end() :]) if found else ("", "")
 
 
-def _agrees(before: list[str], value: Fraction | None) -> bool:
-  """Whether nothing else was worked out, or only told, before a value."""
-  found = [one.value for sentence in before for one in _find(sentence)]
+def _agrees(said: list[str], value: Fraction | None, question: str) -> bool:
+  """Whether a value was worked out before, or is all that a reply tells."""
+  *before, last = said
   sides = [side for sentence in before for side in _right_sides(sentence)]
-  return not found or value in (sides or found)[-1:]
+  if sides:
+    return value == sides[-1]
+  found = [one for sentence in before for one in _find(sentence)]
+  if found:
+    return value == found[-1].value
+  last = _MORE.split(last)[0]
+  told = _find(last)
+  if not question:
+    return len(told) == 1
+  ends = [0, *(one.end for one in told)]
+  starts = [*(one.start for one in told), len(last)]
+  rest = "".join(last[a:b] for a, b in zip(ends, starts, strict=True))
+  return says(rest, question)
 
 
 # With these a numeral is only a part of what is said.
 _WORDS = re.compile(
-  r"\b(?:half|twice|double|triple|dozens?|times|below)\b",
+  r"\b(?:half|twice|double|triple|dozens?|times|below"
+  r"|thirds?|quarters?|(?:fif|six|eigh|ten)ths?)\b",
   re.IGNORECASE,
 )
 
@@ -376,8 +476,34 @@ def _is_whole(text: str) -> bool:
     return False
   if not replies.is_cut_off(text):
     return True
-  most = _ONE_EQUATION if _EQUATION_END.search(text) else _FEW_WORDS
+  if _is_half_a_result(text):
+    return False
+  is_equation = _EQUATION_END.search(text) and len(_LETTERS.findall(text)) < 3
+  most = _ONE_EQUATION if is_equation else _FEW_WORDS
   return len(text.split()) <= most
+
+
+_SUM = re.compile(
+  r"(\d[\d,]*(?:\.\d+)?)\s*([-+*/×÷x])\s*(\d[\d,]*(?:\.\d+)?)\s*="
+  r"\s*(\d[\d,]*)\Z"
+)
+
+
+def _is_half_a_result(text: str) -> bool:
+  """Whether a text stops in the digits of a result: "35 + 5 = 4"."""
+  match = _SUM.search(text.strip())
+  if not match:
+    return False
+  one, other = (Fraction(match[n].replace(",", "")) for n in (1, 3))
+  results = {
+    "+": one + other,
+    "-": one - other,
+    "/": one / other if other else one,
+  }
+  sign = match[2].replace("÷", "/")
+  result = _canonical(results.get(sign, one * other))
+  said = match[4].replace(",", "")
+  return result != said and result.startswith(said)
 
 
 def _says_none(statement: str) -> bool:

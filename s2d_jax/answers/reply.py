@@ -62,7 +62,9 @@ def said(reply: str) -> str:
   for _ in range(2):  # bold in italics
     reply = _EMPHASIS.sub(r"\2", reply)
   reply = _ASKED_AGAIN.sub("", reply)
-  reply = _NEXT_TURN.split(reply, maxsplit=1)[0]
+  first, *made_up = _NEXT_TURN.split(reply, maxsplit=1)
+  # A question amid its own steps gets no answer of its own.
+  reply = reply if "".join(made_up).count("answer is") else first
   return _UNANSWERED.sub("", _INSTRUCTION.sub("", reply)).strip()
 
 
@@ -92,11 +94,22 @@ _QUOTED_MARKER = re.compile(r"[\"“'`]answer\s*:?\s*[\"”'`]", re.IGNORECASE)
 _LIST = re.compile(r"\s*(?:[-*•]|\d+[.)])\s")
 
 
+# What was marked before is taken back, or what would hold under a condition.
+_CORRECTS = re.compile(
+  r"\b(?:oops|correction|wait|I meant|scratch that|on second thought"
+  r"|sorry(?! for)|let me (?:re)?check|actually,|I made)\b"
+  r"|(?:^|[.!?…]\s)\W*no, (?:it|that|the)\b",
+  re.IGNORECASE | re.MULTILINE,
+)
+_SUPPOSED = re.compile(r"\bif\b[^.!?]*\bwould\b|\bwould\b[^.!?]*\bif\b", re.I)
+
+
 def marked(text: str) -> list[str]:
   """What stands behind each marker, up to the end of its line, the last first.
 
   A marker at the end of its line marks the next line, unless a list begins
-  there: those are steps towards the answer.
+  there: those are steps towards the answer. Nothing is marked where a
+  correction follows the last marker.
 
   Args:
     text: a reply as `said` returns it.
@@ -106,7 +119,8 @@ def marked(text: str) -> list[str]:
   text = _BOXED.sub(r"\nAnswer: \1\n", text)
   found = _behind(_MARKER, text)
   if found:
-    return found
+    after = text[text.rfind(found[0]) :]
+    return [] if _CORRECTS.search(after) else found
   return _behind(_WEAK_MARKER, "".join(sentences(text)[-1:]))
 
 
@@ -115,6 +129,8 @@ def _behind(marker: re.Pattern[str], text: str) -> list[str]:
   found = []
   for number, line in enumerate(lines):
     for match in marker.finditer(line):
+      if _SUPPOSED.search(line):
+        continue
       said = line[match.end() :]
       if not said.strip(" *_$\t"):
         said = next(filter(str.strip, lines[number + 1 :]), "")
@@ -157,6 +173,7 @@ SENTENCE_END = re.compile(
 _COURTESY = re.compile(
   r"^\W*(?:(?:sure|certainly|of course|absolutely|okay|ok|great|hello|hi)"
   r"(?:\W*|[,!:.][^.!?\n]*)[.!?:]?|(?:great|good) question\W*"
+  r"|(?:great|good|nice) (?:work|job)\b[^.!?\n]*[.!]?|well done\W*"
   r"|(?:thanks?\b|I hope\b|I(?:['’]d|['’]m| would| am) (?:be )?(?:happy|glad)\b"
   r"|let me know\b|no problem\b|you(?:['’]re| are) welcome\b"
   r"|that(?:['’]s| is) an? \w+ question\b)[^.!?:\n]*)[.!?:]?\W*$",
@@ -176,20 +193,33 @@ _MISTAKEN = re.compile(
   r"|incorrect|a mistake)\b|\bI made (?:a mistake|an error)\b(?!.*answer)",
   re.IGNORECASE | re.DOTALL,
 )
-_ANSWER_IS = re.compile(r"\banswer is:?\s*[*_$(\"]*(\w+)", re.IGNORECASE)
-_OTHER_MARKER = re.compile(r"answer\s*:|\\boxed|####", re.IGNORECASE)
+_ANSWER_IS = re.compile(
+  r"\banswer(?:\s+is|\s*:)\s*[*_$(\"]*(?:(?:answer:|still|now|indeed|also)\s*)?"
+  r"(\w+)\b(?!\s*[-+*/×=])",  # not the steps of a calculation
+  re.IGNORECASE,
+)
+_BUT = re.compile(r"\n\W*but\b", re.IGNORECASE)
+_OTHER_MARKER = re.compile(r"\\boxed|####", re.IGNORECASE)
 
 
 def contradicts(text: str) -> bool:
-  """Whether a text says "the answer is" of different things, one by one.
+  """Whether a text gives different answers, and none of them as the last word.
 
-  Not so if it corrects itself, or comes to a conclusion of another form.
+  The last word corrects the others, concludes from them, or is of another form.
   """
   if _MISTAKEN.search(text):
     return True
-  named = {word.lower() for word in _ANSWER_IS.findall(text)}
-  is_settled = _TAKES_BACK.search(text) or _OTHER_MARKER.search(text)
-  return len(named) > 1 and not is_settled
+  given = list(_ANSWER_IS.finditer(text))
+  for one, other in zip(given[::-1][1:], given[::-1], strict=False):
+    if one[1].lower() != other[1].lower():
+      between = text[one.end() : other.start()]
+      is_settled = (
+        _BUT.search(between)
+        or _TAKES_BACK.search(between)
+        or _OTHER_MARKER.search(text, one.end())
+      )
+      return not is_settled
+  return False
 
 
 def sentences(text: str) -> list[str]:

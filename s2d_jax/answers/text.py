@@ -7,7 +7,14 @@ import re
 
 from s2d_jax.answers import mentions, reply as replies
 from s2d_jax.answers.answer import Answer
-from s2d_jax.answers.sentence import APPOSITION, LIST, PRONOUN, name_in
+from s2d_jax.answers.sentence import (
+  APPOSITION,
+  LIST,
+  PRONOUN,
+  asks_number,
+  is_number,
+  name_in,
+)
 from s2d_jax.answers.words import EMPTY, NO_NAME, VERBS, normalise, stems
 from s2d_jax.errors import UserError
 
@@ -28,6 +35,7 @@ _PLACEHOLDER = re.compile(
   r"^\W*[\[<][^\]>]*\b(?:insert|your|answer|name)\b[^\]>]*[\]>]\W*$",
   re.IGNORECASE,
 )
+_QUOTED = re.compile(r"\W*[\"“]([^\"“”\n]+)[\"”]\W*")
 # What stands before is taken back.
 _TAKEN_BACK = re.compile(
   r"\A.*(?:\b(?:wait|correction|I meant|sorry|on second thought|scratch that"
@@ -80,6 +88,8 @@ class Text:
     if _PLACEHOLDER.match(given) or _lists_several(given):
       return None
     kept = _TAKEN_BACK.sub("", given)
+    if quoted := _QUOTED.fullmatch(given):
+      kept = given = quoted[1].replace(". ", " ")
     found = replies.sentences(_LABEL.sub("", _SPEAKER.sub("", kept)))
     if len(found) > 1 and _is_echo(found[0], question):
       del found[0]
@@ -96,9 +106,11 @@ class Text:
     ):
       return None
     sentence = _DENIED_TAIL.sub("", sentence)
-    if _OPEN.search(sentence):
+    if _OPEN.search(_asked_again(sentence, question)):
       return None
     name = _alone(sentence, question)
+    if name is not None and question and not _is_of_its_sort(name, question):
+      name = None
     if name is not None and question and _says_nothing(name, question):
       return None
     is_whole = bool(statements) or len(found) == 1
@@ -133,6 +145,14 @@ def _lists_several(text: str) -> bool:
   return labelled > 1 or len(lines) > 1 and short == len(lines)
 
 
+def _asked_again(sentence: str, question: str) -> str:
+  """A sentence without the "between" and "or" that the question has, too."""
+  sentence = re.sub(r"\bbetween \d+ and \d+", "", sentence)
+  for word in re.findall(r"\b(?:between|or|not|than)\b", question):
+    sentence = re.sub(rf"\b{word}\b", "", sentence)
+  return sentence
+
+
 _YES_NO = re.compile(
   r"^\W*(?:is|are|was|were|do|does|did|can|could|will|has|have|should)\b",
   re.IGNORECASE,
@@ -145,8 +165,25 @@ def _says_nothing(name: str, question: str) -> bool:
   if words in (["yes"], ["no"]):
     return not _YES_NO.match(question)
   known = set(normalise(question).split())
-  is_echo = set(words) <= known and not re.search(r"\bor\b", question)
-  return is_echo or words in _POLITE
+  is_open = re.search(r"\bor\b", question)
+  is_echo = (
+    set(words) <= known or stems(name) and stems(name) <= stems(question)
+  )
+  return is_echo and not is_open or words in _POLITE
+
+
+def _is_of_its_sort(name: str, question: str) -> bool:
+  """Whether a name may be a person, a time or a thing, whichever is asked."""
+  if asks_number(question):
+    return is_number(name)
+  if len(re.findall(r"\d+", name)) > 3:  # a time stamp
+    return False
+  if _ASKS_WHO.match(question) and " by " in name:
+    return False
+  return not _ASKS_ONE.match(question) or bool(re.search(r"[^\W\d]", name))
+
+
+_ASKS_ONE = re.compile(r"^\W*(?:who|which|where)\b", re.IGNORECASE)
 
 
 _POLITE = [

@@ -16,11 +16,14 @@ _INSTRUCTION = re.compile(
   r"[^.!?\n]*\[\[A\]\][^.!?\n]*\[\[B\]\][^.!?\n]*\[\[C\]\][^.!?\n]*"
   r"|\[\[A\]\],? or \[\[B\]\]"
 )
+_DENIED = re.compile(r"\bnot\b", re.IGNORECASE)
 _BETTER = (
   r"(?i:better|best|superior|stronger|preferable|preferred|winner|correct one)"
 )
 _SIDE = r"(?:(?i:answer|assistant|response|option)\s+)?"
-_ADVERBS = r"(?:(?i:the|a|much|far|bit|little|also|still|only|\w+ly)\s+)*"
+_ADVERBS = (
+  r"(?:(?i:the|a|much|far|bit|little|also|still|only|indeed|\w+ly)\s+)*"
+)
 # "The better answer is A good one": an article is no verdict.
 _LETTER = r"([ABC])\b(?! (?!because|as|since|over|for|with|and|but)[a-z])"
 _SAID = re.compile(
@@ -33,7 +36,8 @@ _SAID = re.compile(
   rf"|\b(?i:choose|prefer|pick|go with)\s+{_SIDE}{_LETTER}"
 )
 _TIE = re.compile(
-  r"\b(?:(?:it is|it['’]s|call it|verdict is) a tie|equally (?:good|bad|well)"
+  r"\b(?:(?:it is|it['’]s|call it|verdict is) a tie|verdict:\s*(?:a )?tie"
+  r"|equally (?:good|bad|well)"
   r"|neither (?:answer |of them |one )?is better)\b|\A\W*(?:a )?tie\W*\Z",
   re.IGNORECASE,
 )
@@ -63,6 +67,8 @@ class Verdict:
     if alone:
       return Answer(next(filter(None, alone.groups())).upper(), strict=True)
     bracketed = {m.name for m in _mentions(_BRACKETED, text)}
+    if bracketed and _DENIED.search(text):
+      return None
     if bracketed:
       found = bracketed.pop() if len(bracketed) == 1 else None
     else:

@@ -119,6 +119,8 @@ class CoinFlip(ExactMatch):
     if found is None and side is None:
       final = _final_side(said)
       return Answer(final, strict=False) if final else None
+    if found and found.text == "no" and _STILL_HEADS.search(said):
+      return None
     is_wrong = side and found and found.text != side
     return None if is_wrong else found
 
@@ -175,9 +177,13 @@ def _side(text: str) -> str | None:
   return None
 
 
+_STILL_HEADS = re.compile(
+  r"(?:^|[.!\n]\s*)(?:the coin|it) is (?:indeed )?still heads\b[^?.!]*[.!]",
+  re.I,
+)
 _FINAL = re.compile(
   r"\b(?:still|now|so|therefore|thus|finally|final|ends|again|anymore|any more"
-  r"|no longer)\b[^.!?\n]*\Z",
+  r"|no longer|remains?|unchanged)\b[^.!?\n]*\Z",
   re.IGNORECASE,
 )
 
@@ -187,20 +193,37 @@ _OPEN = re.compile(
 )
 
 
+_AS_IT_WAS = re.compile(r"\bas it was at the start\b", re.IGNORECASE)
+
+
+_ONLY_SIDE = re.compile(
+  r"\W*(?:it is )?(?:(?:heads|tails)(?: up)?|the coin is tails up)\W*", re.I
+)
+
+
 def _final_side(text: str) -> str | None:
   """Yes or no, by the side that a last sentence without either says is up."""
   last = replies.sentences(text)[-1] if text else ""
+  if _ONLY_SIDE.fullmatch(text):
+    return "yes" if "heads" in text.lower() else "no"
   if replies.refuses(text) or not _FINAL.search(last.rstrip(".!")):
     return None
   if re.search(r"\b(?:yes|no(?! longer\b))\b|\?", text, re.IGNORECASE):
     return None
-  if _OPEN.search(last):
+  if _OPEN.search(_AS_IT_WAS.sub("", last)):
     return None
-  sides = re.findall(r"\b(heads|tails)\b", last.lower())
-  if not sides or sides[0] != sides[-1] and _NEGATED.search(last):
+  sides = list(re.finditer(r"\b(?:heads|tails)\b", last, re.IGNORECASE))
+  if not sides:
     return None
-  is_heads = sides[-1] == "heads"
-  return "yes" if is_heads != bool(_NEGATED.search(last)) else "no"
+  # "He does not flip it, so it is heads up."
+  clause = re.split(r"[,;:]\s|\b(?:so|and|but)\b", last[: sides[-1].start()])[
+    -1
+  ]
+  is_negated = bool(_NEGATED.search(clause))
+  if is_negated and sides[0][0].lower() != sides[-1][0].lower():
+    return None
+  is_heads = sides[-1][0].lower() == "heads"
+  return "yes" if is_heads != is_negated else "no"
 
 
 def _id(people: Sequence[str], flips: Sequence[bool]) -> str:

@@ -16,7 +16,8 @@ from s2d_jax.system2.cot import final_answer
 # of the kind; "accepted", where several readings are right. "reasoned" replies
 # come from methods that throw the steps away first. "missed": the answer can be
 # told only by one who knows the question, or stands before the place where the
-# reply was cut; no vote is right there, another vote would be wrong.
+# reply was cut, or contradicts another; no vote is right there, another vote
+# would be wrong.
 _REAL = json.loads(
   pathlib.Path(__file__).with_name("real_replies.json").read_text()
 )
