@@ -409,16 +409,20 @@ _ABOUT_IT = re.compile(
 )
 
 
+_END = re.compile(r"[!?\n]|(?<!\b[a-z])\.")  # but not in "U.S. Virgin Islands"
+
+
 def _is_stated(text: str, mention: Mention, country: str) -> bool:
   """Whether a sentence is the name alone, or about what was asked.
 
   Not so in "Lima is a city in a novel of his.".
   """
-  before = re.split(r"[.!?\n]", text[: mention.start])[-1]
-  after = re.split(r"[.!?\n]", text[mention.end :])[0]
-  rest = before + after
+  before = _END.split(text[: mention.start])[-1]
+  after = _END.split(text[mention.end :])[0]
+  rest = f"{before} {after}"
   is_alone = len((before + after.partition(",")[0]).split()) <= 3
-  return is_alone or country in rest or bool(_ABOUT_IT.search(rest))
+  is_about = country in normalise(rest) or bool(_ABOUT_IT.search(rest))
+  return is_alone or is_about
 
 
 def _is_another(before: str, country: str) -> bool:
