@@ -28,6 +28,7 @@ Outcome = Literal[
   "rose",
   "at its floor",  # and did not rise
   "at its ceiling",  # and did not fall
+  "unclear",  # no test finds a change, but the interval leaves out zero
   "no change seen",
   "too few",
 ]
@@ -35,6 +36,12 @@ Outcome = Literal[
 _SIGNIFICANT = 0.05
 _NONE = 0.02  # right, at most: the floor where nothing is right by chance
 _ALL = 0.98  # right, at least: the ceiling
+
+
+def unproven(change: Interval) -> Outcome:
+  """Of a change that no test finds: few examples may have a narrow interval."""
+  has_zero = change.low <= 0 <= change.high
+  return "no change seen" if has_zero else "unclear"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +70,9 @@ class Answers:
       return clear or "too few"
     if self._is_at_floor:
       return "at its floor"
-    return "at its ceiling" if self._is_at_ceiling else "no change seen"
+    return (
+      "at its ceiling" if self._is_at_ceiling else unproven(self.change.gain)
+    )
 
   @property
   def _is_at_floor(self) -> bool:
@@ -104,7 +113,7 @@ class Replies:
     if self.n < FEWEST:
       return "too few"
     if self.p >= _SIGNIFICANT:
-      return "no change seen"
+      return unproven(self.change)
     return "rose" if self.change.value > 0 else "fell"
 
 

@@ -12,6 +12,7 @@ from s2d_jax.evaluation.retention import (
   Outcome,
   Replies,
   Retention,
+  unproven,
 )
 from s2d_jax.reporting.table import readable
 
@@ -29,10 +30,12 @@ _LENGTHS: Mapping[Outcome, str] = {
   "fell": "replies became shorter",
   "rose": "replies became longer",
   "no change seen": "no change is seen",
+  "unclear": "that may be chance",
   "too few": "they are too few to say",
 }
 _WORST_FIRST: Sequence[Outcome] = (
   "fell",
+  "unclear",
   "rose",
   "no change seen",
   "too few",
@@ -175,7 +178,7 @@ def _of_replies(found: Replies) -> Iterator[Line]:
   )
   span = f"{points(cut.gain.low)} to {points(cut.gain.high)}"
   clear = {"better": "rose", "worse": "fell"}.get(cut.outcome)
-  few = "too few to say" if cut.is_too_small else "no change seen"
+  few = "too few to say" if cut.is_too_small else unproven(cut.gain)
   yield Line(
     "everyday replies cut at the limit, %",
     f"{100 * cut.second:.1f}",
@@ -206,6 +209,7 @@ def _changes(answers: Sequence[Answers]) -> Iterator[str]:
     by_outcome.setdefault(one.outcome, []).append(one)
   for outcome, start in (
     ("fell", "Worse after the fine-tune: "),
+    ("unclear", "Whether these changed is unclear: "),
     ("rose", "Better after the fine-tune: "),
   ):
     if outcome in by_outcome:

@@ -116,6 +116,13 @@ def test_length_of_replies():
   assert few.outcome == "too few"
 
 
+def test_a_change_that_only_an_interval_sees_is_unclear():
+  """Four of 24: by the sign test one in eight, though none is the other way."""
+  found = retention(everyday([60] * 24), everyday([30] * 4 + [60] * 20)).replies
+  assert found.p == pytest.approx(0.125, abs=0.01) and found.change.high < 0
+  assert found.outcome == "unclear"
+
+
 def test_questions_of_both_models_count():
   found = retention(everyday([64, 30, 20]), everyday([64, 30])).replies
   assert found.n == 2 and found.before == found.after == 47
