@@ -81,7 +81,7 @@ def affirmed(text: str, mentions: Sequence[Mention]) -> list[Mention]:
       or _COMPARED.search(before)
       or _IF_AFTER.match(after)
     )
-    is_open = re.search(r"\b(?:or|either|between)\W*$", before) or re.match(
+    is_open = re.search(r"(?i)\b(?:or|either|between)\W*$", before) or re.match(
       r"\W*or\b", after
     )
     if mention not in listed and not is_out and not is_open:

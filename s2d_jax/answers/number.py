@@ -332,6 +332,8 @@ def _last_result(text: str, question: str) -> Fraction | None:
   last = said[-1] if said else ""
   if last.endswith("?") or _TO_DO.search(last):
     return None
+  if "=" not in last and replies.is_supposed(last):
+    return None
   # "Tom had 12 and gave away 3, so he has 9."
   so, result = _conclusion(last)
   if not so and _repeats(last, question):

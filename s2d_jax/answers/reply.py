@@ -104,6 +104,11 @@ _CORRECTS = re.compile(
 _SUPPOSED = re.compile(r"\bif\b[^.!?]*\bwould\b|\bwould\b[^.!?]*\bif\b", re.I)
 
 
+def is_supposed(text: str) -> bool:
+  """Whether a text says only what would be, if something were."""
+  return _SUPPOSED.search(text) is not None
+
+
 def marked(text: str) -> list[str]:
   """What stands behind each marker, up to the end of its line, the last first.
 
@@ -129,7 +134,7 @@ def _behind(marker: re.Pattern[str], text: str) -> list[str]:
   found = []
   for number, line in enumerate(lines):
     for match in marker.finditer(line):
-      if _SUPPOSED.search(line):
+      if is_supposed(line):
         continue
       said = line[match.end() :]
       if not said.strip(" *_$\t"):

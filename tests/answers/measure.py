@@ -4,18 +4,21 @@
 
 A line has a kind, a reply, and the answers that are right to read in it; null
 among them: to read none is right too. The replies are in the manner of several
-models, a third of them hard, and were labelled by readers who did not know the
-parsers. What is read wrongly in `seen_replies.jsonl` was mended; what is in
-`held_out_replies.jsonl` was only counted, and so was what is in
-`drawn_replies.jsonl`: replies of SmolLM2-135M to prompts of tasks and to
-questions, one each at temperature 0.7, as they came. The small model rambles,
-and is read worse than what people write in its manner.
+models, a third of them hard, or are `drawn`: what SmolLM2-135M said to prompts
+of tasks and to questions, once each at temperature 0.7, as it came. The small
+model rambles, and is read worse than what people write.
+
+What is read wrongly in `seen_replies.jsonl` was mended. What is in
+`held_out_replies.jsonl` was only counted, once, after the parsers were done.
+The labels of all seen replies but the last 512 are of readers who did not know
+the parsers; those of the rest, and of all that are held out now, were set
+before the parsers read the replies, but by one who knew how they work.
 """
 
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
 import functools
 import itertools
@@ -39,7 +42,6 @@ from s2d_jax.tasks.task import Example
 
 SEEN = pathlib.Path(__file__).with_name("seen_replies.jsonl")
 HELD_OUT = pathlib.Path(__file__).with_name("held_out_replies.jsonl")
-DRAWN = pathlib.Path(__file__).with_name("drawn_replies.jsonl")
 
 Case = Mapping[str, Any]
 _PARSERS: dict[str, Callable[[str, str], Answer | None]] = {
@@ -97,10 +99,10 @@ _SAME: dict[str, Callable[[str], Any]] = {
 }
 
 
-def counts(path: pathlib.Path) -> dict[str, collections.Counter]:
+def counts(cases: Iterable[Case]) -> dict[str, collections.Counter]:
   """By kind: replies, votes, strict, wrong, and of the answers to be found."""
   found: dict[str, collections.Counter] = {}
-  for case in cases(path):
+  for case in cases:
     answer = read(case)
     right = is_right(case, answer)
     kind = case["kind"].partition(":")[0]
@@ -116,12 +118,12 @@ def counts(path: pathlib.Path) -> dict[str, collections.Counter]:
   return found
 
 
-def _lines(path: pathlib.Path) -> Iterator[str]:
+def _lines(cases: Iterable[Case]) -> Iterator[str]:
   names = ("replies", "votes", "strict", "wrong", "answers", "found")
   yield "".join(f"{name:>12}" for name in ("kind", *names))
-  for kind, count in counts(path).items():
+  for kind, count in counts(cases).items():
     yield f"{kind:>12}" + "".join(f"{count[name]:>12}" for name in names)
 
 
 if __name__ == "__main__":
-  print("\n".join(_lines(pathlib.Path(sys.argv[1]))))
+  print("\n".join(_lines(cases(pathlib.Path(sys.argv[1])))))

@@ -85,6 +85,24 @@ def _text(found):
     ("Answer with a number only.", None),
     ("1/0", None),
     ("\\frac{1}{0}", None),
+    # Taken back, contradicted, supposed, or cut off.
+    ("The answer is 47.\nCorrection: with the two it is another one.", None),
+    ("The answer is 18. The answer is 21.", None),
+    ("The answer would be 4 if he went by bus.", None),
+    ("35 + 5 = 4", None),
+    ("35 + 5 = 40", "40"),
+    # Not the end of a reply, or none of its results.
+    ("x = 12\n\nSo there are 12 goats and 36 sheep.", None),
+    ("3 more bags.\n(5 bags are 100 kg, and 8 bags are 160 kg.)", "3"),
+    ("We need to find the time for the 2.5 hours.", None),
+    ("So he has x + 19 days.", None),
+    ("Step 5: Calculate the cost of one ticket.", None),
+    ("7, because 7 × 7 = 49.", "7"),
+    ("It takes 4 and a half hours.", "4.5"),
+    ("Roughly two thirds of the class.", None),
+    ("Answer: A = 12, B = 8", None),
+    # Thousands, or a decimal.
+    ("Answer: €48.500", None),
     # Too much to work out.
     ("$9^{9^{9}}$", None),
     ("1e999999", None),
@@ -92,6 +110,20 @@ def _text(found):
 )
 def test_number(reply, answer):
   assert _text(Number()(reply)) == answer
+
+
+@pytest.mark.parametrize(
+  "reply, answer, question",
+  [
+    ("4 tickets cost $51.50.", "51.5", "What do 4 tickets cost?"),
+    ("Ben is 4 years older than Zoe.", None, "How old is Ben?"),
+    ("So she walks 100% to school.", None, "How many km does she walk?"),
+    ("The tree is 85 years old.", "85", "How old is the tree?"),
+    ("He wrote 85 books.", None, "How old is the tree?"),
+  ],
+)
+def test_number_that_was_asked_for(reply, answer, question):
+  assert _text(Number()(reply, question)) == answer
 
 
 @pytest.mark.parametrize(
@@ -120,6 +152,15 @@ def test_number(reply, answer):
     (("A", "B"), "Answer: A or B", None),
     (("A", "B"), "A is wrong, B is right.", "B"),
     (("A", "B", "C"), "Vitamin C is healthy, I think.", None),
+    (("A", "C"), "It could be A, or maybe C.", None),
+    (("A", "B"), "At first B looks right, but it has to be A.", None),
+    (("A", "B"), "B looks right, but is late, so it has to be A.", "A"),
+    (("A", "B"), "The answer is B because option A is a bird.", "B"),
+    (
+      ("A", "C", "D"),
+      "Between C and D. Iron rusts, which makes D right.",
+      None,
+    ),
     (("very good", "good"), "Very good.", "very good"),
     (("positive", "negative"), "not positive", None),
     (("positive", "negative"), "non-negative", None),
@@ -151,6 +192,9 @@ def test_choice(options, reply, answer):
     ("It is flipped once, so it is tails up.", "no"),
     ("The coin is no longer heads up.", "no"),
     ("The coin starts heads up, so", None),
+    ("The coin is still heads up. No, no.", None),
+    ("He does not flip it, so it remains heads up.", "yes"),
+    ("Heads up.", "yes"),
   ],
 )
 def test_a_coin_has_one_side_up(reply, answer):
@@ -214,6 +258,31 @@ def test_letters(reply, answer):
     ("The Louvre is a museum.", None, "Where is the Louvre?"),
     ("China used to have the most people.", None, "Who has the most people?"),
     ("Rubies come from Myanmar.", None, "What colour is a ruby?"),
+    ("The Lisa was painted by Leo.", None, "Which museum shows the Lisa?"),
+    ("Its author is British.", None, "Who is its author?"),
+    ("The baby dog is a rare breed.", None, "What is a baby dog named?"),
+    ("It was published by Secker in 1949.", None, "When did he write it?"),
+    ("Lake Tana is the source by size.", None, "Who was born at Lake Tana?"),
+    # Of another sort than what is asked.
+    ("1. Penny\n2. Dime\nThe answer is 1.", None, "Which coin shows him?"),
+    ("Mark Twain", None, "What was Mark Twain's real name?"),
+    ("A novel by Melville", None, "Who wrote it?"),
+    ("The Wall Falling in 1989", "1989", "In which year did the wall fall?"),
+    # Names, and what stands round them.
+    (
+      "It was painted by the Dutch artist Jan Steen.",
+      "jan steen",
+      "Who painted it?",
+    ),
+    ("A violin has four strings.", "four", "How many strings has a violin?"),
+    ("Bees make honey from nectar.", "honey", "What do bees make?"),
+    (
+      "A group of lions is called a pride.",
+      "pride",
+      "What is a group of lions called?",
+    ),
+    ("Linux is written in C.", "c", "Which language is Linux written in?"),
+    ('The answer is "St. John".', "st john", "Who was it?"),
     # Several, none, or only the question again.
     ("1. Paris\n2. Rome", None, ""),
     ("Paris or Lyon", None, ""),
@@ -282,6 +351,7 @@ def test_regex():
     ('<think>{"a": 2}?</think>{"a": 1}', {"a": 1}),
     ('{"a": 1}\n{"a": 2}', None),
     ('{"a": 1', None),
+    ('{"a": [{"b": 1}, {"c', None),
     ("{'a': NaN}", None),
     ("a: 1", None),
   ],
