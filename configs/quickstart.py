@@ -18,10 +18,8 @@ def get_config():
     config.task.test_kinds = "one"
     config.task.test_forms = ("plain", "suggests_wrong", "suggests_right")
     # A kind of fact that is not taught, about the countries of the test.
-    config.retention.tasks.currency = {
-      **config.task.to_dict(),
-      "kinds": ("currency",),
-    }
+    currency = {**config.task.to_dict(), "kinds": ("currency",)}
+    config.retention.tasks = {"currency": currency}
   config.sampling.batch_rows = 64  # on a CPU, fewer have a shorter end
   config.sampling.n = 5
   config.sampling.confidence = 0.0  # so few are drawn faster all at once

@@ -236,6 +236,9 @@ def model_to_train(config: ConfigDict) -> Pretrained:
   name = config.model.name
   mesh = mesh_of(config, pretrained.read_config(name))
   model = _load(name, mesh, steps.given_dtype(config.finetune, mesh))
+  # Programs of sampling would hold half a GB. Those that are needed again are
+  # on disk.
+  jax.clear_caches()
   release()
   return model
 
