@@ -230,5 +230,5 @@ def test_what_the_quickstart_learns_begins_alike(smollm2):
   assert len(job["examples"]) == 116
   tokens = race.trained(job)["tokens"]
   assert tokens / 2 < job["distinct_tokens"] < tokens * 2 / 3
-  # As many examples as stand in three of sixteen rows, in the mean.
-  assert job["batch_examples"] == round(116 * 3 / 16)
+  # As many examples as stand in two of sixteen rows, in the mean.
+  assert job["batch_examples"] == round(116 * 2 / 16)
