@@ -37,6 +37,13 @@ def count_units(clusters: Sequence[Cluster]) -> int:
   return min(len(members), len({*map(_unordered, clusters)}))
 
 
+def count_disjoint(clusters: Sequence[Cluster]) -> int:
+  """At most so many clusters have no member in common."""
+  different = {*map(_unordered, clusters)}
+  members = frozenset().union(*different)
+  return max(1, len(members) // max(map(len, different)))
+
+
 @dataclasses.dataclass(frozen=True)
 class Mean:
   """A mean, and how uncertain it is.
@@ -110,8 +117,7 @@ def mean_of_sharing(
   # The sums of members have a cluster as often as it has members.
   again = sum((len(names) - 1) * r**2 for names, r in residuals.items())
   variance = max(shared - again, alone)
-  most = max(map(len, residuals))
-  return Mean(value, math.sqrt(variance) / n, max(1, len(sizes) // most))
+  return Mean(value, math.sqrt(variance) / n, count_disjoint(clusters))
 
 
 def _unordered(cluster: Cluster) -> frozenset[Hashable]:

@@ -17,6 +17,7 @@ from scipy import stats
 
 from s2d_jax.evaluation.members import (
   Cluster,
+  count_disjoint,
   have_several,
   mean_of_sharing,
   members_of,
@@ -250,7 +251,7 @@ def _in_parts(draws: int, kinds: int) -> Iterator[int]:
 def _independent(values: Float[np.ndarray, " N"], clusters: Clusters) -> int:
   """Clusters, at most so many of them as have no member in common."""
   if have_several(clusters):
-    return mean_of_sharing(values, clusters).disjoint
+    return count_disjoint(clusters)
   return len(_by_cluster(values, clusters)[0])
 
 

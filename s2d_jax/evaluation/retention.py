@@ -6,9 +6,9 @@ its ceiling cannot rise: where they did not go the other way, they show nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -38,7 +38,15 @@ _NONE = 0.02  # right, at most: the floor where nothing is right by chance
 _ALL = 0.98  # right, at least: the ceiling
 
 
-def unproven(change: Interval) -> Outcome:
+def outcome_of(change: Comparison) -> Outcome:
+  """Of a share, wherever it began."""
+  clear = {"better": "rose", "worse": "fell"}.get(change.outcome)
+  if clear or change.is_too_small:
+    return clear or "too few"
+  return _unproven(change.gain)
+
+
+def _unproven(change: Interval) -> Outcome:
   """Of a change that no test finds: few examples may have a narrow interval."""
   has_zero = change.low <= 0 <= change.high
   return "no change seen" if has_zero else "unclear"
@@ -65,14 +73,12 @@ class Answers:
   @property
   def outcome(self) -> Outcome:
     """What can be said; a clear change counts wherever it began."""
-    clear = {"better": "rose", "worse": "fell"}.get(self.change.outcome)
-    if clear or self.change.is_too_small:
-      return clear or "too few"
+    found = outcome_of(self.change)
+    if found in ("rose", "fell", "too few"):
+      return found
     if self._is_at_floor:
       return "at its floor"
-    return (
-      "at its ceiling" if self._is_at_ceiling else unproven(self.change.gain)
-    )
+    return "at its ceiling" if self._is_at_ceiling else found
 
   @property
   def _is_at_floor(self) -> bool:
@@ -113,7 +119,7 @@ class Replies:
     if self.n < FEWEST:
       return "too few"
     if self.p >= _SIGNIFICANT:
-      return unproven(self.change)
+      return _unproven(self.change)
     return "rose" if self.change.value > 0 else "fell"
 
 
@@ -238,10 +244,8 @@ def _replies(
   if not pairs:
     return None
 
-  def values(of: Callable[[Record], Any]) -> tuple[np.ndarray, np.ndarray]:
-    return tuple(np.array([[of(a), of(b)] for a, b in pairs], np.float64).T)
-
-  before, after = values(lambda row: row["tokens"])
+  tokens = [[one["tokens"] for one in pair] for pair in pairs]
+  before, after = np.array(tokens, np.float64).T
   return Replies(
     before=float(before.mean()),
     after=float(after.mean()),

@@ -12,7 +12,7 @@ from s2d_jax.evaluation.retention import (
   Outcome,
   Replies,
   Retention,
-  unproven,
+  outcome_of,
 )
 from s2d_jax.reporting.table import readable
 
@@ -177,15 +177,13 @@ def _of_replies(found: Replies) -> Iterator[Line]:
     _verdict(found.outcome),
   )
   span = f"{points(cut.gain.low)} to {points(cut.gain.high)}"
-  clear = {"better": "rose", "worse": "fell"}.get(cut.outcome)
-  few = "too few to say" if cut.is_too_small else unproven(cut.gain)
   yield Line(
     "everyday replies cut at the limit, %",
     f"{100 * cut.second:.1f}",
     f"{100 * cut.first:.1f}",
     f"{points(cut.gain.value)} [{span}]" if cut.changed else "none differs",
     questions,
-    clear or few,
+    _verdict(outcome_of(cut)),
   )
 
 

@@ -58,10 +58,8 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
     }
     formatter = make_formatter(config, task, examples)
     if config.curation.select == "label":
-      accepted, dropped = (
-        _from_labels(config, task, examples, formatter, samples),
-        [],
-      )
+      accepted = _from_labels(config, task, examples, formatter, samples)
+      dropped = []
     else:
       accepted, dropped = curate(
         [record for record in samples if record["example_id"] in examples],

@@ -60,11 +60,21 @@ class Shot(NamedTuple):
     )
 
 
-def check_forms(forms: str) -> None:
-  """Raises UserError unless there is such a setting."""
+def check_forms(forms: str, test_forms: Collection[str] = ()) -> None:
+  """Raises UserError unless there are such settings.
+
+  All forms of a test question are compared with the plain one and with the one
+  that is meant to lead astray.
+  """
   if forms not in get_args(Forms):
     raise UserError(
       f"task.forms={forms!r} must be one of {', '.join(get_args(Forms))}"
+    )
+  needed = {"plain", "suggests_wrong"}
+  if test_forms and not needed <= set(test_forms) <= VARIANTS.keys():
+    raise UserError(
+      f"task.test_forms={tuple(test_forms)!r} must be some of"
+      f" {', '.join(VARIANTS)}, among them plain and suggests_wrong"
     )
 
 
@@ -86,18 +96,7 @@ def _perturbed(example: Example) -> str:
 def in_forms(
   examples: Sequence[Example], forms: Collection[str] = tuple(VARIANTS)
 ) -> list[Example]:
-  """The examples in these forms, without the perturbation, which none needs.
-
-  Raises:
-    UserError: a form is unknown, or the plain one or the one that is meant to
-      lead astray is missing: all others are compared with them.
-  """
-  needed = {"plain", "suggests_wrong"}
-  if not needed <= set(forms) <= VARIANTS.keys():
-    raise UserError(
-      f"task.test_forms={tuple(forms)!r} must be some of"
-      f" {', '.join(VARIANTS)}, among them plain and suggests_wrong"
-    )
+  """The examples in these forms, without the perturbation, which none needs."""
   in_order = tuple(form for form in VARIANTS if form in forms)
   return [
     dataclasses.replace(example, variants=in_order) for example in examples
