@@ -14,7 +14,7 @@ import pytest
 
 from s2d_jax.checkpoints import names, pretrained
 from s2d_jax.errors import UserError
-from s2d_jax.models.config import ModelConfig
+from s2d_jax.models.config import ModelConfig, alike
 from s2d_jax.parallel.mesh import make_mesh
 from tests.random_model import random_params
 
@@ -133,7 +133,7 @@ def tiny() -> Tiny:
     head_dim=16,
     mlp_dim=64,
     max_context=256,
-    rope_theta=10000.0,
+    pattern=alike(10000.0),
     rms_eps=1e-5,
     tie_embeddings=False,
   )

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from s2d_jax.models.config import ModelConfig
+from s2d_jax.models.config import ModelConfig, alike
 from s2d_jax.models.llama import Llama
 from s2d_jax.models.lora import Lora
 from s2d_jax.models.params import Params, abstract_params
@@ -23,12 +23,12 @@ UNTIED = ModelConfig(
   head_dim=16,
   mlp_dim=48,
   max_context=64,
-  rope_theta=1e4,
+  pattern=alike(10000.0),
   rms_eps=1e-5,
   tie_embeddings=False,
-  attention_bias=True,
+  qkv_bias=True,
 )
-TIED = dataclasses.replace(UNTIED, tie_embeddings=True, attention_bias=False)
+TIED = dataclasses.replace(UNTIED, tie_embeddings=True, qkv_bias=False)
 
 
 def random_params(config: ModelConfig) -> Params:

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from s2d_jax.checkpoints import hf
 from s2d_jax.checkpoints.pretrained import Pretrained
-from s2d_jax.models.config import ModelConfig
+from s2d_jax.models.config import ModelConfig, alike
 from tests.random_model import random_params
 
 END = "<|im_end|>"
@@ -60,7 +60,7 @@ def model(words: tuple[str, ...] = WORDS, window: int = 512) -> Pretrained:
     head_dim=16,
     mlp_dim=64,
     max_context=window,
-    rope_theta=10000.0,
+    pattern=alike(10000.0),
     rms_eps=1e-5,
     tie_embeddings=False,
   )

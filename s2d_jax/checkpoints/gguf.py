@@ -22,7 +22,13 @@ from s2d_jax.checkpoints import layout, stream
 from s2d_jax.checkpoints.gguf_file import GGUFFile
 from s2d_jax.checkpoints.layout import Leaf
 from s2d_jax.errors import UserError
-from s2d_jax.models.config import Llama3Scaling, ModelConfig
+from s2d_jax.models.config import (
+  LayerKind,
+  Llama3Scaling,
+  ModelConfig,
+  Rope,
+  alike,
+)
 from s2d_jax.models.params import Params
 from s2d_jax.models.rope import rope_frequencies
 
@@ -174,6 +180,7 @@ def _read_config(file: GGUFFile) -> ModelConfig:
         f"{file.path}: {family}.{key} = {found!r} is not supported, only"
         f" {only[-1]!r}"
       )
+  theta = _float32(value("rope.freq_base", float, 10000.0))
   try:
     config = ModelConfig(
       vocab_size=embedding.shape[0] if embedding else 0,
@@ -184,15 +191,16 @@ def _read_config(file: GGUFFile) -> ModelConfig:
       head_dim=head_dim,
       mlp_dim=value("feed_forward_length", int),
       max_context=value("context_length", int),
-      rope_theta=_float32(value("rope.freq_base", float, 10000.0)),
+      pattern=alike(theta),
       rms_eps=_float32(value("attention.layer_norm_rms_epsilon", float)),
       tie_embeddings="output.weight" not in file.tensors,
-      attention_bias="blk.0.attn_q.bias" in file.tensors,
+      qkv_bias="blk.0.attn_q.bias" in file.tensors,
     )
   except (ValueError, ZeroDivisionError) as error:
     raise UserError(f"{file.path}: {error}") from None
   if _ROPE_FACTORS in file.tensors:
-    config = dataclasses.replace(config, rope_scaling=_scaling(file, config))
+    rope = Rope(theta, _scaling(file, theta, config.head_dim))
+    config = dataclasses.replace(config, pattern=(LayerKind(rope),))
   return config
 
 
@@ -201,7 +209,7 @@ def _float32(value: float) -> float:
   return float(str(np.float32(value)))
 
 
-def _scaling(file: GGUFFile, config: ModelConfig) -> Llama3Scaling:
+def _scaling(file: GGUFFile, theta: float, channels: int) -> Llama3Scaling:
   """The scaling whose factors the file holds, one for each pair of channels.
 
   Of Llama 3's four constants only `factor` differs among the published models,
@@ -214,8 +222,10 @@ def _scaling(file: GGUFFile, config: ModelConfig) -> Llama3Scaling:
     high_freq_factor=4.0,
     original_context=8192,
   )
-  scaled = dataclasses.replace(config, rope_scaling=scaling)
-  derived = rope_frequencies(config) / rope_frequencies(scaled)
+  plain, scaled = Rope(theta), Rope(theta, scaling)
+  derived = rope_frequencies(plain, channels) / rope_frequencies(
+    scaled, channels
+  )
   if factors.shape != derived.shape or not np.allclose(
     factors, derived, rtol=1e-4
   ):

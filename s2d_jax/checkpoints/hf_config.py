@@ -15,7 +15,7 @@ from typing import Any
 from etils import epath
 
 from s2d_jax.errors import UserError
-from s2d_jax.models.config import Llama3Scaling, ModelConfig
+from s2d_jax.models.config import Llama3Scaling, ModelConfig, alike
 
 # What a family's code assumes where config.json is silent.
 _FAMILIES = {
@@ -70,11 +70,10 @@ def read_config(folder: epath.PathLike) -> ModelConfig:
       head_dim=size("head_dim", size("hidden_size") // heads),
       mlp_dim=size("intermediate_size"),
       max_context=context,
-      rope_theta=theta,
+      pattern=alike(theta, scaling),
       rms_eps=_number(path, values, "rms_norm_eps", 1e-6),
       tie_embeddings=_flag(path, values, "tie_word_embeddings"),
-      attention_bias=family == "qwen2",
-      rope_scaling=scaling,
+      qkv_bias=family == "qwen2",
     )
   except ValueError as error:
     raise UserError(f"{path}: {error}") from None
@@ -85,7 +84,8 @@ def config_values(config: ModelConfig) -> dict[str, Any]:
 
   RoPE is written twice, as transformers 5 and as transformers 4 look for it.
   """
-  scaling = config.rope_scaling
+  (kind,) = set(config.layer_kinds)
+  scaling = kind.rope.scaling
   rope = {"rope_type": "default"}
   if scaling is not None:
     rope = {
@@ -95,7 +95,7 @@ def config_values(config: ModelConfig) -> dict[str, Any]:
       "high_freq_factor": scaling.high_freq_factor,
       "original_max_position_embeddings": scaling.original_context,
     }
-  if config.attention_bias:
+  if config.qkv_bias:
     family = {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"}
   else:
     family = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
@@ -111,9 +111,9 @@ def config_values(config: ModelConfig) -> dict[str, Any]:
     "max_position_embeddings": config.max_context,
     "rms_norm_eps": config.rms_eps,
     "tie_word_embeddings": config.tie_embeddings,
-    "rope_theta": config.rope_theta,
+    "rope_theta": kind.rope.theta,
     "rope_scaling": None if scaling is None else rope,
-    "rope_parameters": {"rope_theta": config.rope_theta} | rope,
+    "rope_parameters": {"rope_theta": kind.rope.theta} | rope,
   }
 
 

@@ -227,7 +227,7 @@ def _prefill_prefix(
   cache = _prefill(model, params, tokens, lengths, 0, [])
   # All rows are equal; the first of them serves every row of a batch.
   keys, values = cache.keys[:, :1], cache.values[:, :1]
-  return KeyValues(keys, values, cache.valid[:1])
+  return KeyValues(keys, values, cache.valid[:1], cache.positions[:1])
 
 
 def _prefill(

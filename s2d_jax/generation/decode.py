@@ -203,7 +203,7 @@ def prefill(
   )
   last = jnp.take_along_axis(hidden, (length - 1)[:, None, None], axis=1)[:, 0]
   logits = model.apply({"params": params}, last, method=Llama.logits)
-  return Prefilled(prompt, logits, before + length)
+  return Prefilled(prompt._replace(positions=None), logits, before + length)
 
 
 def put_prompts(
@@ -363,14 +363,21 @@ def _advance(
   position = jnp.repeat(batch.length, per_slot) + last
   drawn_before = jnp.arange(batch.tokens.shape[1]) < last[:, None]
   _, prefix = _prefix_past(shared, batch.rows.prefix)
-  own = batch.own._replace(valid=drawn_before[:, None])
+  own = batch.own._replace(
+    valid=drawn_before[:, None],
+    positions=_behind(jnp.repeat(batch.length, per_slot), batch.own),
+  )
+  read = batch.prompt.valid.sum((1, 2))
+  prompt = batch.prompt._replace(
+    positions=_behind(batch.length - read, batch.prompt)
+  )
   hidden, new = model.apply(
     {"params": params},
     token,
     position[:, None],
     None,
-    [prefix, batch.prompt, own],
-    angles and tuple(part[position] for part in angles),
+    [prefix, prompt, own],
+    angles and tuple(part[:, position] for part in angles),
   )
   hidden = hidden[:, 0]
   return batch._replace(
@@ -380,9 +387,22 @@ def _advance(
   )
 
 
+def _behind(start: Int[Array, " P"], keys: KeyValues) -> Int[Array, "P S"]:
+  """Positions of keys that stand one after another behind `start` tokens."""
+  return start[:, None] + jnp.arange(keys.capacity)
+
+
 def _prefix_past(
   shared: Shared, number: Int[Array, " B"]
 ) -> tuple[Int[Array, " B"], KeyValues]:
   """Length of each row's prefix, and the prefixes as that row may see them."""
-  seen = shared.prefix_number == number[:, None]
-  return seen.sum(-1), shared.prefix._replace(valid=seen[None])
+  numbers = shared.prefix_number
+  seen = numbers == number[:, None]
+  # Each prefix stands together, and its positions count from its first key.
+  column = jnp.arange(len(numbers))
+  begins = jnp.diff(numbers, prepend=-2) != 0
+  first = jax.lax.cummax(jnp.where(begins, column, 0))
+  past = shared.prefix._replace(
+    valid=seen[None], positions=(column - first)[None]
+  )
+  return seen.sum(-1), past

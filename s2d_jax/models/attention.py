@@ -3,6 +3,9 @@
 `attend` is plain XLA and runs everywhere. Without a past, which is training, a
 fused kernel that never holds the scores can take its place.
 
+A window is a mask: what it hides is read and thrown away, but for the kernel of
+TPUs, which leaves out whole blocks.
+
 Axis letters: B query rows, T query length, S key length, N query heads,
 K key-value heads, G = N // K, H head size. A past has P entries, each of which
 serves R = B // P query rows.
@@ -10,7 +13,7 @@ serves R = B // P query rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import functools
 import math
 from typing import NamedTuple
@@ -19,6 +22,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, DTypeLike, Float, Int
+import numpy as np
 
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.key_values import KeyValues
@@ -27,10 +31,59 @@ from s2d_jax.models.key_values import KeyValues
 # one is cut. What lies behind the last query of a part is not computed, and the
 # scores of a part stay near the processor: on a CPU half the time.
 _QUERIES, _MOST_PARTS = 64, 8
+# Scores that are held at once, a row and head: those of more queries are
+# computed some queries after others, so that a long prompt takes no T² memory.
+_SCORES = 1 << 21
 
 # Added in place of the score of a key that may not be seen: finite, so that a
 # row with nothing to see (padding) stays finite too.
 _MASKED = -1e30
+
+
+class Window(NamedTuple):
+  """How much the layers of a model see, and which of it this layer does.
+
+  Attributes:
+    sizes: the different ones, in tokens; None: all.
+    which: one of them, a number that a scan over layers may have traced.
+  """
+
+  sizes: tuple[int | None, ...] = (None,)
+  which: int | Int[Array, ""] = 0
+
+  def within(self, length: int) -> Window:
+    """Windows of at least `length` tokens hide nothing: they are none."""
+    return self._replace(
+      sizes=tuple(
+        size if size is not None and size < length else None
+        for size in self.sizes
+      )
+    )
+
+  @property
+  def size(self) -> int | Int[Array, ""] | None:
+    """Of this layer, as a number to compare distances with."""
+    if isinstance(self.which, int):
+      return self.sizes[self.which]
+    if not any(self.sizes):
+      return None
+    sizes = [size or np.iinfo(np.int32).max for size in self.sizes]
+    return jnp.asarray(sizes, jnp.int32)[self.which]
+
+
+EVERYTHING = Window()
+
+
+class Queries(NamedTuple):
+  """Queries, and where they stand."""
+
+  q: Float[Array, "B T K G H"]
+  index: Int[Array, "B T"]  # in the row
+  position: Int[Array, "B T"]  # in the sequence
+
+
+# Which keys S of its entry each query sees.
+Sees = Callable[[Queries], Bool[Array, "P _ _ S"]]
 
 
 class _Partial(NamedTuple):
@@ -48,6 +101,11 @@ def attend(
   until: Int[Array, "B T"],
   past: Sequence[KeyValues] = (),
   implementation: str = "xla",
+  *,
+  positions: Int[Array, "B T"] | None = None,
+  window: Window = EVERYTHING,
+  scale: float | None = None,
+  cap: float | None = None,
 ) -> Float[Array, "B T N H"]:
   """One softmax over every valid key of `past` and the causal part of `k`.
 
@@ -57,19 +115,38 @@ def attend(
 
   Scores and sums are float32. The parts are merged by their maxima and sums, as
   in flash attention (Dao et al. 2022), so splitting the keys changes nothing.
-  Where there is no past, `implementation` names what computes it
-  (`IMPLEMENTATIONS`).
-  """
-  if not past and implementation != "xla":
-    return IMPLEMENTATIONS[implementation](q, k, v, until)
-  batch, length, heads, size = q.shape
-  kv_heads = k.shape[1]
-  q = q * jnp.asarray(size**-0.5, q.dtype)
-  q = q.reshape(batch, length, kv_heads, heads // kv_heads, size)
 
-  parts = [_own(q, k, v, until)]
+  Args:
+    q: queries.
+    k: keys of the same tokens.
+    v: their values.
+    until: how far in its row each token is seen.
+    past: keys and values of tokens before these.
+    implementation: names what computes it where there is no past
+      (`IMPLEMENTATIONS`).
+    positions: of the tokens in their sequences; a window goes by them.
+    window: how many tokens one sees, itself and those right before it.
+    scale: of the scores; None: H^-1/2.
+    cap: scores s become cap · tanh(s / cap) (Bello et al. 2016).
+  """
+  batch, length, heads, size = q.shape
+  window = window.within(length + sum(part.capacity for part in past))
+  # Scaled before it is rounded: few scales are exact in bfloat16.
+  q32 = q.astype(jnp.float32) * (size**-0.5 if scale is None else scale)
+  q = q32.astype(q.dtype)
+  if positions is None:
+    positions = jnp.zeros((batch, length), jnp.int32)
+  if not past and implementation != "xla":
+    kernel = IMPLEMENTATIONS[implementation]
+    return kernel(q, k, v, until, positions, window, cap)
+  kv_heads = k.shape[1]
+  q = q.reshape(batch, length, kv_heads, heads // kv_heads, size)
+  index = jnp.broadcast_to(jnp.arange(length), (batch, length))
+  queries = Queries(q, index, positions)
+
+  parts = [_own(queries, k, v, until, window, cap)]
   for part in past:
-    parts.append(_partial(q, part, part.valid[:, :, None, :]))
+    parts.append(_partial(queries, part, _sees_past(part, window), cap))
 
   peak = parts[0].peak
   for part in parts[1:]:
@@ -87,48 +164,100 @@ def until_end(there: Bool[Array, "B T"]) -> Int[Array, "B T"]:
   return jnp.where(there, there.shape[1], 0)
 
 
-def _seen(until: Int[Array, "B T"]) -> Bool[Array, "B T T"]:
-  """Whether each token (axis 1) sees each token (axis 2)."""
-  steps = jnp.arange(until.shape[1])
-  causal = steps[:, None] >= steps[None, :]
-  return causal & (steps[:, None] < until[:, None, :])
+def _sees_own(
+  until: Int[Array, "B S"], positions: Int[Array, "B S"], window: Window
+) -> Sees:
+  """The first S tokens of the same rows."""
+
+  def sees(queries: Queries) -> Bool[Array, "B 1 T S"]:
+    index = queries.index[:, :, None]
+    seen = (index >= jnp.arange(until.shape[1])) & (index < until[:, None])
+    if (size := window.size) is not None:
+      seen &= queries.position[:, :, None] - positions[:, None] < size
+    return seen[:, None]
+
+  return sees
+
+
+def _sees_past(past: KeyValues, window: Window) -> Sees:
+  """The valid keys of a past; a window goes by their positions."""
+
+  def sees(queries: Queries) -> Bool[Array, "P R T S"]:
+    seen = past.valid[:, :, None, :]
+    if (size := window.size) is None:
+      return seen
+    entries = len(past.valid)
+    position = queries.position.reshape(entries, -1, queries.q.shape[1], 1)
+    return seen & (position - past.positions[:, None, None] < size)
+
+  return sees
 
 
 def _own(
-  q: Float[Array, "B T K G H"],
+  queries: Queries,
   k: Float[Array, "B K T H"],
   v: Float[Array, "B K T H"],
   until: Int[Array, "B T"],
+  window: Window,
+  cap: float | None,
 ) -> _Partial:
   """Over the tokens at hand: some queries at a time, and the keys they see."""
-  length = q.shape[1]
+  length = k.shape[2]
   size = max(_QUERIES, -(-length // _MOST_PARTS))
-  seen = _seen(until)[:, None]
   parts = []
   for start in range(0, length, size):
     end = min(start + size, length)
     before = KeyValues(k[:, :, :end], v[:, :, :end])
-    valid = seen[:, :, start:end, :end]
-    parts.append(_partial(q[:, start:end], before, valid))
+    sees = _sees_own(until[:, :end], queries.position[:, :end], window)
+    some = Queries(*(x[:, start:end] for x in queries))
+    parts.append(_partial(some, before, sees, cap))
   return _Partial(
     *(jnp.concatenate(x, axis=1) for x in zip(*parts, strict=True))
   )
 
 
 def _partial(
-  q: Float[Array, "B T K G H"],
-  past: KeyValues,
-  seen: Bool[Array, "P _ _ S"],
+  queries: Queries, keys: KeyValues, sees: Sees, cap: float | None
+) -> _Partial:
+  """Over some keys; where the scores are many, some queries after others."""
+  length = queries.q.shape[1]
+  at_once = max(_SCORES // keys.capacity, 1)
+  if length <= at_once:
+    return _at_once(queries, keys, sees, cap)
+  blocks = -(-length // at_once)
+  at_once = -(-length // blocks)
+
+  def cut(x):  # [B, T, …] → [blocks, B, T / blocks, …], the last one padded
+    padding = [(0, 0)] * x.ndim
+    padding[1] = (0, blocks * at_once - length)
+    x = jnp.pad(x, padding).reshape(len(x), blocks, at_once, *x.shape[2:])
+    return jnp.moveaxis(x, 1, 0)
+
+  def joined(x):
+    x = jnp.moveaxis(x, 0, 1)
+    return x.reshape(len(x), -1, *x.shape[3:])[:, :length]
+
+  # The backward pass computes the scores anew, or it would hold all of them.
+  of_block = jax.checkpoint(lambda block: _at_once(block, keys, sees, cap))
+  parts = jax.lax.map(of_block, Queries(*map(cut, queries)))
+  return _Partial(*map(joined, parts))
+
+
+def _at_once(
+  queries: Queries, keys: KeyValues, sees: Sees, cap: float | None
 ) -> _Partial:
   """The products of entry p and its rows are one matrix product a head."""
+  q, seen = queries.q, sees(queries)
   batch, entries = q.shape[0], seen.shape[0]
-  scores = past.scores(q.reshape(entries, batch // entries, *q.shape[1:]))
+  scores = keys.scores(q.reshape(entries, batch // entries, *q.shape[1:]))
+  if cap is not None:
+    scores = cap * jnp.tanh(scores / cap)
   scores = jnp.where(seen[:, None, :, :, None, :], scores, _MASKED)
   # The maximum only keeps exp() in range: no gradient belongs to it.
   peak = jax.lax.stop_gradient(scores.max(-1, keepdims=True))
   weights = jnp.exp(scores - peak)
   total = weights.sum(-1, keepdims=True)
-  out = past.weighted(weights)
+  out = keys.weighted(weights)
 
   def by_row(x):
     x = jnp.moveaxis(x, 1, 3)  # p k r t g _ → p r t k g _
@@ -137,15 +266,17 @@ def _partial(
   return _Partial(by_row(out), by_row(total), by_row(peak))
 
 
-def _splash(q, k, v, until):
+def _splash(q, k, v, until, positions, window: Window, cap):
   """The block-sparse flash attention of TPUs, on each device's own heads.
 
-  It knows segments: whole sequences, that end where no other does.
+  It knows segments: whole sequences, that end where no other does, so distances
+  in the row are distances in the sequence.
   """
   # Imported where it is used: Pallas takes a second.
   from jax.experimental.pallas.ops.tpu import splash_attention as splash
 
-  length, size = q.shape[1], q.shape[3]
+  del positions
+  length = q.shape[1]
   block = math.gcd(512, length)
   blocks = splash.BlockSizes(
     block_q=block,
@@ -155,33 +286,47 @@ def _splash(q, k, v, until):
     use_fused_bwd_kernel=True,
   )
 
-  def local(q, k, v, until):
+  def local(size: int | None, q, k, v, until):
     mask = splash.CausalMask((length, length))
+    if size is not None:
+      mask = splash.LocalMask((length, length), (size - 1, 0), offset=0)
     heads = splash.MultiHeadMask([mask] * q.shape[1])
-    kernel = splash.make_splash_mha_single_device(heads, block_sizes=blocks)
+    kernel = splash.make_splash_mha_single_device(
+      heads, block_sizes=blocks, attn_logits_soft_cap=cap
+    )
     ids = splash.SegmentIds(until, until)
     return jax.vmap(kernel)(q, k, v, ids)
 
   rows = nn.logical_to_mesh_axes(("batch", "length"))
   queries = nn.logical_to_mesh_axes(("batch", "heads", "length", "head_dim"))
   keys = nn.logical_to_mesh_axes(("batch", "kv_heads", "length", "head_dim"))
-  over_devices = jax.shard_map(
-    local,
-    in_specs=(queries, keys, keys, rows),
-    out_specs=queries,
-    check_vma=False,  # the kernel does not say over what its results vary
-  )
-  q = (q * jnp.asarray(size**-0.5, q.dtype)).swapaxes(1, 2)
-  return over_devices(q, k, v, until).swapaxes(1, 2)
+
+  def over_devices(size: int | None):
+    return jax.shard_map(
+      functools.partial(local, size),
+      in_specs=(queries, keys, keys, rows),
+      out_specs=queries,
+      check_vma=False,  # the kernel does not say over what its results vary
+    )
+
+  # A kernel is made for its mask: a scan over layers that differ has several.
+  kernels = [over_devices(size) for size in window.sizes]
+  operands = q.swapaxes(1, 2), k, v, until
+  return jax.lax.switch(window.which, kernels, *operands).swapaxes(1, 2)
 
 
-def _cudnn(q, k, v, until):
+def _cudnn(q, k, v, until, positions, window: Window, cap):
   """The fused attention of cuDNN, for half precision on GPUs."""
+  assert cap is None  # `choose` knows
+  length = q.shape[1]
+  index = jnp.broadcast_to(jnp.arange(length), until.shape)
+  seen = _sees_own(until, positions, window)(Queries(q, index, positions))
   return jax.nn.dot_product_attention(
     q,
     k.swapaxes(1, 2),
     v.swapaxes(1, 2),
-    mask=_seen(until)[:, None],
+    mask=seen,
+    scale=1.0,
     is_causal=True,
     implementation="cudnn",
   )
@@ -211,8 +356,9 @@ def choose(
     return "xla"
   if platform == "tpu" and length % 128 == 0:
     return "xla" if device_kind in _WITHOUT_SPLASH else "splash"
-  if platform in ("gpu", "cuda") and _compiles(_cudnn, config, dtype, length):
-    return "cudnn"
+  if platform in ("gpu", "cuda") and config.attention_cap is None:
+    if _compiles(_cudnn, config, dtype, length):
+      return "cudnn"
   return "xla"
 
 
@@ -225,7 +371,8 @@ def _compiles(implementation, config: ModelConfig, dtype, length: int) -> bool:
   until = jax.ShapeDtypeStruct((1, length), jnp.int32)
 
   def total(q, k, v, until):
-    return implementation(q, k, v, until).astype(jnp.float32).sum()
+    out = implementation(q, k, v, until, until, Window(config.windows), None)
+    return out.astype(jnp.float32).sum()
 
   try:
     jax.jit(jax.grad(total, (0, 1, 2))).lower(q, k, k, until).compile()

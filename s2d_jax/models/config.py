@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Literal
 
 
@@ -79,6 +78,11 @@ class LayerKind:
   window: int | None = None
 
 
+def alike(theta: float, scaling: Scaling | None = None) -> tuple[LayerKind]:
+  """The pattern of a model whose layers all turn alike and see everything."""
+  return (LayerKind(Rope(theta, scaling)),)
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
   """Sizes and constants of the network.
@@ -135,13 +139,12 @@ class ModelConfig:
         f"num_heads={self.num_heads} is not a multiple of"
         f" num_kv_heads={self.num_kv_heads}"
       )
-    for kind in self.pattern:
-      if kind.rope and (kind.rope.channels or self.head_dim) % 2:
-        channels = kind.rope.channels
-        what = "rotary channels" if channels else "head_dim"
-        raise ValueError(
-          f"{what}={channels or self.head_dim} must be even for RoPE"
-        )
+    turned = {rope.channels or self.head_dim for rope in self.ropes if rope}
+    if len(turned) > 1:
+      raise ValueError(f"layers turn different numbers of channels: {turned}")
+    if self.rotary_channels % 2:
+      what = "head_dim" if turned == {self.head_dim} else "rotary channels"
+      raise ValueError(f"{what}={self.rotary_channels} must be even for RoPE")
 
   @property
   def layer_kinds(self) -> tuple[LayerKind, ...]:
@@ -161,18 +164,11 @@ class ModelConfig:
     """The different windows of its layers."""
     return tuple(dict.fromkeys(kind.window for kind in self.layer_kinds))
 
-  def within(self, length: int) -> ModelConfig:
-    """The same for sequences of at most `length` tokens.
-
-    A window as long as that hides nothing, so it is none.
-    """
-
-    def seen(kind: LayerKind) -> LayerKind:
-      if kind.window is not None and kind.window >= length:
-        return dataclasses.replace(kind, window=None)
-      return kind
-
-    return dataclasses.replace(self, pattern=tuple(map(seen, self.pattern)))
+  @property
+  def rotary_channels(self) -> int:
+    """How many channels of a head turn, in the layers with positions."""
+    turned = (rope.channels for rope in self.ropes if rope)
+    return next(turned, None) or self.head_dim
 
   @property
   def num_params(self) -> int:
@@ -192,9 +188,3 @@ class ModelConfig:
       + tables * self.vocab_size * self.embed_dim
       + self.embed_dim
     )
-
-
-def yarn_magnitude(factor: float) -> float:
-  """What YaRN multiplies rotated queries and keys by, where nothing else is
-  said (Peng et al. 2023, equation 22)."""
-  return 0.1 * math.log(factor) + 1.0 if factor > 1 else 1.0

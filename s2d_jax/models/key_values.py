@@ -28,14 +28,16 @@ class KeyValues(NamedTuple):
   Entry p of P serves the query rows p * R … (p + 1) * R - 1: a prefix common to
   all rows has P = 1, a prompt has P = number of prompts, a row's own tokens
   have P = B. Rows share an entry without copying it. `valid` has R = 1 where
-  all rows of an entry see the same keys; it is None until they are read. In
-  front of the axes below, `keys` and `values` carry the layer axis until the
-  scan over layers takes it off.
+  all rows of an entry see the same keys; it is None until they are read.
+  `positions` are those of the keys in their sequences, and are needed where
+  layers have windows. In front of the axes below, `keys` and `values` carry the
+  layer axis until the scan over layers takes it off.
   """
 
   keys: Float[Array, "*L P K S H"]
   values: Float[Array, "*L P K S H"]
   valid: Bool[Array, "P R S"] | None = None
+  positions: Int[Array, "P S"] | None = None
 
   def scores(
     self, q: Float[Array, "P R T K G H"]

@@ -1,4 +1,4 @@
-"""The Llama decoder in Flax Linen: one stateless function of tokens.
+"""The decoder of the Llama family in Flax Linen: one function of tokens.
 
 Axis letters: B batch, T length, D embedding, N query heads, K key-value heads,
 H head size, F feed-forward, V vocabulary, L layers.
@@ -8,16 +8,23 @@ returns the keys and values of its own tokens; whoever calls it decides where
 those are kept. Training, prefill and decode over shared prompts are the same
 code with another past. How a kernel is kept and multiplied is a value
 (`models.kernels`), and attention is a function (`models.attention`).
+
+What differs from layer to layer are numbers: a layer takes the rotation and the
+window of its kind out of those of all kinds. So all layers are one program,
+whatever their order, and one stack of weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+import functools
+from typing import NamedTuple
 
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+import numpy as np
 
 from s2d_jax.models import attention, kernels
 from s2d_jax.models.config import ModelConfig
@@ -33,17 +40,42 @@ REMAT_POLICIES = {
 }
 
 
+class LayerOfKind(NamedTuple):
+  """Which rotation and which window of the model a layer has."""
+
+  rope: int | Int[Array, "*L"] = 0
+  window: int | Int[Array, "*L"] = 0
+
+
+def layers_of_kinds(config: ModelConfig) -> LayerOfKind | None:
+  """Those of all L layers, as arrays; None where all are alike."""
+  kinds = config.layer_kinds
+  if len(set(kinds)) == 1:
+    return None
+  ropes = [config.ropes.index(kind.rope) for kind in kinds]
+  windows = [config.windows.index(kind.window) for kind in kinds]
+  return LayerOfKind(np.array(ropes), np.array(windows))
+
+
 class RMSNorm(nn.Module):
-  """x / rms(x) * scale, computed in float32 (Zhang & Sennrich 2019)."""
+  """x / rms(x) * scale, computed in float32 (Zhang & Sennrich 2019).
+
+  Attributes:
+    eps: added to the mean of the squares.
+    axes: logical names of the last axes, which are normed together.
+  """
 
   eps: float
+  axes: tuple[str, ...] = ("features",)
 
   @nn.compact
-  def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-    shape, axes = (x.shape[-1],), ("features",)
-    scale = kernels.parameter(self, "scale", kernels.ones, shape, axes)
+  def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+    n = len(self.axes)
+    shape = x.shape[-n:]
+    scale = kernels.parameter(self, "scale", kernels.ones, shape, self.axes)
     x32 = x.astype(jnp.float32)
-    mean_square = jnp.mean(jnp.square(x32), axis=-1, keepdims=True)
+    over = tuple(range(-n, 0))
+    mean_square = jnp.mean(jnp.square(x32), axis=over, keepdims=True)
     normed = x32 * jax.lax.rsqrt(mean_square + self.eps)
     # In float32 to the end: the gradient of the scale is a sum over all tokens.
     return (normed * scale).astype(x.dtype)
@@ -128,38 +160,67 @@ class Attention(nn.Module):
   attention_impl: str
 
   @nn.compact
-  def __call__(self, x: Float[Array, "B T D"], rope, until, past):
+  def __call__(self, x: Float[Array, "B T D"], kind, rope, until, past, at):
     c = self.config
-
-    def project(name: str, heads: int, axis: str):
-      return Linear(
-        (c.embed_dim, heads, c.head_dim),
-        ("embed", axis, "head_dim"),
-        self.kernels,
-        self.lora,
-        use_bias=c.attention_bias,
-        name=name,
-      )(x)
-
-    q = apply_rope(project("q", c.num_heads, "heads"), rope)
-    k = apply_rope(project("k", c.num_kv_heads, "kv_heads"), rope)
-    v = project("v", c.num_kv_heads, "kv_heads")
+    kind = LayerOfKind() if kind is None else kind
+    q = self._heads(x, "q", c.num_heads, "heads")
+    k = self._heads(x, "k", c.num_kv_heads, "kv_heads")
+    v = self._heads(x, "v", c.num_kv_heads, "kv_heads")
+    rope = tuple(part[kind.rope] for part in rope)
+    q = apply_rope(self._normed(q, "q_norm", "heads"), rope)
+    k = apply_rope(self._normed(k, "k_norm", "kv_heads"), rope)
     q = nn.with_logical_constraint(q, ("batch", "length", "heads", "head_dim"))
     # Heads before length: each head's keys lie together for its product.
     k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
-    attended = attention.attend(q, k, v, until, past, self.attention_impl)
+    attended = attention.attend(
+      q,
+      k,
+      v,
+      until,
+      past,
+      self.attention_impl,
+      positions=at,
+      window=attention.Window(c.windows, kind.window),
+      scale=c.query_scale,
+      cap=c.attention_cap,
+    )
     out = Linear(
       (c.num_heads, c.head_dim, c.embed_dim),
       ("heads", "head_dim", "embed"),
       self.kernels,
       self.lora,
+      use_bias=c.o_bias,
       name="o",
     )(attended)
     return out, (self.kernels.cached(k), self.kernels.cached(v))
 
+  def _heads(self, x, name: str, heads: int, axis: str):
+    c = self.config
+    return Linear(
+      (c.embed_dim, heads, c.head_dim),
+      ("embed", axis, "head_dim"),
+      self.kernels,
+      self.lora,
+      use_bias=c.qkv_bias,
+      name=name,
+    )(x)
 
-class SwiGLU(nn.Module):
-  """down(silu(gate(x)) * up(x)) (Shazeer 2020)."""
+  def _normed(self, x: Float[Array, "B T N H"], name: str, axis: str):
+    if self.config.qk_norm == "none":
+      return x
+    whole = self.config.qk_norm == "all"
+    axes = (axis, "head_dim") if whole else ("head_dim",)
+    return RMSNorm(self.config.rms_eps, axes, name=name)(x)
+
+
+ACTIVATIONS = {
+  "silu": nn.silu,
+  "gelu_tanh": functools.partial(nn.gelu, approximate=True),
+}
+
+
+class GatedMLP(nn.Module):
+  """down(activation(gate(x)) * up(x)) (Shazeer 2020)."""
 
   config: ModelConfig
   kernels: kernels.Float
@@ -167,22 +228,29 @@ class SwiGLU(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-    sizes = {"embed": self.config.embed_dim, "mlp": self.config.mlp_dim}
+    c = self.config
+    sizes = {"embed": c.embed_dim, "mlp": c.mlp_dim}
 
     def project(name: str, *axes: str):
       shape = tuple(sizes[axis] for axis in axes)
-      return Linear(shape, axes, self.kernels, self.lora, name=name)
+      return Linear(
+        shape, axes, self.kernels, self.lora, use_bias=c.mlp_bias, name=name
+      )
 
     gate = project("gate", "embed", "mlp")(x)
     up = project("up", "embed", "mlp")(x)
     hidden = nn.with_logical_constraint(
-      nn.silu(gate) * up, ("batch", "length", "mlp")
+      ACTIVATIONS[c.activation](gate) * up, ("batch", "length", "mlp")
     )
     return project("down", "mlp", "embed")(hidden)
 
 
 class Block(nn.Module):
-  """One layer, in the form `nn.scan` wants: carry, scanned, broadcast."""
+  """One layer, in the form `nn.scan` wants: carry, scanned, broadcast.
+
+  A branch reads the residual stream through a norm, or adds to it through one,
+  or both; which is for the config to say.
+  """
 
   config: ModelConfig
   kernels: kernels.Float
@@ -190,21 +258,36 @@ class Block(nn.Module):
   attention_impl: str
 
   @nn.compact
-  def __call__(self, x, past: list[KeyValues], past_valid, rope, until):
+  def __call__(self, x, kind, past: list[KeyValues], shared, rope, until, at):
     past = [
-      part._replace(valid=valid)
-      for part, valid in zip(past, past_valid, strict=True)
+      part._replace(valid=valid, positions=positions)
+      for part, (valid, positions) in zip(past, shared, strict=True)
     ]
     how = self.config, self.kernels, self.lora
     attention = Attention(*how, self.attention_impl, name="attention")
-    mlp = SwiGLU(*how, name="mlp")
-    norm = lambda name: RMSNorm(self.config.rms_eps, name=name)
+    mlp = GatedMLP(*how, name="mlp")
     attended, keys_values = attention(
-      norm("attention_norm")(x), rope, until, past
+      self._before(x, "attention_norm"), kind, rope, until, past, at
     )
-    x = x + attended
-    x = x + mlp(norm("mlp_norm")(x))
+    x = self._added(x, attended, "attention_norm_after")
+    changed = mlp(self._before(x, "mlp_norm"))
+    x = self._added(x, changed, "mlp_norm_after")
     return _kept(x), keys_values
+
+  def _before(self, x, name: str):
+    if self.config.norms == "after":
+      return x
+    return RMSNorm(self.config.rms_eps, name=name)(x)
+
+  def _added(self, x, branch, name: str):
+    if self.config.norms != "before":
+      branch = RMSNorm(self.config.rms_eps, name=name)(branch)
+    return x + _scaled(branch, self.config.residual_scale)
+
+
+def _scaled(x: Float[Array, "*B"], factor: float) -> Float[Array, "*B"]:
+  """By a factor that is rounded as `x` is: so the models were trained."""
+  return x if factor == 1.0 else x * jnp.asarray(factor, x.dtype)
 
 
 def _kept(x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
@@ -252,7 +335,7 @@ class Llama(nn.Module):
       block,
       variable_axes={"params": 0, kernels.STAND_INS: 0},
       split_rngs={"params": True},
-      in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
+      in_axes=(0, 0, *[nn.broadcast] * 4),
       length=self.config.num_layers,
       metadata_params={nn.PARTITION_NAME: "layers"},
     )
@@ -277,13 +360,16 @@ class Llama(nn.Module):
       until = jnp.full_like(tokens, tokens.shape[1])
     rope = rope or rope_angles(self.config, positions)
     x, (keys, values) = self.layers(
-      _kept(self.embed(tokens)),
-      [part._replace(valid=None) for part in past],
-      [part.valid for part in past],
+      _kept(_scaled(self.embed(tokens), self.config.embed_scale)),
+      layers_of_kinds(self.config),
+      [part._replace(valid=None, positions=None) for part in past],
+      [(part.valid, part.positions) for part in past],
       rope,
       until,
+      positions,
     )
-    return self.final_norm(x), KeyValues(keys, values, until[:, None] > 0)
+    valid = until[:, None] > 0
+    return self.final_norm(x), KeyValues(keys, values, valid, positions)
 
   def logits(self, hidden: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
     """Projects hidden states onto the vocabulary, in float32.
@@ -293,6 +379,9 @@ class Llama(nn.Module):
     """
     head = self.embed.logits if self.config.tie_embeddings else self.head
     logits = head(hidden.reshape(-1, hidden.shape[-1]))
+    logits = logits * self.config.logit_scale
+    if (cap := self.config.logit_cap) is not None:
+      logits = cap * jnp.tanh(logits / cap)
     # Each device its part of the vocabulary: the head itself stays where it is.
     logits = nn.with_logical_constraint(logits, ("batch", "vocab"))
     return logits.reshape(*hidden.shape[:-1], -1)

@@ -30,7 +30,7 @@ from s2d_jax.models import kernels
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.kernels import CONTRACTED, Params
 from s2d_jax.models.key_values import KeyValues
-from s2d_jax.models.llama import Block, Llama
+from s2d_jax.models.llama import Block, LayerOfKind, Llama
 from s2d_jax.models.lora import Lora
 from s2d_jax.models.rope import Angles, rope_angles
 
@@ -71,9 +71,9 @@ class UnrolledLlama(Llama):
     return _Layers(self.config, self.kernels, self.lora)
 
   def __call__(self, *args, **kwargs):
-    hidden, (keys, values, valid) = super().__call__(*args, **kwargs)
+    hidden, (keys, *others) = super().__call__(*args, **kwargs)
     keys = tuple(x.swapaxes(-1, -2) for x in keys)
-    return hidden, UnrolledKeyValues(keys, values, valid)
+    return hidden, UnrolledKeyValues(keys, *others)
 
   def empty_cache(self, entries, length):
     return self.as_cache(super().empty_cache(entries, length))
@@ -94,14 +94,15 @@ class _Layers(nn.Module):
   lora: Lora | None
 
   @nn.compact
-  def __call__(self, x, past: list[UnrolledKeyValues], past_valid, rope, until):
+  def __call__(self, x, kinds, past: list[UnrolledKeyValues], *shared):
     new = []
     for index in range(self.config.num_layers):
       layer = Block(
         self.config, self.kernels, self.lora, "xla", name=f"layer_{index}"
       )
+      kind = kinds and LayerOfKind(*(int(part[index]) for part in kinds))
       own = [part.layer(index) for part in past]
-      x, keys_values = layer(x, own, past_valid, rope, until)
+      x, keys_values = layer(x, kind, own, *shared)
       new.append(keys_values)
     return x, tuple(zip(*new, strict=True))
 
@@ -113,7 +114,8 @@ class UnrolledKeyValues(KeyValues):
   def of(cls, stacked: KeyValues) -> UnrolledKeyValues:
     """The same, from stacks of layers."""
     keys = tuple(stacked.keys.swapaxes(-1, -2))
-    return cls(keys, tuple(stacked.values), stacked.valid)
+    values = tuple(stacked.values)
+    return cls(keys, values, stacked.valid, stacked.positions)
 
   def layer(self, index: int) -> UnrolledKeyValues:
     return self._replace(keys=self.keys[index], values=self.values[index])

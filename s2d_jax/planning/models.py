@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from s2d_jax.checkpoints import hf_config
 from s2d_jax.config import default
 from s2d_jax.errors import UserError
-from s2d_jax.models.config import Llama3Scaling, ModelConfig
+from s2d_jax.models.config import Llama3Scaling, ModelConfig, alike
 from s2d_jax.parallel.topology import Topology
 
 
@@ -27,7 +27,7 @@ def _llama2(layers: int, embed: int, heads: int, kv_heads: int, mlp: int):
     head_dim=128,
     mlp_dim=mlp,
     max_context=4096,
-    rope_theta=10000.0,
+    pattern=alike(10000.0),
     rms_eps=1e-5,
     tie_embeddings=False,
   )
@@ -42,6 +42,7 @@ def _llama3(
   factor: float = 8.0,
   tied: bool = False,
 ):
+  scaling = Llama3Scaling(factor, 1.0, 4.0, 8192)
   return ModelConfig(
     vocab_size=128256,
     embed_dim=embed,
@@ -51,10 +52,9 @@ def _llama3(
     head_dim=head_dim,
     mlp_dim=mlp,
     max_context=131072,
-    rope_theta=500000.0,
+    pattern=alike(500000.0, scaling),
     rms_eps=1e-5,
     tie_embeddings=tied,
-    rope_scaling=Llama3Scaling(factor, 1.0, 4.0, 8192),
   )
 
 
@@ -68,7 +68,7 @@ def _smollm2(layers: int, embed: int, heads: int, kv_heads: int, mlp: int):
     head_dim=64,
     mlp_dim=mlp,
     max_context=8192,
-    rope_theta=130000.0 if embed == 2048 else 100000.0,
+    pattern=alike(130000.0 if embed == 2048 else 100000.0),
     rms_eps=1e-5,
     tie_embeddings=True,
   )
@@ -84,10 +84,10 @@ def _qwen25(layers: int, embed: int, heads: int, head_dim: int, mlp: int):
     head_dim=head_dim,
     mlp_dim=mlp,
     max_context=32768,
-    rope_theta=1000000.0,
+    pattern=alike(1000000.0),
     rms_eps=1e-6,
     tie_embeddings=True,
-    attention_bias=True,
+    qkv_bias=True,
   )
 
 

@@ -16,13 +16,13 @@ import pytest
 from s2d_jax.checkpoints import damage, train_state
 from s2d_jax.checkpoints.train_state import TrainState
 from s2d_jax.errors import UserError
-from s2d_jax.models.config import ModelConfig
+from s2d_jax.models.config import ModelConfig, alike
 from s2d_jax.models.params import abstract_params
 from s2d_jax.parallel.mesh import make_mesh, param_shardings
 from tests import bucket
 
 # Wide enough for arrays in files of their own: small ones lie in the index.
-CONFIG = ModelConfig(512, 16, 1, 2, 1, 8, 16, 16, 1e4, 1e-5, True)
+CONFIG = ModelConfig(512, 16, 1, 2, 1, 8, 16, 16, alike(1e4), 1e-5, True)
 
 
 def state(step: int) -> TrainState:

@@ -25,7 +25,7 @@ from safetensors.numpy import load_file
 
 from s2d_jax.checkpoints import hf, layout, train_state
 from s2d_jax.errors import UserError
-from s2d_jax.models.config import ModelConfig
+from s2d_jax.models.config import ModelConfig, alike
 from s2d_jax.models.params import abstract_params
 from s2d_jax.models.quantize import quantize_params
 from s2d_jax.parallel.mesh import make_mesh, param_shardings
@@ -265,7 +265,7 @@ def memory(folder: str, layers: str, dtype: str) -> dict:
     head_dim=128,
     mlp_dim=11008,
     max_context=4096,
-    rope_theta=10000.0,
+    pattern=alike(10000.0),
     rms_eps=1e-5,
     tie_embeddings=False,
   )

@@ -17,11 +17,11 @@ import pytest
 from s2d_jax.checkpoints import train_state
 from s2d_jax.checkpoints.train_state import TrainState
 from s2d_jax.errors import UserError
-from s2d_jax.models.config import ModelConfig
+from s2d_jax.models.config import ModelConfig, alike
 from s2d_jax.models.params import abstract_params
 from s2d_jax.parallel.mesh import make_mesh, param_shardings
 
-CONFIG = ModelConfig(32, 8, 2, 4, 2, 2, 16, 16, 1e4, 1e-5, True)
+CONFIG = ModelConfig(32, 8, 2, 4, 2, 2, 16, 16, alike(1e4), 1e-5, True)
 
 
 def state(step: int) -> TrainState:
@@ -101,10 +101,10 @@ def test_missing_steps_and_other_models_are_named(tmp_path):
   save_all(tmp_path, {1: 2.0})
   with pytest.raises(UserError, match="holds no checkpoint of step 7"):
     train_state.restore_params(tmp_path, CONFIG, make_mesh(), step=7)
-  wider = ModelConfig(32, 16, 2, 4, 2, 2, 16, 16, 1e4, 1e-5, True)
+  wider = ModelConfig(32, 16, 2, 4, 2, 2, 16, 16, alike(1e4), 1e-5, True)
   with pytest.raises(UserError, match="another model"):
     train_state.restore_params(tmp_path, wider, make_mesh())
-  untied = ModelConfig(32, 8, 2, 4, 2, 2, 16, 16, 1e4, 1e-5, False)
+  untied = ModelConfig(32, 8, 2, 4, 2, 2, 16, 16, alike(1e4), 1e-5, False)
   with pytest.raises(UserError, match="another model"):
     train_state.restore_params(tmp_path, untied, make_mesh())
 

@@ -14,7 +14,7 @@ import numpy as np
 from s2d_jax.generation import programs
 from s2d_jax.generation.engine import Engine, Request, random_key
 from s2d_jax.generation.sampling import Sampling
-from s2d_jax.models.config import ModelConfig
+from s2d_jax.models.config import ModelConfig, alike
 from s2d_jax.models.llama import Llama
 from s2d_jax.models.params import abstract_params
 from s2d_jax.parallel import mesh as meshes
@@ -30,7 +30,7 @@ CONFIG = ModelConfig(
   head_dim=8,
   mlp_dim=64,
   max_context=256,
-  rope_theta=10000.0,
+  pattern=alike(10000.0),
   rms_eps=1e-5,
   tie_embeddings=False,
 )

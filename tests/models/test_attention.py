@@ -185,5 +185,5 @@ def test_which_kernel_is_chosen(monkeypatch):
 def test_a_kernel_that_does_not_compile_here_is_not_chosen():
   """There is no cuDNN on CPUs, as on an old GPU; plain XLA would compile."""
   assert _choose("gpu", "bfloat16", 48) == "xla"
-  plain = lambda q, k, v, until: attend(q, k, v, until)
+  plain = lambda q, k, v, until, *_: attend(q, k, v, until)
   assert attention._compiles(plain, UNTIED, "bfloat16", 48)

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from s2d_jax.errors import UserError
-from s2d_jax.models.config import ModelConfig
+from s2d_jax.models.config import ModelConfig, alike
 from s2d_jax.models.placement import sampling_mesh, training_mesh
 
 GIB = 2**30
@@ -39,7 +39,7 @@ def _llama2(embed, layers, heads, kv_heads, mlp) -> ModelConfig:
     head_dim=128,
     mlp_dim=mlp,
     max_context=4096,
-    rope_theta=1e4,
+    pattern=alike(10000.0),
     rms_eps=1e-5,
     tie_embeddings=False,
   )
@@ -48,8 +48,10 @@ def _llama2(embed, layers, heads, kv_heads, mlp) -> ModelConfig:
 LLAMA_7B = _llama2(4096, 32, 32, 32, 11008)
 LLAMA_70B = _llama2(8192, 80, 64, 8, 28672)
 # 9 heads of 3, as SmolLM2-135M: nothing but 3 divides them.
-NINE_HEADS = ModelConfig(49152, 576, 30, 9, 3, 64, 1536, 2048, 1e4, 1e-5, True)
-SMALL = ModelConfig(128, 32, 2, 4, 4, 8, 64, 64, 1e4, 1e-5, True)
+NINE_HEADS = ModelConfig(
+  49152, 576, 30, 9, 3, 64, 1536, 2048, alike(1e4), 1e-5, True
+)
+SMALL = ModelConfig(128, 32, 2, 4, 4, 8, 64, 64, alike(1e4), 1e-5, True)
 
 
 def _train(

@@ -10,7 +10,7 @@ import pytest
 from s2d_jax.generation.engine import Engine, Request, random_key
 from s2d_jax.generation.sampling import Sampling
 from s2d_jax.models import kernels, precision
-from s2d_jax.models.config import ModelConfig
+from s2d_jax.models.config import ModelConfig, alike
 from s2d_jax.models.llama import Llama
 from tests.random_model import random_params
 
@@ -22,7 +22,7 @@ CONFIG = ModelConfig(
   num_heads=4,
   num_kv_heads=2,
   head_dim=8,
-  rope_theta=10_000.0,
+  pattern=alike(10000.0),
   rms_eps=1e-5,
   tie_embeddings=True,
   max_context=64,

@@ -22,7 +22,7 @@ pytest.importorskip(
 
 from s2d_jax.checkpoints import hf_config  # noqa: E402
 from s2d_jax.errors import UserError  # noqa: E402
-from s2d_jax.models.config import ModelConfig  # noqa: E402
+from s2d_jax.models.config import ModelConfig, alike  # noqa: E402
 from s2d_jax.parallel import hlo, topology as topologies  # noqa: E402
 from s2d_jax.planning import estimate, models, programs, sweep  # noqa: E402
 
@@ -38,7 +38,7 @@ _SMALL = ModelConfig(
   head_dim=128,
   mlp_dim=1536,
   max_context=4096,
-  rope_theta=10000.0,
+  pattern=alike(10000.0),
   rms_eps=1e-5,
   tie_embeddings=False,
 )

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from s2d_jax import config as configs
-from s2d_jax.models.config import ModelConfig
+from s2d_jax.models.config import ModelConfig, alike
 from s2d_jax.parallel import mesh as meshes
 from s2d_jax.training import step as steps
 from s2d_jax.training.examples import Tokenised
@@ -29,7 +29,7 @@ CONFIG = ModelConfig(
   head_dim=8,
   mlp_dim=256,
   max_context=64,
-  rope_theta=1e4,
+  pattern=alike(10000.0),
   rms_eps=1e-5,
   tie_embeddings=False,
 )

@@ -12,7 +12,7 @@ from flax import traverse_util
 import jax
 import numpy as np
 
-from s2d_jax.models.config import ModelConfig
+from s2d_jax.models.config import ModelConfig, alike
 from s2d_jax.models.llama import Llama
 from s2d_jax.models.params import abstract_params
 from s2d_jax.parallel import mesh as meshes
@@ -30,10 +30,10 @@ CONFIG = ModelConfig(
   head_dim=8,
   mlp_dim=64,
   max_context=64,
-  rope_theta=1e4,
+  pattern=alike(10000.0),
   rms_eps=1e-5,
   tie_embeddings=False,
-  attention_bias=True,
+  qkv_bias=True,
 )
 SHAPES = (  # dcn, data, fsdp, tensor
   (1, 8, 1, 1),

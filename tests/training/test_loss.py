@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from s2d_jax.models import kernels
-from s2d_jax.models.config import ModelConfig
+from s2d_jax.models.config import ModelConfig, alike
 from s2d_jax.models.llama import Llama
 from s2d_jax.models.lora import PROJECTIONS, Lora, split
 from s2d_jax.models.params import abstract_params
@@ -30,7 +30,7 @@ CONFIG = ModelConfig(
   head_dim=4,
   mlp_dim=32,
   max_context=64,
-  rope_theta=1e4,
+  pattern=alike(10000.0),
   rms_eps=1e-5,
   tie_embeddings=True,
 )

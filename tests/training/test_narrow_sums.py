@@ -26,7 +26,7 @@ from tests.random_model import TIED, UNTIED, filled_params
 LENGTH, ROWS = 1_000, 6  # of which a third is a micro-batch
 COMMON = 7  # a token at a tenth of the positions
 UNTIED = dataclasses.replace(UNTIED, num_layers=1)
-TIED = dataclasses.replace(TIED, num_layers=1, attention_bias=True)
+TIED = dataclasses.replace(TIED, num_layers=1, qkv_bias=True)
 LORA = Lora(2, 4.0, PROJECTIONS)
 
 

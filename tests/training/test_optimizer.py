@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from s2d_jax.errors import UserError
-from s2d_jax.models.config import ModelConfig
+from s2d_jax.models.config import ModelConfig, alike
 from s2d_jax.models.params import abstract_params
 from s2d_jax.training.optimizer import (
   decayed,
@@ -94,7 +94,7 @@ def test_update_is_adamw(size):
 
 def test_what_decays():
   config = ModelConfig(
-    8, 8, 2, 2, 1, 4, 8, 8, 1e4, 1e-5, False, attention_bias=True
+    8, 8, 2, 2, 1, 4, 8, 8, alike(1e4), 1e-5, False, qkv_bias=True
   )
   mask = decayed(abstract_params(config))
   paths = jax.tree_util.tree_flatten_with_path(mask)[0]
@@ -182,7 +182,7 @@ def test_update_is_adafactor(size):
 
 def test_adafactor_keeps_hardly_any_state():
   config = ModelConfig(
-    32000, 4096, 32, 32, 32, 128, 11008, 4096, 1e4, 1e-5, False
+    32000, 4096, 32, 32, 32, 128, 11008, 4096, alike(1e4), 1e-5, False
   )
   params = nn.unbox(abstract_params(config))
   size = lambda tree: sum(

@@ -21,7 +21,7 @@ from s2d_jax.checkpoints import train_state
 from s2d_jax.checkpoints.pretrained import Pretrained
 from s2d_jax.errors import Preempted, UserError
 from s2d_jax.models import lora
-from s2d_jax.models.config import ModelConfig
+from s2d_jax.models.config import ModelConfig, alike
 from s2d_jax.models.llama import Llama
 from s2d_jax.parallel.mesh import make_mesh
 from s2d_jax.training import step as steps, trainer
@@ -40,7 +40,7 @@ MODEL = ModelConfig(
   head_dim=4,
   mlp_dim=32,
   max_context=32,
-  rope_theta=1e4,
+  pattern=alike(10000.0),
   rms_eps=1e-5,
   tie_embeddings=True,
 )
