@@ -238,7 +238,7 @@ def _scaling(file: GGUFFile, theta: float, channels: int) -> Llama3Scaling:
 
 
 def _check_names(file: GGUFFile, config: ModelConfig) -> None:
-  wanted = {_gguf_name(tensor.name) for tensor in layout.tensors(config)}
+  wanted = {_gguf_name(name) for name in layout.tensors(config)}
   if missing := sorted(wanted - set(file.tensors)):
     raise UserError(f"{file.path}: tensor {missing[0]} is missing")
   if surplus := sorted(set(file.tensors) - wanted - {_ROPE_FACTORS}):

@@ -17,11 +17,13 @@ from safetensors.numpy import save_file
 
 from s2d_jax import records
 from s2d_jax.checkpoints import layout, stream
+from s2d_jax.checkpoints.families import FAMILIES
 from s2d_jax.checkpoints.hf_config import (
   config_values,
   read_config as read_config,
   read_generation_config as read_generation_config,
   read_json,
+  read_stored,
 )
 from s2d_jax.checkpoints.layout import Leaf
 from s2d_jax.errors import UserError
@@ -61,9 +63,10 @@ def read_params(
       head of its own where `config` has it tied, too.
   """
   folder = epath.Path(folder)
-  files = _tensor_files(folder)
-  _check_names(folder, files, config)
-  _check_tensors(files, config)
+  files, stored = _tensor_files(folder), read_stored(folder)
+  tensors = layout.tensors(config, stored)
+  _check_names(folder, files, tensors)
+  _check_tensors(files, tensors)
   if config.tie_embeddings and _HEAD in files:
     _check_copy(files[_EMBEDDING], files[_HEAD])
 
@@ -72,7 +75,7 @@ def read_params(
       _copy(files[tensor_slice.tensor.name], tensor_slice)
 
   load_leaf = functools.partial(stream.place_shards, fill=fill)
-  return stream.load(config, mesh, dtype, load_leaf, transform)
+  return stream.load(config, mesh, dtype, load_leaf, transform, stored)
 
 
 def _copy(file: epath.Path, tensor_slice: layout.TensorSlice) -> None:
@@ -92,6 +95,8 @@ def _copy(file: epath.Path, tensor_slice: layout.TensorSlice) -> None:
         block = tensor[(slice(start, stop), *columns)]
     except safetensors.SafetensorError as error:
       raise _damaged(file, error) from None
+    if tensor_slice.tensor.added:
+      block = block.astype(np.float32) + tensor_slice.tensor.added
     to = slice(start - rows.start, stop - rows.start)
     tensor_slice.view[to] = block.astype(tensor_slice.view.dtype)
 
@@ -135,14 +140,16 @@ def write(
   }
   # Transformers 5 reads "dtype", older ones "torch_dtype".
   dtypes = {"dtype": dtype, "torch_dtype": dtype}
-  values = config_values(config) | special | dtypes
+  values = config_values(config)
+  tensors = layout.tensors(config, FAMILIES[values["model_type"]].stored)
+  values |= special | dtypes
   _write_json(temporary / "config.json", values)
   _write_json(
     temporary / "generation_config.json",
     _generation_values(special, generation_config or {}, end_tokens),
   )
   _write_tokenizer(temporary, tokenizer)
-  _write_tensors(temporary, config, params, jnp.dtype(dtype), max_shard_bytes)
+  _write_tensors(temporary, tensors, params, jnp.dtype(dtype), max_shard_bytes)
   temporary.rename(folder)
 
 
@@ -163,36 +170,34 @@ def _generation_values(
   return values
 
 
-def _write_tensors(folder, config, params, dtype, max_shard_bytes) -> None:
-  shards, size = [[]], 0
-  for tensor in layout.tensors(config):
-    tensor_bytes = int(np.prod(tensor.shape)) * dtype.itemsize
+def _write_tensors(folder, tensors, params, dtype, max_shard_bytes) -> None:
+  shards, size = [{}], 0
+  for name, parts in tensors.items():
+    tensor_bytes = int(np.prod(parts[0].shape)) * dtype.itemsize
     if shards[-1] and size + tensor_bytes > max_shard_bytes:
-      shards.append([])
+      shards.append({})
       size = 0
-    shards[-1].append(tensor)
+    shards[-1][name] = parts
     size += tensor_bytes
 
-  weight_map = {}
+  weight_map, total = {}, 0
   for number, shard in enumerate(shards, start=1):
-    name = "model.safetensors"
+    file = "model.safetensors"
     if len(shards) > 1:
-      name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+      file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
     arrays = {
-      tensor.name: layout.extract(params, tensor, dtype) for tensor in shard
+      name: layout.extract(params, parts, dtype)
+      for name, parts in shard.items()
     }
-    save_file(arrays, folder / name, metadata={"format": "pt"})
+    save_file(arrays, folder / file, metadata={"format": "pt"})
     # safetensors makes files that only their owner may read.
-    shutil.copymode(folder / "config.json", folder / name)
-    weight_map |= dict.fromkeys(arrays, name)
+    shutil.copymode(folder / "config.json", folder / file)
+    weight_map |= dict.fromkeys(arrays, file)
+    total += sum(array.nbytes for array in arrays.values())
   if len(shards) > 1:
-    total = sum(int(np.prod(t.shape)) for shard in shards for t in shard)
     _write_json(
       folder / "model.safetensors.index.json",
-      {
-        "metadata": {"total_size": total * dtype.itemsize},
-        "weight_map": weight_map,
-      },
+      {"metadata": {"total_size": total}, "weight_map": weight_map},
     )
 
 
@@ -247,14 +252,13 @@ def _tensor_files(folder: epath.Path) -> dict[str, epath.Path]:
   return files
 
 
-def _check_names(folder, files, config: ModelConfig) -> None:
-  wanted = {tensor.name for tensor in layout.tensors(config)}
-  if missing := sorted(wanted - set(files)):
+def _check_names(folder, files, tensors) -> None:
+  if missing := sorted(set(tensors) - set(files)):
     raise UserError(
       f"{folder}: the weights lack tensor {missing[0]} that its config.json"
       " asks for"
     )
-  for name in sorted(set(files) - wanted):
+  for name in sorted(set(files) - set(tensors)):
     # Tables of old files, and a second copy of a tied embedding.
     if name.endswith("rotary_emb.inv_freq") or name == _HEAD:
       continue
@@ -264,22 +268,23 @@ def _check_names(folder, files, config: ModelConfig) -> None:
     )
 
 
-def _check_tensors(files, config: ModelConfig) -> None:
+def _check_tensors(files, tensors) -> None:
   """Shapes and types, before the first byte of a large model is read."""
   by_file = {}
-  for tensor in layout.tensors(config):
-    by_file.setdefault(files[tensor.name], []).append(tensor)
-  for file, tensors in by_file.items():
+  for name in tensors:
+    by_file.setdefault(files[name], []).append(name)
+  for file, names in by_file.items():
     with _open(file) as opened:
-      for tensor in tensors:
+      for name in names:
         try:
-          header = opened.get_slice(tensor.name)
+          header = opened.get_slice(name)
         except safetensors.SafetensorError as error:
           raise _damaged(file, error) from None
-        layout.check_shape(file, tensor.name, header.get_shape(), tensor.shape)
+        wanted = tensors[name][0].shape
+        layout.check_shape(file, name, header.get_shape(), wanted)
         if header.get_dtype() not in _FLOATS:
           raise UserError(
-            f"{file}: tensor {tensor.name} is of type {header.get_dtype()};"
+            f"{file}: tensor {name} is of type {header.get_dtype()};"
             f" only {', '.join(_FLOATS)} are read, so take the unquantised"
             " model"
           )

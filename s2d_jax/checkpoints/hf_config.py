@@ -1,40 +1,42 @@
 """config.json of Hugging Face: what a model computes, read and written.
 
-The values decide. `model_type` only says which code in transformers gives
-those values their meaning, so it stands in one table; a value that would be
+The values decide. `model_type` only chooses the row of the table
+(`families.py`) that says what its code makes of them; a value that would be
 computed differently here is refused by name.
 """
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Mapping, Sequence
+import dataclasses
 import json
 import math
 from typing import Any
 
 from etils import epath
 
+from s2d_jax.checkpoints.families import FAMILIES, NEUTRAL, REFUSED, Family
+from s2d_jax.checkpoints.layout import Stored
 from s2d_jax.errors import UserError
-from s2d_jax.models.config import Llama3Scaling, ModelConfig, alike
+from s2d_jax.models.config import (
+  LayerKind,
+  LinearScaling,
+  Llama3Scaling,
+  ModelConfig,
+  Rope,
+  Scaling,
+  YarnScaling,
+)
 
-# What a family's code assumes where config.json is silent.
-_FAMILIES = {
-  "llama": {},
-  "mistral": {"sliding_window": 4096},
-  "qwen2": {"sliding_window": 4096},
-}
-# Keys that change the computation, with the one value that is computed here.
-# `attention_bias` of Llama's code puts a bias on o_proj too, which is why Qwen
-# 2, whose biases end at q, k and v, is told apart by its type: its code has
-# them always and its config.json has no key for them.
-_ONLY = {
-  "hidden_act": "silu",
-  "attention_bias": False,
-  "mlp_bias": False,
-  "partial_rotary_factor": 1.0,
-  "quantization_config": None,
-}
+_FULL, _SLIDING = "full_attention", "sliding_attention"
 _LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor")
+# Keys whose null says that there is none; elsewhere it says nothing.
+_NULLABLE = (
+  "num_key_value_heads",
+  "sliding_window",
+  "attn_logit_softcapping",
+  "final_logit_softcapping",
+)
 
 
 def read_config(folder: epath.PathLike) -> ModelConfig:
@@ -46,75 +48,38 @@ def read_config(folder: epath.PathLike) -> ModelConfig:
   """
   path = epath.Path(folder) / "config.json"
   values = read_json(path)
-  family = values.get("model_type")
-  if not isinstance(family, str) or family not in _FAMILIES:
-    raise UserError(
-      f"{path}: model_type {json.dumps(family)} is not supported; models of"
-      f" type {', '.join(_FAMILIES)} are"
-    )
-  values = _without_nulls(_FAMILIES[family] | values)
-  for key, only in _ONLY.items():
-    _require(path, values, key, only)
-  size = functools.partial(_size, path, values)
-  context = size("max_position_embeddings")
-  _check_window(path, values, context)
-  theta, scaling = _rope(path, values, context)
-  heads = size("num_attention_heads")
-  try:
-    return ModelConfig(
-      vocab_size=size("vocab_size"),
-      embed_dim=size("hidden_size"),
-      num_layers=size("num_hidden_layers"),
-      num_heads=heads,
-      num_kv_heads=size("num_key_value_heads", heads),
-      head_dim=size("head_dim", size("hidden_size") // heads),
-      mlp_dim=size("intermediate_size"),
-      max_context=context,
-      pattern=alike(theta, scaling),
-      rms_eps=_number(path, values, "rms_norm_eps", 1e-6),
-      tie_embeddings=_flag(path, values, "tie_word_embeddings"),
-      qkv_bias=family == "qwen2",
-    )
-  except ValueError as error:
-    raise UserError(f"{path}: {error}") from None
+  return _config(path, values, _family(path, values))
+
+
+def read_stored(folder: epath.PathLike) -> Stored:
+  """How the weights beside `folder`/config.json hold what the tree holds."""
+  path = epath.Path(folder) / "config.json"
+  return _family(path, read_json(path)).stored
 
 
 def config_values(config: ModelConfig) -> dict[str, Any]:
   """The opposite of `read_config`: what config.json says about `config`.
 
-  RoPE is written twice, as transformers 5 and as transformers 4 look for it.
+  It is that of the first family whose code computes just this, which is seen
+  by reading it back.
+
+  Raises:
+    UserError: none does.
   """
-  (kind,) = set(config.layer_kinds)
-  scaling = kind.rope.scaling
-  rope = {"rope_type": "default"}
-  if scaling is not None:
-    rope = {
-      "rope_type": "llama3",
-      "factor": scaling.factor,
-      "low_freq_factor": scaling.low_freq_factor,
-      "high_freq_factor": scaling.high_freq_factor,
-      "original_max_position_embeddings": scaling.original_context,
-    }
-  if config.qkv_bias:
-    family = {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"}
-  else:
-    family = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
-  return family | {
-    "vocab_size": config.vocab_size,
-    "hidden_size": config.embed_dim,
-    "num_hidden_layers": config.num_layers,
-    "num_attention_heads": config.num_heads,
-    "num_key_value_heads": config.num_kv_heads,
-    "head_dim": config.head_dim,
-    "intermediate_size": config.mlp_dim,
-    "hidden_act": "silu",
-    "max_position_embeddings": config.max_context,
-    "rms_norm_eps": config.rms_eps,
-    "tie_word_embeddings": config.tie_embeddings,
-    "rope_theta": kind.rope.theta,
-    "rope_scaling": None if scaling is None else rope,
-    "rope_parameters": {"rope_theta": kind.rope.theta} | rope,
-  }
+  config = dataclasses.replace(config, pattern=_period(config.layer_kinds))
+  for name, family in FAMILIES.items():
+    values = _values(config, family)
+    try:
+      again = _config(epath.Path("config.json"), values, family)
+    except UserError:
+      continue
+    if again == config:
+      architectures = {"architectures": [family.model_class]}
+      return architectures | {"model_type": name} | values
+  raise UserError(
+    "no class of transformers computes this model, so it cannot be written;"
+    f" those of {', '.join(FAMILIES)} were tried"
+  )
 
 
 def read_generation_config(folder: epath.PathLike) -> dict[str, Any]:
@@ -160,105 +125,424 @@ def read_json(path: epath.Path) -> dict[str, Any]:
   return values
 
 
-def _require(path, values: dict[str, Any], key: str, only: Any) -> None:
-  if values.get(key, only) != only:
-    raise UserError(
-      f"{path}: {key} = {json.dumps(values[key])} is not supported, only"
-      f" {json.dumps(only)}"
+def _family(path: epath.Path, values: Mapping[str, Any]) -> Family:
+  name = values.get("model_type")
+  if isinstance(name, str) and name in FAMILIES:
+    return FAMILIES[name]
+  refused = isinstance(name, str) and name in REFUSED
+  what = f"{REFUSED[name]}, which is not supported" if refused else "unknown"
+  raise UserError(
+    f"{path}: model_type {json.dumps(name)} is {what}; models of type"
+    f" {', '.join(FAMILIES)} are supported"
+  )
+
+
+class _Keys:
+  """The keys of an object in config.json, each of the type it should be."""
+
+  def __init__(self, path: epath.Path, values: Mapping, within: str = ""):
+    self.path, self.within = path, within
+    self.values = {k: v for k, v in values.items() if v is not None}
+
+  def __contains__(self, key: str) -> bool:
+    return key in self.values
+
+  def get(self, key: str, default: Any = None) -> Any:
+    return self.values.get(key, default)
+
+  def with_defaults(self, defaults: Mapping[str, Any]) -> _Keys:
+    return _Keys(self.path, {**defaults, **self.values}, self.within)
+
+  def with_values(self, values: Mapping[str, Any]) -> _Keys:
+    return _Keys(self.path, {**self.values, **values}, self.within)
+
+  def inside(self, key: str) -> _Keys:
+    values = self.get(key, {})
+    if not isinstance(values, dict):
+      raise self.wrong(key, "null or an object with a rope_type")
+    return _Keys(self.path, values, f"{self.within}{key}.")
+
+  def size(self, key: str, default: int | None = None, least: int = 1) -> int:
+    value = self.get(key, default)
+    if type(value) is not int or value < least:
+      kind = "positive " if least == 1 else ""
+      raise self.wrong(key, f"a {kind}whole number")
+    return value
+
+  def number(self, key: str, default: float | None = None) -> float:
+    value = self.get(key, default)
+    if type(value) not in (int, float) or not 0 < value < math.inf:
+      raise self.wrong(key, "a positive number")
+    return float(value)
+
+  def flag(self, key: str, default: bool = False) -> bool:
+    value = self.get(key, default)
+    if not isinstance(value, bool):
+      raise self.wrong(key, "true or false")
+    return value
+
+  def by_layer(self, key: str, layers: int, what: str, allowed) -> list[Any]:
+    values = self.get(key)
+    if not isinstance(values, list) or len(values) < layers:
+      raise self.wrong(key, f"a list of {what}, one for each layer")
+    for value in values:
+      self.require(key, allowed, value)
+    return values[:layers]
+
+  def require(self, key: str, allowed: Sequence[Any], value: Any) -> None:
+    if value not in allowed:
+      raise UserError(
+        f"{self.path}: {self.within}{key} = {json.dumps(value)} is not"
+        f" supported, only {' and '.join(map(json.dumps, allowed))}"
+      )
+
+  def wrong(self, key: str, should: str) -> UserError:
+    value = json.dumps(self.get(key))
+    return UserError(
+      f"{self.path}: {self.within}{key} is {value} and should be {should}"
     )
 
 
-def _check_window(path, values: dict[str, Any], context: int) -> None:
-  """Refuses attention that sees less than the whole context."""
-  layers = values.get("layer_types", [])
-  if not isinstance(layers, list):
-    raise _wrong(path, "layer_types", layers, "a list of words")
-  if values["model_type"] == "mistral":
-    used = True  # its code asks for nothing but the window
-  elif layers:
-    used = any(kind != "full_attention" for kind in layers)
+def _config(path: epath.Path, values: Mapping, family: Family) -> ModelConfig:
+  silent = {
+    key: value
+    for key, value in family.silent.items()
+    if not (key in values and key in _NULLABLE)
+  }
+  keys = _Keys(path, values).with_defaults(silent)
+  for key, neutral in NEUTRAL.items():
+    if key not in family.reads:
+      keys.require(key, [neutral], keys.get(key, neutral))
+  activation = keys.get(family.activation_key, "silu")
+  keys.require(family.activation_key, [*family.activations], activation)
+  heads, embed_dim = keys.size("num_attention_heads"), keys.size("hidden_size")
+  head_dim = keys.size("head_dim", embed_dim // heads)
+  with_o = "attention_bias" in family.reads and keys.flag("attention_bias")
+  optional = lambda key: keys.number(key) if key in keys else None
+  try:
+    return ModelConfig(
+      vocab_size=keys.size("vocab_size"),
+      embed_dim=embed_dim,
+      num_layers=keys.size("num_hidden_layers"),
+      num_heads=heads,
+      num_kv_heads=keys.size("num_key_value_heads", heads),
+      head_dim=head_dim,
+      mlp_dim=keys.size("intermediate_size"),
+      max_context=keys.size("max_position_embeddings"),
+      pattern=_period(_layer_kinds(keys, family, head_dim)),
+      rms_eps=keys.number("rms_norm_eps", 1e-6),
+      tie_embeddings=keys.flag("tie_word_embeddings"),
+      qkv_bias=family.qkv_bias or with_o,
+      o_bias=with_o,
+      mlp_bias="mlp_bias" in family.reads and keys.flag("mlp_bias"),
+      qk_norm=family.qk_norm,
+      norms=family.norms,
+      activation=family.activations[activation],
+      embed_scale=embed_dim**0.5
+      if family.scales_embeddings
+      else keys.number("embedding_multiplier", 1.0),
+      query_scale=_query_scale(keys, head_dim),
+      residual_scale=keys.number("residual_multiplier", 1.0),
+      logit_scale=1 / keys.number("logits_scaling", 1.0),
+      attention_cap=optional("attn_logit_softcapping"),
+      logit_cap=optional("final_logit_softcapping"),
+    )
+  except ValueError as error:
+    raise UserError(f"{path}: {error}") from None
+
+
+def _query_scale(keys: _Keys, head_dim: int) -> float | None:
+  """None where it is what heads of this size have."""
+  usual = head_dim**-0.5
+  if "query_pre_attn_scalar" in keys:
+    scale = keys.number("query_pre_attn_scalar") ** -0.5
   else:
-    used = _flag(path, values, "use_sliding_window")
-  if used and _size(path, values, "sliding_window", context) < context:
-    _require(path, values, "sliding_window", None)
+    scale = keys.number("attention_multiplier", usual)
+  return None if scale == usual else scale
 
 
-def _rope(
-  path, values: dict[str, Any], context: int
-) -> tuple[float, Llama3Scaling | None]:
-  """Base and scaling, as transformers 5 writes them or as older ones did.
+def _period(kinds: Sequence[LayerKind]) -> tuple[LayerKind, ...]:
+  """The shortest run of layers of which all are repetitions."""
+  for length in range(1, len(kinds)):
+    if all(kind == kinds[i % length] for i, kind in enumerate(kinds)):
+      return tuple(kinds[:length])
+  return tuple(kinds)
 
+
+def _layer_kinds(keys: _Keys, family: Family, head_dim: int) -> list[LayerKind]:
+  layers = keys.size("num_hidden_layers")
+  turned = _turned(keys, family, layers)
+  windowed = _windowed(keys, family, turned)
+  window = keys.size("sliding_window") if any(windowed) else None
+  full, sliding = _ropes(keys, family, head_dim)
+  return [
+    LayerKind(
+      (sliding if slides else full) if turns else None,
+      window if slides else None,
+    )
+    for turns, slides in zip(turned, windowed, strict=True)
+  ]
+
+
+def _turned(keys: _Keys, family: Family, layers: int) -> list[bool]:
+  """Which layers have rotary positions."""
+  if "no_rope_layers" not in family.reads:
+    return [True] * layers
+  if "no_rope_layers" in keys:
+    told = keys.by_layer("no_rope_layers", layers, "1 and 0", [1, 0])
+    return [bool(turns) for turns in told]
+  interval = keys.size("no_rope_layer_interval")
+  return [(layer + 1) % interval != 0 for layer in range(layers)]
+
+
+def _windowed(
+  keys: _Keys, family: Family, turned: Sequence[bool]
+) -> list[bool]:
+  """Which layers have the window."""
+  layers, there = len(turned), "sliding_window" in keys
+  if family.windows == "all":
+    return [there] * layers
+  switched = family.windows in ("last", "without rope")
+  on = not switched or keys.flag("use_sliding_window")
+  if "layer_types" in keys:
+    kinds = [_FULL] if family.windows == "none" else [_FULL, _SLIDING]
+    told = keys.by_layer("layer_types", layers, "words", kinds)
+    if _SLIDING in told and not on:
+      raise keys.wrong("use_sliding_window", f"true for {_SLIDING} layers")
+    return [kind == _SLIDING for kind in told]
+  match family.windows:
+    case "every":
+      every = family.every
+      every = keys.size(every) if isinstance(every, str) else every
+      return [(layer + 1) % every != 0 for layer in range(layers)]
+    case "last":
+      first = keys.size("max_window_layers", least=0)
+      return [on and there and layer >= first for layer in range(layers)]
+    case "without rope":
+      return [on and there and not turns for turns in turned]
+  return [False] * layers
+
+
+def _ropes(keys: _Keys, family: Family, head_dim: int) -> tuple[Rope, Rope]:
+  """Of layers without a window, and of those with one.
+
+  Base and scaling stand as transformers 5 writes them or as older ones did.
   Which counts where there are several: `convert_rope_params_to_dict` in
-  modeling_rope_utils.py of transformers.
+  modeling_rope_utils.py of transformers and in the family's configuration.
   """
-  older = values.get("rope_scaling")
-  key = "rope_scaling" if older else "rope_parameters"
-  rope = values.get(key) or {}
-  if not isinstance(rope, dict):
-    raise _wrong(path, key, rope, "null or an object with a rope_type")
-  rope = {"rope_theta": values.get("rope_theta", 10000.0)} | _without_nulls(
-    rope
-  )
-  for name, value in rope.items():
+  older, newer = keys.inside("rope_scaling"), keys.inside("rope_parameters")
+  theta = keys.number("rope_theta", family.theta)
+  original = "original_max_position_embeddings"
+  context = {original: keys.size("max_position_embeddings")}
+  if family.local_theta is None:
+    told = older if older.values else newer
+    if original in keys:
+      told = told.with_values({original: keys.get(original)})
+    share = keys.get("partial_rotary_factor", 1.0)
+    told = told.with_defaults(
+      context | {"rope_theta": theta, "partial_rotary_factor": share}
+    )
+    rope = _rope(told, family, head_dim)
+    return rope, rope
+  for kind in newer.values:
+    if kind not in (_FULL, _SLIDING):
+      kinds = f"an object with {_FULL} and {_SLIDING}"
+      raise keys.wrong("rope_parameters", kinds)
+  local_key, local_theta = family.local_theta
+  if local_key:
+    local_theta = keys.number(local_key, local_theta)
+  ropes = []
+  for told, base in (
+    (newer.inside(_FULL).with_values(older.values), theta),
+    (newer.inside(_SLIDING), local_theta),
+  ):
+    # It has no effect there.
+    told.require("truncate", [True], told.get("truncate", True))
+    told = told.with_defaults(context | {"rope_theta": base})
+    ropes.append(_rope(told, family, head_dim))
+  return tuple(ropes)
+
+
+def _rope(told: _Keys, family: Family, head_dim: int) -> Rope:
+  kind = told.get("rope_type", told.get("type", "default"))
+  if kind not in family.rope_types:
+    raise UserError(
+      f"{told.path}: rope_type {json.dumps(kind)} is not supported;"
+      f" {', '.join(family.rope_types)} may stand there"
+    )
+  for name, value in told.values.items():
     if isinstance(value, (dict, list)):
-      raise _wrong(path, f"{key}.{name}", value, "the same for all layers")
-  kind = rope.get("rope_type", rope.get("type", "default"))
-  if kind not in ("default", "llama3"):
-    raise UserError(
-      f"{path}: rope_type {json.dumps(kind)} is not supported; default and"
-      " llama3 are"
-    )
-  _require(path, rope, "partial_rotary_factor", 1.0)
-  number = lambda name: _number(path, rope, name, within=f"{key}.")
-  if kind == "default":
-    return number("rope_theta"), None
-  if missing := [name for name in _LLAMA3 if name not in rope]:
-    raise UserError(
-      f"{path}: {key} is incomplete: rope_type llama3 needs"
-      f" {', '.join(map(repr, missing))} too"
-    )
-  rope.setdefault("original_max_position_embeddings", context)
-  original = number("original_max_position_embeddings")
-  factors = {name: number(name) for name in _LLAMA3}
-  scaling = Llama3Scaling(**factors, original_context=int(original))
-  return number("rope_theta"), scaling
-
-
-def _without_nulls(values: dict[str, Any]) -> dict[str, Any]:
-  """A null says no more than a missing key."""
-  return {key: value for key, value in values.items() if value is not None}
-
-
-def _size(
-  path, values: dict[str, Any], key: str, default: int | None = None
-) -> int:
-  value = values.get(key, default)
-  if type(value) is not int or value < 1:
-    raise _wrong(path, key, value, "a positive whole number")
-  return value
-
-
-def _number(
-  path,
-  values: dict[str, Any],
-  key: str,
-  default: float | None = None,
-  within: str = "",
-) -> float:
-  value = values.get(key, default)
-  if type(value) not in (int, float) or not 0 < value < math.inf:
-    raise _wrong(path, within + key, value, "a positive number")
-  return float(value)
-
-
-def _flag(path, values: dict[str, Any], key: str) -> bool:
-  value = values.get(key, False)
-  if not isinstance(value, bool):
-    raise _wrong(path, key, value, "true or false")
-  return value
-
-
-def _wrong(path, key: str, value: Any, should: str) -> UserError:
-  return UserError(
-    f"{path}: {key} is {json.dumps(value)} and should be {should}"
+      raise told.wrong(name, "the same for all layers")
+  share = told.number("partial_rotary_factor", 1.0)
+  if "partial_rotary_factor" not in family.reads:
+    told.require("partial_rotary_factor", [1.0], share)
+  channels = int(head_dim * share)
+  return Rope(
+    told.number("rope_theta"),
+    _scaling(told, kind),
+    None if channels == head_dim else channels,
   )
+
+
+def _scaling(told: _Keys, kind: str) -> Scaling | None:
+  needed = {"default": (), "llama3": _LLAMA3}.get(kind, ("factor",))
+  if missing := [name for name in needed if name not in told]:
+    raise UserError(
+      f"{told.path}: {told.within.rstrip('.')} is incomplete: rope_type"
+      f" {kind} needs {', '.join(map(repr, missing))} too"
+    )
+  factors = [told.number(name) for name in needed]
+  original = int(told.number("original_max_position_embeddings"))
+  match kind:
+    case "linear":
+      return LinearScaling(*factors)
+    case "llama3":
+      return Llama3Scaling(*factors, original)
+    case "yarn":
+      return YarnScaling(
+        *factors,
+        original,
+        _yarn_magnitude(told, *factors),
+        told.number("beta_fast", 32.0),
+        told.number("beta_slow", 1.0),
+        told.flag("truncate", True),
+      )
+  return None
+
+
+def _yarn_magnitude(told: _Keys, factor: float) -> float:
+  """Equation 22 of Peng et al. 2023, where nothing else is said."""
+
+  def magnitude(scale: float = 1.0) -> float:
+    return 0.1 * scale * math.log(factor) + 1.0 if factor > 1 else 1.0
+
+  usual = magnitude()
+  if "mscale" in told and "mscale_all_dim" in told:
+    above, below = told.number("mscale"), told.number("mscale_all_dim")
+    usual = magnitude(above) / magnitude(below)
+  return told.number("attention_factor", usual)
+
+
+def _values(config: ModelConfig, family: Family) -> dict[str, Any]:
+  """What a config.json of this family says, as near as it can."""
+  names = {value: name for name, value in reversed(family.activations.items())}
+  values = {
+    "vocab_size": config.vocab_size,
+    "hidden_size": config.embed_dim,
+    "num_hidden_layers": config.num_layers,
+    "num_attention_heads": config.num_heads,
+    "num_key_value_heads": config.num_kv_heads,
+    "head_dim": config.head_dim,
+    "intermediate_size": config.mlp_dim,
+    family.activation_key: names[config.activation],
+    "max_position_embeddings": config.max_context,
+    "rms_norm_eps": config.rms_eps,
+    "tie_word_embeddings": config.tie_embeddings,
+  }
+  usual = config.head_dim**-0.5
+  read = {
+    "attention_bias": config.o_bias,
+    "mlp_bias": config.mlp_bias,
+    "no_rope_layers": [
+      int(kind.rope is not None) for kind in config.layer_kinds
+    ],
+    "embedding_multiplier": config.embed_scale,
+    "attention_multiplier": config.query_scale or usual,
+    "residual_multiplier": config.residual_scale,
+    "logits_scaling": _inverse(config.logit_scale),
+    "query_pre_attn_scalar": round((config.query_scale or usual) ** -2),
+    "attn_logit_softcapping": config.attention_cap,
+    "final_logit_softcapping": config.logit_cap,
+  }
+  values |= {key: read[key] for key in family.reads if key in read}
+  values |= _window_values(config, family) | _rope_values(config, family)
+  return values
+
+
+def _inverse(scale: float) -> float:
+  """The short decimal of which it is the inverse, if there is one."""
+  short = float(f"{1 / scale:.9g}")
+  return short if 1 / short == scale else 1 / scale
+
+
+def _window_values(config: ModelConfig, family: Family) -> dict[str, Any]:
+  """Older versions of transformers know other keys than layer_types."""
+  windows = [kind.window for kind in config.layer_kinds]
+  window = next(filter(None, windows), None)
+  if family.windows == "none":
+    return {}
+  if family.windows == "all":
+    return {"sliding_window": window}
+  values = {
+    "layer_types": [_FULL if own is None else _SLIDING for own in windows],
+    "sliding_window": window or family.silent.get("sliding_window"),
+  }
+  if family.windows == "every":
+    return values
+  values["use_sliding_window"] = window is not None
+  if family.windows == "last":
+    values["max_window_layers"] = sum(own is None for own in windows)
+  return values
+
+
+def _rope_values(config: ModelConfig, family: Family) -> dict[str, Any]:
+  """RoPE twice, as transformers 5 and as transformers 4 look for it."""
+
+  def of_kind(sliding: bool, theta: float) -> Rope:
+    ropes = [
+      kind.rope
+      for kind in config.layer_kinds
+      if kind.rope and (kind.window is not None) == sliding
+    ]
+    return ropes[0] if ropes else Rope(theta)
+
+  if family.local_theta is None:
+    ropes = [rope for rope in config.ropes if rope] or [Rope(family.theta)]
+    told = _rope_parameters(ropes[0], config, family)
+    values = {"rope_parameters": told}
+  else:
+    local_key, local_theta = family.local_theta
+    told = _rope_parameters(of_kind(False, family.theta), config, family)
+    local = _rope_parameters(of_kind(True, local_theta), config, family)
+    values = {"rope_parameters": {_FULL: told, _SLIDING: local}}
+    if local_key:
+      values[local_key] = local["rope_theta"]
+  outside = {"rope_theta": told["rope_theta"]}
+  if "partial_rotary_factor" in told:
+    outside["partial_rotary_factor"] = told["partial_rotary_factor"]
+  scaling = {key: told[key] for key in told if key not in outside}
+  default = scaling == {"rope_type": "default"}
+  return outside | {"rope_scaling": None if default else scaling} | values
+
+
+def _rope_parameters(
+  rope: Rope, config: ModelConfig, family: Family
+) -> dict[str, Any]:
+  values = {"rope_theta": rope.theta}
+  if "partial_rotary_factor" in family.reads:
+    channels = rope.channels or config.head_dim
+    values["partial_rotary_factor"] = channels / config.head_dim
+  match rope.scaling:
+    case None:
+      scaling = {"rope_type": "default"}
+    case LinearScaling(factor):
+      scaling = {"rope_type": "linear", "factor": factor}
+    case Llama3Scaling(factor, low, high, original):
+      scaling = {
+        "rope_type": "llama3",
+        "factor": factor,
+        "low_freq_factor": low,
+        "high_freq_factor": high,
+        "original_max_position_embeddings": original,
+      }
+    case YarnScaling(factor, original, magnitude, fast, slow, truncate):
+      scaling = {
+        "rope_type": "yarn",
+        "factor": factor,
+        "original_max_position_embeddings": original,
+        "attention_factor": magnitude,
+        "beta_fast": fast,
+        "beta_slow": slow,
+        "truncate": truncate,
+      }
+  return values | scaling

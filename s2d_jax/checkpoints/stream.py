@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 import numpy as np
 
 from s2d_jax.checkpoints import layout
-from s2d_jax.checkpoints.layout import Leaf
+from s2d_jax.checkpoints.layout import Leaf, Stored
 from s2d_jax.errors import UserError
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.params import Params, abstract_params
@@ -42,6 +42,7 @@ def load(
   dtype: str,
   load_leaf: LoadLeaf,
   transform: Transform | None = None,
+  stored: Stored = layout.PLAIN,
 ) -> Params:
   """Lays the parameters out over `mesh`, a leaf at a time.
 
@@ -52,6 +53,7 @@ def load(
       becomes int8 on the devices, before the next one is read.
     load_leaf: where the leaves come from.
     transform: applied to each leaf once it is on the devices, if given.
+    stored: how the files that it comes from hold the leaves.
   """
   if dtype not in ("float32", "bfloat16", "int8"):
     raise UserError(f"dtype {dtype!r} is none of float32, bfloat16 and int8")
@@ -61,7 +63,7 @@ def load(
   kept = _flat(nn.unbox(abstract))
   shardings = _flat(param_shardings(abstract, mesh))
   params = {}
-  leaves = layout.leaves(config)
+  leaves = layout.leaves(config, stored)
   count = sum(math.prod(leaf.shape) for leaf in leaves)
   quiet = jax.process_index() > 0
   with Progress("load", count, "weights", quiet=quiet) as progress:

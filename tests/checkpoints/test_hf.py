@@ -22,7 +22,7 @@ from transformers import (
 from s2d_jax.checkpoints import hf
 from s2d_jax.checkpoints.hf_config import read_config
 from s2d_jax.errors import UserError
-from s2d_jax.models.config import Llama3Scaling
+from s2d_jax.models.config import Llama3Scaling, alike
 from s2d_jax.models.llama import Llama
 from tests.one_device import read
 
@@ -80,9 +80,10 @@ def test_logits_are_those_of_transformers(name):
 def test_config_values():
   config = read_config(GOLDENS / "head_dim_sharded")
   assert config.head_dim == 16
-  assert config.rope_theta == 500000.0
-  assert config.rope_scaling == Llama3Scaling(8.0, 1.0, 4.0, 32)
-  assert read_config(GOLDENS / "qwen2").attention_bias
+  scaling = Llama3Scaling(8.0, 1.0, 4.0, 32)
+  assert config.pattern == alike(500000.0, scaling)
+  qwen2 = read_config(GOLDENS / "qwen2")
+  assert qwen2.qkv_bias and not qwen2.o_bias
   sparse = read_config(GOLDENS / "theta_untied")
   assert (sparse.num_kv_heads, sparse.head_dim) == (4, 8)
   assert not sparse.tie_embeddings
@@ -229,11 +230,15 @@ def test_write_leaves_nothing_half_done(tiny, tmp_path, monkeypatch):
   [
     ({"model_type": "mixtral"}, 'model_type "mixtral"'),
     ({"hidden_act": "gelu"}, 'hidden_act = "gelu"'),
-    ({"attention_bias": True}, "attention_bias = true"),
-    ({"mlp_bias": True}, "mlp_bias = true"),
+    # Of other families: their code has none, and there is no key for it.
+    ({"model_type": "qwen2", "attention_bias": True}, "attention_bias = true"),
+    ({"model_type": "mistral", "mlp_bias": True}, "mlp_bias = true"),
+    ({"logits_scaling": 8.0}, "logits_scaling = 8.0 is .* only 1.0"),
+    ({"final_logit_softcapping": 30.0}, "softcapping = 30.0 .* only null"),
     ({"quantization_config": {"bits": 4}}, "quantization_config"),
-    ({"rope_scaling": {"type": "linear", "factor": 2.0}}, 'pe "linear"'),
-    ({"rope_parameters": {"rope_type": "yarn"}}, 'rope_type "yarn"'),
+    ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, 'pe "dynamic"'),
+    ({"rope_parameters": {"rope_type": "longrope"}}, 'rope_type "longrope"'),
+    ({"rope_parameters": {"rope_type": "yarn"}}, "incomplete.*'factor'"),
     ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "rotary.* = 0.5"),
     ({"rope_scaling": {"rope_type": "llama3"}}, "incomplete.*'factor'"),
     ({"rope_parameters": LLAMA3 | {"factor": None}}, "incomplete.*'factor'"),
@@ -259,39 +264,23 @@ def test_write_leaves_nothing_half_done(tiny, tmp_path, monkeypatch):
     ({"hidden_size": "32"}, 'hidden_size is "32"'),
     ({"num_hidden_layers": None}, "num_hidden_layers is null"),
     ({"num_key_value_heads": 3}, "not a multiple"),
-    (
-      {"model_type": "mistral", "sliding_window": 128},
-      "sliding_window = 128",
-    ),
-    (
-      {
-        "layer_types": ["full_attention", "sliding_attention"],
-        "sliding_window": 64,
-      },
-      "sliding_window = 64",
-    ),
-    # Mistral's code asks for the window alone, Qwen 2's has one by default.
-    (
-      {
-        "model_type": "mistral",
-        "use_sliding_window": False,
-        "sliding_window": 64,
-      },
-      "sliding_window = 64",
-    ),
+    # Llama's code has no windows, and Qwen's only where they are switched on.
+    ({"layer_types": ["sliding_attention"] * 2}, '"sliding_attention" is not'),
     (
       {
         "model_type": "qwen2",
-        "use_sliding_window": True,
-        "max_position_embeddings": 8192,
+        "layer_types": ["full_attention", "sliding_attention"],
+        "sliding_window": 64,
       },
-      "sliding_window = 4096",
+      "use_sliding_window is null and should be true",
     ),
+    ({"model_type": "qwen2", "layer_types": ["linear_attention"] * 2}, "linea"),
+    ({"model_type": "qwen2", "layer_types": ["full_attention"]}, "each layer"),
     ({"model_type": "mistral", "sliding_window": "64"}, 'window is "64"'),
   ],
 )
 def test_unsupported_values_are_named(folder, values, message):
-  change(folder / "config.json", **values)
+  change(folder / "config.json", **{"num_key_value_heads": 4} | values)
   with pytest.raises(UserError, match=r"config\.json: .*" + message):
     read_config(folder)
 
@@ -330,7 +319,7 @@ def test_silent_and_null_keys_are_as_in_transformers(folder, family):
         head_dim or theirs.hidden_size // theirs.num_attention_heads
       ), key
       theta = theirs.rope_parameters["rope_theta"]
-      assert ours.rope_theta == (theta or 10000.0), key
+      assert ours.pattern[0].rope.theta == (theta or 10000.0), key
 
 
 @pytest.mark.parametrize(
@@ -348,12 +337,13 @@ def test_silent_and_null_keys_are_as_in_transformers(folder, family):
 )
 def test_which_value_of_rope_counts(folder, values):
   change(folder / "config.json", **values)
-  ours = read_config(folder)
+  (kind,) = read_config(folder).pattern
+  ours = kind.rope
   theirs = AutoConfig.from_pretrained(folder).rope_parameters
-  assert ours.rope_theta == theirs["rope_theta"]
-  assert (ours.rope_scaling is not None) == (theirs["rope_type"] == "llama3")
-  if ours.rope_scaling is not None:
-    assert dataclasses.asdict(ours.rope_scaling) == {
+  assert ours.theta == theirs["rope_theta"]
+  assert (ours.scaling is not None) == (theirs["rope_type"] == "llama3")
+  if ours.scaling is not None:
+    assert dataclasses.asdict(ours.scaling) == {
       name.replace("max_position_embeddings", "context"): theirs[name]
       for name in (*list(LLAMA3)[1:], "original_max_position_embeddings")
     }
@@ -368,8 +358,11 @@ def test_which_value_of_rope_counts(folder, values):
   ],
 )
 def test_sliding_window_not_in_use(folder, values):
-  change(folder / "config.json", **values)
-  assert read_config(folder).max_context == 256
+  change(folder / "config.json", num_key_value_heads=4, **values)
+  config = read_config(folder)
+  assert config.max_context == 256
+  hidden = [w for w in config.windows if w is not None and w < 256]
+  assert not hidden
 
 
 def test_config_file_missing_or_broken(folder):

@@ -23,7 +23,7 @@ import pytest
 import safetensors
 from safetensors.numpy import load_file
 
-from s2d_jax.checkpoints import hf, layout, train_state
+from s2d_jax.checkpoints import hf, hf_config, layout, train_state
 from s2d_jax.errors import UserError
 from s2d_jax.models.config import ModelConfig, alike
 from s2d_jax.models.params import abstract_params
@@ -102,7 +102,7 @@ def _reference(name: str) -> dict[str, np.ndarray]:
     leaves[f"layers/attention/{short}/kernel"] = kernel.reshape(
       *kernel.shape[:2], *shape
     )
-    if config.attention_bias:
+    if config.qkv_bias:
       bias = stacked(long + ".bias")
       leaves[f"layers/attention/{short}/bias"] = bias.reshape(-1, *shape)
   kernel = matrix("self_attn.o_proj")
@@ -205,9 +205,9 @@ def cases() -> dict:
       shardings = param_shardings(abstract_params(config), mesh)
       assert jax.tree.map(lambda x: x.sharding, params) == shardings
       assert {x.dtype.name for x in jax.tree.leaves(params)} == {dtype}
-      for tensor in layout.tensors(config):
-        once = np.ones(tensor.shape, int)
-        np.testing.assert_array_equal(_Counting.counts[tensor.name], once)
+      for name, parts in layout.tensors(config).items():
+        once = np.ones(parts[0].shape, int)
+        np.testing.assert_array_equal(_Counting.counts[name], once)
     if shape == (2, 2, 2):
       _check_export(name, config, mesh)
       _check_int8(name, config, mesh, params)
@@ -270,13 +270,15 @@ def memory(folder: str, layers: str, dtype: str) -> dict:
     tie_embeddings=False,
   )
   header, end = {}, 0
-  for tensor in layout.tensors(config):
+  for name, (tensor,) in layout.tensors(config).items():
     start, end = end, end + 2 * int(np.prod(tensor.shape))
-    header[tensor.name] = {
+    header[name] = {
       "dtype": "BF16",
       "shape": tensor.shape,
       "data_offsets": [start, end],
     }
+  values = json.dumps(hf_config.config_values(config))
+  (pathlib.Path(folder) / "config.json").write_text(values)
   text = json.dumps(header).encode()
   with open(pathlib.Path(folder) / "model.safetensors", "wb") as file:
     file.write(len(text).to_bytes(8, "little") + text)

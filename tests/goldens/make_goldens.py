@@ -12,6 +12,7 @@ model are left as they are.
 
 from __future__ import annotations
 
+import copy
 import json
 import pathlib
 import shutil
@@ -22,6 +23,7 @@ import gguf
 import numpy as np
 import torch
 from transformers import (
+  AutoConfig,
   AutoModelForCausalLM,
   AutoTokenizer,
   LlamaConfig,
@@ -133,6 +135,179 @@ def _as_transformers_4(path, rope) -> None:
     del values["num_key_value_heads"]
     values.pop("head_dim", None)
   path.write_text(json.dumps(values | rope, indent=2) + "\n")
+
+
+ROPE = {"rope_type": "default", "rope_theta": 50000.0}
+YARN = {
+  "rope_type": "yarn",
+  "factor": 4.0,
+  "original_max_position_embeddings": 32,
+}
+WINDOW = 16
+# By the name of the golden: values that make each family differ from the
+# others, in the form of an older config.json (rope_theta beside rope_scaling,
+# patterns without layer_types) or as transformers 5 writes it (`ROPE`).
+FAMILIES = {
+  "llama_biases": dict(
+    model_type="llama",
+    attention_bias=True,
+    mlp_bias=True,
+    rope_theta=50000.0,
+    rope_scaling={"rope_type": "linear", "factor": 4.0},
+  ),
+  "mistral": dict(sliding_window=WINDOW, rope_theta=50000.0),
+  "qwen3": dict(
+    attention_bias=True,
+    head_dim=16,
+    num_hidden_layers=3,
+    rope_theta=50000.0,
+    rope_scaling=YARN,
+    use_sliding_window=True,
+    sliding_window=WINDOW,
+    max_window_layers=1,
+  ),
+  "smollm3": dict(
+    num_hidden_layers=4, no_rope_layer_interval=3, rope_theta=50000.0
+  ),
+  "olmo2": dict(rope_parameters=ROPE, num_key_value_heads=4),
+  "olmo3": dict(
+    num_hidden_layers=4,
+    sliding_window=WINDOW,
+    rope_theta=500000.0,
+    rope_scaling=YARN | {"attention_factor": 1.3, "beta_fast": 16.0},
+  ),
+  "gemma": dict(head_dim=16, hidden_act="gelu", rope_theta=50000.0),
+  "gemma2": dict(
+    head_dim=16,
+    num_hidden_layers=3,
+    query_pre_attn_scalar=50,
+    attn_logit_softcapping=3.0,
+    final_logit_softcapping=5.0,
+    sliding_window=WINDOW,
+    rope_parameters=ROPE,
+  ),
+  "gemma3_text": dict(
+    head_dim=16,
+    num_hidden_layers=4,
+    query_pre_attn_scalar=24,
+    sliding_window=WINDOW,
+    sliding_window_pattern=3,
+    rope_theta=50000.0,
+    rope_local_base_freq=100.0,
+    rope_scaling={"rope_type": "linear", "factor": 8.0},
+  ),
+  "granite": dict(
+    rope_parameters=ROPE,
+    embedding_multiplier=3.0,
+    attention_multiplier=0.6,
+    residual_multiplier=0.4,
+    logits_scaling=0.7,
+  ),
+  "phi3": dict(
+    head_dim=16,
+    rope_theta=50000.0,
+    partial_rotary_factor=0.5,
+    sliding_window=WINDOW,
+  ),
+}
+WITH_GRADIENTS = ("qwen3", "smollm3", "gemma3_text")
+PROMPT, REPLY = 24, 32  # tokens, both longer than the window
+
+
+_PLAIN = dict(model_type=None, rms_norm_eps=1e-5, pad_token_id=None)
+
+
+def families() -> None:
+  """A random model of each, its logits, greedy reply and gradients."""
+  for name, values in FAMILIES.items():
+    _family(name, dict(SIZES, num_key_value_heads=2, **_PLAIN) | values)
+
+
+def _family(name, values) -> None:
+  folder = HERE / name
+  shutil.rmtree(folder, ignore_errors=True)
+  folder.mkdir()
+  kind = values.pop("model_type") or name
+  # A file of the older form, as it was written before transformers 5.
+  config = AutoConfig.for_model(kind, **copy.deepcopy(values))
+  seed = 0
+  while True:
+    set_seed(seed)
+    model = _random(config)
+    golden = _golden(model)
+    if golden["margins"].min() > 0.01 and len(set(golden["reply"])) > 6:
+      break
+    seed += 1
+  arrays = {}
+  if name in WITH_GRADIENTS:
+    arrays = _gradients(model, golden["tokens"])
+  model.to(torch.bfloat16).save_pretrained(folder)
+  (folder / "generation_config.json").unlink(missing_ok=True)
+  architectures = {"architectures": [type(model).__name__]}
+  values = {"model_type": kind} | architectures | values
+  (folder / "config.json").write_text(json.dumps(values, indent=2) + "\n")
+  np.savez_compressed(folder / "logits.npz", **golden, **arrays)
+  again = AutoModelForCausalLM.from_pretrained(
+    folder, dtype=torch.float32, attn_implementation="eager"
+  )
+  with torch.no_grad():
+    logits = again(torch.from_numpy(golden["tokens"])).logits
+  np.testing.assert_array_equal(logits, golden["logits"])
+  print(name, seed, golden["logits"].std(), golden["margins"].min())
+
+
+def _random(config):
+  """Weights that bfloat16 holds, to be computed with in float32."""
+  model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+  # A tied head behind scaled embeddings would say each token again.
+  noise = 1.0 if config.model_type.startswith("gemma") else 0.2
+  with torch.no_grad():
+    for key, value in model.named_parameters():
+      if "norm" in key:
+        value += noise * torch.randn_like(value)
+      elif key.endswith("bias"):
+        value += 0.5 * torch.randn_like(value)
+      value.copy_(value.to(torch.bfloat16))
+  return model.eval()
+
+
+def _golden(model) -> dict[str, np.ndarray]:
+  tokens = torch.randint(0, model.config.vocab_size, (1, 64))
+  with torch.no_grad():
+    logits = model(tokens).logits
+  sequence, margins = tokens[:, :PROMPT], []
+  for _ in range(REPLY):  # without a cache: windows are seen by the mask
+    with torch.no_grad():
+      best = model(sequence).logits[0, -1].topk(2)
+    margins.append(float(best.values[0] - best.values[1]))
+    sequence = torch.cat([sequence, best.indices[None, :1]], dim=1)
+  return {
+    "tokens": tokens.numpy(),
+    "logits": logits.numpy(),
+    "reply": sequence[0, PROMPT:].numpy(),
+    "margins": np.array(margins),
+  }
+
+
+def _gradients(model, tokens) -> dict[str, np.ndarray]:
+  """Of the mean cross-entropy of each next token, by the parameter's name.
+
+  Vectors are whole; of matrices there are two products with fixed vectors, one
+  from each side.
+  """
+  tokens = torch.from_numpy(tokens)
+  logits = model(tokens).logits[0, :-1]
+  torch.nn.functional.cross_entropy(logits, tokens[0, 1:]).backward()
+  arrays = {}
+  for name, parameter in model.named_parameters():
+    gradient = parameter.grad.double().numpy()
+    if gradient.ndim == 2:
+      rows, columns = map(np.arange, gradient.shape)
+      arrays[f"rows/{name}"] = gradient @ np.cos(columns)
+      arrays[f"columns/{name}"] = np.cos(rows) @ gradient
+    else:
+      arrays[f"whole/{name}"] = gradient
+  return {key: value.astype(np.float32) for key, value in arrays.items()}
 
 
 def quantised_blocks() -> None:
@@ -381,6 +556,7 @@ def _greedy(model, prompt, eos) -> tuple[list[int], list[float]]:
 
 if __name__ == "__main__":
   tiny_models()
+  families()
   quantised_blocks()
   tokenizers()
   if len(sys.argv) > 1:
