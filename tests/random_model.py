@@ -9,7 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from s2d_jax.models.config import ModelConfig, alike
+from s2d_jax.models.config import (
+  LayerKind,
+  LinearScaling,
+  ModelConfig,
+  Rope,
+  YarnScaling,
+  alike,
+)
 from s2d_jax.models.llama import Llama
 from s2d_jax.models.lora import Lora
 from s2d_jax.models.params import Params, abstract_params
@@ -27,6 +34,26 @@ UNTIED = ModelConfig(
   rms_eps=1e-5,
   tie_embeddings=False,
   qkv_bias=True,
+)
+# All that a family of models may have.
+RICH = dataclasses.replace(
+  UNTIED,
+  pattern=(
+    LayerKind(Rope(1e4, YarnScaling(4.0, 16, 1.1), channels=8), window=5),
+    LayerKind(None),
+    LayerKind(Rope(1e6, LinearScaling(8.0), channels=8)),
+  ),
+  o_bias=True,
+  mlp_bias=True,
+  qk_norm="all",
+  norms="both",
+  activation="gelu_tanh",
+  embed_scale=3.0,
+  query_scale=0.4,
+  residual_scale=0.7,
+  logit_scale=1.5,
+  attention_cap=20.0,
+  logit_cap=30.0,
 )
 TIED = dataclasses.replace(UNTIED, tie_embeddings=True, qkv_bias=False)
 

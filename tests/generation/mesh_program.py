@@ -7,6 +7,7 @@ starts. Prints, for each mesh, the tokens of every completion.
 from __future__ import annotations
 
 from collections.abc import Mapping
+import dataclasses
 
 import jax
 import numpy as np
@@ -14,25 +15,20 @@ import numpy as np
 from s2d_jax.generation import programs
 from s2d_jax.generation.engine import Engine, Request, random_key
 from s2d_jax.generation.sampling import Sampling
-from s2d_jax.models.config import ModelConfig, alike
 from s2d_jax.models.llama import Llama
 from s2d_jax.models.params import abstract_params
 from s2d_jax.parallel import mesh as meshes
 from tests import tiny_chat
-from tests.random_model import random_params
+from tests.random_model import RICH, random_params
 
-CONFIG = ModelConfig(
+CONFIG = dataclasses.replace(
+  RICH,
   vocab_size=304,
-  embed_dim=32,
-  num_layers=2,
   num_heads=8,
   num_kv_heads=4,
   head_dim=8,
   mlp_dim=64,
   max_context=256,
-  pattern=alike(10000.0),
-  rms_eps=1e-5,
-  tie_embeddings=False,
 )
 _PREFIX = tuple(range(40, 60))
 

@@ -1,5 +1,7 @@
 """The engine against the plain forward pass, one sequence at a time."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from s2d_jax.generation import engine as engines, programs, shapes
 from s2d_jax.generation.engine import Engine, Request, random_key
 from s2d_jax.generation.sampling import Sampling
 from s2d_jax.models.llama import Llama
+from tests.random_model import RICH, random_params
 
 EOS = 3
 
@@ -20,10 +23,16 @@ def make(tiny, characters):
   """An engine over the tiny model; by default nothing ends a reply early."""
 
   def make(
-    slots=4, rows=2, max_new_tokens=16, eos=(), params=tiny.params, **changes
+    slots=4,
+    rows=2,
+    max_new_tokens=16,
+    eos=(),
+    params=tiny.params,
+    config=tiny.config,
+    **changes,
   ):
     return Engine(
-      Llama(tiny.config),
+      Llama(config),
       params,
       characters,
       eos,
@@ -93,6 +102,37 @@ def test_greedy_is_the_argmax_of_the_whole_sequence(make, next_logits):
     assert len(out[index].tokens) == 10
     assert out[index].finish_reason == "length"
     assert out[index].logprob == pytest.approx(logprob, abs=1e-3)
+
+
+def test_layers_may_differ(make, tiny, characters):
+  """Windows that act, and rotations of several kinds, behind a shared prefix.
+
+  Against a forward pass over the whole sequence, which has no past.
+  """
+  config = dataclasses.replace(RICH, vocab_size=128)
+  params = random_params(config)
+  llama = Llama(config)
+
+  @jax.jit
+  def logits(tokens):
+    variables = {"params": params}
+    hidden, _ = llama.apply(variables, tokens, jnp.arange(48)[None])
+    return llama.apply(variables, hidden, method=Llama.logits)
+
+  engine = make(params=params, config=config)
+  head = prompts(1, seed=2, shortest=9, longest=10)[0]
+  engine.share_prefix(head)
+  asked = [*prompts(3, longest=12), head + (40, 50), head + (60,)]
+  greedy = Sampling(temperature=0.0, max_new_tokens=12)
+  out = run(engine, [Request(p, 0, greedy, i) for i, p in enumerate(asked)])
+  for index, prompt in enumerate(asked):
+    tokens = [*prompt, *out[index].tokens]
+    padded = np.zeros((1, 48), np.int32)
+    padded[0, : len(tokens)] = tokens
+    best = np.asarray(logits(padded))[0].argmax(-1)
+    np.testing.assert_array_equal(
+      out[index].tokens, best[len(prompt) - 1 : len(tokens) - 1]
+    )
 
 
 def test_samples_follow_the_exact_softmax(make, next_logits):

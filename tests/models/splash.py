@@ -29,12 +29,13 @@ _interpreted = mock.patch.object(
 )
 
 
-def errors(mesh, length: int, size: int) -> dict[str, float]:
+def errors(mesh, length: int, size: int, **how) -> dict[str, float]:
   """Of the attended values and the gradients, relative to the largest.
 
   What padding attends to means nothing, and is left out.
 
   Two rows: three packed sequences of odd lengths and padding; one sequence.
+  `how` is for `attend`: windows and caps.
   """
   rng = np.random.default_rng(size + length)
   make = lambda *shape: rng.normal(size=shape).astype(np.float32)
@@ -51,7 +52,8 @@ def errors(mesh, length: int, size: int) -> dict[str, float]:
     def values_and_gradients(q, k, v):
       def apply(*qkv):
         return (
-          attend(*qkv, jnp.asarray(until), implementation=kernel) * is_token
+          attend(*qkv, jnp.asarray(until), implementation=kernel, **how)
+          * is_token
         )
 
       out, pull_back = jax.vjp(apply, q, k, v)

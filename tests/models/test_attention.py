@@ -1,5 +1,6 @@
 """Attention against a plain softmax in float64."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def qkv():
   return make(4, 7, 6, 8), make(4, 7, 2, 8), make(4, 7, 2, 8)
 
 
-def _attend(q, k, v, until, past=()):
+def _attend(q, k, v, until, past=(), **how):
   return np.asarray(
     attend(
       jnp.asarray(q),
@@ -39,6 +40,7 @@ def _attend(q, k, v, until, past=()):
       jnp.asarray(v).swapaxes(1, 2),
       jnp.asarray(until),
       past,
+      **how,
     )
   )
 
@@ -130,6 +132,79 @@ def test_a_past_of_which_nothing_is_valid_changes_nothing(qkv):
   )
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_window_hides_what_lies_far_behind(qkv, which):
+  """By distance in the sequence: the first two tokens are a common stem."""
+  q, k, v = qkv
+  until = np.array([[7, 7, 4, 4, 7, 6, 7]] * 4)
+  positions = np.array([[0, 1, 2, 3, 2, 3, 3]] * 4)
+  entries, valid = np.ones((1, 2, 3, 8)), np.array([[[True, True, False]]])
+  past = KeyValues(
+    *(jnp.asarray(x * entries, jnp.float32) for x in (0.5, 2)),
+    valid=jnp.asarray(valid),
+    positions=jnp.array([[-2, -1, 0]]),
+  )
+  out = _attend(
+    *(q, k, v, until, [past]),
+    positions=jnp.asarray(positions),
+    window=attention.Window((None, 3), jnp.asarray(which)),
+  )
+  size = (100, 3)[which]
+  for path in ([0, 1, 2, 3], [0, 1, 4, 5], [0, 1, 4, 6]):
+    place = np.array([-2, -1, *range(len(path))])
+    far = place[2:, None] - place[None]
+    keys = np.concatenate([np.full((2, 2, 8), 0.5), k[3, path]])
+    values = np.concatenate([np.full((2, 2, 8), 2.0), v[3, path]])
+    want = _reference(q[3, path], keys, values, (far >= 0) & (far < size))
+    np.testing.assert_allclose(out[3, path], want, atol=2e-5)
+
+
+def test_scores_are_scaled_and_capped(qkv):
+  q, k, v = qkv
+  out = _attend(q, k, v, np.full((4, 7), 7), scale=0.7, cap=2.0)
+  group = np.repeat(k, 3, axis=2), np.repeat(v, 3, axis=2)
+  scores = 0.7 * np.einsum("btnh,bsnh->bnts", q, group[0])
+  weights = np.exp(2.0 * np.tanh(scores / 2.0)) * np.tril(np.ones((7, 7)))
+  weights /= weights.sum(-1, keepdims=True)
+  want = np.einsum("bnts,bsnh->btnh", weights, group[1])
+  np.testing.assert_allclose(out, want, atol=2e-5)
+
+
+def test_a_long_prompt_is_attended_to_some_queries_at_a_time(monkeypatch):
+  """The same values and gradients, and no array of all scores."""
+  rng = np.random.default_rng(0)
+  length, heads, size = 90, 4, 8
+  make = lambda n: jnp.asarray(rng.normal(size=(2, length, n, size)), "float32")
+  q, k, v = make(heads), make(2).swapaxes(1, 2), make(2).swapaxes(1, 2)
+  until = jnp.asarray([[60] * 60 + [90] * 30, [90] * 90])
+  past = KeyValues(
+    k[:1], v[:1], jnp.ones((1, 1, length), bool), jnp.arange(length)[None]
+  )
+
+  def total(q, k, v):
+    out = attend(
+      *(q, k, v, until, [past]),
+      positions=length + jnp.broadcast_to(jnp.arange(length), until.shape),
+      window=attention.Window((100,)),
+    )
+    return (out**2).sum()
+
+  compute = lambda: jax.jit(jax.value_and_grad(total, (0, 1, 2)))
+  wanted = compute()(q, k, v)
+  monkeypatch.setattr(attention, "_SCORES", 7 * length)
+  got = compute()
+  for one, other in zip(
+    jax.tree.leaves(got(q, k, v)), jax.tree.leaves(wanted), strict=True
+  ):
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+  largest = max(
+    x.aval.size
+    for eqn in jax.make_jaxpr(jax.grad(total, (0, 1, 2)))(q, k, v).eqns
+    for x in eqn.outvars
+  )
+  assert largest < 2 * heads * length * length
+
+
 # float32 sums in another order, each of at most a thousand terms.
 _ROUNDING = 1e-5
 
@@ -146,6 +221,16 @@ def test_the_kernel_of_tpus_is_the_same_attention(length, size):
   """Values and gradients: grouped heads, packed sequences, padding."""
   errors = splash.errors(meshes.make_mesh(), length, size)
   assert set(errors) == {"out", "q", "k", "v"}
+  assert all(error < _ROUNDING for error in errors.values()), errors
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_the_kernel_of_tpus_has_windows_and_caps(which):
+  """One of two windows, as a scan over layers chooses it."""
+  window = attention.Window((100, None), jnp.asarray(which))
+  positions = jnp.broadcast_to(jnp.arange(256), (2, 256))
+  how = {"positions": positions, "window": window, "cap": 3.0}
+  errors = splash.errors(meshes.make_mesh(), 256, 64, **how)
   assert all(error < _ROUNDING for error in errors.values()), errors
 
 

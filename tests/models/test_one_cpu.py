@@ -13,7 +13,7 @@ from s2d_jax.models.key_values import KeyValues
 from s2d_jax.models.llama import Llama
 from s2d_jax.models.quantize import quantize_params
 from s2d_jax.parallel import mesh as meshes
-from tests.random_model import TIED, UNTIED, filled_params
+from tests.random_model import RICH, TIED, UNTIED, filled_params
 
 
 def _params(config: ModelConfig, weights: str):
@@ -29,7 +29,9 @@ def _forward(model, params, tokens, steps, past):
 
 
 @pytest.mark.parametrize("weights", ["float", "int8"])
-@pytest.mark.parametrize("config", [UNTIED, TIED], ids=["untied", "tied"])
+@pytest.mark.parametrize(
+  "config", [UNTIED, TIED, RICH], ids=["untied", "tied", "rich"]
+)
 def test_keys_values_and_logits_are_those_of_the_scan(config, weights):
   model = Llama(config, kernels.for_platform("float32", "cpu", weights))
   params = _params(config, weights)

@@ -14,7 +14,7 @@ from s2d_jax.models.lora import Lora
 from s2d_jax.models.params import abstract_params
 from s2d_jax.models.quantize import quantize, quantize_params
 from tests.benchmarks import int8_quality
-from tests.random_model import TIED, UNTIED, filled_params
+from tests.random_model import RICH, TIED, UNTIED, filled_params
 
 # Of each kind of leaf: its path, its axes, and which the product contracts.
 _KINDS = [
@@ -100,7 +100,9 @@ def test_norms_biases_and_adapters_stay():
     assert after[path].shape == before[path].shape
 
 
-@pytest.mark.parametrize("config", [TIED, UNTIED], ids=["tied", "untied"])
+@pytest.mark.parametrize(
+  "config", [TIED, UNTIED, RICH], ids=["tied", "untied", "rich"]
+)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_model_expects_what_quantising_makes(config, dtype):
   params = jax.tree.map(lambda x: x.astype(dtype), filled_params(config))
@@ -113,7 +115,9 @@ def test_the_model_expects_what_quantising_makes(config, dtype):
   assert describe(expected) == describe(made)
 
 
-@pytest.mark.parametrize("config", [TIED, UNTIED], ids=["tied", "untied"])
+@pytest.mark.parametrize(
+  "config", [TIED, UNTIED, RICH], ids=["tied", "untied", "rich"]
+)
 def test_int8_logits_are_those_of_the_weights_they_stand_for(config):
   made = jax.jit(quantize_params)(filled_params(config))
   rng = np.random.default_rng(2)

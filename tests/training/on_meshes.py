@@ -5,6 +5,7 @@ Run as a program, as it needs the devices.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from unittest import mock
 
@@ -12,29 +13,15 @@ from flax import traverse_util
 import jax
 import numpy as np
 
-from s2d_jax.models.config import ModelConfig, alike
 from s2d_jax.models.llama import Llama
 from s2d_jax.models.params import abstract_params
 from s2d_jax.parallel import mesh as meshes
 from s2d_jax.training import loss as losses, step
 from s2d_jax.training.examples import Tokenised
 from s2d_jax.training.packing import pack
-from tests.random_model import random_params
+from tests.random_model import RICH, random_params
 
-CONFIG = ModelConfig(
-  vocab_size=64,
-  embed_dim=32,
-  num_layers=2,
-  num_heads=4,
-  num_kv_heads=2,
-  head_dim=8,
-  mlp_dim=64,
-  max_context=64,
-  pattern=alike(10000.0),
-  rms_eps=1e-5,
-  tie_embeddings=False,
-  qkv_bias=True,
-)
+CONFIG = dataclasses.replace(RICH, vocab_size=64, head_dim=8, mlp_dim=64)
 SHAPES = (  # dcn, data, fsdp, tensor
   (1, 8, 1, 1),
   (1, 1, 8, 1),

@@ -389,6 +389,6 @@ def test_loss_and_gradients_do_not_depend_on_the_mesh(on_meshes, case):
   """
   found = on_meshes[case]
   assert found["loss"] < 1e-6
-  assert len(found["gradients"]) == 15  # tables, norms, kernels, biases
+  assert len(found["gradients"]) == 23  # tables, norms, kernels, biases
   for name, error in found["gradients"].items():
     assert error < 1e-5, name
