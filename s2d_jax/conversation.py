@@ -8,11 +8,23 @@ import functools
 import re
 from typing import Any, NamedTuple, NoReturn
 
+import jinja2
+import jinja2.ext
+import jinja2.meta
+import jinja2.nodes
+
 from s2d_jax.errors import UserError
 
 Message = dict[str, str]  # {"role", "content"}
 # A conversation to see what a template does.
 _QUESTION = {"role": "user", "content": "Capital of Peru?"}
+# What a template reads besides its options.
+_GIVEN = frozenset(
+  (
+    "messages", "add_generation_prompt", "raise_exception", "strftime_now",
+    "bos_token", "eos_token", "unk_token", "pad_token",
+  )
+)  # fmt: skip
 
 
 class Answered(NamedTuple):
@@ -30,12 +42,14 @@ class ChatTemplate:
   """The chat template of a tokenizer, with all that goes into it.
 
   Where the template refuses system messages or leaves them out, they stand in
-  front of the user's text, with an empty line between.
+  front of the user's text, with an empty line between. Where it refuses two
+  turns of one role in a row, they are one turn, put together in the same way.
 
   Args:
     tokenizer: a Hugging Face tokenizer.
     options: variables of the template, such as {"enable_thinking": False};
-      "chat_template" names one where the tokenizer has several.
+      "chat_template" names one where the tokenizer has several, and is the
+      template itself where it has one.
     date: what the template takes for today; default: today.
     end_tokens: those of the model itself (`Pretrained.end_tokens`).
   """
@@ -48,10 +62,10 @@ class ChatTemplate:
     end_tokens: Sequence[int] = (),
   ):
     self.tokenizer = tokenizer
-    self._options = dict(options or {})
-    self._name = self._options.pop("chat_template", None)
+    self.options = dict(options or {})
     self._date = date or today()
     self._model_ends = tuple(end_tokens)
+    self._changed: dict[str, ChatTemplate] = {}
 
   @classmethod
   def from_settings(
@@ -68,6 +82,20 @@ class ChatTemplate:
     day = settings.get("date", "")
     date = read_date(day) if day else None
     return cls(tokenizer, settings.get("chat"), date, end_tokens)
+
+  def with_options(self, changes: Mapping[str, Any] | None) -> ChatTemplate:
+    """The same template, some of whose options are others."""
+    if not changes:
+      return self
+    name = repr(sorted(changes.items()))
+    if name not in self._changed:
+      self._changed[name] = ChatTemplate(
+        self.tokenizer,
+        self.options | dict(changes),
+        self._date,
+        self._model_ends,
+      )
+    return self._changed[name]
 
   def prompt(self, messages: Sequence[Message]) -> str:
     """The conversation as the model reads it, up to where its reply begins."""
@@ -97,7 +125,13 @@ class ChatTemplate:
     return Answered(prompt + reply + behind, start, start + len(reply) + length)
 
   def unfinished(self, messages: Sequence[Message]) -> str:
-    """The conversation up to within its last message, to be gone on with."""
+    """The conversation up to within its last message, to be gone on with.
+
+    A reply stands behind the prompt, as the model would have written it.
+    """
+    *before, last = messages
+    if before and last["role"] == "assistant":
+      return self.prompt(before) + last["content"]
     return self._render(messages, continue_final_message=True)
 
   def encode(self, text: str) -> tuple[int, ...]:
@@ -144,56 +178,113 @@ class ChatTemplate:
     return behind, next(ends, None)
 
   @functools.cached_property
-  def _has_system_role(self) -> bool:
+  def has_system_role(self) -> bool:
     """Whether a system message is in the prompt of a conversation with one."""
-    system = {"role": "system", "content": "Rhyme"}
+    prompt = self._try([{"role": "system", "content": "Rhyme"}, _QUESTION])
+    return prompt is not None and "Rhyme" in prompt
+
+  @functools.cached_property
+  def _takes_turns_in_a_row(self) -> bool:
+    """Whether one role may have two messages, one behind the other."""
+    return self._try([_QUESTION, _QUESTION]) is not None
+
+  def _try(self, messages: Sequence[Message]) -> str | None:
+    """The prompt; None if the template refuses it."""
     try:
-      return "Rhyme" in self._fill(
-        [system, _QUESTION], add_generation_prompt=True
-      )
+      return self._fill(messages, add_generation_prompt=True)
     except UserError:
-      return False
+      return None
 
-  @property
-  def _template(self) -> str | None:
-    """The template itself, in Jinja."""
-    known = self.tokenizer.chat_template
-    if isinstance(known, Mapping):
-      return known.get(self._name or "default")
-    return self._name or known
+  @functools.cached_property
+  def option_names(self) -> tuple[str, ...]:
+    """Variables that the template reads, besides the conversation itself.
 
-  def _render(self, messages: Sequence[Message], **how: bool) -> str:
-    """As the template has it, with the system message where it can stand."""
-    roles = [message["role"] for message in messages[:2]]
-    if roles == ["system", "user"] and not self._has_system_role:
-      messages = _with_system_in_front(messages)
-    return self._fill(messages, **how)
+    What it sets in a branch is an option only if it asks whether that is there.
 
-  def _fill(self, messages: Sequence[Message], **how: bool) -> str:
+    Raises:
+      UserError: there is no template, or it is no Jinja.
+    """
+    environment = jinja2.Environment(
+      extensions=[_Generation, jinja2.ext.loopcontrols]
+    )
+    try:
+      parsed = environment.parse(self.source)
+    except jinja2.TemplateSyntaxError as error:
+      raise _refused(error) from None
+    read = jinja2.meta.find_undeclared_variables(parsed)
+    names = list(parsed.find_all(jinja2.nodes.Name))
+    own = {one.name for one in names if one.ctx == "store"}
+    asked_for = {
+      asked.node.name
+      for asked in parsed.find_all((jinja2.nodes.Test, jinja2.nodes.Filter))
+      if asked.name in ("defined", "undefined", "default", "d")
+      and isinstance(asked.node, jinja2.nodes.Name)
+    }
+    return tuple(sorted(read - (own - asked_for) - _GIVEN))
+
+  @functools.cached_property
+  def source(self) -> str:
+    """The template itself, in Jinja.
+
+    Raises:
+      UserError: there is none.
+    """
     template = self._template
     if template is None:
       self._refuse()
+    return template
+
+  @functools.cached_property
+  def _checked_options(self) -> dict[str, Any]:
+    """Those for the template, which reads them all."""
+    options = self.options.copy()
+    options.pop("chat_template", None)
+    if unknown := sorted(options.keys() - set(options and self.option_names)):
+      known = ", ".join(self.option_names)
+      raise UserError(
+        f"the chat template does not read {unknown[0]!r}, which config.model"
+        ".chat or the chat of a prompt sets; it reads"
+        f" {known or 'no options at all'}"
+      )
+    return options
+
+  @property
+  def _template(self) -> str | None:
+    known = self.tokenizer.chat_template
+    name = self.options.get("chat_template")
+    if isinstance(known, Mapping):
+      return known.get(name or "default")
+    return name or known
+
+  def _render(self, messages: Sequence[Message], **how: bool) -> str:
+    """As the template has it, with turns as it can have them."""
+    roles = [message["role"] for message in messages[:2]]
+    if roles == ["system", "user"] and not self.has_system_role:
+      messages = [_joined(*messages[:2]), *messages[2:]]
+    if not self._takes_turns_in_a_row:
+      messages = _alternating(messages)
+    return self._fill(messages, **how)
+
+  def _fill(self, messages: Sequence[Message], **how: bool) -> str:
+    source, options = self.source, self._checked_options
     try:
       return self.tokenizer.apply_chat_template(
         list(messages),
-        chat_template=_with_date(template, self._date),
+        chat_template=_with_date(source, self._date),
         tokenize=False,
-        **self._options,
+        **options,
         **how,
       )
     except Exception as error:  # whatever a template does
-      reason = " ".join(str(error).split())
-      raise UserError(
-        f"the chat template refuses this conversation ({reason}); change its"
-        " messages, config.model.chat, or the model"
-      ) from None
+      raise _refused(error) from None
 
   def _refuse(self) -> NoReturn:
     known = self.tokenizer.chat_template
     if known:
       raise UserError(
         f"this model's tokenizer has the chat templates {', '.join(known)}, but"
-        f" none called {self._name or 'default'}; choose one:"
+        f" none called {self.options.get('chat_template') or 'default'};"
+        " choose one:"
         ' config.model.chat = {"chat_template": "…"}'
       )
     raise UserError(
@@ -202,11 +293,37 @@ class ChatTemplate:
     )
 
 
-def _with_system_in_front(messages: Sequence[Message]) -> list[Message]:
-  """The first two messages as one of the user."""
-  system, user, *rest = messages
-  content = f"{system['content']}\n\n{user['content']}"
-  return [{**user, "content": content}, *rest]
+class _Generation(jinja2.ext.Extension):
+  """Lets a template mark what the model writes, as transformers does."""
+
+  tags = {"generation"}
+
+  def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
+    next(parser.stream)
+    return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _refused(error: Exception) -> UserError:
+  reason = " ".join(str(error).split())
+  return UserError(
+    f"the chat template refuses this conversation ({reason}); change its"
+    " messages, config.model.chat, or the model"
+  )
+
+
+def _joined(first: Message, second: Message) -> Message:
+  """Two messages as one of the second's role."""
+  return {**second, "content": f"{first['content']}\n\n{second['content']}"}
+
+
+def _alternating(messages: Sequence[Message]) -> list[Message]:
+  """Messages of one role that follow each other are one."""
+  turns: list[Message] = []
+  for message in messages:
+    if turns and turns[-1]["role"] == message["role"]:
+      message = _joined(turns.pop(), message)
+    turns.append(message)
+  return turns
 
 
 def today() -> datetime.date:

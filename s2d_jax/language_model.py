@@ -23,7 +23,13 @@ from s2d_jax.models.llama import Llama
 from s2d_jax.parallel.mesh import make_mesh
 from s2d_jax.system2 import methods
 from s2d_jax.system2.program import Fields
-from s2d_jax.system2.scheduler import PROGRAMS_PER_ROW, Job, Result, Scheduler
+from s2d_jax.system2.scheduler import (
+  PROGRAMS_PER_ROW,
+  Job,
+  Result,
+  Scheduler,
+  end_tokens,
+)
 from s2d_jax.tasks.task import Task
 
 
@@ -164,6 +170,7 @@ class LanguageModel:
       rows=max(1, min(len(inputs) * n, batch_rows)),
       samples=n if len(prompts) == 1 else 1,
       max_new_tokens=max(p.max_new_tokens for p in prompts.values()),
+      end_tokens=end_tokens(self.chat_template, prompts),
     )
     scheduler = Scheduler(
       engine,
@@ -216,12 +223,18 @@ class LanguageModel:
       end_tokens=self.chat_template.end_tokens,
     )
 
-  def _engine(self, rows: int, samples: int, max_new_tokens: int) -> Engine:
+  def _engine(
+    self,
+    rows: int,
+    samples: int,
+    max_new_tokens: int,
+    end_tokens: Sequence[int] = (),
+  ) -> Engine:
     return Engine(
       self._llama,
       self.params,
       self.tokenizer,
-      self.chat_template.end_tokens,
+      end_tokens or self.chat_template.end_tokens,
       rows=rows,
       samples=samples,
       max_new_tokens=max_new_tokens,

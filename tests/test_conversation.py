@@ -12,7 +12,7 @@ from s2d_jax import conversation
 from s2d_jax.conversation import ChatTemplate
 from s2d_jax.errors import UserError
 from s2d_jax.training.examples import tokenise
-from tests import tiny_chat
+from tests import chat_templates, tiny_chat
 
 DAY = datetime.date(2024, 7, 6)
 ASK = [{"role": "user", "content": "Which?"}]
@@ -196,6 +196,10 @@ _REFUSING = (
   "m.role }}\n{{ m.content | trim }}<|im_end|>\n{% endfor %}"
   "{% if add_generation_prompt %}<start>model\n{% endif %}"
 )
+_ALTERNATING = (
+  "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+  "{{ raise_exception('alternate') }}{% endif %}{% endfor %}" + _REFUSING
+)
 _SILENT = (
   "{% for m in messages %}{% if m.role == 'user' %}Q: {{ m.content }}<|im_end|>"
   "{% elif m.role == 'assistant' %}A: {{ m.content }}<|im_end|>{% endif %}"
@@ -241,10 +245,134 @@ def test_a_template_with_a_system_role_gets_the_message(template):
     assert asked.count("Be brief.") == 1 and "Be brief.\n\n" not in asked
 
 
+@pytest.mark.parametrize("template", [_STRICT, _ALTERNATING])
+def test_turns_of_one_role_are_one_where_they_must_alternate(template):
+  """Worked examples may have two of a role in a row."""
+  chat, more = _chat(template), {"role": "user", "content": "Where?"}
+  one = {"role": "user", "content": "Where?\n\nWhich?"}
+  by_jinja = _by_jinja(template, DAY, messages=[one])
+  assert chat.prompt([more, *ASK]) == by_jinja
+  tokens, is_target = tokenise(chat, [more, *ASK], "Rome")
+  assert chat.tokenizer.decode(tokens[~is_target]).startswith(by_jinja)
+  told = {"role": "user", "content": "Be brief.\n\nWhere?\n\nWhich?"}
+  by_jinja = _by_jinja(template, DAY, messages=[told])
+  assert chat.prompt([SYSTEM, more, *ASK]) == by_jinja
+  said = {"role": "assistant", "content": "There.\n\nThere."}
+  by_jinja = _by_jinja(template, DAY, messages=[SHOTS[0], said, *ASK])
+  assert chat.prompt([*SHOTS, SHOTS[1], *ASK]) == by_jinja
+
+
+def test_turns_in_a_row_are_left_alone_where_they_may_be():
+  turns = [*SHOTS, SHOTS[1], *ASK, *ASK]
+  assert _chat(BODY).prompt(turns) == _by_jinja(BODY, DAY, messages=turns)
+
+
 def test_turns_that_do_not_alternate_are_refused_with_the_template_s_words():
-  for turns in ([*ASK, *ASK], [SYSTEM, *ASK, *ASK], [SYSTEM, *SHOTS[1:], *ASK]):
+  """Where nobody asks before the first answer."""
+  for turns in ([*SHOTS[1:], *ASK], [SYSTEM, *SHOTS[1:], *ASK]):
     with pytest.raises(UserError, match="Conversation roles must alternate"):
       _chat(_STRICT).prompt(turns)
+
+
+_THINKS = {
+  "switched": chat_templates.SWITCHED,
+  "modes": chat_templates.MODES,
+  "opened": chat_templates.OPENED,
+}
+
+
+@pytest.mark.parametrize("options", [{}, {"enable_thinking": False}])
+@pytest.mark.parametrize("name", _THINKS)
+def test_what_stands_between_prompt_and_answer_is_of_the_prompt(name, options):
+  """An empty or an opened thought is read, and has no loss."""
+  if name == "opened" and options:
+    pytest.skip("it has no option")
+  chat = _chat(_THINKS[name], options)
+  thought = "<think>\n\n</think>" if options else "<think>\n"
+  prompt = _by_jinja(_THINKS[name], DAY, **options)
+  assert (thought in prompt) == (name == "opened" or bool(options))
+  for turns in (ASK, [SYSTEM, *SHOTS, *ASK]):
+    prompt = _by_jinja(_THINKS[name], DAY, messages=turns, **options)
+    assert chat.prompt(turns) == prompt
+    tokens, is_target = tokenise(chat, turns, "Rome")
+    read, *_ = chat.tokenizer.decode(tokens[~is_target]).rpartition("\n")
+    assert prompt.startswith(read)
+    taught = chat.tokenizer.decode(tokens[is_target])
+    assert taught == "Rome<|im_end|>"
+    # Whoever goes on with a reply reads what the student has learnt behind.
+    begun = {"role": "assistant", "content": "Ro"}
+    assert chat.unfinished([*turns, begun]) == prompt + "Ro"
+
+
+@pytest.mark.parametrize("name", ["switched", "opened"])
+def test_thoughts_of_earlier_turns_are_left_to_the_template(name):
+  thoughtful = {"role": "assistant", "content": "<think>\nHm\n</think>There."}
+  turns = [SHOTS[0], thoughtful, *ASK]
+  chat = _chat(_THINKS[name])
+  assert chat.prompt(turns) == chat.prompt([*SHOTS, *ASK])
+  assert chat.prompt(turns) == _by_jinja(_THINKS[name], DAY, messages=turns)
+
+
+def test_the_system_message_may_say_the_mode():
+  """As SmolLM3's /no_think."""
+  off = _chat(chat_templates.MODES, {"enable_thinking": False})
+  said = [{"role": "system", "content": "/no_think"}, *ASK]
+  assert _chat(chat_templates.MODES).prompt(said) == off.prompt(ASK)
+
+
+# Options that are read in ways of their own, and names that are no options.
+_READS = {
+  "{{ a }}{{ bos_token }}{{ messages }}": ("a",),
+  "{% if a is not defined %}{% set a = 1 %}{% endif %}{{ a }}": ("a",),
+  "{% set a = a | default(1) %}{{ a }}": ("a",),
+  "{% set a = 1 %}{{ a }}{% set ns = namespace(b=2) %}{{ ns.b }}": (),
+  "{% macro f(c) %}{{ c ~ b }}{% endmacro %}{{ f(1) }}": ("b",),
+  "{% for m in messages %}{% generation %}{{ m.content ~ a }}"
+  "{% endgeneration %}{% break %}{% endfor %}": ("a",),
+  "{% for m in messages %}{% if m.role == 'user' %}{% set b = m.content %}"
+  "{% endif %}{{ b ~ a }}{% endfor %}": ("a",),
+  # As Llama's tools.
+  "{% if a is defined %}{% set b = a %}{% endif %}"
+  "{% if not b is defined %}{% set b = 1 %}{% endif %}{{ b }}": ("a", "b"),
+  "{{ raise_exception('no') if z }}{{ strftime_now('%Y') }}": ("z",),
+}
+
+
+@pytest.mark.parametrize("template", _READS)
+def test_options_are_what_the_template_reads(template):
+  options = _READS[template]
+  for name in ("a", "b", "z", "bos_token", "messages", "tokenize"):
+    chat = _chat(template, {name: ""})
+    assert chat.option_names == options
+    if name in options:
+      chat.prompt(ASK)
+      continue
+    known = ", ".join(options) or "no options at all"
+    with pytest.raises(
+      UserError, match=rf"not read '{name}', .*; it reads {known}$"
+    ):
+      chat.prompt(ASK)
+
+
+def test_a_template_of_one_s_own_stands_in_for_the_tokenizer_s():
+  """Say, one that closes the thought that the tokenizer's opens."""
+  closed = chat_templates.OPENED.replace("<think>\n", "<think></think>")
+  chat = _chat(chat_templates.OPENED, {"chat_template": closed})
+  assert chat.prompt(ASK).endswith("assistant:<think></think>")
+  opened = chat.with_options({"chat_template": ""})
+  assert opened.prompt(ASK).endswith("assistant:<think>\n")
+
+
+def test_options_may_be_changed():
+  template = "{{ a }}{{ b }}{{ strftime_now('%Y') }}<|im_end|>"
+  tokenizer = _chat(template).tokenizer
+  chat = ChatTemplate(tokenizer, {"a": 1, "b": 2}, DAY, end_tokens=[7])
+  changed = chat.with_options({"b": 3})
+  assert chat.prompt(ASK) == "122024<|im_end|>"
+  assert changed.prompt(ASK) == "132024<|im_end|>"
+  assert changed is chat.with_options({"b": 3})
+  assert chat.with_options({}) is chat
+  assert changed.end_tokens == chat.end_tokens and 7 in chat.end_tokens
 
 
 def test_one_template_of_several_is_chosen_by_name():

@@ -27,7 +27,13 @@ from s2d_jax.generation.sampling import Sampling
 from s2d_jax.stages import setup
 from s2d_jax.system2.methods import METHODS
 from s2d_jax.system2.program import Prompts, Template
-from s2d_jax.system2.scheduler import Job, Result, Scheduler, Step
+from s2d_jax.system2.scheduler import (
+  Job,
+  Result,
+  Scheduler,
+  Step,
+  end_tokens,
+)
 from s2d_jax.tasks.task import Task, read_examples
 
 _DIRECT = "system1"
@@ -182,7 +188,7 @@ class ChatModel:
       setup.network(config, model),
       model.params,
       model.tokenizer,
-      chat.end_tokens,
+      end_tokens(chat, collections.ChainMap(*self._prompts.values())),
       rows=self._n,
       samples=self._n,
       prompt_capacity=_PROMPT_CAPACITY,

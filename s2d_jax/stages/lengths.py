@@ -20,6 +20,7 @@ from s2d_jax.progress import Progress
 from s2d_jax.records import Record
 from s2d_jax.stages import setup
 from s2d_jax.system2 import methods
+from s2d_jax.system2.program import for_chat
 from s2d_jax.tasks.task import Example, Task, asked
 
 _TOGETHER = 1000  # examples whose texts are tokenised at once
@@ -141,7 +142,7 @@ def _prompts(
     names.append(SHOTS)
   for name in dict.fromkeys(names):
     method = methods.by_name(name)
-    templates = setup.prompts_of(config, task, name)
+    templates = for_chat(setup.prompts_of(config, task, name), chat)
     in_train = name == "system1" and split == "train"
     called = "a prompt" + f" with prompts.{SHOTS}.shots" * (name == SHOTS)
     for example in examples:
@@ -154,7 +155,7 @@ def _prompts(
             example.id,
             variant,
             called,
-            chat.prompt(call.messages),
+            call.prompt(chat),
             (in_window, in_row) if is_taught else (in_window,),
           )
 

@@ -31,7 +31,11 @@ from s2d_jax.models.lora import PROJECTIONS
 from s2d_jax.parallel import hosts
 from s2d_jax.system2 import methods, program
 from s2d_jax.system2.program import Prompts
-from s2d_jax.system2.scheduler import PROGRAMS_PER_ROW, Scheduler
+from s2d_jax.system2.scheduler import (
+  PROGRAMS_PER_ROW,
+  Scheduler,
+  end_tokens,
+)
 from s2d_jax.tasks.registry import make_task
 from s2d_jax.tasks.task import Task
 from s2d_jax.training import step as steps
@@ -146,6 +150,12 @@ def prompts_of(config: ConfigDict, task: Task, method: str = "") -> Prompts:
   for name in names:
     known |= methods.by_name(name).prompts_for(task.name, own)
   changes = config.prompts.to_dict()
+  for name in (SYSTEM1, SHOTS):
+    if "chat" in changes.get(name, ()):
+      raise UserError(
+        f"prompts.{name}.chat cannot be: System 1 is asked as the student is"
+        " taught; set config.model.chat"
+      )
   changed = program.override(known, changes)
   # What is changed of System 1 is changed behind worked examples, too.
   inherited = dict(changes.get(SYSTEM1, {}))
@@ -309,9 +319,16 @@ def check_chats(config: ConfigDict, model: Pretrained) -> None:
   if config.curation.select == "usc":
     used.append("usc")
   for method in used:
-    for template in prompts_of(config, task, method).values():
+    prompts = program.for_chat(prompts_of(config, task, method), chat)
+    for template in prompts.values():
+      if template.system and not chat.has_system_role:
+        _say_once(
+          "prepare: the chat template has no system role, so a system message"
+          " stands in front of the user's text"
+        )
       values = dict.fromkeys(template.placeholders, "text")
-      tokenise(chat, template.messages(**values), "reply")
+      asked = chat.with_options(template.chat)
+      tokenise(asked, template.messages(**values), "reply")
 
 
 def scheduler(
@@ -333,7 +350,7 @@ def scheduler(
     network(config, model),
     model.params,
     model.tokenizer,
-    chat.end_tokens,
+    end_tokens(chat, prompts),
     rows=config.sampling.batch_rows,
     samples=samples,
     max_new_tokens=max(p.max_new_tokens for p in prompts.values()),

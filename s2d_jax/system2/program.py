@@ -19,7 +19,7 @@ import dataclasses
 import string
 from typing import Any
 
-from s2d_jax.conversation import Message
+from s2d_jax.conversation import ChatTemplate, Message
 from s2d_jax.errors import UserError
 from s2d_jax.generation.engine import Completion
 
@@ -35,6 +35,8 @@ class ModelCall:
     n: number of replies; more than one are received as a list.
     is_shared: whether all variants of an example draw the same reply. The
       prompt must then be the same for all of them.
+    chat: options of the chat template, in place of those of the run.
+    begun: what stands of the reply already, for the model to go on with.
   """
 
   messages: tuple[Message, ...]
@@ -42,9 +44,16 @@ class ModelCall:
   stop: tuple[str, ...] = ()
   n: int = 1
   is_shared: bool = False
+  chat: Mapping[str, Any] | None = None
+  begun: str = ""
 
   def __post_init__(self):
     object.__setattr__(self, "stop", _texts(self.stop))  # frozen
+
+  def prompt(self, chat: ChatTemplate) -> str:
+    """What the model reads, in a chat with the options of the run."""
+    prompt = chat.with_options(self.chat).prompt(self.messages)
+    return prompt + self.begun
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +68,7 @@ class Template:
     stop: strings at which the reply ends, or one.
     n: replies to draw; more than one for the last step of a method, to draw
       several answers to each thought, and for a step whose replies have a vote.
+    chat: options of the chat template, in place of those of the run.
   """
 
   user: str
@@ -67,9 +77,19 @@ class Template:
   shots: tuple[tuple[str, str], ...] = ()
   stop: tuple[str, ...] = ()
   n: int = 1
+  chat: Mapping[str, Any] | None = None
 
   def __post_init__(self):
     object.__setattr__(self, "stop", _texts(self.stop))  # frozen
+
+  def for_chat(self, chat: ChatTemplate) -> Template:
+    """The same with what only the model's chat template tells.
+
+    Raises:
+      UserError: it cannot be asked in this chat.
+    """
+    del chat
+    return self
 
   @property
   def placeholders(self) -> list[str]:
@@ -102,7 +122,7 @@ class Template:
     """A call with this conversation; for `is_shared` see `ModelCall`."""
     messages = self.messages(**values)
     return ModelCall(
-      messages, self.max_new_tokens, self.stop, self.n, is_shared
+      messages, self.max_new_tokens, self.stop, self.n, is_shared, self.chat
     )
 
 
@@ -180,6 +200,11 @@ class Method:
         )
 
 
+def for_chat(prompts: Prompts, chat: ChatTemplate) -> Prompts:
+  """Each as it is asked in this chat."""
+  return {name: one.for_chat(chat) for name, one in prompts.items()}
+
+
 def are_shots(shots: Any) -> bool:
   """Whether these are worked examples: pairs of user message and reply."""
   return isinstance(shots, (list, tuple)) and all(
@@ -199,7 +224,7 @@ def override(defaults: Prompts, changes: Mapping[str, Mapping]) -> Prompts:
         f"prompts.{name} is not a prompt of this task and method; there are:"
         f" {', '.join(sorted(prompts))}"
       )
-    known = {field.name for field in dataclasses.fields(Template)}
+    known = {field.name for field in dataclasses.fields(prompts[name])}
     unknown = set(fields) - known
     if unknown:
       raise UserError(
@@ -210,6 +235,11 @@ def override(defaults: Prompts, changes: Mapping[str, Mapping]) -> Prompts:
     for key in ("user", "system"):
       if not isinstance(values.get(key, ""), str):
         raise UserError(f"prompts.{name}.{key}={values[key]!r} must be a text")
+    if not isinstance(values.get("chat", {}), Mapping):
+      raise UserError(
+        f"prompts.{name}.chat={values['chat']!r} must be options of the chat"
+        ' template, as {"enable_thinking": True}'
+      )
     if "shots" in values:
       if not are_shots(values["shots"]):
         raise UserError(

@@ -19,6 +19,7 @@ from s2d_jax.system2.program import (
   Reply,
   Steps,
   Template,
+  for_chat,
 )
 
 # Programs in flight for each row of a batch: enough prompts then wait to
@@ -122,6 +123,13 @@ class _Program:
     return self.resume(values[0] if self._single else values)
 
 
+def end_tokens(chat: ChatTemplate, prompts: Prompts) -> tuple[int, ...]:
+  """Tokens that end a reply, whichever of these templates asks for it."""
+  templates = for_chat(prompts, chat).values()
+  chats = [chat.with_options(template.chat) for template in templates]
+  return tuple(sorted({token for one in chats for token in one.end_tokens}))
+
+
 def _texts(reply: Reply) -> list[str]:
   replies = reply if isinstance(reply, list) else [reply]
   return [one if isinstance(one, str) else one.text for one in replies]
@@ -159,12 +167,12 @@ class Scheduler:
     self._engine = engine
     self._chat = chat
     self._method = method
-    self._prompts = prompts
+    self._prompts = for_chat(prompts, chat)
     self._seed = seed
     self._most_in_flight = in_flight
     self._drop_long = drop_long
     self.in_flight = 0
-    for template in prompts.values():
+    for template in self._prompts.values():
       engine.share_prefix(self._common_prefix(template))
 
   def run(
@@ -223,7 +231,7 @@ class Scheduler:
   ) -> list[Request]:
     job, requests = program.job, []
     for index, call in enumerate(calls):
-      prompt = self._chat.prompt(call.messages)
+      prompt = call.prompt(self._chat)
       tokens = self._chat.encode(prompt)
       number = len(program.done) + index
       name = (call.is_shared and job.shared_name) or job.name
@@ -248,14 +256,11 @@ class Scheduler:
 
   def _common_prefix(self, template: Template) -> tuple[int, ...]:
     """The tokens that every use of a template begins with."""
-    uses = [
-      self._chat.encode(
-        self._chat.prompt(
-          template.messages(**dict.fromkeys(template.placeholders, filler))
-        )
-      )
+    calls = [
+      template.ask(**dict.fromkeys(template.placeholders, filler))
       for filler in ("Alpha", "9 zebras")
     ]
+    uses = [self._chat.encode(call.prompt(self._chat)) for call in calls]
     same = itertools.takewhile(
       lambda pair: pair[0] == pair[1], zip(*uses, strict=False)
     )

@@ -10,7 +10,7 @@ import pytest
 from s2d_jax.checkpoints import pretrained
 from s2d_jax.errors import UserError
 from s2d_jax.stages import pipeline, prepare, sample, setup
-from tests import tiny_chat
+from tests import chat_templates, tiny_chat
 
 _END = tiny_chat.END
 _REFUSED = {
@@ -86,3 +86,64 @@ def test_every_prompt_of_a_run_is_tried(config):
         setup.check_chats(changed, tiny)
     else:
       setup.check_chats(changed, tiny)
+
+
+def _with(template: str, config, prompts=None, **options):
+  """A model with the template, and settings of its options."""
+  tiny = pretrained.load_without_weights(config.model.name)
+  tiny.tokenizer.chat_template = template
+  changed = config.copy_and_resolve_references()
+  with changed.unlocked():
+    changed.model.chat = options
+    changed.prompts.update(prompts or {})
+  return changed, tiny
+
+
+def test_an_option_that_the_template_does_not_read_ends_the_run(config):
+  given = chat_templates.SWITCHED, config
+  setup.check_chats(*_with(*given, enable_thinking=False))
+  for wrong in (
+    _with(*given, no_thinking=True),
+    _with(*given, prompts={"extract": {"chat": {"no_thinking": True}}}),
+  ):
+    with pytest.raises(
+      UserError, match="does not read 'no_thinking'.* it reads enable_thinking$"
+    ):
+      setup.check_chats(*wrong)
+
+
+def test_a_prompt_of_system_2_may_change_options_and_system_1_may_not(config):
+  """The student is taught in the chat of the run."""
+  on, off = {"enable_thinking": True}, {"enable_thinking": False}
+  changed, tiny = _with(
+    chat_templates.SWITCHED, config, {"extract": {"chat": on}}, **off
+  )
+  setup.check_chats(changed, tiny)
+  task = setup.task_of(changed)
+  chat = setup.chat_template(changed, tiny)
+  prompts = setup.prompts_of(changed, task)
+  asked = {
+    name: template.ask(text="?", format="x").prompt(chat)
+    for name, template in prompts.items()
+  }
+  assert asked["extract"].endswith("assistant:")
+  assert asked["system1"].endswith("assistant:<think>\n\n</think>\n\n")
+  for name in ("system1", "system1_shots"):
+    wrong, _ = _with(chat_templates.SWITCHED, config, {name: {"chat": on}})
+    with pytest.raises(UserError, match=f"prompts.{name}.chat cannot be"):
+      setup.check(wrong)
+
+
+def test_where_a_system_message_stands_is_said_once(config, capsys):
+  setup._say_once.cache_clear()
+  for _ in range(2):
+    setup.check_chats(*_with(chat_templates.OPENED, config))
+  assert "system role" not in capsys.readouterr().out
+  alternating = (
+    "{% for m in messages %}{% if m.role == 'system' %}"
+    "{{ raise_exception('No system role') }}{% endif %}{{ m.content }}"
+    f"{_END}{{% endfor %}}"
+  )
+  for _ in range(2):
+    setup.check_chats(*_with(alternating, config))
+  assert capsys.readouterr().out.count("has no system role") == 1

@@ -66,6 +66,7 @@ def test_a_stop_string_may_stand_alone():
     ({"extract": {"user": ["{text}"]}}, "prompts.extract.user=.* be a text"),
     ({"extract": {"n": 0}}, "prompts.extract.n=0 must be a whole number"),
     ({"extract": {"max_new_tokens": "9"}}, "max_new_tokens='9' must be"),
+    ({"extract": {"chat": "loud"}}, "prompts.extract.chat='loud' must be opt"),
   ],
 )
 def test_what_cannot_be_replaced(changes, named):

@@ -1,6 +1,7 @@
 """Programs over an engine that answers by rule."""
 
 import collections
+import dataclasses
 
 import pytest
 
@@ -117,6 +118,39 @@ def test_keys_limits_and_filters_reach_the_engine():
   first, second, _ = (request.sampling for request in engine.requests)
   assert (first.temperature, first.top_p, first.max_new_tokens) == (0.7, 0.9, 4)
   assert (second.max_new_tokens, second.stop) == (6, (".",))
+
+
+class Loud(Characters):
+  """Characters, whose template has an option."""
+
+  chat_template = "{{ loud }}"
+
+  def apply_chat_template(self, messages, loud=False, **unused):
+    text = super().apply_chat_template(messages)
+    return text + "!" if loud else text
+
+
+def test_a_call_may_change_the_options_of_the_chat_and_begin_its_reply():
+  def think(fields, prompts):
+    first = yield prompts["split"].ask(**fields)
+    call = dataclasses.replace(prompts["part"].ask(**fields), begun=first.text)
+    return (yield call)
+
+  split = dataclasses.replace(PROMPTS["split"], chat={"loud": True})
+  engine = Echo()
+  scheduler = Scheduler(
+    engine,
+    ChatTemplate(Loud()),
+    Method(think, PROMPTS),
+    PROMPTS | {"split": split},
+    seed=5,
+    in_flight=1,
+  )
+  [result] = run(scheduler, job(("e", "plain", 0), "t"))
+  prompts = [step.prompt for step in result.steps]
+  assert prompts == ["system:S;user:Split t;>!", "user:Part t;>t;>!"]
+  assert [step.prompt_tokens for step in result.steps] == [24, 17]
+  assert engine.prefixes == ["system:S;user:Split ", "user:Part "]
 
 
 def test_greedy_and_sampled_jobs_run_together():
