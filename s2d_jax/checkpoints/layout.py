@@ -9,6 +9,7 @@ also gives the slice of a file's tensor that a shard of a leaf needs.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+import functools
 import math
 from typing import NamedTuple
 
@@ -108,11 +109,7 @@ def leaves(config: ModelConfig, stored: Stored = PLAIN) -> list[Leaf]:
   Loaded in this order, the memory that a leaf needs while it is read comes on
   top of little.
   """
-  tree = nn.meta.unbox(abstract_params(config))
-  shapes = {
-    path: leaf.shape
-    for path, leaf in traverse_util.flatten_dict(tree, sep="/").items()
-  }
+  shapes = _shapes(config)
   names = _MODEL | _LAYER
   if config.norms == "before":
     names = names | _ONLY_BEFORE
@@ -148,6 +145,14 @@ def leaves(config: ModelConfig, stored: Stored = PLAIN) -> list[Leaf]:
 
   size = lambda leaf: math.prod(leaf.shape)
   return sorted(map(leaf, shapes), key=size, reverse=True)
+
+
+@functools.lru_cache(maxsize=8)
+def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+  """Of every leaf, by its path; the model is traced for it once."""
+  tree = nn.meta.unbox(abstract_params(config))
+  flat = traverse_util.flatten_dict(tree, sep="/")
+  return {path: leaf.shape for path, leaf in flat.items()}
 
 
 def tensors(

@@ -14,6 +14,7 @@ import sys
 
 import numpy as np
 
+HERE = pathlib.Path(__file__).parent
 CHAT = [
   {"role": "user", "content": "What is the capital of Peru?"},
   {"role": "assistant", "content": "Lima, since 1535."},
@@ -58,6 +59,39 @@ def check(folder: str) -> None:
   assert worst <= 1e-3
 
 
+def export_families(folder: str) -> None:
+  from s2d_jax.checkpoints import hf
+  from s2d_jax.parallel.mesh import make_mesh
+  from tests.checkpoints.test_hf import tokenizer
+
+  for golden in sorted(HERE.glob("*/logits.npz")):
+    config = hf.read_config(golden.parent)
+    params = hf.read_params(golden.parent, config, make_mesh(), "float32")
+    out = pathlib.Path(folder) / golden.parent.name
+    hf.write(out, config, params, tokenizer())
+
+
+def check_families(folder: str) -> None:
+  import torch
+  from transformers import AutoModelForCausalLM, __version__
+
+  print(f"transformers {__version__}: max |difference of logits|")
+  for golden in sorted(HERE.glob("*/logits.npz")):
+    known = np.load(golden)
+    model, info = AutoModelForCausalLM.from_pretrained(
+      pathlib.Path(folder) / golden.parent.name,
+      torch_dtype=torch.float32,
+      attn_implementation="eager",
+      output_loading_info=True,
+    )
+    assert not any(info.values()), info
+    with torch.no_grad():
+      logits = model(torch.from_numpy(known["tokens"]).long()).logits.numpy()
+    worst = np.abs(logits - known["logits"]).max()
+    print(f"{golden.parent.name:16} {type(model).__name__:20} {worst:.1e}")
+    assert worst <= 1e-5
+
+
 def _prompt(tokenizer) -> list[int]:
   text = tokenizer.apply_chat_template(
     CHAT, add_generation_prompt=True, tokenize=False
@@ -66,4 +100,5 @@ def _prompt(tokenizer) -> list[int]:
 
 
 if __name__ == "__main__":
-  {"export": export, "check": check}[sys.argv[1]](*sys.argv[2:])
+  commands = (export, check, export_families, check_families)
+  {command.__name__: command for command in commands}[sys.argv[1]](*sys.argv[2:])
