@@ -18,6 +18,8 @@ from s2d_jax.errors import UserError
 Message = dict[str, str]  # {"role", "content"}
 # A conversation to see what a template does.
 _QUESTION = {"role": "user", "content": "Capital of Peru?"}
+# Options by which templates let a model think before it answers.
+_THINKING = ("enable_thinking", "thinking")
 # What a template reads besides its options.
 _GIVEN = frozenset(
   (
@@ -124,6 +126,10 @@ class ChatTemplate:
     start = len(prompt)
     return Answered(prompt + reply + behind, start, start + len(reply) + length)
 
+  def conversation(self, messages: Sequence[Message]) -> str:
+    """All of it, as the template renders what is past."""
+    return self._render(messages)
+
   def unfinished(self, messages: Sequence[Message]) -> str:
     """The conversation up to within its last message, to be gone on with.
 
@@ -165,7 +171,7 @@ class ChatTemplate:
     turn = {"role": "assistant", "content": "Lima"}
     # The answered conversation need not begin with the prompt, which may open
     # a thought, say.
-    _, reply, behind = self._render([_QUESTION, turn]).rpartition("Lima")
+    _, reply, behind = self.conversation([_QUESTION, turn]).rpartition("Lima")
     if not reply:
       return "", None
     added = self.tokenizer.added_tokens_decoder
@@ -221,6 +227,11 @@ class ChatTemplate:
       and isinstance(asked.node, jinja2.nodes.Name)
     }
     return tuple(sorted(read - (own - asked_for) - _GIVEN))
+
+  @property
+  def thinking_switch(self) -> str | None:
+    """The option by which the model thinks or does not; None: it has none."""
+    return next((n for n in _THINKING if n in self.option_names), None)
 
   @functools.cached_property
   def source(self) -> str:

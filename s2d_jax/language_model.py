@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Mapping, Sequence
 import functools
+from typing import Any
 
 from etils import epath
 import jax
@@ -63,7 +64,12 @@ class LanguageModel:
     self._llama = Llama(model.config, kernels.for_platform(dtype, platform))
 
   @classmethod
-  def load(cls, name: epath.PathLike, dtype: str = "auto") -> LanguageModel:
+  def load(
+    cls,
+    name: epath.PathLike,
+    dtype: str = "auto",
+    chat: Mapping[str, Any] | None = None,
+  ) -> LanguageModel:
     """Loads a name, a Hugging Face folder, a .gguf file or a run's folder.
 
     The model of a run has the chat template as the run had it: its options and
@@ -74,13 +80,15 @@ class LanguageModel:
         "model.gguf", "runs/quickstart" or "runs/quickstart/checkpoints/20".
       dtype: of the products, "float32", "bfloat16" or "auto": what is fastest
         on the devices there are. The weights are float32.
+      chat: options of the chat template, as {"enable_thinking": False}, in
+        place of those of the run.
     """
     model = pretrained.load(name, make_mesh())
     settings = pretrained.settings_of(name)
     chat_template = ChatTemplate.from_settings(
       model.tokenizer, settings, model.end_tokens
     )
-    return cls(model, dtype, chat_template)
+    return cls(model, dtype, chat_template.with_options(chat))
 
   def generate(
     self,

@@ -72,6 +72,8 @@ class S2dJax(TemplateLM):
     prefix_token_id: token for an empty context; default: the token that begins
       a text, else one that ends it.
     seed: of sampled replies.
+    enable_thinking: the option of that name of the chat template; default: as
+      the run has it.
     max_batch_size: unused: there is no search for a size.
     device: unused: JAX chooses, or the environment's JAX_PLATFORMS.
     unknown: an error.
@@ -89,6 +91,7 @@ class S2dJax(TemplateLM):
     add_bos_token: bool | None = None,
     prefix_token_id: int | None = None,
     seed: int = 0,
+    enable_thinking: bool | None = None,
     max_batch_size: int | None = None,
     device: str | None = None,
     **unknown,
@@ -113,9 +116,12 @@ class S2dJax(TemplateLM):
     model = setup.base_model(config)
     self.tokenizer = model.tokenizer
     settings = checkpoints.settings_of(self._name)
-    self._chat = ChatTemplate.from_settings(
+    chat = ChatTemplate.from_settings(
       model.tokenizer, settings, model.end_tokens
     )
+    thinks = enable_thinking is not None
+    options = {"enable_thinking": enable_thinking} if thinks else {}
+    self._chat = chat.with_options(options)
     self.batch_size = _rows(batch_size)
     self.max_length = _window(max_length, model.config.max_context)
     self.max_gen_toks = max_gen_toks

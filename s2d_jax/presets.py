@@ -8,10 +8,11 @@ name one of these presets after a colon:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 import pathlib
 import runpy
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -27,19 +28,28 @@ class Preset:
     sampling_rows: samples decoded at once.
     finetune_rows: packed rows a step.
     learning_rate: the paper's is not published; larger models take less.
+    chat: options of the chat template, with which System 1 does not think.
   """
 
   name: str
   sampling_rows: int
   finetune_rows: int
   learning_rate: float
+  chat: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+
+_NO_THINKING = {"enable_thinking": False}
 
 PRESETS = {
   "llama-2-70b-chat": Preset("meta-llama/Llama-2-70b-chat-hf", 512, 64, 5e-6),
   "llama-3.2-1b": Preset("meta-llama/Llama-3.2-1B-Instruct", 256, 16, 1e-5),
   "qwen2.5-1.5b": Preset("Qwen/Qwen2.5-1.5B-Instruct", 256, 16, 1e-5),
   "qwen2.5-0.5b": Preset("Qwen/Qwen2.5-0.5B-Instruct", 256, 16, 1e-5),
+  "qwen3-0.6b": Preset("Qwen/Qwen3-0.6B", 256, 16, 1e-5, _NO_THINKING),
+  "qwen3-1.7b": Preset("Qwen/Qwen3-1.7B", 256, 16, 1e-5, _NO_THINKING),
+  "qwen3-4b": Preset("Qwen/Qwen3-4B", 128, 16, 1e-5, _NO_THINKING),
+  "qwen3-8b": Preset("Qwen/Qwen3-8B", 128, 32, 1e-5, _NO_THINKING),
+  "smollm3-3b": Preset("HuggingFaceTB/SmolLM3-3B", 128, 16, 1e-5, _NO_THINKING),
   "smollm2-1.7b": Preset("HuggingFaceTB/SmolLM2-1.7B-Instruct", 256, 16, 1e-5),
   "smollm2-360m": Preset("HuggingFaceTB/SmolLM2-360M-Instruct", 128, 8, 2e-5),
   "smollm2-135m": Preset("smollm2-135m-instruct", 128, 4, 3e-5),
@@ -55,6 +65,8 @@ def use_model(config: ConfigDict, model: str) -> ConfigDict:
     )
   preset = PRESETS[model]
   config.model.name = preset.name
+  with config.unlocked():
+    config.model.chat.update(preset.chat)
   config.sampling.batch_rows = preset.sampling_rows
   config.finetune.batch_rows = preset.finetune_rows
   config.finetune.learning_rate = preset.learning_rate

@@ -18,6 +18,7 @@ _ROWS = sorted((_ROOT / "configs" / "paper").glob("*.py"))
 # What only depends on the model.
 _OF_THE_MODEL = {
   "model.name",
+  "model.chat.enable_thinking",
   "model.dtype",
   "finetune.dtype",
   "mesh.fsdp",
@@ -69,6 +70,37 @@ def test_the_paper_s_table_in_the_docs_has_every_row():
 def test_an_unknown_model():
   with pytest.raises(UserError, match="no preset for the model 'gpt'"):
     _load(_ROWS[0], "gpt")
+
+
+_THINK = _ROOT / "configs" / "think.py"
+
+
+@pytest.mark.parametrize("model", [n for n, p in PRESETS.items() if p.chat])
+def test_thinking_is_on_for_system_2_alone(model):
+  config = _load(_THINK, model)
+  setup.check(config)
+  assert config.model.name == PRESETS[model].name
+  assert config.model.chat.to_dict() == {"enable_thinking": False}
+  [template] = setup.prompts_of(config, setup.task_of(config)).values()
+  assert template.max_new_tokens == 4096 and not template.budget_forcing
+  # The same question with and without thinking.
+  direct = setup.prompts_of(config, setup.task_of(config), "system1")
+  asked = [
+    one.messages(text="2 + 2?", format="a number")[-1]["content"].split()
+    for one in (template, direct["system1"])
+  ]
+  assert asked[0] == asked[1]
+
+
+def test_a_file_of_one_s_own_may_be_thought_about(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  rows = [f"Is {n} even?,{'no' if n % 2 else 'yes'}" for n in range(200)]
+  (tmp_path / "mine.csv").write_text("\n".join(["question,answer", *rows]))
+  config = _load(_THINK, "qwen3-0.6b,mine.csv")
+  setup.check(config)
+  assert config.method == "think"
+  splits = setup.task_of(config).examples()
+  assert len(splits["train"]) == 50 and splits["test"][0].label in ("yes", "no")
 
 
 @pytest.mark.parametrize(

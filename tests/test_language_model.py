@@ -9,7 +9,8 @@ import pytest
 
 from s2d_jax import LanguageModel, UserError
 from s2d_jax.models.llama import Llama
-from s2d_jax.system2.program import Template
+from s2d_jax.system2 import think
+from s2d_jax.system2.program import Template, override
 from tests import tiny_chat
 
 _PROMPTS = ["What is the capital of Peru?", "And", "Ä?"]
@@ -218,3 +219,18 @@ def test_not_to_think_is_to_generate(lm, task):
 def test_a_method_that_does_not_exist(lm, task):
   with pytest.raises(UserError, match="method='s2b' is unknown"):
     lm.think([{"text": "Peru?"}], task, "s2b")
+
+
+def test_a_model_thinks_where_its_own_chat_has_thinking_off(tmp_path):
+  prompts = override(think.PROMPTS, {"think": {"max_new_tokens": 6}})
+  task = types.SimpleNamespace(name="facts", prompts=prompts)
+  folder = tiny_chat.write_thinking(tmp_path / "model")
+  lm = LanguageModel.load(folder, "float32", {"enable_thinking": False})
+  [[result]] = lm.think({"text": "?", "format": "a word"}, task, "think")
+  asked = result.steps[0].prompt
+  assert asked.endswith("assistant:")
+  question = [{"role": "user", "content": "?\n\nAnswer with a word only."}]
+  off = lm.chat_template.prompt(question)
+  assert off == asked + "<think>\n\n</think>\n\n"
+  with pytest.raises(UserError, match="enable_thinking is on for them, too"):
+    LanguageModel.load(folder).think({"text": "?"}, task, "think")

@@ -138,6 +138,24 @@ def test_a_continuation_may_be_continued_by_the_model(chat_model):
   assert text.endswith("It is")
 
 
+def test_thinking_may_be_off(tmp_path):
+  folder = tiny_chat.write_thinking(tmp_path / "model")
+  history = [{"role": "user", "content": "Which?"}]
+  asked = {
+    thinks: adapter.S2dJax(
+      str(folder), "float32", enable_thinking=thinks
+    ).apply_chat_template(history)
+    for thinks in (None, True, False)
+  }
+  assert asked[None] == asked[True]
+  assert asked[False] == asked[True] + "<think>\n\n</think>\n\n"
+  # The harness goes on behind what the student has learnt to answer.
+  history.append({"role": "assistant", "content": "It"})
+  model = adapter.S2dJax(str(folder), "float32", enable_thinking=False)
+  begun = model.apply_chat_template(history, add_generation_prompt=False)
+  assert begun == asked[False] + "It"
+
+
 @pytest.mark.parametrize("bos", [None, tiny_chat.END])
 def test_a_tokenizer_without_an_end_of_text(chat_model, tmp_path, bos):
   tiny, tokenizer = tiny_chat.model(), tiny_chat.tokenizer()

@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from s2d_jax.checkpoints import hf
 from s2d_jax.checkpoints.pretrained import Pretrained
 from s2d_jax.models.config import ModelConfig, alike
+from tests import chat_templates
 from tests.random_model import random_params
 
 END = "<|im_end|>"
@@ -76,5 +77,24 @@ def model(words: tuple[str, ...] = WORDS, window: int = 512) -> Pretrained:
 def write(folder: pathlib.Path, **options) -> pathlib.Path:
   """Saves the model as a Hugging Face folder."""
   tiny = model(**options)
+  hf.write(folder, tiny.config, tiny.params, tiny.tokenizer)
+  return folder
+
+
+def write_thinking(folder: pathlib.Path) -> pathlib.Path:
+  """Saves a model that may think first, as Qwen 3 does.
+
+  It ends a thought as often as it says Lima, and a turn nearly as often as it
+  says Paris.
+  """
+  markers = "<think>", "</think>"
+  tiny = model(WORDS + markers)
+  kernel = tiny.params["head"]["kernel"]
+  lima, paris, close, end = tiny.tokenizer.convert_tokens_to_ids(
+    [" Lima", " Paris", "</think>", END]
+  )
+  kernel[:, close] = kernel[:, lima]
+  kernel[:, end] = 0.8 * kernel[:, paris]
+  tiny.tokenizer.chat_template = chat_templates.SWITCHED
   hf.write(folder, tiny.config, tiny.params, tiny.tokenizer)
   return folder

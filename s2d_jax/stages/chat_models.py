@@ -26,7 +26,7 @@ from s2d_jax.generation.engine import Engine
 from s2d_jax.generation.sampling import Sampling
 from s2d_jax.stages import setup
 from s2d_jax.system2.methods import METHODS
-from s2d_jax.system2.program import Prompts, Template
+from s2d_jax.system2.program import Prompts, Template, for_chat
 from s2d_jax.system2.scheduler import (
   Job,
   Result,
@@ -79,7 +79,9 @@ class ChatSetup:
         f"method={method!r} is unknown or needs more than a question; there are"
         f" {', '.join(known)}"
       )
-    return setup.prompts_of(self.config, self.task, method)
+    prompts = setup.prompts_of(self.config, self.task, method)
+    model = setup.base_without_weights(self.config)
+    return for_chat(prompts, setup.chat_template(self.config, model))
 
   def fields(self, question: str) -> Mapping[str, str]:
     return {"text": question, "format": self.format}
@@ -118,6 +120,10 @@ def chat_setup(name: str, dtype: str | None = None) -> ChatSetup:
   of_model = not found or "model_type" in found
   if of_model or not (run / "examples").exists():
     config.model.name, config.model.dtype = name, dtype or "auto"
+    chat = setup.chat_template(config, setup.base_without_weights(config))
+    if chat.thinking_switch:  # System 1 does not think
+      with config.unlocked():
+        config.model.chat = {chat.thinking_switch: False}
     return ChatSetup(config, None, _AnyQuestion(), "the answer")
   if not (run / "checkpoints").exists():
     raise UserError(

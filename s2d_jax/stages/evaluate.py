@@ -142,7 +142,8 @@ def _summary(
 ) -> str:
   each = {len(without_perturbations(task, e)) for e in examples.values()}
   count = f"{len(examples)} examples{in_variants(each)}"
-  return count + not_answered(records.read(_path(workdir, name)))
+  rows = list(records.read(_path(workdir, name)))
+  return count + not_answered(rows) + _unended(rows)
 
 
 def not_answered(rows: Iterable[Record]) -> str:
@@ -156,6 +157,20 @@ def not_answered(rows: Iterable[Record]) -> str:
     return ""
   inputs = long_rows.counted(len(long), "input")
   return f"; not answered as too long: {inputs} {long_rows.listed(long)}"
+
+
+def _unended(rows: Iterable[Record]) -> str:
+  """Of thoughts without an end, to stand behind other words."""
+  names = [
+    f"{row['example_id']}/{row['variant']}"
+    for row in rows
+    for reply in replies_of(row)
+    if reply.get("unended")
+  ]
+  if not names:
+    return ""
+  thoughts = long_rows.counted(len(names), "thought")
+  return f"; {thoughts} without an end {long_rows.listed(names)}"
 
 
 def _path(workdir: epath.Path, name: str) -> epath.Path:
@@ -429,6 +444,8 @@ def one_pass(
   """
   found = {"text": record["reply"], "answer": record["answer"]}
   found |= {"tier": record["tier"]} | _spent(tokens, prompt_tokens)
+  if record.get("unended"):
+    found["unended"] = True
   if long_rows.is_too_long(record):
     return found | {"too_long": record["too_long"]}
   if "answers" not in record:

@@ -30,6 +30,7 @@ from s2d_jax.curation.adaptive import (
 from s2d_jax.curation.curate import InputId, votes_of
 from s2d_jax.curation.long_rows import LongRow
 from s2d_jax.curation.vote import vote
+from s2d_jax.errors import UserError
 from s2d_jax.generation.sampling import Sampling
 from s2d_jax.parallel import hosts
 from s2d_jax.records import Record
@@ -65,7 +66,33 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
   return (
     f"{drawn} samples of {config.method} over {len(examples)} examples"
     f" ({len(shards.recovered)} were there, {full - drawn} of {full} not"
-    f" needed){ended if cut else ''}{lengths.summary(long)}"
+    f" needed){ended if cut else ''}{_unended(config, samples)}"
+    f"{lengths.summary(long)}"
+  )
+
+
+def _unended(config: ConfigDict, samples: Sequence[Record]) -> str:
+  """Of thoughts without an end, to stand behind other words; may be empty.
+
+  Raises:
+    UserError: no thought had an end, and none was closed.
+  """
+  unended = [record for record in samples if record.get("unended")]
+  closed = sum(bool(record["reply"]) for record in unended)
+  if unended and not closed and len(unended) == len(samples):
+    limit = f"prompts.{config.method}.max_new_tokens"
+    raise UserError(
+      f"none of {len(samples):,} thoughts ended within its budget, so there is"
+      f" no answer at all; raise {limit}, or set"
+      f" prompts.{config.method}.budget_forcing = True, and use another"
+      " --workdir"
+    )
+  if not unended:
+    return ""
+  by_force = f", {closed:,} of them closed by force" if closed else ""
+  return (
+    f", {long_rows.counted(len(unended), 'thought')} without an end"
+    f" {long_rows.listed(map(_name, unended))}{by_force}"
   )
 
 
@@ -229,8 +256,9 @@ def reply_and_answer(task: Task, example: Example, result: Result) -> Record:
   """The fields "reply", "answer" and "tier" of a sample's record.
 
   The tier is "strict" or "loose", None without an answer. Several answers to
-  one thought stand beside the one most of them give; and "too_long", where
-  there is none, as a prompt did not fit the model's window.
+  one thought stand beside the one most of them give; "too_long", where there
+  is none, as a prompt did not fit the model's window; and "unended", where the
+  thought did not end by itself.
   """
   variant = result.job.name[1]
   found: list[Answer | None] = [None] * len(result.replies)
@@ -246,6 +274,8 @@ def reply_and_answer(task: Task, example: Example, result: Result) -> Record:
     record |= {"replies": result.replies, "answers": answers, "tiers": tiers}
   if result.too_long is not None:
     record["too_long"] = result.too_long
+  if result.unended:
+    record["unended"] = True
   return record
 
 

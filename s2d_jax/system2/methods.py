@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from s2d_jax.errors import UserError
-from s2d_jax.system2 import bsm, consistency, cot, decompose, rar, s2a
+from s2d_jax.system2 import bsm, consistency, cot, decompose, rar, s2a, think
 from s2d_jax.system2.program import Fields, Method, Prompts, Steps
 
 
@@ -40,6 +40,7 @@ METHODS: dict[str, Method] = {
   "decompose_neural": Method(
     decompose.by_model, decompose.PROMPTS, "merge", voted_prompt="part"
   ),
+  "think": Method(think.think, think.PROMPTS, thinks_aloud=True),
   "usc": Method(consistency.usc, consistency.PROMPTS),
 }
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 import dataclasses
 import string
-from typing import Any
+from typing import Any, NamedTuple
 
 from s2d_jax.conversation import ChatTemplate, Message
 from s2d_jax.errors import UserError
@@ -139,11 +139,17 @@ def _texts(stop: Any) -> tuple[str, ...]:
   return tuple(stop)
 
 
+class Unended(NamedTuple):
+  """A reply to a thought that did not end by itself; empty if it got none."""
+
+  text: str
+
+
 # Values of placeholders: "text" is the whole question, and a task adds the
 # parts of it that its methods use one by one.
 Fields = Mapping[str, str]
 Prompts = Mapping[str, Template]
-Reply = Completion | list[Completion] | str
+Reply = Completion | list[Completion] | str | Unended
 Steps = Generator[ModelCall | list[ModelCall], Any, Reply]
 
 
@@ -232,13 +238,18 @@ def override(defaults: Prompts, changes: Mapping[str, Mapping]) -> Prompts:
         f" {', '.join(sorted(known))}"
       )
     values = dict(fields)
-    for key in ("user", "system"):
+    for key in ("user", "system", "open", "close"):
       if not isinstance(values.get(key, ""), str):
         raise UserError(f"prompts.{name}.{key}={values[key]!r} must be a text")
     if not isinstance(values.get("chat", {}), Mapping):
       raise UserError(
         f"prompts.{name}.chat={values['chat']!r} must be options of the chat"
         ' template, as {"enable_thinking": True}'
+      )
+    if not isinstance(values.get("budget_forcing", False), bool):
+      raise UserError(
+        f"prompts.{name}.budget_forcing={values['budget_forcing']!r} must be"
+        " True or False"
       )
     if "shots" in values:
       if not are_shots(values["shots"]):
@@ -248,8 +259,8 @@ def override(defaults: Prompts, changes: Mapping[str, Mapping]) -> Prompts:
         )
       values["shots"] = tuple(map(tuple, values["shots"]))
     prompts[name] = dataclasses.replace(prompts[name], **values)
-    for key in ("max_new_tokens", "n"):
-      number = getattr(prompts[name], key)
+    for key in ("max_new_tokens", "n", "answer_tokens"):
+      number = getattr(prompts[name], key, 1)
       if not isinstance(number, int) or number < 1:
         raise UserError(
           f"prompts.{name}.{key}={number!r} must be a whole number, 1 or more"

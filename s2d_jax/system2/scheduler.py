@@ -19,6 +19,7 @@ from s2d_jax.system2.program import (
   Reply,
   Steps,
   Template,
+  Unended,
   for_chat,
 )
 
@@ -70,12 +71,14 @@ class Result:
       answers to one thought.
     too_long: tokens of a prompt that did not fit the model's window, where the
       sample ended for that; its replies are empty.
+    unended: whether its thought did not end by itself.
   """
 
   job: Job
   steps: list[Step]
   replies: list[str]
   too_long: int | None = None
+  unended: bool = False
 
   @property
   def tokens(self) -> int:
@@ -94,6 +97,7 @@ class _Program:
   def __init__(self, job: Job, steps: Steps):
     self.job = job
     self.done: list[Step] = []
+    self.unended = False
     self._generator = steps
 
   def resume(self, value) -> list[ModelCall] | list[str]:
@@ -101,6 +105,7 @@ class _Program:
     try:
       calls = self._generator.send(value)
     except StopIteration as stop:
+      self.unended = isinstance(stop.value, Unended)
       return _texts(stop.value)
     self._single = isinstance(calls, ModelCall)
     calls = [calls] if self._single else list(calls)
@@ -214,7 +219,8 @@ class Scheduler:
   ) -> Iterator[Result]:
     """Submits the next calls of a program, or yields its result."""
     if not isinstance(following[0], ModelCall):
-      yield Result(program.job, program.done, following)
+      job, unended = program.job, program.unended
+      yield Result(job, program.done, following, unended=unended)
       return
     requests = self._requests(program, following)
     if self._drop_long:

@@ -9,7 +9,7 @@ from s2d_jax.conversation import ChatTemplate
 from s2d_jax.errors import UserError
 from s2d_jax.generation.engine import Completion, random_key
 from s2d_jax.generation.sampling import GREEDY, Sampling
-from s2d_jax.system2.program import Method, Template
+from s2d_jax.system2.program import Method, Template, Unended
 from s2d_jax.system2.scheduler import Job, Scheduler
 
 PROMPTS = {
@@ -151,6 +151,19 @@ def test_a_call_may_change_the_options_of_the_chat_and_begin_its_reply():
   assert prompts == ["system:S;user:Split t;>!", "user:Part t;>t;>!"]
   assert [step.prompt_tokens for step in result.steps] == [24, 17]
   assert engine.prefixes == ["system:S;user:Split ", "user:Part "]
+
+
+@pytest.mark.parametrize("answer", ["", "Lima"])
+def test_a_thought_without_an_end_is_told(answer):
+  def think(fields, prompts):
+    yield prompts["split"].ask(**fields)
+    return Unended(answer)
+
+  [result] = run(schedule(Echo(), think=think), job(("e", "plain", 0), "t"))
+  assert (result.replies, result.unended) == ([answer], True)
+  assert result.tokens == 1
+  [other] = run(schedule(Echo()), job(("e", "plain", 0), "t"))
+  assert not other.unended
 
 
 def test_greedy_and_sampled_jobs_run_together():
