@@ -31,7 +31,7 @@ import functools
 import itertools
 
 import numpy as np
-from scipy import stats
+import scipy  # its stats are loaded where they are used
 
 from s2d_jax.curation.vote import Thresholds, Vote, vote
 
@@ -91,7 +91,7 @@ class StoppingRule:
   def _accepted(self, leader: int, others: int) -> float:
     """Probability that the vote over all samples is accepted for the leader."""
     left = self.total - leader - others
-    chance = stats.betabinom(left, leader + 1, others + 1)
+    chance = scipy.stats.betabinom(left, leader + 1, others + 1)
     chances = chance.pmf(np.arange(left + 1))
     accepted = [
       self.thresholds.accept(

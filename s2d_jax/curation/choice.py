@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import dataclasses
 
 import numpy as np
-from scipy import stats
+import scipy  # its stats are loaded where they are used
 
 from s2d_jax.curation.vote import Vote, vote
 from s2d_jax.records import Record
@@ -119,11 +119,13 @@ def position_bias(rows: Iterable[Record]) -> PositionBias | None:
   chance_p = 1.0
   if pairs:
     share = by_chance / len(pairs)
-    test = stats.binomtest(agree, len(pairs), share, alternative="greater")
+    test = scipy.stats.binomtest(
+      agree, len(pairs), share, alternative="greater"
+    )
     chance_p = float(test.pvalue)
   return PositionBias(
     shares=tuple((counts / counts.sum()).tolist()),
-    p_value=float(stats.chisquare(counts, expected).pvalue),
+    p_value=float(scipy.stats.chisquare(counts, expected).pvalue),
     pairs=len(pairs),
     agree=agree,
     by_chance=by_chance,

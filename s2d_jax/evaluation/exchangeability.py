@@ -13,7 +13,7 @@ import random
 
 from jaxtyping import Float
 import numpy as np
-from scipy import stats
+import scipy  # its stats are loaded where they are used
 
 Tokens = Sequence[int]
 # Log-probability of each text, in nats.
@@ -110,7 +110,9 @@ def shard_p(
   differences = own - others.mean(0)
   if len(differences) < 2 or np.ptp(differences) == 0:
     return None
-  return float(stats.ttest_1samp(differences, 0, alternative="greater").pvalue)
+  return float(
+    scipy.stats.ttest_1samp(differences, 0, alternative="greater").pvalue
+  )
 
 
 def _shards(rows: Sequence[Tokens], window: int) -> Iterator[list[Tokens]]:

@@ -13,7 +13,7 @@ import math
 
 from jaxtyping import Float
 import numpy as np
-from scipy import stats
+import scipy  # its stats are loaded where they are used
 
 Cluster = Hashable  # a tuple: its members
 _ROUNDING = 1e-9  # what is smaller is an error of floats
@@ -60,7 +60,7 @@ class Mean:
 
   def reach(self, level: float) -> float:
     """Half the width of the confidence interval of Student's t."""
-    return self.error * float(stats.t.ppf((1 + level) / 2, self._degrees))
+    return self.error * float(scipy.stats.t.ppf((1 + level) / 2, self._degrees))
 
   @property
   def p(self) -> float:
@@ -70,7 +70,7 @@ class Mean:
     member in common.
     """
     if self.error > _ROUNDING:
-      tail = stats.t.sf(abs(self.value) / self.error, self._degrees)
+      tail = scipy.stats.t.sf(abs(self.value) / self.error, self._degrees)
     else:
       tail = 0.5**self.disjoint if abs(self.value) > _ROUNDING else 0.5
     return 2 * float(tail)

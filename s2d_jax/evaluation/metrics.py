@@ -13,7 +13,7 @@ import math
 
 from jaxtyping import Float
 import numpy as np
-from scipy import stats
+import scipy  # its stats are loaded where they are used
 
 from s2d_jax.evaluation.members import (
   Cluster,
@@ -52,7 +52,7 @@ def rate_interval(values: Float[np.ndarray, " N"]) -> Interval:
     values: 0 or 1, independent of each other.
   """
   values = np.asarray(values)
-  test = stats.binomtest(int(np.count_nonzero(values)), len(values))
+  test = scipy.stats.binomtest(int(np.count_nonzero(values)), len(values))
   low, high = test.proportion_ci(_LEVEL, "wilson")
   return Interval(float(values.mean()), float(low), float(high))
 
@@ -156,7 +156,9 @@ def mcnemar(better: int, worse: int) -> float:
     worse: pairs in which it is the other way round.
   """
   changed = better + worse
-  return float(stats.binomtest(better, changed).pvalue) if changed else 1.0
+  return (
+    float(scipy.stats.binomtest(better, changed).pvalue) if changed else 1.0
+  )
 
 
 def paired_p(
@@ -236,7 +238,7 @@ def inputs_needed(
     squares, variance = np.mean(sums**2), np.var(sums)
   if abs(gain) < 1e-9:
     return None
-  first, second = stats.norm.ppf([(1 + _LEVEL) / 2, _POWER])
+  first, second = scipy.stats.norm.ppf([(1 + _LEVEL) / 2, _POWER])
   spread = first * np.sqrt(squares) + second * np.sqrt(variance)
   return math.ceil(per_unit * (spread / gain) ** 2)
 

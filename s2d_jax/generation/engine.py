@@ -260,7 +260,10 @@ class Engine:
     self._prefills.add(prompts, prefilled)
 
   def _prefill_prefix(self, prefix: tuple[int, ...]) -> KeyValues:
-    """In a row for each copy of the model, which has nothing else to do."""
+    """In a row for each copy of the model, which has nothing else to do.
+
+    Behind no other prefix, so that one program serves all of a length.
+    """
     shards = self._programs.shards
     tokens = np.zeros((shards, bucket(len(prefix))), np.int32)
     tokens[:, : len(prefix)] = prefix
@@ -268,7 +271,7 @@ class Engine:
       tokens,
       [len(prefix)] * shards,
       [prefixes.NONE] * shards,
-      self._shared_arrays(),
+      self._programs.share(self._programs.empty_prefixes(), self._stops.rows),
     ).prompt
 
   def _shared_arrays(self) -> Shared:

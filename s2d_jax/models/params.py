@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import DTypeLike
@@ -23,12 +25,7 @@ def abstract_params(
 
   Floating-point leaves are of `dtype`, but for the scales of int8 weights.
   """
-  tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
   is_int8 = weights == "int8"
-  way = kernels.Int8() if is_int8 else kernels.Float()
-  model = Llama(config, way, lora=lora)
-  init = lambda key, tokens: model.init(key, tokens, method=Llama.init_all)
-  params = jax.eval_shape(init, jax.random.key(0), tokens)["params"]
 
   def cast(path, leaf):
     keys = jax.tree_util.keystr(path)
@@ -37,4 +34,17 @@ def abstract_params(
       return leaf
     return jax.ShapeDtypeStruct(leaf.shape, dtype)
 
+  params = _initialised(config, is_int8, lora)
   return jax.tree_util.tree_map_with_path(cast, params)
+
+
+@functools.cache  # every program of a run asks, and tracing takes a while
+def _initialised(
+  config: ModelConfig, is_int8: bool, lora: Lora | None
+) -> Params:
+  """The leaves as the network makes them."""
+  tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+  way = kernels.Int8() if is_int8 else kernels.Float()
+  model = Llama(config, way, lora=lora)
+  init = lambda key, tokens: model.init(key, tokens, method=Llama.init_all)
+  return jax.eval_shape(init, jax.random.key(0), tokens)["params"]

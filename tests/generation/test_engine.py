@@ -235,7 +235,7 @@ def test_a_prompt_that_comes_again_is_known(make, prefilled):
 @pytest.mark.optimised
 def test_capacity_grows_with_the_replies(make, monkeypatch):
   """And not a bit of a reply depends on how much there is."""
-  asked = prompts(6, seed=9)
+  asked = prompts(6, seed=9, longest=16)  # one length bucket
   long = [
     sampled(p, (i, s), max_new_tokens=20 * (1 + s))
     for i, p in enumerate(asked)

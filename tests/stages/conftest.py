@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+import fcntl
 import pathlib
 import runpy
 import shutil
 
 from etils import epath
+import jax
 import pytest
 
 from s2d_jax.stages import evaluate, pipeline, program, report, setup
@@ -56,13 +59,41 @@ def cache(tmp_path_factory) -> pathlib.Path:
     yield folder
 
 
+@pytest.fixture(scope="package", autouse=True)
+def keep_programs():
+  """The fine-tune of a run drops programs, which the next would trace again."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(jax, "clear_caches", lambda: None)
+    yield
+
+
 @pytest.fixture(scope="package")
-def config_file(tmp_path_factory) -> pathlib.Path:
-  folder = tmp_path_factory.mktemp("tiny")
-  model = tiny_chat.write(folder / "model")
-  path = folder / "tiny.py"
-  path.write_text(SETTINGS.format(model=str(model)))
-  return path
+def once(tmp_path_factory, worker_id):
+  """`once(name, make)`: a folder that one worker makes for all, to be read."""
+  root = tmp_path_factory.getbasetemp()
+  if worker_id != "master":
+    root = root.parent
+
+  def once(name: str, make: Callable[[pathlib.Path], object]) -> pathlib.Path:
+    folder, made = root / name, root / f"{name}.made"
+    with (root / f"{name}.lock").open("w") as lock:
+      fcntl.flock(lock, fcntl.LOCK_EX)
+      if not made.exists():
+        make(folder)
+        made.touch()
+    return folder
+
+  return once
+
+
+@pytest.fixture(scope="package")
+def config_file(once) -> pathlib.Path:
+  def make(folder):
+    folder.mkdir()
+    model = tiny_chat.write(folder / "model")
+    (folder / "tiny.py").write_text(SETTINGS.format(model=str(model)))
+
+  return once("tiny", make) / "tiny.py"
 
 
 @pytest.fixture(scope="package")
@@ -71,29 +102,34 @@ def config(config_file):
 
 
 @pytest.fixture(scope="package")
-def finished(config, cache, tmp_path_factory) -> epath.Path:
+def finished(config, cache, once) -> epath.Path:
   """The workdir of a whole run, made as its program makes it."""
-  workdir = epath.Path(tmp_path_factory.mktemp("runs") / "whole")
-  setup.check(config)
-  program.claim_workdir(config, workdir)
-  pipeline.run(config, workdir)
-  setup.release()
-  return workdir
+
+  def make(folder):
+    workdir = epath.Path(folder)
+    setup.check(config)
+    program.claim_workdir(config, workdir)
+    pipeline.run(config, workdir)
+    setup.release()
+
+  return epath.Path(once("whole", make))
 
 
 @pytest.fixture(scope="package")
-def with_controls(config, finished, tmp_path_factory) -> epath.Path:
+def with_controls(config, finished, once) -> epath.Path:
   """The same run, whose evaluation has the whole grid of controls."""
-  workdir = epath.Path(tmp_path_factory.mktemp("controls") / "whole")
-  shutil.copytree(finished, workdir)
-  config = config.copy_and_resolve_references()
-  config.evaluation.controls = True
-  for name in ("base", "distilled"):
-    program.unmark(workdir, f"evaluate {name}")
-    (workdir / "eval" / f"{name}.jsonl").unlink()
-  program.claim_workdir(config, workdir)
-  evaluate.run(config, workdir)
-  program.unmark(workdir, "report")
-  report.build(config, workdir)
-  setup.release()
-  return workdir
+
+  def make(folder):
+    workdir = epath.Path(shutil.copytree(finished, folder))
+    changed = config.copy_and_resolve_references()
+    changed.evaluation.controls = True
+    for name in ("base", "distilled"):
+      program.unmark(workdir, f"evaluate {name}")
+      (workdir / "eval" / f"{name}.jsonl").unlink()
+    program.claim_workdir(changed, workdir)
+    evaluate.run(changed, workdir)
+    program.unmark(workdir, "report")
+    report.build(changed, workdir)
+    setup.release()
+
+  return epath.Path(once("controls", make))

@@ -15,6 +15,7 @@ import pytest
 from s2d_jax import records
 from s2d_jax.checkpoints import names
 from s2d_jax.config import default
+from s2d_jax.reporting import plots
 from s2d_jax.stages import pipeline, program, setup
 from tests import tiny_chat
 
@@ -220,7 +221,9 @@ def _tiny(task: str, folder) -> str:
 
 
 @pytest.fixture(autouse=True)
-def forget():
+def forget(monkeypatch):
+  """Of each run; nor are its plots drawn, which are those of every report."""
+  monkeypatch.setattr(plots, "render", lambda *unused: b"a plot")
   yield
   setup.release()
 

@@ -420,7 +420,7 @@ pipeline.main()
 
 
 def test_a_killed_run_ends_as_if_nothing_had_happened(
-  finished, config_file, cache, tmp_path
+  finished, config_file, cache, tmp_path, capfd, monkeypatch
 ):
   workdir = tmp_path / "killed"
   given = [f"--config={config_file}", f"--workdir={workdir}"]
@@ -441,15 +441,13 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(
   assert 7 <= kept.count(b"\n") < 60
   path.write_bytes(kept + b'{"example_id":"capital/BR","vari')
 
-  end = subprocess.run(
-    [sys.executable, "-m", "s2d_jax.stages.pipeline", *given],
-    env=env,
-    capture_output=True,
-    text=True,
-    timeout=200,
-  )
-  assert end.returncode == 0, end.stderr
-  assert f"({kept.count(bytes([10]))} were there," in end.stdout
+  # The same command in this process, which has its programs.
+  monkeypatch.setattr(sys, "argv", ["s2d", "pipeline", *given])
+  with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
+    cli.main()
+  said = capfd.readouterr()
+  assert not stopped.value.code, said.err
+  assert f"({kept.count(bytes([10]))} were there," in said.out
   assert path.read_bytes() == _samples(finished).read_bytes()
   for name in _DISTILL:
     same = (finished / "distill" / name).read_bytes()
