@@ -11,7 +11,7 @@ import unicodedata
 
 from s2d_jax.answers import reply as replies
 from s2d_jax.answers.answer import Answer
-from s2d_jax.answers.sentence import says
+from s2d_jax.answers.quantity import says
 
 _MINUS = r"(?:[-+](?=[$€£¥₹.\d])|\b(?:minus|negative)\s+)"
 _CURRENCY = r"(?:[$€£¥₹]|\b(?:USD|EUR|GBP|US\$)\s?)"
