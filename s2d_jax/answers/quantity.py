@@ -45,19 +45,20 @@ _PRONOUNS = frozenset(stem for word in NO_NAME for stem in stems(word))
 _PRONOUN = re.compile(r"^\W*(?:it|he|she|they|this|that|who|which)\b", re.I)
 
 
-def says(rest: str, question: str, new: int = 1) -> bool:
+def says(rest: str, question: str, asked: str = "") -> bool:
   """Whether a part of a sentence says what was asked, and little else.
 
   Args:
     rest: a sentence without the name, or the number, in it.
-    question: what was asked.
-    new: how many words it may have that the question has not.
+    question: what was asked, and before it what was told.
+    asked: its last sentence, if it has several.
   """
-  asked = stems(_ASKED_KIND.sub("", question)) or stems(question)
+  asked = asked or question
+  asked = stems(_ASKED_KIND.sub("", asked)) or stems(asked)
   said = stems(rest)
   known = said & stems(question)
   others = said - known - _NEUTRAL - _PRONOUNS
-  if not known or len(others) > new or 2 * len(others) > len(known):
+  if not known or len(others) > 1 or 2 * len(others) > len(known):
     return False
   is_short = _PRONOUN.match(rest) or re.match(r"\W*the\b", rest, re.I)
   return 2 * len(known & asked) >= len(asked) or bool(is_short and not others)
