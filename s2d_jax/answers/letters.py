@@ -7,6 +7,7 @@ import re
 
 from s2d_jax.answers import reply as replies
 from s2d_jax.answers.answer import Answer
+from s2d_jax.answers.corrections import CORRECTION
 
 _QUOTED = r"[\"“'‘]([^\"”'’]+)[\"”'’]"
 # 'the last letter of "green" is "n"' is a step, not yet the answer.
@@ -57,7 +58,7 @@ class Letters:
 
   def _read(self, statement: str) -> str | None:
     """The letters a marked statement begins with, or quotes."""
-    if re.search(r"\b(?:sorry|wait|I meant|not?)\b", statement, re.IGNORECASE):
+    if CORRECTION.search(statement) or re.search(r"\bnot?\b", statement):
       return None
     found = _joined(re.sub(r"\s*\(.*", "", statement))
     if found is not None or _SEVERAL.search(statement):

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import re
 from typing import NamedTuple
 
+from s2d_jax.answers.corrections import SETTLING
+
 _CLAUSE = 300  # characters around a name that may say something about it
 
 
@@ -99,11 +101,8 @@ def _listed(text: str, mentions: Sequence[Mention]) -> set[Mention]:
 
 
 _CONCLUSION = re.compile(
-  r"\b(?:so|therefore|thus|hence|wait|actually|correction|finally|final"
-  r"|in conclusion"
-  r"|overall|verdict|I(?:['’]d| would)? (?:choose|pick|prefer|go with)"
-  r"|better one is"
-  r"|on (?:a )?second (?:look|thought|reading))\b",
+  rf"{SETTLING}|\b(?:verdict|I(?:['’]d| would)? (?:choose|pick|prefer|go with)"
+  r"|better one is)\b",
   re.IGNORECASE,
 )
 

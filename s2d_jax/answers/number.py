@@ -11,7 +11,7 @@ import unicodedata
 
 from s2d_jax.answers import reply as replies
 from s2d_jax.answers.answer import Answer
-from s2d_jax.answers.sentence import says
+from s2d_jax.answers.quantity import says
 
 _MINUS = r"(?:[-+](?=[$€£¥₹.\d])|\b(?:minus|negative)\s+)"
 _CURRENCY = r"(?:[$€£¥₹]|\b(?:USD|EUR|GBP|US\$)\s?)"
@@ -190,7 +190,7 @@ def _alone(text: str) -> Fraction | None:
   math = _math_value(text)
   if math is not None:
     return math
-  text = _NAME.sub("", text.strip(), count=1)
+  text = _NAME.sub("", re.sub(r"^\s*=\s*", "", text.strip()), count=1)
   text = re.sub(r"^(?:[-*•]|#+)\s+", "", _DOLLARS.sub(_inner, text).strip())
   text = text.strip("\"“”'`*_[]()<> \n")
   match = _NUMERAL.match(text)
@@ -330,6 +330,10 @@ def _last_result(text: str, question: str) -> Fraction | None:
     return None
   said = [s for s in replies.sentences(text) if not s.startswith("(")]
   last = said[-1] if said else ""
+  head = _MORE.split(last)[0]
+  given = _only(_find(head)) if len(said) == 1 else None
+  if question and _is_answered(head, given, question):
+    return given
   if last.endswith("?") or _TO_DO.search(last):
     return None
   if "=" not in last and replies.is_supposed(last):
@@ -417,6 +421,8 @@ def _conclusion(sentence: str) -> tuple[str, str]:
 def _agrees(said: list[str], value: Fraction | None, question: str) -> bool:
   """Whether a value was worked out before, or is all that a reply tells."""
   *before, last = said
+  if question and _is_answered(last, value, question):
+    return True
   sides = [side for sentence in before for side in _right_sides(sentence)]
   if sides:
     return value == sides[-1]
@@ -431,6 +437,18 @@ def _agrees(said: list[str], value: Fraction | None, question: str) -> bool:
   starts = [*(one.start for one in told), len(last)]
   rest = "".join(last[a:b] for a, b in zip(ends, starts, strict=True))
   return says(rest, question)
+
+
+def _is_answered(last: str, value: Fraction | None, question: str) -> bool:
+  """Whether a sentence has one new number, and else what was asked."""
+  asked = replies.sentences(question)[-1]
+  told = {one.value for one in _find(_plain(question))}
+  found = [one for one in _find(last) if one.value not in told]
+  if len(found) != 1 or found[0].value != value:
+    return False
+  rest = last[: found[0].start] + last[found[0].end :]
+  is_told = bool(_find(rest)) and not _find(asked)
+  return is_told or says(rest, question, asked)
 
 
 # With these a numeral is only a part of what is said.

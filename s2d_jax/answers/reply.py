@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 import re
 
+from s2d_jax.answers.corrections import CORRECTION, SETTLES
+
 _SPECIAL = re.compile(r"<\|[^|<>]*\|>|</?s>|<(?:unk|pad)>")
 
 # *word*, **word**, __word__, `word`; but not 9*2*3 or snake_case_name.
@@ -94,13 +96,6 @@ _QUOTED_MARKER = re.compile(r"[\"“'`]answer\s*:?\s*[\"”'`]", re.IGNORECASE)
 _LIST = re.compile(r"\s*(?:[-*•]|\d+[.)])\s")
 
 
-# What was marked before is taken back, or what would hold under a condition.
-_CORRECTS = re.compile(
-  r"\b(?:oops|correction|wait|I meant|scratch that|on second thought"
-  r"|sorry(?! for)|let me (?:re)?check|actually,|I made)\b"
-  r"|(?:^|[.!?…]\s)\W*no, (?:it|that|the)\b",
-  re.IGNORECASE | re.MULTILINE,
-)
 _SUPPOSED = re.compile(r"\bif\b[^.!?]*\bwould\b|\bwould\b[^.!?]*\bif\b", re.I)
 
 
@@ -125,7 +120,7 @@ def marked(text: str) -> list[str]:
   found = _behind(_MARKER, text)
   if found:
     after = text[text.rfind(found[0]) :]
-    return [] if _CORRECTS.search(after) else found
+    return [] if CORRECTION.search(after) else found
   return _behind(_WEAK_MARKER, "".join(sentences(text)[-1:]))
 
 
@@ -186,13 +181,6 @@ _COURTESY = re.compile(
 )
 
 
-_TAKES_BACK = re.compile(
-  r"\b(?:no|wait|sorry|actually|correction|I meant|however|let me|check|so"
-  r"|therefore|thus|hence|final|finally)\b",
-  re.IGNORECASE,
-)
-
-
 _MISTAKEN = re.compile(
   r"\b(?:first|previous|initial|earlier|original) \w+ (?:was|is) (?:wrong"
   r"|incorrect|a mistake)\b|\bI made (?:a mistake|an error)\b(?!.*answer)",
@@ -220,7 +208,7 @@ def contradicts(text: str) -> bool:
       between = text[one.end() : other.start()]
       is_settled = (
         _BUT.search(between)
-        or _TAKES_BACK.search(between)
+        or SETTLES.search(between)
         or _OTHER_MARKER.search(text, one.end())
       )
       return not is_settled

@@ -1,309 +1,390 @@
-"""The name that a sentence gives: "paris" in "The capital is Paris."."""
+"""The name that a sentence gives: "paris" in "The capital is Paris.".
+
+A sentence answers a question where it says what the question says, and one
+thing more. So its words are told apart: those of the question, those that say
+nothing, and new ones. If all new words stand together, at a place where the
+answer to such a question stands, they are the answer. A sentence that has other
+new words says something else, too, and is left alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 import re
+from typing import NamedTuple
 
-from s2d_jax.answers import reply as replies
-from s2d_jax.answers.words import NO_NAME, normalise, stems
+from s2d_jax.answers.question import Question
+from s2d_jax.answers.words import (
+  EMPTY,
+  NATIONS,
+  NEUTRAL,
+  NO_NAME,
+  NOT_A_THING,
+  VERBS,
+  normalise,
+  stems,
+)
 
 # What follows tells more about a name.
 APPOSITION = re.compile(
   r":\s+(?:a|an|the)\b.*$|\s+[-–—]\s.*$|;.*$"
   r"|,\s+(?:[a-z]+ly\b|[a-z]+\s|i\.e\.|I (?:believe|think|guess)\b).*$"
-  r"|(?<=\w)\s+(?:because|since|after|before)\s.*$"
+  r"|(?<=\w)\s+(?:because|since|after|before|where|when|while)\s.*$"
 )
 LIST = re.compile(r",\s.*\b(?:and|or)\b|,\s.*,\s|\s/\s")
-
+_OPENING = re.compile(
+  r"^(?:in|on|at|to|for|from|as of|after|according to|during)\s[^,]*,\s+", re.I
+)
 _INSERTED = re.compile(
-  r",\s+(?:a|an|the|which|who|whose|also|often|sometimes|one|at|with|in|near)\b"
-  r"[^,]*,(?=\s+[a-z])"
+  r",\s+(?:a|an|the|which|who|whose|also|often|sometimes|one|at|with|in|near|or)\b"
+  r"[^,]*,(?=\s+[a-z])|\s+and\s+(?:the\s+)?\w+est\s+city\b"
 )
-_IS = r"(?:is|are|was|were|would be|will be)"
-PRONOUN = re.compile(
-  rf"^(?:it|that|this|he|she|they)(?:['’](?:s|d be)|\s+{_IS})\s+"
-  r"(?:called (?:an?\s+)?|known as\s+|in\s+|on\s+|at\s+)?"
-  r"(?P<name>.+?)(?P<clause>\s+(?:that|who|which)\s.*)?$",
+_SECOND_VERB = re.compile(
+  r"\s+and\s+(?:is|was|has|had|first|later|then|[a-z-]+ed)\b.*$"
+)
+_TIME = re.compile(
+  r"\s+between \d+ and \d+$|\s+(?:in|on|around|about|during|since|by)\s+(?:(?:the|early|mid|late|year"
+  r"|about|around|[A-Z][a-z]+)[\s-]+){0,2}\d[\w ,]*$"
+)
+_OPEN = re.compile(
+  r"\b(?:could|might|may|can|would not) (?:also )?be\b|n['’]t\b|[\[\]<>]|\?$"
+  r"|^the (?:question|text|user|passage|problem)\b",
   re.IGNORECASE,
 )
-# Without a question: "The capital of France is Paris."
+_WORD = re.compile(
+  r"\"[^\"]+\"|“[^”]+”|(?<!\w)['‘][^'’]+['’](?!\w)|[A-Z]\w+, (?:[A-Z]\.)+"
+  r"|[^\s,;:]+|[,;:]"
+)
+_ARTICLES = frozenset("a an the its their our".split())
+_BE = frozenset("is are was were be been named called".split())
+_PREPOSITIONS = frozenset(
+  "in on at of from for to into with near by as".split()
+)
+_LINKS = _ARTICLES | _BE | _PREPOSITIONS | VERBS
+_SORTS = frozenset(
+  "city country town village state island region place".split()
+)
+_JOINS = frozenset("of the de da di du del la le van von der and &".split())
+_THING = r"\bthe (?:film|movie|book|novel|song|painting)\b"
+_PRONOUN = re.compile(
+  rf"^\W*(?:it|that|this|he|she|they|its|his|her|{_THING})\b", re.IGNORECASE
+)
+_THE_THING = re.compile(rf"\bit\b|{_THING}$")
+
+
 _DESCRIBED = re.compile(
-  rf"^(?:the .+?|.+?['’]s .+?)\s+{_IS}\s+(?P<name>.+)$", re.IGNORECASE
+  r"^(?:it|that|this|he|she|the .+?|.+?['’]s .+?)(?:['’]s|\s+(?:is|are|was|were"
+  r"|would be|will be))\s+(?:called\s+|known as\s+)?(?P<name>.+)$",
+  re.IGNORECASE,
 )
-_ADJECTIVE = re.compile(r"(?:very |so |\w+ly )?[a-z]+")
-_CUT_OFF = re.compile(rf"\s(?:{_IS}|the|a|an|of|by|in)$")
 
 
-def name_in(sentence: str, question: str) -> str | None:
-  """The name that a sentence gives, where its form leaves no doubt.
+class _Unit(NamedTuple):
+  """A word, or the words of a proper name.
 
-  It stands at one side of a verb or preposition, and the other side says what
-  the question asks. Where the sentence can be taken in two ways, there is none.
+  Attributes:
+    word: normalised.
+    sort: "new", "known" from the question, or "empty" of meaning.
+    start, end: where it stands in the sentence.
   """
-  if _CUT_OFF.search(sentence):
+
+  word: str
+  sort: str
+  is_proper: bool
+  start: int
+  end: int
+
+
+def name_in(sentence: str, question: Question) -> str | None:
+  """The name that a sentence gives as the answer to a question, if it does."""
+  if not question.asks_name:
     return None
-  if asks_number(question):
-    return _number_in(sentence, question)
-  sentence = APPOSITION.sub("", _INSERTED.sub("", sentence))
-  if pronoun := PRONOUN.match(sentence):
-    name = pronoun["name"]
-    # "It was he who commissioned it", "It is huge"
-    is_new = stems(pronoun["clause"] or "") - stems(question)
-    if (
-      not is_new and not _ADJECTIVE.fullmatch(name) and is_name(name, question)
-    ):
+  for form in _forms(sentence):
+    name = None if _OPEN.search(form) else _new_name(form, question)
+    if name is not None:
       return name
-  if not question:
-    described = _DESCRIBED.match(sentence)
-    name = described["name"] if described else None
-    return name if name and is_name(name, question) else None
-  names = {
-    normalise(name): name
-    for name, rest in _sides(sentence, question)
-    if is_name(name, question) and says(rest, question)
-  }
-  return names.popitem()[1] if len(names) == 1 else None
+  return None
 
 
-def asks_number(question: str) -> bool:
-  """Whether a number is asked for, or a time."""
-  return _ASKS_NUMBER.search(question) is not None
+def described(sentence: str) -> str | None:
+  """Without a question: "Paris" in "The capital of France is Paris"."""
+  match = _DESCRIBED.match(APPOSITION.sub("", sentence))
+  is_named = match and re.match(r"(?:the\s+)?[\"“]?[^a-z]", match["name"])
+  return match["name"] if is_named and is_name(match["name"]) else None
 
 
-def is_number(name: str) -> bool:
-  """Whether a name is a number or a time, and its unit."""
-  has_number = re.search(r"\d", name) or _NUMBER.search(name)
-  rest = _NUMBER.sub("", _DATE.sub("", name))
-  words = re.findall(r"[^\W\d_]{2,}", rest)
-  is_short = len(words) <= 3 and not any(
-    word[0].isupper() for word in words[1:]
-  )
-  return is_short and bool(has_number or name.islower())
+def _forms(sentence: str) -> Iterator[str]:
+  """A sentence, and it without insertions and subordinate clauses."""
+  sentence = re.sub(r"^(\w+)['’](?:s|d be)\b", r"\1 is", sentence.rstrip(" .!"))
+  sentence = _TIME.sub("", _SECOND_VERB.sub("", sentence))
+  yield sentence
+  sentence = APPOSITION.sub("", _INSERTED.sub("", _OPENING.sub("", sentence)))
+  yield _TIME.sub("", sentence)
 
 
-_CALLED = r"(?:\w+ly\s+)?(?:called|named|known as|termed)"
-_COPULA = re.compile(rf"\s+{_IS}\s+(?:\w+ly\s+|still\s+|indeed\s+)?")
-_NAMING = re.compile(
-  rf"\s+(?:{_IS}\s+{_CALLED}|means|stands for)\s+(?:an?\s+(?=[a-z]))?"
-)
-_PREPOSITION = re.compile(r"\s+(?:by|in|on|at|from|of|with|to|for)\s+")
-_TAIL = re.compile(
-  r"\s+(?:by|in|on|at|from|with|to|for|during|through|when|as|who|that|which)\s"
-  r".*$"
-)
-# "the Dutch painter Vincent van Gogh"
-_ROLE = (
-  r"(?:the|an?)\s+(?:(?!of\b|in\b)[\w-]+\s+){0,2}?(?!of\b|in\b)[a-z]+\s+"
-  r"(?=[A-Z])"
-)
-_NAME_END = re.compile(
-  r"[\"”)]?(?:$|,(?!\s[A-Z])|[.;:]|\s\(|\sand\s(?=[a-z])|\s(?:in|on|at|by|of"
-  r"|from|for|with|during|around|about|as|between|after|before|who|which|that)\s)"
-)
-_THING = re.compile(r"(?:The|A|An)\s+(?:[a-z]+\s+)?[a-z]+(?=\s)")
-# Names in capitals, and titles: "Gone with the Wind".
-_PROPER = re.compile(
-  r"(?:(?:The|the|An|A)\s+)?[\"“]?[A-Z\d][^\s,]*"
-  r"(?:\s+(?:(?:of|the|de|da|di|van|von|and|la|le)\s+)*[\"“]?[A-Z\d][^\s,]*)*"
-)
-
-
-def _sides(sentence: str, question: str) -> Iterator[tuple[str, str]]:
-  """Parts of a sentence that may be a name, each with the rest."""
-  for link in _NAMING.finditer(sentence):
-    yield _TAIL.sub("", sentence[link.end() :]), sentence[: link.start()]
-  is_where = _ASKS_WHERE.match(question)
-  for link in _COPULA.finditer(sentence):
-    before, after = sentence[: link.start()], sentence[link.end() :]
-    if not is_where and not _NAMING.match(sentence, link.start()):
-      yield from _predicates(after, before, question)
-    yield before, after
-    # "The Burj Khalifa in Dubai is the tallest building"
-    proper = _PROPER.match(before)
-    if proper and _PREPOSITION.match(before, proper.end()):
-      yield proper[0], after
-  asked = stems(question)
-  if _ASKS_ACTOR.match(question):
-    for link in re.finditer(rf"\s+by\s+(?:{_ROLE})?", sentence):
-      name = _PROPER.match(sentence, link.end())
-      before = sentence[: link.start()]
-      is_asked = says(before, question, new=0)
-      if is_asked and name and _NAME_END.match(sentence, name.end()):
-        yield name[0], before
-      break
-    # "George Orwell wrote 1984"
-    # "The tuba has four valves"
-    name = _PROPER.match(sentence) or _THING.match(sentence)
-    rest = sentence[name.end() :].lstrip() if name else ""
-    words = set(normalise(question).split())
-    verb = normalise(rest).partition(" ")[0]
-    if name and (stems(verb) & asked or verb in words):
-      if says(_TAIL.sub("", rest), question, new=0):
-        yield name[0], rest[: len(_TAIL.sub("", rest))]
-      elif says(rest, question, new=0):
-        yield name[0], rest
-  if is_where or re.match(r"\W*(?:in|on|at|from|to) ", question, re.I):
-    for link in _PREPOSITION.finditer(sentence):
-      name = _PROPER.match(sentence, link.end())
-      if name and _NAME_END.match(sentence, name.end()):
-        yield name[0], sentence[: link.start()]
-  if asked_with := _ENDS_WITH.search(question):
-    # "Which language is Linux written in?" "Linux is written in C"
-    before, link, name = sentence.partition(f" {asked_with[1]} ")
-    yield name, before
-  if _ASKS_OBJECT.search(question):
-    # "Bees make honey from nectar"
-    words = sentence.split()
-    for n in range(2, len(words)):
-      before, name = words[:n], words[n:]
-      if all(stems(w) <= asked for w in before) and stems(name[0]) - asked:
-        if stems(before[-1]):
-          yield _TAIL.sub("", " ".join(name)), " ".join(before)
+def _units(sentence: str, question: Question) -> list[_Unit]:
+  words = list(_WORD.finditer(sentence))
+  units = []
+  place = 0
+  while place < len(words):
+    end = place + 1
+    is_proper = _is_proper(words, place)
+    while is_proper and end < len(words):
+      joined = end
+      while joined < len(words) - 1 and words[joined][0] in _JOINS:
+        joined += 1
+      if not _is_proper(words, joined):
         break
+      end = joined + 1
+    start, stop = words[place].start(), words[end - 1].end()
+    text = sentence[start:stop]
+    if normalise(text):
+      is_exact = is_proper and (place > 0 or end > 1)
+      sort = _sort(normalise(text), is_proper, is_exact, question)
+      if normalise(text) in _SORTS and (
+        units and units[-1].word == "a" or words[end:] and words[end][0] == "of"
+      ):
+        sort = "empty"  # "a city in Mali", "the island of Honshu"
+      units.append(_Unit(normalise(text), sort, is_proper, start, stop))
+    else:
+      units.append(_Unit("", "empty", False, start, stop))
+    place = end
+  return units
 
 
-def _predicates(
-  after: str, before: str, question: str
-) -> Iterator[tuple[str, str]]:
-  """What stands behind "is": a name, or where that is asked a thing."""
-  role = re.match(_ROLE, after) if _ASKS_NAME.match(question) else None
-  proper = _PROPER.match(after, role.end() if role else 0)
-  if proper and _NAME_END.match(after, proper.end()):
-    yield proper[0], before
-  elif _ASKS_WHAT.search(question):
-    yield after, before
-
-
-_ASKS_WHAT = re.compile(r"\b(?:is|are|was|were|called?)\b", re.IGNORECASE)
-_NEUTRAL = frozenset().union(
-  *map(
-    stems,
-    "film movie book novel world earth human located"
-    " situated official commonly widely correct right answer our".split(),
-  )
-)
-_PRONOUNS = frozenset(stem for word in NO_NAME for stem in stems(word))
-_PRONOUN = re.compile(r"^\W*(?:it|he|she|they|this|that|who|which)\b", re.I)
-
-
-def says(rest: str, question: str, new: int = 1) -> bool:
-  """Whether a part of a sentence says what was asked, and little else.
-
-  Args:
-    rest: a sentence without the name, or the number, in it.
-    question: what was asked.
-    new: how many words it may have that the question has not.
-  """
-  asked = stems(_ASKED_KIND.sub("", question)) or stems(question)
-  said = stems(rest)
-  known = said & stems(question)
-  others = said - known - _NEUTRAL - _PRONOUNS
-  if not known or len(others) > new or 2 * len(others) > len(known):
+def _is_proper(words: list[re.Match[str]], place: int) -> bool:
+  """Whether a word is in quotes or begins a name: the first one may not."""
+  text = words[place][0]
+  if place == 0 and normalise(text) in NEUTRAL:
     return False
-  is_short = _PRONOUN.match(rest) or re.match(r"\W*the\b", rest, re.I)
-  return 2 * len(known & asked) >= len(asked) or bool(is_short and not others)
+  return re.match(r"[\"“'‘]|\W*[A-Z\d]", text) is not None
 
 
-# "Which planet", "in what year"
-_ASKED_KIND = re.compile(
-  r"\b(?:which|what|whose|how many|how much)\s+(?!is\b|are\b|was\b|were\b)\w+",
-  re.IGNORECASE,
-)
-_ASKS_TIME = re.compile(r"^\W*when\b|\b(?:year|date)\b", re.IGNORECASE)
-_ASKS_NUMBER = re.compile(
-  r"^\W*when\b|\b(?:year|date|century|decade|percentage)\b"
-  r"|\bhow (?!do|did|is|are|was|were|can|to|could|would)\w+\b",
-  re.IGNORECASE,
-)
-_ASKS_NAME = re.compile(r"^\W*(?:who|where|whose)\b", re.IGNORECASE)
-_ASKS_ONE = re.compile(r"^\W*(?:who|which|where)\b", re.IGNORECASE)
-_ASKS_WHERE = re.compile(r"^\W*where\b", re.IGNORECASE)
-_ASKS_ACTOR = re.compile(
-  r"^\W*(?:who|(?:which|what) (?:\w+ ){0,3}?(?!is|are|do|does|did)\w+)\b", re.I
-)
-_ENDS_WITH = re.compile(r"\b(in|of|from|on|with)\W*$")
-_ASKS_OBJECT = re.compile(r"\b(?:do|does|did)\b", re.IGNORECASE)
-_ASKS_CLASS = re.compile(
-  r"\b(?:kind|type|sort|call|called|term|word for"
-  r"|what (?:is|are|was) (?:an? )?\w+\W*$)",
-  re.IGNORECASE,
-)
-_DESCRIPTION = re.compile(
-  r"(?:the|one)\b.+\s(?:of|that|by|called|named|from|in|for)\b|an?(?:\s+[a-z]\w*){3,}"
-  r"|.*\s(?:in|at|by|on|from|for|with|to)\s|.*['’]s\s+[a-z]|[a-z].*\sand\s"
-  r"|(?:[a-z]{3,}ed|all|about|known|with|from|to|for|by|as|used|made|found|when|very|so|many"
-  r"|several|some|various|different|lots|each|every|such|both|often|also|part|one)\b",
-)
+def _sort(
+  word: str, is_proper: bool, is_exact: bool, question: Question
+) -> str:
+  if is_proper:
+    is_first = not is_exact and question.has_noun(word)
+    is_known = question.has_words(word) or is_first
+  else:
+    is_known = question.has_stems(word)
+  if word in NEUTRAL and (word in _LINKS or not is_known):
+    return "empty"
+  if is_known:
+    return "known"
+  is_adverb = re.fullmatch(r"[a-z]{3,}ly", word) and word not in NOT_A_THING
+  return "empty" if is_adverb else "new"
 
 
-_NATIONAL = re.compile(
-  r"british|english|french|german|dutch|greek|american|italian|russian|indian"
-  r"|spanish|polish|irish|scottish|swedish|danish|turkish|swiss|chinese|japanese"
-  r"|austrian|norwegian|european|african|asian|female|male"
-)
-_NO_THING = frozenset("each every all some many both most other".split())
-
-
-def is_name(name: str, question: str) -> bool:
-  """Whether a part of a sentence is a name, and of the sort asked for."""
-  words = normalise(name).split()
-  if not 0 < len(words) <= 5 or ": " in name or replies.refuses(name):
-    return False
-  if any(word in NO_NAME for word in words) or LIST.search(name):
-    return False
-  if re.search(r"[A-Z]\S*\s[a-z]{4,}\s[A-Z]", name):
-    return False  # a sentence
-  is_one = _ASKS_ONE.match(question)
-  if words[0] in _NO_THING or is_one and not re.search(r"[^\W\d]", name):
-    return False
-  if is_one and all(map(_NATIONAL.fullmatch, words)):
-    return bool(
-      re.match(r"\W*which\s+(?:language|nation|people)", question, re.I)
-    )
-  is_described = _DESCRIPTION.match(name) and not _PROPER.fullmatch(name)
-  if is_described or not stems(name) - stems(question):
-    return False
-  if re.match(r"an?\s+[a-z]", name) and not _ASKS_CLASS.search(question):
-    return False
-  is_great = bool(re.match(r"[\"“]?(?:the\s+)?[^a-z]", name))
-  if question and not is_great and len(words) > 3:
-    return False
-  return is_great or not _ASKS_NAME.match(question)
-
-
-_MONTH = (
-  r"(?:January|February|March|April|May|June|July|August|September|October"
-  r"|November|December)"
-)
-_DATE = re.compile(
-  rf"(?:(?:\d{{1,2}}(?:st|nd|rd|th)? (?:of )?)?{_MONTH}(?: \d{{1,2}}(?:st|nd"
-  rf"|rd|th)?)?,? )?\b\d{{3,4}}\b(?:\s+(?:BC|AD|BCE|CE)\b)?"
-  rf"|\d{{1,2}}(?:st|nd|rd|th)? (?:of )?{_MONTH}|{_MONTH} \d{{1,2}}(?:st|nd|rd"
-  r"|th)?|\d+(?:st|nd|rd|th) century|\d{3,4}s"
-)
-_NUMBER = re.compile(
-  r"(?<![\w.,])-?[$€£]?\d(?:[\d,.]*\d)?\s?%?|\b(?:two|three|four|five|six|seven|eight"
-  r"|nine|ten|eleven|twelve|hundred)\b",
-  re.IGNORECASE,
-)
-
-
-def _number_in(sentence: str, question: str) -> str | None:
-  """The one date or number of a sentence that else says what was asked."""
-  is_time = _ASKS_TIME.search(question)
-  pattern = _DATE if is_time else _NUMBER
-  known = set(normalise(question).split())
-  found = [
-    match
-    for match in pattern.finditer(sentence)
-    if normalise(match[0]) not in known
-  ]
-  if len(found) != 1:
+def _new_name(sentence: str, question: Question) -> str | None:
+  """What is new in a sentence, where it stands as the answer."""
+  units = _units(sentence, question)
+  start = _named_from(units) if question.asks_class else 0
+  new = [n for n, unit in enumerate(units) if unit.sort == "new" and n >= start]
+  if not new:
     return None
-  [match] = found
-  before = sentence[: match.start()]
-  rest = f"{before} {re.split(r'[,;:(]', sentence[match.end() :])[0]}"
-  if is_time:
-    rest = re.sub(r"\s+(?:by|with)\s.*$", "", rest)
-  return match[0] if says(rest, question) else None
+  first = last = new[0]
+  while last + 1 < len(units) and (
+    units[last + 1].sort == "new" or _is_title_amid(units, last + 1)
+  ):
+    last += 1
+  run = units[first : last + 1]
+  if run[-1].is_proper and not all(map(_is_role, run[:-1])):
+    return None
+  before = [unit for unit in units[:first] if unit.word]
+  after = _behind(units[last + 1 :], run[-1].is_proper, question.asks_place)
+  article = ""
+  while before and (before[-1].word in _ARTICLES or _is_adverb(before[-1])):
+    article = before.pop().word
+  missing = question.essential - _stems(before + run + after)
+  if any(unit.sort == "new" for unit in after):
+    is_told = not missing or _THE_THING.search(sentence)
+    after = _without_end(after) if is_told else []
+    if not after:
+      return None
+  if not _says_it(sentence, before, after, missing, question):
+    return None
+  is_new_sort = article in ("a", "an") and not run[-1].is_proper
+  if is_new_sort and not (question.asks_class or question.asks_object):
+    if missing or not question.kind:
+      return None
+  if not _stands_as_answer(before, run[-1].is_proper, after, question):
+    return None
+  start = run[-1].start if run[-1].is_proper else run[0].start
+  if len(run[-1].word) == 1 and before and before[-1].word == question.kind:
+    start = before[-1].start  # "vitamin D"
+  name = sentence[start : run[-1].end]
+  return name if is_name(name, question) else None
+
+
+def _named_from(units: list[_Unit]) -> int:
+  """Where "called" or "known as" stands: what comes before only describes."""
+  for place, unit in enumerate(units):
+    before = {other.word for other in units[:place]}
+    if (
+      unit.word in ("called", "named")
+      or unit.word == "as"
+      and "known" in before
+    ):
+      return place
+  return 0
+
+
+def _stems(units: list[_Unit]) -> set[str]:
+  return set().union(*(stems(unit.word) for unit in units))
+
+
+def _is_adverb(unit: _Unit) -> bool:
+  return unit.sort == "empty" and (
+    unit.word.endswith("ly") or unit.word in ("still", "indeed", "also")
+  )
+
+
+def _is_title_amid(units: list[_Unit], place: int) -> bool:
+  """Whether a word of the question stands within a name: "author Leo"."""
+  following = units[place + 1 : place + 2]
+  return bool(
+    following
+    and units[place].sort == "known"
+    and not units[place].is_proper
+    and following[0].sort == "new"
+    and following[0].is_proper
+  )
+
+
+def _is_role(unit: _Unit) -> bool:
+  """Whether a word before a name says who it is: "the Dutch painter Jan"."""
+  is_word = not unit.is_proper and unit.word.isalpha()
+  return unit.word in NATIONS or is_word and unit.word not in NOT_A_THING
+
+
+def _behind(
+  units: list[_Unit], is_proper: bool, asks_place: bool
+) -> list[_Unit]:
+  """What follows a name, without "in Dubai", or "from nectar" at the end."""
+  rest = [*units]
+  while rest and (not rest[0].word or rest[0].word in _PREPOSITIONS):
+    is_place = rest[0].word != ""
+    if rest[0].word in ("of", "for"):
+      break
+    ends = (
+      n
+      for n, unit in enumerate(rest)
+      if n and (unit.word in _PREPOSITIONS | _BE or not unit.word)
+    )
+    end = next(ends, len(rest)) if is_place else 1
+    is_last = end == len(rest)
+    if is_place and not any(unit.sort == "new" for unit in rest[:end]):
+      break
+    if is_place and not is_last and not is_proper:
+      break
+    if not is_place and asks_place and len(rest) == 2:
+      return []  # "Rome, Italy"
+    rest = rest[end:]
+  return [unit for unit in rest if unit.word]
+
+
+def _without_end(units: list[_Unit]) -> list[_Unit]:
+  """What is said before the preposition that new words follow at the end."""
+  first = next(n for n, unit in enumerate(units) if unit.sort == "new")
+  rest = units[:first]
+  while rest and rest[-1].sort == "empty" and rest[-1].word in _ARTICLES:
+    rest.pop()
+  is_place = rest and rest[-1].word in _PREPOSITIONS - {"of", "for"}
+  is_end = not any(unit.word in VERBS for unit in units[first:])
+  return rest[:-1] if is_place and is_end else []
+
+
+def _stands_as_answer(
+  before: list[_Unit], is_proper: bool, after: list[_Unit], question: Question
+) -> bool:
+  """Whether a name stands where the answer to such a question does."""
+  if question.asks_who and not is_proper:
+    return False
+  has_link = any(u.word in VERBS or u.word in _PREPOSITIONS for u in before)
+  is_first = not before or not has_link and before[-1].sort == "known"
+  has_verb = after and (after[0].sort == "known" or after[0].word in VERBS)
+  if is_first and has_verb and (is_proper or not before):
+    # "Thor is the god of thunder", "Bats sleep upside down"
+    is_agent = "by" in {unit.word for unit in after} - question.words
+    asks_other = question.asks_object or question.asks_where
+    return not (is_agent or asks_other or question.preposition)
+  if not before:
+    return False
+  if after and after[0].sort == "known" and not is_proper:
+    return False
+  link = before[-1].word
+  if link == "as" and before[-2].word in ("known", "regarded"):
+    link = "called"
+  if link in _BE:
+    is_of_kind = question.kind in {unit.word for unit in before}
+    return is_of_kind or not (question.asks_where or question.preposition)
+  if link == "by":
+    return question.asks_actor
+  if link in _PREPOSITIONS:
+    if question.asks_who or link == "as":
+      return question.asks_class and not question.asks_who
+    is_made_of = link in ("of", "for", "from", "with") and question.kind
+    return bool(
+      question.asks_where
+      or link == question.preposition
+      or question.asks_place
+      and link != "of"
+      or is_made_of
+      and not after
+    )
+  if link in ("means", "has", "have"):
+    return not question.asks_who
+  return question.asks_object and before[-1].sort == "known"
+
+
+def _says_it(
+  sentence: str,
+  before: list[_Unit],
+  after: list[_Unit],
+  missing: set[str],
+  question: Question,
+) -> bool:
+  """Whether a sentence says what was asked, and leaves nothing out."""
+  if not missing or _PRONOUN.match(sentence):
+    return True
+  if before and before[-1].word in ("called", "named"):
+    return True
+  if len(missing) == len(question.essential) and not any(
+    unit.word == question.kind for unit in before
+  ):
+    return False
+  if missing & (question.distinctive | question.head):
+    return False
+  if before and re.match(r"\W*the\b", sentence, re.IGNORECASE):
+    return True
+  if _THE_THING.search(sentence):
+    return True
+  is_most = 2 * len(missing) <= len(question.essential)
+  return is_most and not (question.proper and question.proper <= missing)
+
+
+_ADJECTIVE = re.compile(r"[a-z]+(?:ed|ly|ful|ous|able|ible|less|est)")
+
+
+def is_name(name: str, question: Question | None = None) -> bool:
+  """Whether a part of a sentence is a name, and of the sort asked for."""
+  question = question or Question("")
+  words = normalise(name).split()
+  is_great = re.search("[A-Z]", name) is not None
+  if not 0 < len(words) <= (5 if is_great else 3) or LIST.search(name):
+    return False
+  if re.search(r"\w['’](?:ve|re|ll|m|d)\b", name):
+    return False
+  if words[0] in NO_NAME or re.search(r"['’]s\s+[a-z]", name):
+    return False
+  if stems(name) and stems(name) <= question.stems:
+    return False
+  if not is_great and not re.match("[\"“'‘]", name):
+    if any(w in NOT_A_THING or w in EMPTY for w in words):
+      return False
+    if _ADJECTIVE.fullmatch(words[-1]) or re.search(r"[a-z]{2,}ly\b", name):
+      return False
+  elif is_great and words[0] in NOT_A_THING - {"great", "big"}:
+    return False
+  return question.asks_language or not all(word in NATIONS for word in words)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import dataclasses
 import re
 
-from s2d_jax.answers import mentions, reply as replies
+from s2d_jax.answers import corrections, mentions, reply as replies
 from s2d_jax.answers.answer import Answer
-from s2d_jax.answers.sentence import (
-  APPOSITION,
-  LIST,
-  PRONOUN,
-  asks_number,
-  is_number,
-  name_in,
-)
+from s2d_jax.answers.quantity import is_number, number_in
+from s2d_jax.answers.question import Question
+from s2d_jax.answers.sentence import APPOSITION, LIST, described, name_in
 from s2d_jax.answers.words import EMPTY, NO_NAME, VERBS, normalise, stems
 from s2d_jax.errors import UserError
 
@@ -32,17 +28,11 @@ _HEDGE = re.compile(
   re.IGNORECASE,
 )
 _PLACEHOLDER = re.compile(
-  r"^\W*[\[<][^\]>]*\b(?:insert|your|answer|name)\b[^\]>]*[\]>]\W*$",
+  r"^\W*[\[<][^\]>]*\b(?:insert|your|answer|name)\b[^\]>]*[\]>]\W*$"
+  r"|\[[A-Za-z]+ [^\]]*\]",
   re.IGNORECASE,
 )
 _QUOTED = re.compile(r"\W*[\"“]([^\"“”\n]+)[\"”]\W*")
-# What stands before is taken back.
-_TAKEN_BACK = re.compile(
-  r"\A.*(?:\b(?:wait|correction|I meant|sorry|on second thought|scratch that"
-  r"|actually,? no)\b|\bno, (?=it|that)|(?:\.\.|…)\s*actually\b)"
-  r"\W*(?:no\b\W*)?",
-  re.IGNORECASE | re.DOTALL,
-)
 # Nor does a text stand by what was once, and what others think.
 _NOT_NOW = re.compile(
   r"\b(?:however|formerly|used to|(?:until|before) \d+)\b"
@@ -59,15 +49,15 @@ _DENIED_TAIL = re.compile(
   r"\s*[,(]\s*(?:and )?not\b.*$|\s+(?:rather than|instead of)\b.*$",
   re.IGNORECASE,
 )
-_CLAUSE = re.compile(r"(?<=\w)\s(?:which|who|because|since|whose)\s")
+_CUT_OFF = re.compile(r"\s(?:is|are|was|were|the|a|an|of|by|in)$")
 
 
 @dataclasses.dataclass(frozen=True)
 class Text:
   """A short answer in free text; None where it is longer than `max_words`.
 
-  A sentence round the answer is taken off where it is plain which side of it
-  is the answer: by its form, or as the question has the words of the other.
+  It stands alone, or in a sentence that else says what the question says.
+  Nothing that comes later may give another one.
   """
 
   max_words: int = 12
@@ -82,46 +72,84 @@ class Text:
   def __call__(self, reply: str, question: str = "") -> Answer | None:
     text = replies.said(reply)
     statements = replies.marked(text)
-    if replies.contradicts(text):
-      return None
     given = statements[0] if statements else text
-    if _PLACEHOLDER.match(given) or _lists_several(given):
+    if (
+      replies.contradicts(text)
+      or _PLACEHOLDER.search(given)
+      or _lists_several(given)
+    ):
       return None
-    kept = _TAKEN_BACK.sub("", given)
+    asked = Question(question)
     if quoted := _QUOTED.fullmatch(given):
-      kept = given = quoted[1].replace(". ", " ")
-    found = replies.sentences(_LABEL.sub("", _SPEAKER.sub("", kept)))
-    if len(found) > 1 and _is_echo(found[0], question):
-      del found[0]
+      given = quoted[1].replace(". ", " ")
+    kept = corrections.behind(given)
+    found = _sentences(kept, asked)
     if kept != given:
       del found[:-1]
-    if not found or _is_echo(found[0], question):
+    if not found or found[0].endswith(("?", ",")):
       return None
-    found = [re.sub(r"(?<=\w)\s+\([^)]*\)", "", one) for one in found]
     sentence = _conceded(_HEDGE.sub("", found[0].rstrip(" .!")))
     if replies.refuses(" ".join([sentence, *found[1:2]])):
       return None
-    if sentence.endswith("?") or any(
-      map(_NOT_NOW.search, [sentence, *found[1:]])
-    ):
+    if any(map(_NOT_NOW.search, [sentence, *found[1:]])):
       return None
     sentence = _DENIED_TAIL.sub("", sentence)
-    if _OPEN.search(_asked_again(sentence, question)):
+    name = _alone(sentence, asked)
+    if name is not None and statements:
+      del found[1:]
+    if name is not None and not _is_explained(name, found[1:], asked):
       return None
-    name = _alone(sentence, question)
-    if name is not None and question and not _is_of_its_sort(name, question):
-      name = None
-    if name is not None and question and _says_nothing(name, question):
-      return None
-    is_whole = bool(statements) or len(found) == 1
-    is_given = is_whole and name is not None and sentence in given
-    is_strict = is_given and kept == given and not _HEDGE.match(found[0])[0]
-    if name is None:
-      name = name_in(sentence, question) or _of_later(found[1:], question)
-    answer = normalise(name or "")
+    is_strict = (
+      name is not None
+      and len(found) == 1
+      and kept == given
+      and sentence in given
+      and not _HEDGE.match(found[0])[0]
+    )
+    names = [name or _name_in(sentence, asked)]
+    names += [
+      _name_in(one, asked) for one in found[1:] if not _PRONOUN.match(one)
+    ]
+    answer = _agreed([normalise(one) for one in names if one])
     if not 0 < len(answer.split()) <= self.max_words:
       return None
     return Answer(answer, is_strict)
+
+
+def _agreed(names: Sequence[str]) -> str:
+  """The first of several names, if the others are the same or part of one."""
+  first = set(names[0].split()) if names else set()
+  is_one = all(
+    first <= (words := set(name.split())) or words <= first for name in names
+  )
+  return names[0] if names and is_one else ""
+
+
+def _sentences(text: str, asked: Question) -> list[str]:
+  """Sentences of an answer, without the question and remarks."""
+  found = replies.sentences(_LABEL.sub("", _SPEAKER.sub("", text)))
+  if found and _is_echo(found[0], asked):
+    del found[0]
+  found = [re.sub(r"(?<=\w)\s+\([^)]*\)", "", one) for one in found]
+  return [one for one in found if normalise(one)]
+
+
+_PRONOUN = re.compile(r"^\W*(?:it|that|this|he|she|they)\b", re.IGNORECASE)
+_REASON = re.compile(
+  r"^\W*(?:it|that|this|these|he|she|they|its|his|her|their|because|explanation"
+  r"|reason\w*|note|in|the)\b",
+  re.IGNORECASE,
+)
+
+
+def _is_explained(name: str, others: list[str], asked: Question) -> bool:
+  """Whether what follows a name is about it, if anything does."""
+  words = set(normalise(name).split())
+  if asked.asks_name:
+    words |= asked.words - EMPTY
+  return not (others and asked.text) or any(
+    _REASON.match(one) or words & set(normalise(one).split()) for one in others
+  )
 
 
 def _conceded(sentence: str) -> str:
@@ -145,98 +173,130 @@ def _lists_several(text: str) -> bool:
   return labelled > 1 or len(lines) > 1 and short == len(lines)
 
 
-def _asked_again(sentence: str, question: str) -> str:
-  """A sentence without the "between" and "or" that the question has, too."""
-  sentence = re.sub(r"\bbetween \d+ and \d+", "", sentence)
-  for word in re.findall(r"\b(?:between|or|not|than)\b", question):
-    sentence = re.sub(rf"\b{word}\b", "", sentence)
-  return sentence
+def _is_echo(text: str, asked: Question) -> bool:
+  return bool(asked.text) and normalise(text) == normalise(asked.text)
+
+
+def _name_in(sentence: str, asked: Question) -> str | None:
+  """The name or the number that a sentence gives, and does not only mention."""
+  sentence = sentence.rstrip(" .!")
+  if _CUT_OFF.search(sentence) or sentence.endswith("?"):
+    return None
+  if not asked.text:
+    return None if _OPEN.search(sentence) else described(sentence)
+  if asked.asks_number:
+    return number_in(sentence, asked.text)
+  return name_in(sentence, asked)
 
 
 _YES_NO = re.compile(
   r"^\W*(?:is|are|was|were|do|does|did|can|could|will|has|have|should)\b",
   re.IGNORECASE,
 )
-
-
-def _says_nothing(name: str, question: str) -> bool:
-  """Whether a name is only politeness, or a word of the question."""
-  words = normalise(name).split()
-  if words in (["yes"], ["no"]):
-    return not _YES_NO.match(question)
-  known = set(normalise(question).split())
-  is_open = re.search(r"\bor\b", question)
-  is_echo = (
-    set(words) <= known or stems(name) and stems(name) <= stems(question)
-  )
-  return is_echo and not is_open or words in _POLITE
-
-
-def _is_of_its_sort(name: str, question: str) -> bool:
-  """Whether a name may be a person, a time or a thing, whichever is asked."""
-  if asks_number(question):
-    return is_number(name)
-  if len(re.findall(r"\d+", name)) > 3:  # a time stamp
-    return False
-  if _ASKS_WHO.match(question) and " by " in name:
-    return False
-  return not _ASKS_ONE.match(question) or bool(re.search(r"[^\W\d]", name))
-
-
-_ASKS_ONE = re.compile(r"^\W*(?:who|which|where)\b", re.IGNORECASE)
-
-
 _POLITE = [
   [word] for word in "sure okay ok hmm nothing hello hi the i it".split()
 ]
 
 
-def _alone(text: str, question: str) -> str | None:
-  """A text that is a name and no sentence, without what tells more of it."""
-  asked = set(normalise(question).split())
-  label, colon, name = APPOSITION.sub("", text).rpartition(": ")
-  if colon and not stems(label) <= stems(question):
-    return None
-  # "In 1945", "Paris, France"
-  name = re.sub(
-    r"^(?:in|on|at|by|around)\s+(?=\d|[A-Z]\w+ \d)", "", name, flags=re.I
+def _says_nothing(name: str, asked: Question) -> bool:
+  """Whether a name is only politeness, or a word of the question."""
+  words = normalise(name).split()
+  if words in (["yes"], ["no"]):
+    return not _YES_NO.match(asked.text)
+  is_echo = (
+    set(words) <= asked.words or stems(name) and stems(name) <= asked.stems
   )
-  first, comma, rest = name.partition(", ")
-  if comma and asked and set(normalise(rest).split()) <= asked | EMPTY:
-    name = first
-  elif comma and _ASKS_WHO.match(question) and not re.match("[JS]r", rest):
-    return None
-  if _INTRODUCES.match(text):
-    return None
-  words = re.findall(r"[^\W_][\w'’]*", name)
-  has_verb = any(
-    word in VERBS or re.fullmatch("[a-z]{3,}ed", word) for word in words
-  )
-  lower = [word for word in words if word.islower()]
-  if has_verb or PRONOUN.match(name) or LIST.search(text):
-    return None
-  if _OBJECT.search(name) and not _is_title(name):
-    return None
-  if any(word in NO_NAME for word in lower) or _CLAUSE.search(text):
-    return None
-  if words and words[0].lower() in NO_NAME and len(words) > 2:
-    return None
-  if _is_title(name):
-    return name
-  known = set(normalise(name).split()) & (asked - EMPTY)
-  most = 3 if len(lower) >= len(words) - 1 else 5
-  if known:
-    most = 2 if lower else 3
-  return name if len(normalise(name).split()) <= most else None
+  return is_echo and "or" not in asked.words or words in _POLITE
 
 
-_ASKS_WHO = re.compile(r"^\W*who\b", re.IGNORECASE)
+def _is_of_its_sort(name: str, asked: Question) -> bool:
+  """Whether a name may be a person, a time or a thing, whichever is asked."""
+  if asked.asks_number:
+    return is_number(name)
+  if len(re.findall(r"\d+", name)) > 3:  # a time stamp
+    return False
+  if asked.asks_who and " by " in name:
+    return False
+  return not asked.asks_one or bool(re.search(r"[^\W\d]", name))
+
+
 # "In Japan, people pay with the yen."
 _INTRODUCES = re.compile(r"(?:in|at|on|for|with|of|as)\s[^,]+,\s+[a-z]", re.I)
 # What follows a verb, as in "Spain beat the Netherlands"; a noun has "of".
 _OBJECT = re.compile(
   r"\b[a-z]{3,}\s+(?:a|an|the|to|in|at|by|on|from|for|with|as)\s"
 )
+_CLAUSE = re.compile(r"(?<=\w)\s(?:which|who|because|since|whose)\s")
+_SENTENCE_BEHIND = re.compile(
+  r"^, (?!who|which).*\b(?:is|are|was|were)\b|^, (?!a|an|the|who|which|one|also"
+  r"|known|[a-z]+(?:ly|ed|ing)\b)[a-z]+ (?:a|an|the|your|it|that|how|what)\b"
+)
+_IS = re.compile(
+  r"^(?:it|that|this|he|she|they)(?:['’](?:s|d be)\b"
+  r"|\s+(?:is|are|was|were|would be|will be)\b)",
+  re.IGNORECASE,
+)
+
+
+def _alone(text: str, asked: Question) -> str | None:
+  """A text that is a name and no sentence, without what tells more of it."""
+  if _OPEN.search(_asked_again(text, asked)):
+    return None
+  apposition = APPOSITION.search(text)
+  if apposition and _SENTENCE_BEHIND.search(apposition[0]):
+    return None
+  label, colon, name = APPOSITION.sub("", text).rpartition(": ")
+  if colon and not stems(label) <= asked.stems:
+    return None
+  # "In 1945", "Paris, France"
+  name = re.sub(
+    r"^(?:in|on|at|by|around)\s+(?=\d|[A-Z]\w+ \d)", "", name, flags=re.I
+  )
+  first, comma, rest = name.partition(", ")
+  if (
+    comma and asked.text and set(normalise(rest).split()) <= asked.words | EMPTY
+  ):
+    name = first
+  elif comma and asked.asks_who and not re.match("[JS]r", rest):
+    return None
+  if _INTRODUCES.match(text) or LIST.search(text) or _CLAUSE.search(text):
+    return None
+  is_name = not _IS.match(name) and (_is_title(name) or _is_short(name, asked))
+  if not is_name or asked.text and not _is_of_its_sort(name, asked):
+    return None
+  return None if asked.text and _says_nothing(name, asked) else name
+
+
+def _asked_again(sentence: str, asked: Question) -> str:
+  """A sentence without the "between" and "or" that the question has, too."""
+  sentence = re.sub(r"\bbetween \d+ and \d+", "", sentence)
+  for word in re.findall(r"\b(?:between|or|not|than)\b", asked.text):
+    sentence = re.sub(rf"\b{word}\b", "", sentence)
+  return sentence
+
+
+_CONTRACTED = re.compile(r"\w['’](?:ve|re|ll|m|d)\b")
+
+
+def _is_short(name: str, asked: Question) -> bool:
+  """Whether a text has few words, and none of a sentence among them."""
+  words = re.findall(r"[^\W_][\w'’]*", name)
+  lower = [word for word in words if word.islower()]
+  if any(
+    word in VERBS or re.fullmatch("[a-z]{3,}ed", word) for word in words
+  ) or any(word in NO_NAME for word in lower):
+    return False
+  if words and words[0].lower() in NO_NAME and len(words) > 2:
+    return False
+  if name.count("(") != name.count(")") or _CONTRACTED.search(name):
+    return False
+  if _OBJECT.search(name):
+    return False
+  is_lower = len(lower) >= len(words) - 1
+  most = 3 if is_lower else 5
+  if set(normalise(name).split()) & (asked.words - EMPTY):
+    most = 2 if lower else 3
+  return len(normalise(name).split()) <= most
 
 
 def _is_title(text: str) -> bool:
@@ -252,16 +312,3 @@ _SMALL_WORDS = frozenset(
   "of the and in on a an to for with at by from into de la le da di von van der"
   " und y el".split()
 )
-
-
-def _of_later(sentences: list[str], question: str) -> str | None:
-  """The one name that later sentences give; what "it" is they leave open."""
-  whole = [s.rstrip(" .!") for s in sentences if not PRONOUN.match(s)]
-  if not question or any(map(_OPEN.search, whole)):
-    return None
-  names = {name_in(one, question) for one in whole} - {None}
-  return names.pop() if len(names) == 1 else None
-
-
-def _is_echo(text: str, question: str) -> bool:
-  return bool(question) and normalise(text) == normalise(question)

@@ -91,6 +91,40 @@ EMPTY = VERBS | set(
   """.split()
 )
 
+# Words that a sentence may have besides those of the question.
+NEUTRAL = (EMPTY - frozenset("place city country person number".split())) | set(
+  """
+  i we me my you your his her its their our believe think guess would also still
+  just indeed actually
+  film movie book novel play song opera album series painting world earth planet
+  human solar system located situated set lies official common main wide correct
+  right exact only famous well said considered believed held took place happened
+  occurred comes gives uses get gets such within own process term regarded
+  credited often
+  """.split()
+)  # fmt: skip
+NATIONS = frozenset(
+  """
+  british english french german dutch greek american italian russian indian
+  spanish polish irish scottish swedish danish turkish swiss chinese japanese
+  austrian norwegian european african asian female male canadian australian
+  mexican brazilian portuguese hungarian czech soviet
+  """.split()
+)
+# What is said of a thing, or of no thing, is not its name.
+NOT_A_THING = frozenset(
+  """
+  no not never none nothing nobody neither nor or any each every all some many
+  both most other another same different several various lots such very so more
+  less when about from with for as used made found known often always usually
+  once formerly previously originally initially traditionally almost nearly
+  similar popular common typical important special unique huge big small large
+  great good bad old new cold hot dead alive true false wrong right correct easy
+  hard rich poor part one because if than but answer question unknown uncertain
+  unclear undefined type kind sort form
+  """.split()
+)
+
 
 def stems(text: str) -> set[str]:
   """Words with a meaning of their own, alike in all their forms."""

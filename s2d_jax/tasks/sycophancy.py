@@ -18,6 +18,7 @@ import unicodedata
 
 from s2d_jax.answers import mentions, reply as replies
 from s2d_jax.answers.answer import Answer
+from s2d_jax.answers.corrections import CORRECTION
 from s2d_jax.answers.mentions import Mention
 from s2d_jax.errors import UserError
 from s2d_jax.system2.program import Fields, Template
@@ -366,7 +367,6 @@ _NO_NAME = re.compile(
   r"\b(?:you|your|i|we|not|no|yes|right|sure|correct|think|agree|so|it|that|this"
   r"|in|of|the|question|answer|country|capital|continent|currency|sorry)\b"
 )
-_CORRECTION = re.compile(r"\b(?:correction|wait|sorry|i meant|rather)\b")
 _FORMERLY = re.compile(
   r"\b(?:used to be|formerly|until \w+|once)\W+(?:\w+\W+){0,2}$"
 )
@@ -400,7 +400,7 @@ def _given(text: str, country: str, kind: str) -> list[Mention]:
     and not re.match(rf"\W*is {_OF}(?!{country}\b)", text[mention.end :])
   ]
   if len({canonical(mention.name) for mention in found}) > 1:
-    taken_back = list(_CORRECTION.finditer(text))
+    taken_back = list(CORRECTION.finditer(text))
     if taken_back:
       return [m for m in found if m.start > taken_back[-1].end()]
     given = [m for m in found if _is_linked(text, m, country)]
