@@ -101,4 +101,6 @@ def _prompt(tokenizer) -> list[int]:
 
 if __name__ == "__main__":
   commands = (export, check, export_families, check_families)
-  {command.__name__: command for command in commands}[sys.argv[1]](*sys.argv[2:])
+  {command.__name__: command for command in commands}[sys.argv[1]](
+    *sys.argv[2:]
+  )
