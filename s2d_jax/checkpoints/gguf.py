@@ -1,9 +1,11 @@
-"""GGUF files of the llama and qwen2 architectures.
+"""GGUF files of the families that llama.cpp has too.
 
-A GGUF file holds the tensors of a Hugging Face folder under shorter names, so
-names are translated and `layout` does the rest. One thing differs: llama.cpp
-turns channels 2i and 2i + 1 of a head together where Hugging Face turns i and
-i + H/2, and therefore stores the rows of q and k reordered, in llama only.
+A GGUF file holds the tensors of a Hugging Face folder and the values of its
+config.json under shorter names, so both are translated, and `layout` and
+`hf_config` do the rest. What llama.cpp's converter changes (`conversion/` of
+ggml-org/llama.cpp) stands here: it adds the one to Gemma's norms, and where
+llama.cpp turns channels 2i and 2i + 1 of a head together it reorders the rows
+of q and k, since Hugging Face turns i and i + H/2.
 """
 
 from __future__ import annotations
@@ -11,41 +13,73 @@ from __future__ import annotations
 from collections.abc import Sequence
 import dataclasses
 import functools
-import re
 from typing import Any
 
 from etils import epath
 from jax.sharding import Mesh
 import numpy as np
 
-from s2d_jax.checkpoints import layout, stream
+from s2d_jax.checkpoints import hf_config, layout, stream
 from s2d_jax.checkpoints.gguf_file import GGUFFile
-from s2d_jax.checkpoints.layout import Leaf
+from s2d_jax.checkpoints.layout import Leaf, Stored, Tensor
 from s2d_jax.errors import UserError
-from s2d_jax.models.config import (
-  LayerKind,
-  Llama3Scaling,
-  ModelConfig,
-  Rope,
-  alike,
-)
+from s2d_jax.models.config import Llama3Scaling, ModelConfig
 from s2d_jax.models.params import Params
 from s2d_jax.models.rope import rope_frequencies
 
-_NAMES = {
-  "model.embed_tokens": "token_embd",
-  "model.norm": "output_norm",
-  "lm_head": "output",
-  "input_layernorm": "attn_norm",
-  "self_attn.q_proj": "attn_q",
-  "self_attn.k_proj": "attn_k",
-  "self_attn.v_proj": "attn_v",
-  "self_attn.o_proj": "attn_output",
-  "post_attention_layernorm": "ffn_norm",
-  "mlp.gate_proj": "ffn_gate",
-  "mlp.up_proj": "ffn_up",
-  "mlp.down_proj": "ffn_down",
+# general.architecture → model_type.
+_FAMILIES = {
+  "llama": "llama",
+  "qwen2": "qwen2",
+  "qwen3": "qwen3",
+  "smollm3": "smollm3",
+  "olmo2": "olmo2",
+  "gemma": "gemma",
+  "gemma2": "gemma2",
+  "gemma3": "gemma3_text",
+  "granite": "granite",
+  "phi3": "phi3",
 }
+_REORDERED = ("llama", "smollm3", "granite")
+# Without "{architecture}." in front → in config.json.
+_NUMBERS = {
+  "rope.freq_base": "rope_theta",
+  "rope.freq_base_swa": "rope_local_base_freq",
+  "attention.layer_norm_rms_epsilon": "rms_norm_eps",
+  "attention.scale": "attention_multiplier",
+  "embedding_scale": "embedding_multiplier",
+  "residual_scale": "residual_multiplier",
+  "logit_scale": "logits_scaling",
+  "attn_logit_softcapping": "attn_logit_softcapping",
+  "final_logit_softcapping": "final_logit_softcapping",
+}
+_SCALING = {
+  "rope.scaling.factor": "factor",
+  "rope.scaling.attn_factor": "attention_factor",
+  "rope.scaling.yarn_beta_fast": "beta_fast",
+  "rope.scaling.yarn_beta_slow": "beta_slow",
+  "rope.scaling.original_context_length": "original_max_position_embeddings",
+}
+_SCALING_MORE = ("rope.scaling.type", "rope.scaling.finetuned")
+_NAMES = {
+  "embed": "token_embd",
+  "final_norm": "output_norm",
+  "head": "output",
+  "attention_norm": "attn_norm",
+  "attention_norm_after": "post_attention_norm",
+  "attention/q": "attn_q",
+  "attention/k": "attn_k",
+  "attention/v": "attn_v",
+  "attention/o": "attn_output",
+  "attention/q_norm": "attn_q_norm",
+  "attention/k_norm": "attn_k_norm",
+  "mlp_norm": "ffn_norm",
+  "mlp_norm_after": "post_ffw_norm",
+  "mlp/gate": "ffn_gate",
+  "mlp/up": "ffn_up",
+  "mlp/down": "ffn_down",
+}
+_FUSED_NAMES = {"self_attn.qkv_proj": "attn_qkv", "mlp.gate_up_proj": "ffn_up"}
 _ROPE_FACTORS = "rope_freqs.weight"
 _END_KEYS = [f"tokenizer.ggml.{end}_token_id" for end in ("eos", "eot", "eom")]
 # Converters left out the keys of most, so llama.cpp knows them by name, in
@@ -101,43 +135,53 @@ def read_params(
       belongs to something that this package does not compute; it is named.
   """
   file = GGUFFile(path)
-  _check_names(file, config)
+  stored = _stored(file)
+  _check_tensors(file, config, stored)
 
   @functools.lru_cache(maxsize=1)  # the shards of a leaf follow one another
   def read_leaf(leaf: Leaf, dtype: np.dtype) -> np.ndarray:
     whole = np.empty(leaf.shape, dtype)
-    for tensor_slice in layout.tensor_slices(
-      leaf, [slice(None)] * whole.ndim, whole
-    ):
-      tensor_slice.view[...] = _read_tensor(file, tensor_slice.tensor, config)
+    everything = [slice(None)] * whole.ndim
+    for tensor_slice in layout.tensor_slices(leaf, everything, whole):
+      rows = _read_tensor(file, tensor_slice.tensor)[tensor_slice.window]
+      if _is_reordered(file, leaf):
+        rows = _half_split(rows, config.head_dim)
+      tensor_slice.view[...] = rows
     return whole
 
   def fill(leaf: Leaf, index: Sequence[slice], shard: np.ndarray) -> None:
     shard[...] = read_leaf(leaf, shard.dtype)[index]
 
   load_leaf = functools.partial(stream.place_shards, fill=fill)
-  return stream.load(config, mesh, dtype, load_leaf, transform)
+  return stream.load(config, mesh, dtype, load_leaf, transform, stored)
 
 
-def _read_tensor(
-  file: GGUFFile, tensor: layout.Tensor, config: ModelConfig
-) -> np.ndarray:
-  name = _gguf_name(tensor.name)
-  layout.check_shape(file.path, name, file.tensors[name].shape, tensor.shape)
-  decoded = file.tensor(name)
-  permuted = file.fields["general.architecture"] == "llama"
-  if permuted and re.search(r"\.attn_[qk]\.", name):
-    decoded = _half_split(decoded, config.head_dim)
-  return decoded
+def _read_tensor(file: GGUFFile, tensor: Tensor) -> np.ndarray:
+  return file.tensor(_gguf_name(tensor))
 
 
-def _gguf_name(name: str) -> str:
-  """model.layers.3.self_attn.q_proj.weight → blk.3.attn_q.weight."""
-  stem, kind = name.rsplit(".", 1)
-  prefix = ""
-  if match := re.fullmatch(r"model\.layers\.(\d+)\.(.*)", stem):
-    prefix, stem = f"blk.{match[1]}.", match[2]
-  return f"{prefix}{_NAMES[stem]}.{kind}"
+def _gguf_name(tensor: Tensor) -> str:
+  """layers/attention/q/kernel of layer 3 → blk.3.attn_q.weight."""
+  stem, _, leaf = tensor.path.removeprefix("layers/").rpartition("/")
+  name = _NAMES[stem]
+  for fused, short in _FUSED_NAMES.items():
+    name = short if fused in tensor.name else name
+  kind = "bias" if leaf == "bias" else "weight"
+  prefix = "" if tensor.layer is None else f"blk.{tensor.layer}."
+  return f"{prefix}{name}.{kind}"
+
+
+def _stored(file: GGUFFile) -> Stored:
+  return Stored(fused="blk.0.attn_qkv.weight" in file.tensors)
+
+
+def _is_reordered(file: GGUFFile, leaf: Leaf) -> bool:
+  of_queries_or_keys = leaf.path.split("/")[-2] in ("q", "k")
+  return _architecture(file) in _REORDERED and of_queries_or_keys
+
+
+def _architecture(file: GGUFFile) -> str:
+  return file.fields.get("general.architecture")
 
 
 def _half_split(rows: np.ndarray, head_dim: int) -> np.ndarray:
@@ -147,61 +191,133 @@ def _half_split(rows: np.ndarray, head_dim: int) -> np.ndarray:
 
 
 def _read_config(file: GGUFFile) -> ModelConfig:
-  family = file.fields.get("general.architecture")
-  if family not in ("llama", "qwen2"):
+  architecture = _architecture(file)
+  if architecture not in _FAMILIES:
     raise UserError(
-      f"{file.path}: architecture {family!r} is not supported; llama and"
-      " qwen2 are"
+      f"{file.path}: architecture {architecture!r} is not supported;"
+      f" {', '.join(_FAMILIES)} are"
     )
+  config = hf_config.from_values(file.path, _values(file))
+  # They are where their tensors are, whatever the family has.
+  biased = lambda name: f"blk.0.{name}.bias" in file.tensors
+  config = dataclasses.replace(
+    config,
+    qkv_bias=biased("attn_q"),
+    o_bias=biased("attn_output"),
+    mlp_bias=biased("ffn_up"),
+  )
+  return (
+    _with_factors(file, config) if _ROPE_FACTORS in file.tensors else config
+  )
+
+
+def _values(file: GGUFFile) -> dict[str, Any]:
+  """What config.json would say."""
+  architecture = _architecture(file)
 
   def value(key: str, kind: type, default: Any = None) -> Any:
-    found = file.fields.get(f"{family}.{key}", default)
-    if not isinstance(found, kind):
+    found = file.fields.get(f"{architecture}.{key}", default)
+    if not isinstance(found, kind) or (kind is int and found < 1):
       raise UserError(
-        f"{file.path}: {family}.{key} is {found!r} and should be"
-        f" {'a whole number' if kind is int else 'a number'}"
+        f"{file.path}: {architecture}.{key} is {found!r} and should be"
+        f" {'a positive whole number' if kind is int else 'a number'}"
       )
     return found
 
+  def numbers(names: dict[str, str]) -> dict[str, float]:
+    there = {key for key in names if f"{architecture}.{key}" in file.fields}
+    return {
+      names[key]: _float32(value(key, (int, float))) for key in sorted(there)
+    }
+
   heads = value("attention.head_count", int)
   embed_dim = value("embedding_length", int)
-  head_dim = value("attention.key_length", int, embed_dim // max(heads, 1))
+  head_dim = value("attention.key_length", int, embed_dim // heads)
+  layers = value("block_count", int)
+  turned = value("rope.dimension_count", int, head_dim)
+  _check_fields(file, head_dim)
   embedding = file.tensors.get("token_embd.weight")
-  for key, only in {
+  values = {
+    "model_type": _FAMILIES[architecture],
+    "vocab_size": embedding.shape[0] if embedding else 0,
+    "hidden_size": embed_dim,
+    "num_hidden_layers": layers,
+    "num_attention_heads": heads,
+    "num_key_value_heads": value("attention.head_count_kv", int, heads),
+    "head_dim": head_dim,
+    "intermediate_size": value("feed_forward_length", int),
+    "max_position_embeddings": value("context_length", int),
+    "tie_word_embeddings": "output.weight" not in file.tensors,
+    "rope_theta": 10_000.0,
+    **numbers(_NUMBERS),
+  }
+  if turned != head_dim:
+    values["partial_rotary_factor"] = turned / head_dim
+  if architecture in ("gemma2", "gemma3"):
+    # The file is silent; llama.cpp knows the largest by their layers.
+    largest = {"gemma2": 46, "gemma3": 62}[architecture] == layers
+    values["query_pre_attn_scalar"] = (
+      embed_dim // heads if largest else head_dim
+    )
+  kind = file.fields.get(f"{architecture}.rope.scaling.type", "none")
+  if kind != "none":
+    values["rope_scaling"] = {"rope_type": kind} | numbers(_SCALING)
+  return values | _window_values(file, layers)
+
+
+def _window_values(file: GGUFFile, layers: int) -> dict[str, Any]:
+  """An OLMo with windows is of the third generation."""
+  architecture = _architecture(file)
+  told = lambda key: file.fields.get(f"{architecture}.attention.{key}")
+  window = told("sliding_window") or None
+  if architecture == "olmo2" and window is not None:
+    return {"model_type": "olmo3"} | _listed(told, window, 4, layers)
+  if architecture == "gemma2":
+    return _listed(told, window or 4096, 2, layers)
+  if architecture == "gemma3" and window is not None:
+    return _listed(told, window, 6, layers)
+  if architecture == "gemma3":
+    return {"layer_types": ["full_attention"] * layers}
+  return {"sliding_window": window}
+
+
+def _listed(told, window: int, usual: int, layers: int) -> dict[str, Any]:
+  """The pattern is a flag for each layer, or all but every n-th have it."""
+  pattern = told("sliding_window_pattern") or usual
+  if isinstance(pattern, int):
+    pattern = [(layer + 1) % pattern != 0 for layer in range(layers)]
+  kinds = {True: "sliding_attention", False: "full_attention"}
+  return {
+    "sliding_window": window,
+    "layer_types": [kinds[bool(slides)] for slides in pattern],
+  }
+
+
+def _check_fields(file: GGUFFile, head_dim: int) -> None:
+  """Refuses values that nothing in config.json would stand for."""
+  architecture = _architecture(file)
+  allowed = {
     "attention.value_length": (None, head_dim),
-    "rope.dimension_count": (None, head_dim),
-    "rope.scaling.type": (None, "none"),
     "expert_count": (None, 0),
-    "attention.sliding_window": (None, 0),
-  }.items():
-    found = file.fields.get(f"{family}.{key}")
+  }
+  if architecture != "phi3":
+    allowed["rope.dimension_count"] = (None, head_dim)
+  if architecture == "granite":  # its switch for RoPE
+    allowed["rope.scaling.finetuned"] = (None, True)
+  for key in file.fields:
+    scaling = key.removeprefix(f"{architecture}.rope.scaling.")
+    known = f"rope.scaling.{scaling}" in (*_SCALING, *_SCALING_MORE)
+    if scaling != key and not known:
+      allowed[f"rope.scaling.{scaling}"] = (None,)
+  if architecture not in ("olmo2", "gemma2", "gemma3", "phi3"):
+    allowed["attention.sliding_window"] = (None, 0)
+  for key, only in allowed.items():
+    found = file.fields.get(f"{architecture}.{key}")
     if found not in only:
       raise UserError(
-        f"{file.path}: {family}.{key} = {found!r} is not supported, only"
+        f"{file.path}: {architecture}.{key} = {found!r} is not supported, only"
         f" {only[-1]!r}"
       )
-  theta = _float32(value("rope.freq_base", float, 10000.0))
-  try:
-    config = ModelConfig(
-      vocab_size=embedding.shape[0] if embedding else 0,
-      embed_dim=embed_dim,
-      num_layers=value("block_count", int),
-      num_heads=heads,
-      num_kv_heads=value("attention.head_count_kv", int, heads),
-      head_dim=head_dim,
-      mlp_dim=value("feed_forward_length", int),
-      max_context=value("context_length", int),
-      pattern=alike(theta),
-      rms_eps=_float32(value("attention.layer_norm_rms_epsilon", float)),
-      tie_embeddings="output.weight" not in file.tensors,
-      qkv_bias="blk.0.attn_q.bias" in file.tensors,
-    )
-  except (ValueError, ZeroDivisionError) as error:
-    raise UserError(f"{file.path}: {error}") from None
-  if _ROPE_FACTORS in file.tensors:
-    rope = Rope(theta, _scaling(file, theta, config.head_dim))
-    config = dataclasses.replace(config, pattern=(LayerKind(rope),))
-  return config
 
 
 def _float32(value: float) -> float:
@@ -209,8 +325,8 @@ def _float32(value: float) -> float:
   return float(str(np.float32(value)))
 
 
-def _scaling(file: GGUFFile, theta: float, channels: int) -> Llama3Scaling:
-  """The scaling whose factors the file holds, one for each pair of channels.
+def _with_factors(file: GGUFFile, config: ModelConfig) -> ModelConfig:
+  """With the scaling whose factors the file holds, one a pair of channels.
 
   Of Llama 3's four constants only `factor` differs among the published models,
   and it is the largest of the factors; all of them are then compared.
@@ -222,10 +338,10 @@ def _scaling(file: GGUFFile, theta: float, channels: int) -> Llama3Scaling:
     high_freq_factor=4.0,
     original_context=8192,
   )
-  plain, scaled = Rope(theta), Rope(theta, scaling)
-  derived = rope_frequencies(plain, channels) / rope_frequencies(
-    scaled, channels
-  )
+  (rope,) = filter(None, config.ropes)
+  scaled = dataclasses.replace(rope, scaling=scaling)
+  speeds = [rope_frequencies(r, config.rotary_channels) for r in (rope, scaled)]
+  derived = speeds[0] / speeds[1]
   if factors.shape != derived.shape or not np.allclose(
     factors, derived, rtol=1e-4
   ):
@@ -234,15 +350,24 @@ def _scaling(file: GGUFFile, theta: float, channels: int) -> Llama3Scaling:
       " Llama 3 (factors 1 and 4, original context 8192), the only one that"
       " is computed here"
     )
-  return scaling
+  pattern = tuple(
+    dataclasses.replace(kind, rope=scaled if kind.rope else None)
+    for kind in config.pattern
+  )
+  return dataclasses.replace(config, pattern=pattern)
 
 
-def _check_names(file: GGUFFile, config: ModelConfig) -> None:
-  wanted = {_gguf_name(name) for name in layout.tensors(config)}
-  if missing := sorted(wanted - set(file.tensors)):
+def _check_tensors(file: GGUFFile, config: ModelConfig, stored: Stored) -> None:
+  wanted = {
+    _gguf_name(parts[0]): parts[0].shape
+    for parts in layout.tensors(config, stored).values()
+  }
+  if missing := sorted(set(wanted) - set(file.tensors)):
     raise UserError(f"{file.path}: tensor {missing[0]} is missing")
-  if surplus := sorted(set(file.tensors) - wanted - {_ROPE_FACTORS}):
+  if surplus := sorted(set(file.tensors) - set(wanted) - {_ROPE_FACTORS}):
     raise UserError(
       f"{file.path}: tensor {surplus[0]} belongs to something that this"
       " package does not compute, so the model would not be the same"
     )
+  for name, shape in wanted.items():
+    layout.check_shape(file.path, name, file.tensors[name].shape, shape)

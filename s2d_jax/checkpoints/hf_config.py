@@ -47,7 +47,11 @@ def read_config(folder: epath.PathLike) -> ModelConfig:
       package does not compute; the message names the key and its value.
   """
   path = epath.Path(folder) / "config.json"
-  values = read_json(path)
+  return from_values(path, read_json(path))
+
+
+def from_values(path: epath.Path, values: Mapping[str, Any]) -> ModelConfig:
+  """The same out of the values of a config.json; errors name `path`."""
   return _config(path, values, _family(path, values))
 
 

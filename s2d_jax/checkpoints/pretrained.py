@@ -71,7 +71,7 @@ def load(
       byte a weight.
 
   Raises:
-    UserError: it cannot be had, is damaged, or is no Llama-shaped model.
+    UserError: it cannot be had, is damaged, or is of no family that is known.
   """
   model = load_without_weights(name)
   return model._replace(params=_params(name, model.config, mesh, dtype))
@@ -81,7 +81,7 @@ def load_without_weights(name: epath.PathLike) -> Pretrained:
   """The model that `load` would load, with no `params`.
 
   Raises:
-    UserError: it cannot be had, is no Llama-shaped model, or is a run whose
+    UserError: it cannot be had, is of no family that is known, or a run whose
       base model is not the one it was begun with.
   """
   run, _ = _run_and_step(name)

@@ -147,8 +147,11 @@ def _byte_level(file: GGUFFile, fields: dict[str, Any]) -> Tokenizer:
   """BPE over bytes spelled as letters, after text is cut into words."""
   words = {
     "smollm": None,  # GPT-2's, after single digits
+    "refact": None,  # the same, of Granite 3
     "gpt-2": None,
     "llama-bpe": _WORDS % "{1,3}",
+    "smaug-bpe": _WORDS % "{1,3}",  # of SmolLM3
+    "dbrx": _WORDS % "{1,3}",  # of OLMo 2
     "qwen2": _WORDS % "",
   }
   pre = fields.get("pre")
@@ -162,7 +165,8 @@ def _byte_level(file: GGUFFile, fields: dict[str, Any]) -> Tokenizer:
     models.BPE(
       vocab={token: i for i, token in enumerate(fields["tokens"])},
       merges=[tuple(merge.split(" ")) for merge in fields["merges"]],
-      ignore_merges=pre == "llama-bpe",
+      # The vocabulary of Llama 3 has whole words that no merges lead to.
+      ignore_merges=pre in ("llama-bpe", "smaug-bpe"),
     )
   )
   steps = [
@@ -172,7 +176,7 @@ def _byte_level(file: GGUFFile, fields: dict[str, Any]) -> Tokenizer:
   ]
   if words[pre] is not None:
     steps.insert(0, pre_tokenizers.Split(Regex(words[pre]), "isolated"))
-  if pre == "smollm":
+  if pre in ("smollm", "refact"):
     steps.insert(0, pre_tokenizers.Digits(individual_digits=True))
   if pre == "qwen2":
     tokenizer.normalizer = normalizers.NFC()

@@ -352,9 +352,7 @@ def test_silent_null_and_told_keys_are_as_in_transformers(family, tmp_path):
 def read_written(config):
   """Through the file that is written for it."""
   values = json.loads(json.dumps(config_values(config)))
-  path = pathlib.Path("config.json")
-  family = FAMILIES[values["model_type"]]
-  return hf_config._config(path, values, family)
+  return hf_config.from_values(pathlib.Path("config.json"), values)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import pathlib
 
 import gguf as gguf_library
@@ -16,25 +18,15 @@ from safetensors.numpy import load_file
 from s2d_jax.checkpoints import gguf, hf
 from s2d_jax.checkpoints.gguf_file import GGUFFile
 from s2d_jax.errors import UserError
+from s2d_jax.models.config import LayerKind, LinearScaling, YarnScaling
 from s2d_jax.models.llama import Llama
 from tests.one_device import read
 
 GOLDENS = pathlib.Path(__file__).parent.parent / "goldens"
-SHORT = {
-  "self_attn.q_proj": "attn_q",
-  "self_attn.k_proj": "attn_k",
-  "self_attn.v_proj": "attn_v",
-  "self_attn.o_proj": "attn_output",
-  "input_layernorm": "attn_norm",
-  "post_attention_layernorm": "ffn_norm",
-  "mlp.gate_proj": "ffn_gate",
-  "mlp.up_proj": "ffn_up",
-  "mlp.down_proj": "ffn_down",
-  "model.embed_tokens": "token_embd",
-  "model.norm": "output_norm",
-  "lm_head": "output",
-  "model.layers": "blk",
-}
+MODELS = ["theta_untied", "qwen2"]
+# model_type → general.architecture.
+ARCHITECTURES = {"gemma3_text": "gemma3", "olmo3": "olmo2"}
+REORDERED = ("llama", "smollm3", "granite")
 
 
 def permute(rows, heads):
@@ -45,9 +37,17 @@ def permute(rows, heads):
 
 
 def write_gguf(path, name, kind=Type.F32, extra=None, **fields):
-  """The golden folder `name` as a GGUF file of quantisation `kind`."""
+  """The golden folder `name` as a GGUF file of quantisation `kind`.
+
+  As llama.cpp's convert_hf_to_gguf.py writes it, under the names that the gguf
+  library has for those of Hugging Face.
+  """
   config = hf.read_config(GOLDENS / name)
-  family = "qwen2" if config.attention_bias else "llama"
+  family = json.loads((GOLDENS / name / "config.json").read_text())
+  family = ARCHITECTURES.get(family["model_type"], family["model_type"])
+  names = gguf_library.get_tensor_name_map(
+    gguf_library.MODEL_ARCH[family.upper()], config.num_layers
+  )
   writer = gguf_library.GGUFWriter(path, fields.pop("architecture", family))
   writer.add_context_length(config.max_context)
   writer.add_embedding_length(config.embed_dim)
@@ -57,25 +57,25 @@ def write_gguf(path, name, kind=Type.F32, extra=None, **fields):
   writer.add_head_count_kv(config.num_kv_heads)
   writer.add_key_length(config.head_dim)
   writer.add_layer_norm_rms_eps(config.rms_eps)
-  writer.add_rope_freq_base(config.rope_theta)
+  _add_rope(writer, config)
   for key, value in fields.items():
     writer.add_key_value(key.replace("__", "."), *value)
   tensors = {}
   for file in sorted((GOLDENS / name).glob("*.safetensors")):
-    tensors |= load_file(file)
+    tensors |= read_tensors(file)
   for long, tensor in tensors.items():
-    tensor = tensor.astype(np.float32)
-    for old, new in SHORT.items():
-      long = long.replace(old, new)
-    if family == "llama" and ".attn_q." in long:
+    short = names.get_name(long, try_suffixes=(".weight", ".bias"))
+    if family in REORDERED and ".attn_q." in short:
       tensor = permute(tensor, config.num_heads)
-    if family == "llama" and ".attn_k." in long:
+    if family in REORDERED and ".attn_k." in short:
       tensor = permute(tensor, config.num_kv_heads)
+    if family.startswith("gemma") and long.endswith("norm.weight"):
+      tensor = tensor + 1
     if tensor.ndim == 1 or kind == Type.F32:
-      writer.add_tensor(long, tensor)
+      writer.add_tensor(short, tensor)
     else:
       blocks = gguf_library.quants.quantize(tensor, kind)
-      writer.add_tensor(long, blocks, raw_dtype=kind)
+      writer.add_tensor(short, blocks, raw_dtype=kind)
   for extra_name, tensor in (extra or {}).items():
     writer.add_tensor(extra_name, tensor)
   writer.write_header_to_file()
@@ -85,11 +85,121 @@ def write_gguf(path, name, kind=Type.F32, extra=None, **fields):
   return path
 
 
-@pytest.mark.parametrize("name", ["theta_untied", "qwen2"])
+def read_tensors(file) -> dict[str, np.ndarray]:
+  """As float32; numpy alone knows no bfloat16."""
+  tensors = load_file(file)
+  return {name: np.asarray(t).astype(np.float32) for name, t in tensors.items()}
+
+
+def _add_rope(writer, config) -> None:
+  """Of layers that see everything, or of all that have positions."""
+  told = [kind for kind in config.layer_kinds if kind.rope]
+  told = [kind for kind in told if kind.window is None] or told
+  rope = told[0].rope
+  writer.add_rope_freq_base(rope.theta)
+  if rope.channels is not None:
+    writer.add_rope_dimension_count(rope.channels)
+  match rope.scaling:
+    case LinearScaling(factor):
+      writer.add_rope_scaling_type(gguf_library.RopeScalingType.LINEAR)
+      writer.add_rope_scaling_factor(factor)
+    case YarnScaling(factor, original, magnitude, fast, slow):
+      writer.add_rope_scaling_type(gguf_library.RopeScalingType.YARN)
+      writer.add_rope_scaling_factor(factor)
+      if magnitude != 0.1 * math.log(factor) + 1:
+        writer.add_rope_scaling_attn_factors(magnitude)
+      writer.add_rope_scaling_orig_ctx_len(original)
+      writer.add_rope_scaling_yarn_beta_fast(fast)
+      writer.add_rope_scaling_yarn_beta_slow(slow)
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_float32_is_the_same_model(name, tmp_path):
   config, params = read(gguf, write_gguf(tmp_path / "m.gguf", name))
   wanted_config, wanted = read(hf, GOLDENS / name)
   assert config == wanted_config
+  jax.tree.map(np.testing.assert_array_equal, params, wanted)
+
+
+KINDS = gguf_library.GGUFValueType
+FLOAT, BOOL, U32 = KINDS.FLOAT32, KINDS.BOOL, KINDS.UINT32
+ARRAY, STRING = KINDS.ARRAY, KINDS.STRING
+
+
+def sliding(config) -> tuple:
+  return [kind.window is not None for kind in config.layer_kinds], ARRAY, BOOL
+
+
+def as_it_is(config) -> dict:
+  return {}
+
+
+def alike(config) -> dict:
+  """All layers as the first one, without its window."""
+  return {"pattern": (dataclasses.replace(config.pattern[0], window=None),)}
+
+
+def every_fourth_unturned(config) -> dict:
+  kind = config.pattern[0]
+  return {"pattern": (kind, kind, kind, LayerKind(None))}
+
+
+# By family: what its converter writes beside the sizes; and what llama.cpp has
+# no key for, so that the file is of a model that differs in it.
+FAMILIES = {
+  "llama_biases": ({}, as_it_is),
+  "qwen3": ({}, alike),
+  "smollm3": ({}, every_fourth_unturned),
+  "olmo2": ({}, as_it_is),
+  "olmo3": (
+    {
+      "olmo2__attention__sliding_window": (16, U32),
+      "olmo2__attention__sliding_window_pattern": sliding,
+    },
+    as_it_is,
+  ),
+  "gemma": ({}, as_it_is),
+  "gemma2": (
+    {
+      "gemma2__attn_logit_softcapping": (3.0, FLOAT),
+      "gemma2__final_logit_softcapping": (5.0, FLOAT),
+      "gemma2__attention__sliding_window": (16, U32),
+    },
+    lambda config: {"query_scale": None},
+  ),
+  "gemma3_text": (
+    {
+      "gemma3__attention__sliding_window": (16, U32),
+      "gemma3__attention__sliding_window_pattern": (3, U32),
+      "gemma3__rope__freq_base_swa": (100.0, FLOAT),
+    },
+    lambda config: {"query_scale": None},
+  ),
+  "granite": (
+    {
+      "granite__attention__scale": (0.6, FLOAT),
+      "granite__embedding_scale": (3.0, FLOAT),
+      "granite__residual_scale": (0.4, FLOAT),
+      "granite__logit_scale": (0.7, FLOAT),
+    },
+    as_it_is,
+  ),
+  "phi3": ({"phi3__attention__sliding_window": (16, U32)}, as_it_is),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_families_are_the_same_models(name, tmp_path):
+  fields, differing = FAMILIES[name]
+  wanted_config, wanted = read(hf, GOLDENS / name)
+  fields = {
+    key: value(wanted_config) if callable(value) else value
+    for key, value in fields.items()
+  }
+  path = write_gguf(tmp_path / "m.gguf", name, **fields)
+  config, params = read(gguf, path)
+  differing = differing(wanted_config)
+  assert config == dataclasses.replace(wanted_config, **differing)
   jax.tree.map(np.testing.assert_array_equal, params, wanted)
 
 
@@ -122,7 +232,7 @@ def test_a_head_beside_the_embedding_is_the_head(tmp_path):
   np.testing.assert_array_equal(params["head"]["kernel"], head.T)
 
 
-@pytest.mark.parametrize("name", ["theta_untied", "qwen2"])
+@pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize(
   "kind, tolerance",
   [
@@ -146,7 +256,7 @@ def test_quantised_is_nearly_the_same_model(name, kind, tolerance, tmp_path):
   jax.tree.map(check, params, wanted)
 
 
-@pytest.mark.parametrize("name", ["theta_untied", "qwen2"])
+@pytest.mark.parametrize("name", MODELS)
 def test_bfloat16_is_rounded_once(name, tmp_path):
   path = write_gguf(tmp_path / "m.gguf", name)
   _, params = read(gguf, path, "bfloat16")
@@ -155,7 +265,7 @@ def test_bfloat16_is_rounded_once(name, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, params, rounded)
 
 
-@pytest.mark.parametrize("name", ["theta_untied", "qwen2"])
+@pytest.mark.parametrize("name", MODELS)
 def test_logits_through_gguf(name, tmp_path):
   config, params = read(gguf, write_gguf(tmp_path / "m.gguf", name))
   golden = np.load(GOLDENS / name / "logits.npz")
@@ -224,7 +334,8 @@ def factors(factor):
 def test_rope_factors_become_llama3_scaling(factor, tmp_path):
   extra = {"rope_freqs.weight": factors(factor)}
   path = write_gguf(tmp_path / "m.gguf", "theta_untied", extra=extra)
-  scaling = read(gguf, path)[0].rope_scaling
+  (kind,) = read(gguf, path)[0].pattern
+  scaling = kind.rope.scaling
   assert scaling.factor == factor
   assert scaling.original_context == 8192
 
@@ -236,16 +347,15 @@ def test_other_rope_factors_are_refused(tmp_path):
     read(gguf, path)
 
 
-U32 = gguf_library.GGUFValueType.UINT32
-STRING = gguf_library.GGUFValueType.STRING
-
-
 @pytest.mark.parametrize(
   "fields, message",
   [
-    ({"architecture": "gemma3"}, "architecture 'gemma3'"),
+    ({"architecture": "gemma3n"}, "architecture 'gemma3n'"),
     ({"llama__expert_count": (8, U32)}, "expert_count = 8"),
-    ({"llama__rope__scaling__type": ("yarn", STRING)}, "type = 'yarn'"),
+    ({"llama__rope__scaling__type": ("longrope", STRING)}, '"longrope" is not'),
+    ({"llama__rope__scaling__type": ("yarn", STRING)}, "needs 'factor' too"),
+    ({"llama__rope__scaling__alpha": (2.0, FLOAT)}, "scaling.alpha = 2.0"),
+    ({"llama__attention__sliding_window": (64, U32)}, "sliding_window = 64"),
     ({"llama__rope__dimension_count": (4, U32)}, "dimension_count = 4"),
   ],
 )

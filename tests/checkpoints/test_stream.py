@@ -35,7 +35,8 @@ from tests.one_device import read
 _ROOT = pathlib.Path(__file__).parents[2]
 _GOLDENS = _ROOT / "tests" / "goldens"
 # Sizes of data, fsdp and tensor. Of the models, the second has grouped heads
-# and a tied embedding, the third one head of keys, the fourth biases.
+# and a tied embedding, the third one head of keys, the fourth biases; others
+# norms of all heads together, tensors of several leaves, norms less one.
 _CASES = [
   ("theta_untied", (8, 1, 1)),
   ("theta_untied", (1, 2, 4)),
@@ -44,6 +45,9 @@ _CASES = [
   ("head_dim_sharded", (2, 4, 1)),
   ("qwen2", (1, 4, 2)),
   ("qwen2", (2, 2, 2)),
+  ("olmo3", (1, 4, 2)),
+  ("phi3", (2, 2, 2)),
+  ("gemma3_text", (2, 4, 1)),
 ]
 
 
@@ -69,7 +73,9 @@ def _tensors(name: str) -> dict[str, np.ndarray]:
   found = {}
   for file in (_GOLDENS / name).glob("*.safetensors"):
     found |= load_file(file)
-  return {key: tensor.astype(np.float32) for key, tensor in found.items()}
+  return {
+    key: np.asarray(tensor).astype(np.float32) for key, tensor in found.items()
+  }
 
 
 def _reference(name: str) -> dict[str, np.ndarray]:
@@ -80,6 +86,17 @@ def _reference(name: str) -> dict[str, np.ndarray]:
     "k": (config.num_kv_heads, config.head_dim),
     "v": (config.num_kv_heads, config.head_dim),
   }
+  for key in [key for key in tensors if "qkv_proj" in key]:
+    ends = np.cumsum([np.prod(shape) for shape in heads.values()])[:-1]
+    for short, rows in zip("qkv", np.split(tensors[key], ends), strict=True):
+      tensors[key.replace("qkv", short)] = rows
+  for key in [key for key in tensors if "gate_up_proj" in key]:
+    gate, up = np.split(tensors[key], 2)
+    tensors[key.replace("gate_up", "gate")] = gate
+    tensors[key.replace("gate_up", "up")] = up
+  if name.startswith("gemma"):
+    for key in [key for key in tensors if "norm" in key]:
+      tensors[key] = tensors[key] + 1
 
   def stacked(name: str) -> np.ndarray:
     layers = range(config.num_layers)
@@ -91,9 +108,25 @@ def _reference(name: str) -> dict[str, np.ndarray]:
   leaves = {
     "embed/embedding": tensors["model.embed_tokens.weight"],
     "final_norm/scale": tensors["model.norm.weight"],
-    "layers/attention_norm/scale": stacked("input_layernorm.weight"),
-    "layers/mlp_norm/scale": stacked("post_attention_layernorm.weight"),
   }
+  norms = {
+    "before": ("attention_norm", "mlp_norm"),
+    "after": ("attention_norm_after", "mlp_norm_after"),
+    "both": (
+      *("attention_norm", "attention_norm_after"),
+      *("mlp_norm", "mlp_norm_after"),
+    ),
+  }[config.norms]
+  names = {
+    "before": ("input", "post_attention"),
+    "after": ("post_attention", "post_feedforward"),
+    "both": (
+      *("input", "post_attention"),
+      *("pre_feedforward", "post_feedforward"),
+    ),
+  }[config.norms]
+  for norm, long in zip(norms, names, strict=True):
+    leaves[f"layers/{norm}/scale"] = stacked(f"{long}_layernorm.weight")
   if not config.tie_embeddings:
     leaves["head/kernel"] = tensors["lm_head.weight"].T
   for short, shape in heads.items():
@@ -105,6 +138,11 @@ def _reference(name: str) -> dict[str, np.ndarray]:
     if config.qkv_bias:
       bias = stacked(long + ".bias")
       leaves[f"layers/attention/{short}/bias"] = bias.reshape(-1, *shape)
+  for short in () if config.qk_norm == "none" else ("q", "k"):
+    scale = stacked(f"self_attn.{short}_norm.weight")
+    if config.qk_norm == "all":
+      scale = scale.reshape(-1, *heads[short])
+    leaves[f"layers/attention/{short}_norm/scale"] = scale
   kernel = matrix("self_attn.o_proj")
   leaves["layers/attention/o/kernel"] = kernel.reshape(
     len(kernel), *heads["q"], -1
@@ -205,9 +243,10 @@ def cases() -> dict:
       shardings = param_shardings(abstract_params(config), mesh)
       assert jax.tree.map(lambda x: x.sharding, params) == shardings
       assert {x.dtype.name for x in jax.tree.leaves(params)} == {dtype}
-      for name, parts in layout.tensors(config).items():
+      stored = hf_config.read_stored(folder)
+      for key, parts in layout.tensors(config, stored).items():
         once = np.ones(parts[0].shape, int)
-        np.testing.assert_array_equal(_Counting.counts[name], once)
+        np.testing.assert_array_equal(_Counting.counts[key], once)
     if shape == (2, 2, 2):
       _check_export(name, config, mesh)
       _check_int8(name, config, mesh, params)

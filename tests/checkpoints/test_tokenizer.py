@@ -93,8 +93,18 @@ def test_a_text_begins_as_in_llama_cpp(pre, begins, tmp_path):
     assert spelled_out[0] != 1
 
 
-def test_smollm_cuts_digits_apart(tmp_path):
-  tokenizer = byte_level(tmp_path / "t.gguf", "smollm")
+@pytest.mark.parametrize("pre", ["smaug-bpe", "dbrx"])
+def test_other_names_of_the_words_of_llama_3(pre, tmp_path):
+  """As in `llm_tokenizer_bpe` of llama.cpp; they begin with nothing."""
+  tokenizer = byte_level(tmp_path / "t.gguf", pre)
+  ids = GOLDEN["byte_level"]["ids"]["llama-bpe"]
+  for text, wanted in zip(GOLDEN["texts"], ids, strict=True):
+    assert tokenizer(text)["input_ids"] == wanted
+
+
+@pytest.mark.parametrize("pre", ["smollm", "refact"])
+def test_smollm_cuts_digits_apart(pre, tmp_path):
+  tokenizer = byte_level(tmp_path / "t.gguf", pre)
   words = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str("a 12's")
   assert [word for word, _ in words] == ["a", "Ġ", "1", "2", "'s"]
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 
+from s2d_jax.checkpoints import hf_config, names
 from s2d_jax.parallel import hlo
 from s2d_jax.parallel.hlo import Collective
 from s2d_jax.parallel.topology import CHIPS
@@ -123,6 +125,20 @@ def test_products_of_the_attention_kernels():
     ("llama-3.2-3b", 3_212_749_824),
     ("qwen2.5-0.5b", 494_032_768),
     ("qwen2.5-1.5b", 1_543_714_304),
+    ("qwen3-0.6b", 596_049_920),
+    ("qwen3-1.7b", 1_720_574_976),
+    ("qwen3-4b", 4_022_468_096),
+    ("qwen3-8b", 8_190_735_360),
+    ("qwen3-14b", 14_768_307_200),
+    ("qwen3-32b", 32_762_123_264),
+    ("smollm3-3b", 3_075_098_624),
+    ("gemma-3-1b", 999_885_952),
+    # Of the text model alone.
+    ("gemma-3-4b", 3_880_263_168),
+    ("gemma-3-12b", 11_766_034_176),
+    ("gemma-3-27b", 27_009_346_304),
+    ("olmo-2-7b", 7_298_617_344),
+    ("olmo-2-13b", 13_716_198_400),
     ("smollm2-135m", 134_515_008),
     ("smollm2-360m", 361_821_120),
     ("smollm2-1.7b", 1_711_376_384),
@@ -144,6 +160,99 @@ def test_a_hub_id_names_its_architecture():
   assert config == MODELS["llama-2-70b"]
   config = model_config("meta-llama/Llama-3.1-8B-Instruct")
   assert config == MODELS["llama-3.1-8b"]
+  for short, hub_id in names._HUB_IDS.items():
+    assert model_config(short) == model_config(hub_id)
+
+
+# As published, without what changes nothing that is computed.
+PUBLISHED = {
+  "qwen3-0.6b": {
+    "model_type": "qwen3",
+    "attention_bias": False,
+    "head_dim": 128,
+    "hidden_act": "silu",
+    "hidden_size": 1024,
+    "intermediate_size": 3072,
+    "max_position_embeddings": 40960,
+    "max_window_layers": 28,
+    "num_attention_heads": 16,
+    "num_hidden_layers": 28,
+    "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-06,
+    "rope_scaling": None,
+    "rope_theta": 1000000,
+    "sliding_window": None,
+    "tie_word_embeddings": True,
+    "use_sliding_window": False,
+    "vocab_size": 151936,
+  },
+  "smollm3-3b": {
+    "model_type": "smollm3",
+    "attention_bias": False,
+    "hidden_act": "silu",
+    "hidden_size": 2048,
+    "intermediate_size": 11008,
+    "max_position_embeddings": 65536,
+    "mlp_bias": False,
+    "no_rope_layers": [1, 1, 1, 0] * 9,
+    "no_rope_layer_interval": 4,
+    "num_attention_heads": 16,
+    "num_hidden_layers": 36,
+    "num_key_value_heads": 4,
+    "rms_norm_eps": 1e-06,
+    "rope_scaling": None,
+    "rope_theta": 5000000.0,
+    "use_sliding_window": False,
+    "vocab_size": 128256,
+  },
+  "gemma-3-1b": {
+    "model_type": "gemma3_text",
+    "attn_logit_softcapping": None,
+    "final_logit_softcapping": None,
+    "head_dim": 256,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "hidden_size": 1152,
+    "intermediate_size": 6912,
+    "max_position_embeddings": 32768,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 26,
+    "num_key_value_heads": 1,
+    "query_pre_attn_scalar": 256,
+    "rms_norm_eps": 1e-06,
+    "rope_local_base_freq": 10000,
+    "rope_scaling": None,
+    "rope_theta": 1000000,
+    "sliding_window": 512,
+    "sliding_window_pattern": 6,
+    "vocab_size": 262144,
+  },
+  # The part of the text of one that sees pictures.
+  "gemma-3-12b": {
+    "model_type": "gemma3_text",
+    "hidden_size": 3840,
+    "intermediate_size": 15360,
+    "max_position_embeddings": 131072,
+    "num_attention_heads": 16,
+    "num_hidden_layers": 48,
+    "num_key_value_heads": 8,
+    "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+    "sliding_window": 1024,
+    "vocab_size": 262208,
+  },
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_architectures_are_the_published_ones(name, tmp_path):
+  (tmp_path / "config.json").write_text(json.dumps(PUBLISHED[name]))
+  assert model_config(str(tmp_path)) == MODELS[name]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_architectures_are_those_of_a_class_of_transformers(name, tmp_path):
+  values = hf_config.config_values(MODELS[name])
+  (tmp_path / "config.json").write_text(json.dumps(values))
+  assert model_config(str(tmp_path)) == MODELS[name]
 
 
 def test_products_of_a_pass_are_two_a_parameter_and_token():
