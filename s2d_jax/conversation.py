@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+import copy
 import datetime
 import functools
 import re
@@ -98,6 +99,23 @@ class ChatTemplate:
         self._model_ends,
       )
     return self._changed[name]
+
+  def as_tokenizer(self):
+    """The tokenizer, whose template has these options where none are given.
+
+    So whoever asks the model by other programs asks it as it was taught.
+    """
+    if not self.options:
+      return self.tokenizer
+    # The newlines are dropped, and the template begins a line.
+    defaults = "".join(
+      f"{{% if {name} is not defined %}}{{% set {name} = {_literal(value)} %}}"
+      "{% endif %}\n"
+      for name, value in self._checked_options.items()
+    )
+    tokenizer = copy.deepcopy(self.tokenizer)
+    tokenizer.chat_template = defaults + self.source
+    return tokenizer
 
   def prompt(self, messages: Sequence[Message]) -> str:
     """The conversation as the model reads it, up to where its reply begins."""
@@ -312,6 +330,11 @@ class _Generation(jinja2.ext.Extension):
   def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
     next(parser.stream)
     return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _literal(value: Any) -> str:
+  """In Jinja, which has the truth values of both Python and JSON."""
+  return "none" if value is None else repr(value)
 
 
 def _refused(error: Exception) -> UserError:

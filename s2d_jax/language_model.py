@@ -225,7 +225,7 @@ class LanguageModel:
       folder,
       self.config,
       self.params,
-      self.tokenizer,
+      self.chat_template.as_tokenizer(),
       dtype,
       generation_config=self._generation_config,
       end_tokens=self.chat_template.end_tokens,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import re
 
 import jinja2
@@ -361,6 +362,34 @@ def test_a_template_of_one_s_own_stands_in_for_the_tokenizer_s():
   assert chat.prompt(ASK).endswith("assistant:<think></think>")
   opened = chat.with_options({"chat_template": ""})
   assert opened.prompt(ASK).endswith("assistant:<think>\n")
+
+
+@pytest.mark.parametrize(
+  "options",
+  [{"a": False}, {"a": True}, {"a": None}, {"a": "it's \"\n"}, {"a": [1, "b"]}],
+)
+def test_an_exported_tokenizer_has_the_options_as_defaults(options):
+  """As transformers renders it, which is told of no option, or of others."""
+  template = "  {% if a %}{{ a }}{% endif %}|{{ b }}" + BODY
+  chat = _chat(template, options)
+  tokenizer = chat.as_tokenizer()
+  rendered = functools.partial(
+    tokenizer.apply_chat_template,
+    ASK,
+    tokenize=False,
+    add_generation_prompt=True,
+  )
+  assert rendered() == chat.prompt(ASK)
+  assert rendered() == _by_jinja(template, DAY, **options)
+  assert rendered(a="x", b=1) == _by_jinja(template, DAY, a="x", b=1)
+  assert chat.tokenizer.chat_template == template
+  plain = _chat(template)
+  assert plain.as_tokenizer() is plain.tokenizer
+
+
+def test_an_exported_tokenizer_has_the_template_that_was_chosen():
+  chat = _chat({"plain": "P" + BODY}, {"chat_template": "plain"})
+  assert chat.as_tokenizer().chat_template == "P" + BODY
 
 
 def test_options_may_be_changed():

@@ -40,7 +40,7 @@ def convert(argv) -> None:
     _OUT.value,
     model.config,
     model.params,
-    model.tokenizer,
+    chat.as_tokenizer(),
     _DTYPE.value,
     generation_config=model.generation_config,
     end_tokens=chat.end_tokens,

@@ -323,8 +323,8 @@ def check_chats(config: ConfigDict, model: Pretrained) -> None:
     for template in prompts.values():
       if template.system and not chat.has_system_role:
         _say_once(
-          "prepare: the chat template has no system role, so a system message"
-          " stands in front of the user's text"
+          "the chat template has no system role: a system message stands in"
+          " front of the user's text"
         )
       values = dict.fromkeys(template.placeholders, "text")
       asked = chat.with_options(template.chat)

@@ -99,7 +99,7 @@ def think(fields: Fields, prompts: Prompts) -> Steps:
   reply = yield call
   thought, end, answer = reply.text.partition(asked.close)
   if end:
-    return answer
+    return answer.strip()
   is_over = reply.finish_reason == "stop"
   is_hidden = asked.close in asked.stop
   if is_hidden:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+
 from etils import epath
 import pytest
+from transformers import AutoTokenizer
 
 from s2d_jax import records
 from s2d_jax.checkpoints import pretrained
@@ -64,7 +67,8 @@ def test_thinking_in(thinking, thought):
     assert first["tokens"] <= _BUDGET
     _, end, behind = first["text"].partition("</think>")
     if end:
-      assert one["reply"] == behind and not second and one not in forced
+      assert one["reply"] == behind.strip() and not second
+      assert one not in forced
   for one in forced:
     first, second = one["steps"]
     begun = second["prompt"].removeprefix(first["prompt"])
@@ -95,6 +99,20 @@ def test_no_thinking_out(thinking, thought):
   run = LanguageModel.load(thought)
   asked = run.chat_template.prompt([{"role": "user", "content": "?"}])
   assert asked.endswith(f"assistant:{_EMPTY}")
+
+
+def test_an_export_does_not_think_by_default(thought, tmp_path):
+  run = LanguageModel.load(thought, "float32")
+  run.save_pretrained(tmp_path / "out")
+  tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+  asked = functools.partial(
+    tokenizer.apply_chat_template,
+    [{"role": "user", "content": "?"}],
+    tokenize=False,
+    add_generation_prompt=True,
+  )
+  assert asked().endswith(f"assistant:{_EMPTY}")
+  assert asked(enable_thinking=True).endswith("assistant:")
 
 
 def test_the_thought_is_counted(thought):

@@ -157,8 +157,8 @@ _R1 = {"chat": {"chat_template": ""}}
 @pytest.mark.parametrize(
   "reply, answer",
   [
-    ("<think>\nPeru. Lima, no?\n</think>\n\nLima", "\n\nLima"),
-    ("<think>\n\n</think>\n\nLima", "\n\nLima"),
+    ("<think>\nPeru. Lima, no?\n</think>\n\nLima", "Lima"),
+    ("<think>\n\n</think>\n\nLima", "Lima"),
     # It did not think, or lost its first marker.
     ("Lima", "Lima"),
     ("It is Lima.</think>Lima", "Lima"),
@@ -180,7 +180,7 @@ def test_the_answer_stands_behind_the_thought(reply, answer):
 @pytest.mark.parametrize(
   "reply, answer",
   [
-    ("Peru.\n</think>\n\nLima", "\n\nLima"),
+    ("Peru.\n</think>\n\nLima", "Lima"),
     ("Lima", Unended("")),
     ("", Unended("")),
   ],
