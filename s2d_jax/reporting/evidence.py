@@ -12,6 +12,10 @@ from s2d_jax.reporting.retention import points
 from s2d_jax.reporting.sentences import p_value, rounded_up
 from s2d_jax.reporting.table import DRAWN, WHO
 
+HEAD = (
+  *("who", "against", "right", "the other", "points"),
+  *("p", "inputs", "needed", "finding"),
+)
 _STUDENT = "Distilled, greedy"
 
 
@@ -23,9 +27,7 @@ def lines(verdict: Verdict) -> list[list[str]]:
     *_rivals(verdict.overall, ", all forms", only="vote"),
     *_student(verdict),
   ]
-  head = ["who", "against", "right", "the other", "points"]
-  head += ["p", "inputs", "needed", "finding"]
-  return [head, *rows] if rows else []
+  return [list(HEAD), *rows] if rows else []
 
 
 def _rivals(
@@ -37,7 +39,7 @@ def _rivals(
   who = f"{WHO['system2']}, {DRAWN[found.reply]}{more}"
   for way, rival in found.rivals.items():
     if only is None or way.drawn == only:
-      yield _row(who, _called(way), rival)
+      yield row(who, _called(way), rival)
 
 
 def _student(verdict: Verdict) -> Iterator[list[str]]:
@@ -54,16 +56,17 @@ def _student(verdict: Verdict) -> Iterator[list[str]]:
     others[f"{WHO['system2']}, {DRAWN['vote']}"] = verdict.distilled_vote
   for name, found in others.items():
     if found is not None:
-      yield _row(_STUDENT, name, found)
+      yield row(_STUDENT, name, found)
   if found := verdict.distilled_overall:
-    yield _row(f"{_STUDENT}, all forms", before, found)
+    yield row(f"{_STUDENT}, all forms", before, found)
 
 
 def _called(way: Way) -> str:
   return f"{WHO[way.method]}, {DRAWN[way.drawn]}"
 
 
-def _row(who: str, against: str, found: Comparison) -> list[str]:
+def row(who: str, against: str, found: Comparison) -> list[str]:
+  """A line of the table, as `HEAD` says."""
   gain = found.gain
   units = f" ({found.units:,})" if found.units < found.n else ""
   is_open = found.outcome == "unclear" and (found.needed or 0) > found.n

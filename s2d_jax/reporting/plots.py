@@ -23,6 +23,7 @@ _DPI = 190
 _MARKED = 30  # points of a curve, each with a dot
 _NAME = 20  # letters of a run's name
 _LEGEND = 52  # letters that stand in one line
+_LABEL = 0.18  # of the points' width: a label's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,15 +230,7 @@ def accuracy_by_tokens(table: Table, plain: str) -> Draw:
           markerfacecolor=fill,
           elinewidth=1.2 if split == table.biased else 0,
           color=colour,
-        )
-      named = row.accuracy.get(table.biased)
-      if named:
-        axes.annotate(
-          row.label,
-          (max(named.tokens, 1), named.value),
-          (8, 4),
-          textcoords="offset points",
-          fontsize=9,
+          label=row.label if split == table.biased else "",
         )
     axes.set_xscale("log")
     axes.margins(x=0.25)
@@ -250,6 +243,7 @@ def accuracy_by_tokens(table: Table, plain: str) -> Draw:
     axes.set_xlabel("tokens an answer")
     axes.set_ylabel("right answers")
     axes.grid()
+    _legend(axes, handletextpad=0.1)  # models that cost the same may be alike
 
   return draw
 
@@ -309,18 +303,21 @@ def thresholds(curve: Sequence[Point], min_margin: float | None) -> Draw:
     ys = [p.precision if known else p.margin for p in curve]
     axes.plot(xs, ys, "-o", color=theme.right, markersize=5, linewidth=1.6)
     chosen = next((p for p in curve if p.margin >= (min_margin or 0)), None)
+    wanted = [chosen] if chosen else []
+    wanted += [*ends, *(curve if len(curve) <= 6 else ())]
+    told = _apart(wanted, _LABEL * (max(xs) - min(xs)))
     for point, y in zip(curve, ys, strict=True):
       if point is chosen:
         axes.plot(
           point.share, y, "o", markersize=11, color=theme.who["distilled"]
         )
-      if point is chosen or point in ends or len(curve) <= 6:
+      if point in told:
         axes.annotate(
           f"≥ {point.margin:.2g}",
           (point.share, y),
-          (-7, 5) if point is curve[-1] else (7, 5),
+          (0, 8),
           textcoords="offset points",
-          ha="right" if point is curve[-1] else "left",
+          ha="center",
           color=theme.ink if point is chosen else theme.muted,
         )
     axes.margins(x=0.12, y=0.2)
@@ -335,6 +332,15 @@ def thresholds(curve: Sequence[Point], min_margin: float | None) -> Draw:
     axes.grid()
 
   return draw
+
+
+def _apart(wanted: Sequence[Point], distance: float) -> list[Point]:
+  """Those whose labels do not overlap, the first where two would."""
+  found: list[Point] = []
+  for point in wanted:
+    if all(abs(point.share - other.share) >= distance for other in found):
+      found.append(point)
+  return found
 
 
 def training(lines: Sequence[Record]) -> Draw:

@@ -1,7 +1,8 @@
 """The page of a study: a run and its controls over several seeds.
 
 A row is a model and how it is asked. Figures are means over seeds; what is
-tested is the difference of two rows on the examples of all seeds together.
+tested is the difference of two rows on the examples of all seeds together: of
+the controls, and of System 2 and the distilled model from System 1.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from s2d_jax import records
 from s2d_jax.evaluation.controls import SHOTS, SYSTEM1, Way, directly
 from s2d_jax.evaluation.paired import Comparison, compare
 from s2d_jax.evaluation.results import Score, by_group, methods_of
-from s2d_jax.reporting import page, run_files
+from s2d_jax.evaluation.thinking import Thinking, thinking
+from s2d_jax.evaluation.verdict import Verdict
+from s2d_jax.reporting import evidence, page, run_files
 from s2d_jax.reporting.report import right_by_label
 from s2d_jax.reporting.retention import points
 from s2d_jax.reporting.run_files import Run, mark_of
-from s2d_jax.reporting.sentences import inputs_of
+from s2d_jax.reporting.sentences import inputs_of, thinking_pays
 from s2d_jax.reporting.table import DRAWN, WHO, readable
 from s2d_jax.trained_controls import CONTROLS
 
@@ -98,12 +101,26 @@ class Row:
   @property
   def short_label(self) -> str:
     """Without the name of the method, which is the same for all."""
-    return re.sub(r" \([^)]*\)", "", self.label)
+    return _short(self.label)
 
   @property
   def shows(self) -> str:
     """What follows from a control, in a sentence; empty for other rows."""
     return _shows(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+  """Two ways to answer on the biased split, over the examples of all seeds."""
+
+  who: str
+  against: str
+  found: Comparison
+
+  @property
+  def short_labels(self) -> tuple[str, str]:
+    """Without the name of the method, which is the same for all."""
+    return _short(self.who), _short(self.against)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,12 +132,18 @@ class Study:
     seeds: whose figures these are.
     splits: the biased one first.
     rows: in the order of the table.
+    thinking: System 2 against System 1 over all seeds; None where the votes of
+      System 1 are taught.
+    pairs: System 2, then the distilled model of the run, against System 1, and
+      that model against System 2.
   """
 
   config: Mapping[str, Any]
   seeds: Sequence[int]
   splits: Sequence[str]
   rows: Sequence[Row]
+  thinking: Thinking | None = None
+  pairs: Sequence[Pair] = ()
 
   @property
   def biased(self) -> str:
@@ -131,11 +154,21 @@ class Study:
     return next(row for row in self.rows if row.name == RUN)
 
   @property
+  def _over(self) -> str:
+    seeds = len(self.seeds)
+    return f"over {seeds} seeds" if seeds > 1 else f"with seed {self.seeds[0]}"
+
+  @property
+  def pays(self) -> str:
+    """Whether thinking pays, in a sentence; empty where that is not known."""
+    judged = Verdict(self.biased, is_system2=True, thinking=self.thinking)
+    found = thinking_pays(judged)
+    return f"{found.removesuffix('.')}, {self._over}." if found else ""
+
+  @property
   def answer(self) -> str:
     """What became of the run, in a sentence."""
-    row, seeds = self.run, len(self.seeds)
-    gain = row.over_system1
-    over = f"over {seeds} seeds" if seeds > 1 else f"with seed {self.seeds[0]}"
+    gain, over = self.run.over_system1, self._over
     if gain is None:
       return f"A run and its controls {over}."
     certain = {"better": "more often", "worse": "less often"}
@@ -237,6 +270,7 @@ def load(
   controls: Sequence[str],
   same: Collection[str],
   biased: str,
+  has_shots: bool = True,
 ) -> Study:
   """Reads the runs of a study, all of which have ended.
 
@@ -246,6 +280,7 @@ def load(
     controls: names, in the order of the rows.
     same: those of them that are the run itself, and have no workdir.
     biased: the split that the study is about.
+    has_shots: whether System 2 has worked examples.
   """
   runs = _Runs()
   for seed in seeds:
@@ -260,7 +295,50 @@ def load(
     else _distilled_row(runs, name, biased, seeds)
     for name in [RUN, *controls]
   ]
-  return Study(runs.config, list(seeds), splits, rows)
+  return Study(
+    runs.config,
+    list(seeds),
+    splits,
+    rows,
+    _thinking(runs, biased, has_shots),
+    list(_pairs(runs, biased)),
+  )
+
+
+def _system2(runs: _Runs) -> str | None:
+  """The method of the run; None where System 1 is its own teacher."""
+  method = runs.config.get("method", SYSTEM1)
+  return None if method == SYSTEM1 else method
+
+
+def _thinking(runs: _Runs, biased: str, has_shots: bool) -> Thinking | None:
+  groups = {(m, biased): s.pooled(biased) for m, s in runs.base.items()}
+  method = _system2(runs)
+  return method and thinking(groups, method, biased, has_shots)
+
+
+def _pairs(runs: _Runs, biased: str) -> Iterator[Pair]:
+  """Of those that were asked, and have labels."""
+  votes = [str(Way(name, "vote")) for name in (SYSTEM1, SHOTS)]
+  system1 = [directly(runs.base), votes[0], str(Way(SHOTS, "greedy")), votes[1]]
+  method = _system2(runs)
+  system2 = [str(Way(method, d)) for d in ("vote", "greedy")] if method else []
+  base = {name: found.pooled(biased) for name, found in runs.base.items()}
+  for name in system2:
+    yield from _against(_label(name), base.get(name, {}), base, system1)
+  student = runs.distilled[RUN].pooled(biased)
+  yield from _against(_name(RUN), student, base, [*system1, *system2])
+
+
+def _against(
+  who: str,
+  scores: Mapping[str, Score],
+  base: Mapping[str, Mapping[str, Score]],
+  others: Iterable[str],
+) -> Iterator[Pair]:
+  for name in others:
+    if found := compare(scores, base.get(name, {})):
+      yield Pair(who, _label(name), found)
 
 
 def _base_row(runs: _Runs, method: str, biased: str) -> Row:
@@ -331,6 +409,10 @@ def _label(method: str) -> str:
   return f"{who}, {DRAWN[way.drawn]}"
 
 
+def _short(label: str) -> str:
+  return re.sub(r" \([^)]*\)", "", label)
+
+
 def _name(name: str) -> str:
   return "Distilled" if name == RUN else f"Distilled, {readable(name)}"
 
@@ -393,21 +475,38 @@ def narrow_lines(found: Study) -> Iterator[list[str]]:
     yield [row.short_label, spread, *means, _difference(row.over_run)]
 
 
+def pair_lines(found: Study) -> list[list[str]]:
+  """The pairs as text, the head first; empty without any."""
+  rows = [evidence.row(one.who, one.against, one.found) for one in found.pairs]
+  return [list(evidence.HEAD), *rows] if rows else []
+
+
+def narrow_pair_lines(found: Study) -> Iterator[list[str]]:
+  """The pairs in 80 columns."""
+  yield ["who", "against", "points", "finding"]
+  for one in found.pairs:
+    yield [*one.short_labels, _difference(one.found), one.found.outcome]
+
+
 def write(found: Study, workdir: epath.PathLike) -> epath.Path:
   """Writes study/ of the workdir; returns the path of its page."""
   folder = epath.Path(workdir) / "study"
   records.write_text(folder / "study.json", _as_json(found))
   records.write_text(folder / "study.md", _as_markdown(found))
   path = folder / "index.html"
-  text = page.render("study.html", study=found, controls=CONTROLS)
+  text = page.render(
+    "study.html", study=found, controls=CONTROLS, pairs=pair_lines(found)
+  )
   records.write_text(path, text)
   return path
 
 
 def _as_json(found: Study) -> str:
   values = dataclasses.asdict(found)
-  del values["config"]
-  values["answer"] = found.answer
+  del values["config"], values["thinking"]
+  values["answer"], values["pays"] = found.answer, found.pays
+  for value, pair in zip(values["pairs"], found.pairs, strict=True):
+    value["found"]["outcome"] = pair.found.outcome
   for value, row in zip(values["rows"], found.rows, strict=True):
     value["shows"] = row.shows
     for name in ("over_system1", "over_run"):
@@ -418,8 +517,14 @@ def _as_json(found: Study) -> str:
 
 
 def _as_markdown(found: Study) -> str:
-  head, *body = lines(found)
-  table = [head, ["---", *["---:"] * (len(head) - 1)], *body]
-  rows = ["| " + " | ".join(line) + " |" for line in table]
-  shown = [f"- {row.shows}" for row in found.rows if row.shows]
-  return "\n".join([found.answer, "", *rows, "", *shown]).rstrip() + "\n"
+  shown = "\n".join(f"- {row.shows}" for row in found.rows if row.shows)
+  pairs = _table(pair_lines(found))
+  parts = [found.answer, _table(lines(found)), found.pays, pairs, shown]
+  return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _table(lines: Iterable[Sequence[str]]) -> str:
+  """In Markdown, the head first; empty without lines."""
+  head, *body = list(lines) or [()]
+  table = [head, ["---", *["---:"] * (len(head) - 1)], *body] if head else []
+  return "\n".join("| " + " | ".join(line) + " |" for line in table)

@@ -93,11 +93,18 @@ def print_study(found: Study, console: Console | None = None) -> None:
   for column in shown.columns[:-1]:
     column.no_wrap = True
   console.print(shown)
-  notes = (f"{row.label}: {row.note}." for row in found.rows if row.note)
-  shows = (row.shows for row in found.rows)
-  for sentence in (found.answer, *notes, *shows):
-    if sentence:
-      console.print(Text(sentence), end="\n\n")
+  _print_sentences(console, [found.answer, found.pays])
+  if found.pairs:
+    head, *body = studies.narrow_pair_lines(found)
+    console.print(_table(head, body))
+  notes = [f"{row.label}: {row.note}." for row in found.rows if row.note]
+  _print_sentences(console, [*notes, *(row.shows for row in found.rows)])
+
+
+def _print_sentences(console: Console, sentences: Sequence[str]) -> None:
+  """Those that are not empty, each a paragraph."""
+  for sentence in filter(None, sentences):
+    console.print(Text(sentence), end="\n\n")
 
 
 def _table(

@@ -84,8 +84,14 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
         left.end(one)
     setup.release()
     if hosts.is_lead():
+      task = setup.task_of(config)
       found = studies.load(
-        workdir, seeds[:done], names, same, setup.task_of(config).biased
+        workdir,
+        seeds[:done],
+        names,
+        same,
+        task.biased,
+        setup.has_shots(config, task),
       )
       path = studies.write(found, workdir)
       terminal.print_study(found)

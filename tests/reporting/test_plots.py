@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
+import itertools
+
 from matplotlib.figure import Figure
 import pytest
 
@@ -173,6 +176,55 @@ def test_pictures_of_every_variant_show_few_rows():
   assert [bars.get_label() for bars in axes.containers] == [
     row.label for row in GRID.main
   ]
+
+
+def drawn(draw):
+  """The plot as it is rendered, and where its texts stand."""
+  figure = Figure((4.7, 3.2), layout="constrained")
+  axes = figure.add_subplot()
+  draw(axes, plots.LIGHT)
+  figure.draw_without_rendering()
+  texts = [text for text in axes.texts if text.get_text()]
+  texts += [t for legend in figure.legends for t in legend.get_texts()]
+  return axes, {text.get_text(): text.get_window_extent() for text in texts}
+
+
+def assert_apart(boxes):
+  for one, other in itertools.combinations(boxes, 2):
+    assert not one.overlaps(other)
+
+
+def test_labels_of_models_that_share_a_point_do_not_overlap():
+  cell = Cell(0.6, 0.5, 0.7, 10.0)
+  same = {"plain": cell, "wrong": cell}
+  rows = [dataclasses.replace(row, accuracy=same) for row in GRID.rows]
+  table = dataclasses.replace(GRID, rows=tuple(rows))
+  axes, labels = drawn(plots.accuracy_by_tokens(table, "plain"))
+  assert list(labels) == [row.label for row in table.main]
+  assert_apart(labels.values())
+  # Every point, with its interval, lies in the axes.
+  assert_apart([axes.bbox, *labels.values()])
+  for box in labels.values():
+    assert box.x0 >= 0 and box.x1 <= axes.figure.bbox.x1
+
+
+@pytest.mark.parametrize("margin", [0.2, 0.4, 0.6, 0.8, 1.0])
+@pytest.mark.parametrize(
+  "shares", [(1.0, 0.99, 0.98, 0.6, 0.3), (1.0, 0.8, 0.6, 0.4, 0.2)]
+)
+def test_labels_of_thresholds_do_not_overlap(shares, margin):
+  margins = (0.2, 0.4, 0.6, 0.8, 1.0)
+  curve = [
+    Point(own, 10, share, 0.7)
+    for own, share in zip(margins, shares, strict=True)
+  ]
+  axes, labels = drawn(plots.thresholds(curve, margin))
+  assert f"≥ {margin:g}" in labels  # the one that was used
+  assert len(labels) == (5 if shares[1] == 0.8 else 3)
+  assert_apart(labels.values())
+  for point in curve:
+    at = axes.transData.transform((point.share, 0.7))
+    assert not any(box.contains(*at) for box in labels.values())
 
 
 def test_runs_on_one_picture():

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from s2d_jax import records
+from s2d_jax.evaluation.controls import Way
 from s2d_jax.reporting import study, terminal
 from s2d_jax.trained_controls import CONTROLS
 from tests.reporting.fake_run import DISTILLED, VARIANTS, FakeRun
@@ -141,6 +142,90 @@ def test_the_answer_names_the_gain_of_the_run(found):
   assert found.answer.endswith("(over 2 seeds).")
 
 
+def _greedy_or_vote(workdir, model, method, drawn):
+  """Right answers on the biased split, by seed and example."""
+  found = {}
+  for seed in _SEEDS:
+    path = workdir / f"seed{seed}" / "run" / "eval" / f"{model}.jsonl"
+    for row in records.read(path):
+      if (row["method"], row["variant"]) == (method, _BIASED):
+        right = row[drawn]["metrics"]["accuracy"]
+        found[seed, row["example_id"]] = right
+  return found
+
+
+def test_ways_to_answer_are_compared_over_the_examples_of_all_seeds(
+  workdir, found
+):
+  who = {
+    "System 1": ("base", "system1"),
+    "System 1 few-shot": ("base", "system1_shots"),
+    "System 2 (s2a)": ("base", "s2a"),
+    "Distilled": ("distilled", "system1"),
+  }
+
+  def right(label):
+    name, _, drawn = label.partition(", ")
+    return _greedy_or_vote(workdir, *who[name], drawn or "greedy")
+
+  system1 = [
+    f"{name}, {drawn}"
+    for name in ("System 1", "System 1 few-shot")
+    for drawn in ("greedy", "vote")
+  ]
+  system2 = ["System 2 (s2a), vote", "System 2 (s2a), greedy"]
+  assert [(one.who, one.against) for one in found.pairs] == [
+    *((name, other) for name in system2 for other in system1),
+    *(("Distilled", other) for other in [*system1, *system2]),
+  ]
+  for one in found.pairs:
+    new, old = right(one.who), right(one.against)
+    differences = np.array([new[name] - old[name] for name in new])
+    assert one.found.n == len(differences) == 48 * len(_SEEDS)
+    assert one.found.gain.value == pytest.approx(differences.mean())
+    # The seeds ask the same questions: twice as many are no more evidence.
+    assert one.found.units == 48
+    # So it is the means of questions that are resampled.
+    names = [example for _, example in new]
+    by_question = [
+      differences[[other == name for other in names]].mean()
+      for name in dict.fromkeys(names)
+    ]
+    error = np.std(by_question) / np.sqrt(48)
+    reach = (one.found.gain.high - one.found.gain.low) / 2
+    assert reach == pytest.approx(1.96 * error, rel=0.15)
+
+
+def test_whether_thinking_pays_is_said_over_all_seeds(found):
+  (vote,) = (
+    one.found
+    for one in found.pairs
+    if (one.who, one.against)
+    == ("System 2 (s2a), vote", "System 1 few-shot, vote")
+  )
+  rivals = found.thinking.rivals
+  assert rivals[Way("system1_shots", "vote")].gain == vote.gain
+  assert len(rivals) == 6  # single samples, too
+  assert "on 96 “suggests wrong” test inputs System 2’s vote" in found.pays
+  assert found.pays.endswith(", over 2 seeds.")
+
+
+def test_where_system_1_is_its_own_teacher_only_the_student_is_compared(
+  workdir, tmp_path
+):
+  shutil.copytree(workdir / "seed0" / "run", tmp_path / "seed0" / "run")
+  path = tmp_path / "seed0" / "run" / "config.json"
+  settings = json.loads(path.read_text())
+  path.write_text(json.dumps(settings | {"method": "system1"}))
+  base = tmp_path / "seed0" / "run" / "eval" / "base.jsonl"
+  rows = [row for row in records.read(base) if row["method"] != "s2a"]
+  records.write(base, rows)
+  found = study.load(tmp_path, [0], [], [], _BIASED)
+  assert found.pays == "" and found.thinking is None
+  assert {one.who for one in found.pairs} == {"Distilled"}
+  assert len(found.pairs) == 4
+
+
 def test_every_way_to_ask_has_a_row_of_its_own(workdir, tmp_path):
   """Greedily, in samples and by their vote."""
   shutil.copytree(workdir / "seed0", tmp_path / "seed0")
@@ -183,6 +268,11 @@ def test_a_study_fits_a_terminal_of_80_columns(found):
   table = out.getvalue().partition(found.answer[:20])[0].splitlines()
   starts = {row.short_label for row in found.rows}
   body = [line for line in table if line.split("  ")[0].strip() in starts]
+  assert all(len(line) <= 80 for line in out.getvalue().splitlines())
+  pairs = out.getvalue().partition(" finding")[2].splitlines()
+  for one, line in zip(found.pairs, pairs[2:], strict=False):
+    assert all(label in line for label in one.short_labels)
+    assert line.rstrip().endswith(one.found.outcome)
   # No label and no spread is folded: a row is a line.
   assert len(body) == len(found.rows)
   for row, line in zip(found.rows, body, strict=True):
@@ -211,5 +301,18 @@ def test_page_text_json_and_terminal_show_the_same(found, tmp_path):
     if row.shows:
       assert row.shows in markdown
       assert values["over_run"]["outcome"] == row.over_run.outcome
+  _, *shown = page.tables["pairs"]
+  assert len(shown) == len(found.pairs) == len(figures["pairs"]) > 9
+  for one, cells, values in zip(
+    found.pairs, shown, figures["pairs"], strict=True
+  ):
+    assert cells[:2] == [one.who, one.against]
+    assert cells[-1] == values["found"]["outcome"] == one.found.outcome
+    assert values["found"]["gain"]["value"] == one.found.gain.value
+    assert f"| {one.who} | {one.against} | {cells[2]} |" in markdown
+  assert found.pays == figures["pays"] and found.pays in markdown
+  plain = " ".join(found.pays.replace("\N{NO-BREAK SPACE}", " ").split())
+  for text in (page.text, out.getvalue().replace("\N{NO-BREAK SPACE}", " ")):
+    assert plain in " ".join(text.split())
   assert found.splits[0] == figures["splits"][0] == _BIASED
   assert page.tables["runs"][1][0] == "run"

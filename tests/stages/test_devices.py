@@ -16,7 +16,16 @@ _ROOT = pathlib.Path(__file__).parents[2]
 _ROWS = 3  # as the quickstart has; with 2 key-value heads
 
 
-@pytest.mark.parametrize("devices, used", [(2, 2), (3, 3), (4, 3), (8, 6)])
+@pytest.mark.parametrize(
+  "devices, used",
+  [
+    (2, 2),
+    (3, 3),
+    # The fine-tune of three devices, and one that is idle as two of eight are.
+    pytest.param(4, 3, marks=pytest.mark.slow),
+    (8, 6),
+  ],
+)
 def test_a_run_ends_on_any_number_of_devices(
   devices, used, finished, config_file, cache, tmp_path
 ):
