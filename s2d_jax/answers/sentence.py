@@ -43,8 +43,9 @@ _SECOND_VERB = re.compile(
   r"\s+and\s+(?:is|was|has|had|first|later|then|[a-z-]+ed)\b.*$"
 )
 _TIME = re.compile(
-  r"\s+between \d+ and \d+$|\s+(?:in|on|around|about|during|since|by)\s+(?:(?:the|early|mid|late|year"
-  r"|about|around|[A-Z][a-z]+)[\s-]+){0,2}\d[\w ,]*$"
+  r"\s+between \d+ and \d+$|\s+(?:in|on|around|about|during|since|by)"
+  r"\s+(?:(?:the|early|mid|late|year|about|around|[A-Z][a-z]+)[\s-]+){0,2}"
+  r"\d[\w ,]*$"
 )
 _OPEN = re.compile(
   r"\b(?:could|might|may|can|would not) (?:also )?be\b|n['’]t\b|[\[\]<>]|\?$"
