@@ -349,7 +349,10 @@ def _says_it(
   """Whether a sentence says what was asked, and leaves nothing out."""
   if not missing or _PRONOUN.match(sentence):
     return True
-  if before and before[-1].word in ("called", "named"):
+  is_definite = bool(before) and sentence[:4].lower() == "the "
+  if any(unit.sort == "new" for unit in before):
+    return False
+  if is_definite and before[-1].word in ("called", "named"):
     return True
   if len(missing) == len(question.essential) and not any(
     unit.word == question.kind for unit in before
@@ -357,11 +360,9 @@ def _says_it(
     return False
   if missing & (question.distinctive | question.head):
     return False
-  if before and re.match(r"\W*the\b", sentence, re.IGNORECASE):
+  if is_definite or _THE_THING.search(sentence):
     return True
-  if _THE_THING.search(sentence):
-    return True
-  is_most = 2 * len(missing) <= len(question.essential)
+  is_most = 2 * len(missing) < len(question.essential)
   return is_most and not (question.proper and question.proper <= missing)
 
 
