@@ -98,7 +98,8 @@ class _Unit(NamedTuple):
 
 def name_in(sentence: str, question: Question) -> str | None:
   """The name that a sentence gives as the answer to a question, if it does."""
-  if not question.asks_name:
+  was_once = " was " in sentence and not question.asks_who
+  if not question.asks_name or was_once and question.is_of_now:
     return None
   for form in _forms(sentence):
     name = None if _OPEN.search(form) else _new_name(form, question)

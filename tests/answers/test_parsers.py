@@ -291,6 +291,7 @@ def test_letters(reply, answer):
     ("A drummer plays a guitar.", "guitar",
      "Which instrument does a drummer play?"),
     ("Fe is the symbol for iron.", "iron", "Which element has the symbol Fe?"),
+    ("The capital of Brazil was Rio.", None, "What is the capital of Brazil?"),
     ("A male dog is called a stud.", None, "What is a baby dog called?"),
     ("A dog is called a hound.", None, "What is a baby dog called?"),
     # More than one thing is new, or it stands elsewhere.
