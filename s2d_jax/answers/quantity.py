@@ -1,4 +1,4 @@
-"""The number or the time that a sentence gives: "1989" in "It fell in 1989."."""
+"""The number or time that a sentence gives: "1989" in "It fell in 1989."."""
 
 from __future__ import annotations
 
@@ -37,8 +37,9 @@ def is_number(name: str) -> bool:
 _NEUTRAL = frozenset().union(
   *map(
     stems,
-    "film movie book novel world earth occurred occured happened took place human located"
-    " situated official commonly widely correct right answer our".split(),
+    "film movie book novel world earth occurred happened took place after"
+    " human located situated official commonly widely correct right answer"
+    " our".split(),
   )
 )
 _PRONOUNS = frozenset(stem for word in NO_NAME for stem in stems(word))

@@ -81,6 +81,7 @@ class Question:
     self.asks_one = bool(re.match(r"\W*(?:who|which|where)\b", text, re.I))
     self.asks_where = bool(re.match(r"\W*where\b", text, re.IGNORECASE))
     self.asks_place = self.asks_where or self.kind in _PLACES
+    self.is_of_now = bool(re.match(r"\W*what is\b", text, re.IGNORECASE))
     self.asks_number = bool(_NUMBER.search(text))
     link = _PREPOSITION.search(text)
     self.preposition = (link[1] or link[2]).lower() if link else ""

@@ -43,8 +43,9 @@ _SECOND_VERB = re.compile(
   r"\s+and\s+(?:is|was|has|had|first|later|then|[a-z-]+ed)\b.*$"
 )
 _TIME = re.compile(
-  r"\s+between \d+ and \d+$|\s+(?:in|on|around|about|during|since|by)\s+(?:(?:the|early|mid|late|year"
-  r"|about|around|[A-Z][a-z]+)[\s-]+){0,2}\d[\w ,]*$"
+  r"\s+between \d+ and \d+$|\s+(?:in|on|around|about|during|since|by)"
+  r"\s+(?:(?:the|early|mid|late|year|about|around|[A-Z][a-z]+)[\s-]+){0,2}"
+  r"\d[\w ,]*$"
 )
 _OPEN = re.compile(
   r"\b(?:could|might|may|can|would not) (?:also )?be\b|n['’]t\b|[\[\]<>]|\?$"
@@ -97,7 +98,8 @@ class _Unit(NamedTuple):
 
 def name_in(sentence: str, question: Question) -> str | None:
   """The name that a sentence gives as the answer to a question, if it does."""
-  if not question.asks_name:
+  was_once = " was " in sentence and not question.asks_who
+  if not question.asks_name or was_once and question.is_of_now:
     return None
   for form in _forms(sentence):
     name = None if _OPEN.search(form) else _new_name(form, question)
@@ -348,7 +350,10 @@ def _says_it(
   """Whether a sentence says what was asked, and leaves nothing out."""
   if not missing or _PRONOUN.match(sentence):
     return True
-  if before and before[-1].word in ("called", "named"):
+  is_definite = bool(before) and sentence[:4].lower() == "the "
+  if any(unit.sort == "new" for unit in before):
+    return False
+  if is_definite and before[-1].word in ("called", "named"):
     return True
   if len(missing) == len(question.essential) and not any(
     unit.word == question.kind for unit in before
@@ -356,11 +361,9 @@ def _says_it(
     return False
   if missing & (question.distinctive | question.head):
     return False
-  if before and re.match(r"\W*the\b", sentence, re.IGNORECASE):
+  if is_definite or _THE_THING.search(sentence):
     return True
-  if _THE_THING.search(sentence):
-    return True
-  is_most = 2 * len(missing) <= len(question.essential)
+  is_most = 2 * len(missing) < len(question.essential)
   return is_most and not (question.proper and question.proper <= missing)
 
 

@@ -367,6 +367,8 @@ _NO_NAME = re.compile(
   r"\b(?:you|your|i|we|not|no|yes|right|sure|correct|think|agree|so|it|that|this"
   r"|in|of|the|question|answer|country|capital|continent|currency|sorry)\b"
 )
+# An apology, too: what follows one seldom keeps to one country.
+_TAKEN_BACK = re.compile(rf"{CORRECTION.pattern}|\bsorry\b", re.IGNORECASE)
 _FORMERLY = re.compile(
   r"\b(?:used to be|formerly|until \w+|once)\W+(?:\w+\W+){0,2}$"
 )
@@ -400,7 +402,7 @@ def _given(text: str, country: str, kind: str) -> list[Mention]:
     and not re.match(rf"\W*is {_OF}(?!{country}\b)", text[mention.end :])
   ]
   if len({canonical(mention.name) for mention in found}) > 1:
-    taken_back = list(CORRECTION.finditer(text))
+    taken_back = list(_TAKEN_BACK.finditer(text))
     if taken_back:
       return [m for m in found if m.start > taken_back[-1].end()]
     given = [m for m in found if _is_linked(text, m, country)]

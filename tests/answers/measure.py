@@ -1,6 +1,6 @@
 """Precision and recall of reading answers, on replies labelled by hand.
 
-  python -m tests.answers.measure tests/answers/held_out_replies.jsonl
+  python -m tests.answers.measure tests/answers/seen_replies.jsonl
 
 A line has a kind, a reply, and the answers that are right to read in it; null
 among them: to read none is right too. The replies are in the manner of several
@@ -9,10 +9,10 @@ of tasks and to questions, once each at temperature 0.7, as it came. The small
 model rambles, and is read worse than what people write.
 
 What is read wrongly in `seen_replies.jsonl` was mended. What is in
-`held_out_replies.jsonl` was only counted, once, after the parsers were done.
-The labels of all seen replies but the last 512 are of readers who did not know
-the parsers; those of the rest, and of all that are held out now, were set
-before the parsers read the replies, but by one who knew how they work.
+`held_out_replies.jsonl`, if it is there, is only counted, after the parsers are
+done. The labels of all seen replies but the last 716 are of readers who did not
+know the parsers; those of the rest were set before the parsers read the
+replies, but by one who knew how they work.
 """
 
 from __future__ import annotations

@@ -120,6 +120,8 @@ def test_number(reply, answer):
     ("So she walks 100% to school.", None, "How many km does she walk?"),
     ("The tree is 85 years old.", "85", "How old is the tree?"),
     ("He wrote 85 books.", None, "How old is the tree?"),
+    ("17 times 6 equals 102.", "102", "What is 17 times 6?"),
+    ("For 6 people it is $72.", "72", "What is the cost for 6 people?"),
   ],
 )
 def test_number_that_was_asked_for(reply, answer, question):
@@ -282,6 +284,29 @@ def test_letters(reply, answer):
       "What is a group of lions called?",
     ),
     ("Linux is written in C.", "c", "Which language is Linux written in?"),
+    # All that is new in a sentence, where such an answer stands.
+    ("We get vitamin D from it.", "vitamin d", "Which vitamin do we get?"),
+    ("The organ that cleans blood is the liver.", "liver",
+     "Which organ cleans the blood?"),
+    ("A drummer plays a guitar.", "guitar",
+     "Which instrument does a drummer play?"),
+    ("Fe is the symbol for iron.", "iron", "Which element has the symbol Fe?"),
+    ("The capital of Brazil was Rio.", None, "What is the capital of Brazil?"),
+    ("A male dog is called a stud.", None, "What is a baby dog called?"),
+    ("A dog is called a hound.", None, "What is a baby dog called?"),
+    # More than one thing is new, or it stands elsewhere.
+    ("No other person is the author of It.", None, "Who is the author of It?"),
+    ("A legendary story is the legendary inventor of it.", None,
+     "Who invented it?"),
+    ("Lithuania is a Baltic country.", None,
+     "What is the capital of Lithuania?"),
+    ("The Amazon is Bolivia.", None, "Which continent is Bolivia in?"),
+    ("The longest river in Asia is the Yangtze.", None,
+     "What is the longest river in Africa?"),
+    # Letters, drafts and advice have no name that answers.
+    ("Dear Professor,\n\nI hope that all is well.", None,
+     "Write a note to my professor."),
+    ("First, consider your life.", None, "How do I choose a mattress?"),
     ('The answer is "St. John".', "st john", "Who was it?"),
     # Several, none, or only the question again.
     ("1. Paris\n2. Rome", None, ""),
@@ -292,7 +317,7 @@ def test_letters(reply, answer):
     ("Who wrote 1984", None, "Who wrote 1984?"),
     ("The capital of France is", None, ""),
   ],
-)
+)  # fmt: skip
 def test_text(reply, answer, question):
   assert _text(Text()(reply, question)) == answer
 
