@@ -20,7 +20,7 @@ import ml_collections
 import numpy as np
 
 from s2d_jax.generation import decode as device
-from s2d_jax.generation.shapes import prompts_per_prefill
+from s2d_jax.generation.shapes import page_size, prompts_per_prefill
 from s2d_jax.models import kernels, placement, precision
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import Llama
@@ -98,12 +98,14 @@ class Batch:
     rows: samples a prompt.
     prompt: tokens a prompt.
     reply: tokens a reply.
+    room: tokens of its reply that a row has room for, in the mean; None: all.
   """
 
   slots: int
   rows: int
   prompt: int
   reply: int
+  room: int | None = None
 
 
 # The fine-tune.
@@ -214,16 +216,19 @@ def sampler(
   model = Llama(model_config, way)
   boxed = abstract_params(model_config, dtype, weights)
   params = _with_shardings(boxed, meshes.param_shardings(boxed, mesh))
-  state = device.abstract_batch(
-    model, batch.slots, batch.rows, batch.prompt, batch.reply, mesh
+  rows = batch.slots * batch.rows
+  page = page_size(batch.reply)
+  pages = math.ceil(rows // shards * (batch.room or batch.reply) / page)
+  capacity = device.Capacity(batch.prompt, batch.reply, page, pages)
+  state, replies = device.abstract_batch(
+    model, batch.slots, batch.rows, capacity, mesh
   )
   shared = device.abstract_shared(model, _PREFIX, mesh)
-  rows = batch.slots * batch.rows
   resident = {
     "parameters": local_bytes(params),
-    "keys and values": local_bytes((state.prompt, state.own)),
+    "keys and values": local_bytes((state.prompt, replies.cache)),
     "rest of the batch": local_bytes(
-      (state._replace(prompt=(), own=()), shared)
+      (state._replace(prompt=()), replies[1:], shared)
     ),
   }
 
@@ -256,10 +261,13 @@ def sampler(
       "decode step",
       topology,
       mesh,
-      jax.jit(functools.partial(device.decode, model), donate_argnums=1),
+      jax.jit(
+        functools.partial(device.decode, model, pages), donate_argnums=(1, 2)
+      ),
       (
         params,
         state,
+        replies,
         shared,
         flags(rows),
         flags(slots),
@@ -268,7 +276,7 @@ def sampler(
       ),
       resident,
       step=hlo.loop_body,
-      caches=tuple(map(_local, (state.own.keys, state.prompt.keys))),
+      caches=tuple(map(_local, (replies.cache.keys, state.prompt.keys))),
       tokens=rows,
       model_flops=forward_flops(
         model_config, rows, seen=batch.prompt + batch.reply / 2, projected=rows
