@@ -64,6 +64,8 @@ class Program:
     step: one execution of it: all, or one step of its loop.
     problem: why it does not fit; None if it does.
     caches: sizes of a chip's shard of the key caches that it updates, if any.
+    least_traffic: bytes that a decode step cannot do without: weights, and the
+      keys and values that there is room for; None for other programs.
     seconds: compile time.
   """
 
@@ -78,6 +80,7 @@ class Program:
   problem: str | None
   seconds: float
   caches: tuple[tuple[int, ...], ...] = ()
+  least_traffic: int | None = None
 
   def cache_copies(self) -> list[hlo.Executed]:
     """Instructions that copy the key or value cache of a layer, or of all."""
@@ -277,6 +280,10 @@ def sampler(
       resident,
       step=hlo.loop_body,
       caches=tuple(map(_local, (replies.cache.keys, state.prompt.keys))),
+      least_traffic=resident["parameters"]
+      + resident["keys and values"]
+      # Of an embedding that is no head, too, a row a token is read.
+      - (0 if model_config.tie_embeddings else local_bytes(params["embed"])),
       tokens=rows,
       model_flops=forward_flops(
         model_config, rows, seen=batch.prompt + batch.reply / 2, projected=rows
