@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container
 import itertools
+import math
 from typing import NamedTuple
 
 import jax
@@ -14,10 +15,16 @@ from s2d_jax.generation import decode as device, prefixes
 from s2d_jax.generation.programs import Programs, Shared
 from s2d_jax.generation.queue import Prompt, Request
 from s2d_jax.generation.sampling import knobs
+from s2d_jax.generation.shapes import Room
 
 _SLOTS_PER_PUT = 8
-# Rows that are to be free before the host fills them, of all.
-_SHARE_FREE = 1 / 16
+# Rows that are to be free before the host fills them, of all: at the most, and
+# where replies have so many tokens in the mean. Half of them are idle at any
+# time, and the host polls as often as a reply lasts by them, so the best share
+# goes by the root of the length.
+_SHARE_FREE, _OF_LENGTH = 1 / 16, 64
+# Pages that are to be free before steps read fewer, a row.
+_SHARE_SPARE = 1 / 4
 
 
 class Drawn(NamedTuple):
@@ -38,6 +45,38 @@ class Drawn(NamedTuple):
   is_over: bool
 
 
+class _PagesRead:
+  """How many pages a step reads: one of few counts, of a shard.
+
+  Each is `growth` times the one before, and those that are used fit into it.
+
+  Args:
+    rows: of a shard.
+    most: pages of a row.
+    room: what there is for replies.
+  """
+
+  def __init__(self, rows: int, most: int, room: Room):
+    self._counts = [rows * room.pages_per_row]
+    while self._counts[-1] < rows * most:
+      more = math.ceil(self._counts[-1] * room.growth)
+      self._counts.append(min(more, rows * most))
+    self._spare = rows * _SHARE_SPARE if room.shrinks else math.inf
+    self._number = 0
+
+  @property
+  def count(self) -> int:
+    return self._counts[self._number]
+
+  def fit(self, used: int, is_full: bool) -> None:
+    """Follows the pages that are used on the fullest shard."""
+    if is_full:
+      self._number += 1
+    elif self._number:
+      fewer = self._counts[self._number - 1]
+      self._number -= used + self._spare <= fewer
+
+
 class DecodeBatch:
   """Slots with a prompt each, and their rows, which draw samples of it.
 
@@ -48,8 +87,8 @@ class DecodeBatch:
     slots: prompts that there is place for.
     rows_per_slot: samples of a prompt side by side.
     prompt_capacity: tokens of a prompt behind its shared prefix; grows.
-    own_capacity: tokens of a row that there is capacity for at first.
-    max_own: and at the most.
+    max_own: the most tokens of a reply.
+    room: pages for replies; grows.
 
   Attributes:
     slots: how many.
@@ -65,24 +104,30 @@ class DecodeBatch:
     slots: int,
     rows_per_slot: int,
     prompt_capacity: int,
-    own_capacity: int,
     max_own: int,
+    room: Room,
   ):
     self.slots, self.rows = slots, slots * rows_per_slot
     self.steps = 0
     self._programs = programs
     self._rows_per_slot = rows_per_slot
     self._prompt_capacity = prompt_capacity
-    self._own_capacity, self._max_own = own_capacity, max_own
-    self._state = programs.empty_batch(
-      slots, rows_per_slot, prompt_capacity, own_capacity
+    self._max_own = max_own
+    rows = self.rows // programs.shards
+    self._pages_read = _PagesRead(rows, -(-max_own // room.page), room)
+    self._state, self._pages = programs.empty_batch(
+      slots,
+      rows_per_slot,
+      device.Capacity(
+        prompt_capacity, max_own, room.page, self._pages_read.count
+      ),
     )
     self._drawn: device.Drawn | None = None
+    self._ended = self._ended_tokens = 0  # replies, and their tokens
     self._prompts: list[Prompt | None] = [None] * slots
     self._puts: list[tuple[device.Prefilled, int, int]] = []
     self._requests: list[Request | None] = [None] * self.rows
     self._prefix_ids = np.full(self.rows, prefixes.NONE, np.int32)
-    self._counts = np.zeros(self.rows, np.int32)  # tokens drawn
     self._fresh = np.zeros(self.rows, bool)
 
   @property
@@ -123,7 +168,6 @@ class DecodeBatch:
     """Gives a row a request for the prompt of its slot."""
     self._requests[row] = request
     self._prefix_ids[row] = self.prompt_of(row).prefix_id
-    self._counts[row] = 0
     self._fresh[row] = True
 
   def start(self, stop_number: Callable[[tuple[str, ...]], int]) -> None:
@@ -149,22 +193,26 @@ class DecodeBatch:
       waiting: prompts that there are more requests for.
       max_steps: after which they stop anyway; None: when they must.
     """
-    steps = self._reserve_own()
+    self._reserve_pages()
     more = [prompt and prompt.tokens in waiting for prompt in self._prompts]
-    self._state, self._drawn = self._programs.decode(
+    self._state, self._pages, self._drawn = self._programs.decode(
+      self._pages_read.count,
       self._state,
+      self._pages,
       shared,
       self._is_running(),
       np.array(more, bool),
-      min(max_steps or self._max_own, steps),
-      max(1, int(self.rows * _SHARE_FREE)),
+      max_steps or self._max_own,
+      self._rows_to_free(),
     )
 
   def collect(self) -> list[Drawn]:
     """Waits for the devices; what each running row has drawn."""
-    active, counts, tokens, logprobs, steps = jax.device_get(self._drawn)
-    self._drawn = None
-    self._counts, self.steps = np.array(counts), int(steps)
+    active, counts, tokens, logprobs, steps, used, is_full = jax.device_get(
+      self._drawn
+    )
+    self._drawn, self.steps = None, int(steps)
+    self._pages_read.fit(int(used.max()), bool(is_full))
     return [
       Drawn(
         row,
@@ -177,9 +225,11 @@ class DecodeBatch:
       if request is not None
     ]
 
-  def end(self, row: int) -> None:
-    """Frees a row."""
+  def end(self, row: int, tokens: int) -> None:
+    """Frees a row that has drawn so many tokens."""
     self._requests[row] = None
+    self._ended += 1
+    self._ended_tokens += tokens
 
   def reserve_prompt(self, length: int) -> None:
     """Grows the capacity for prompts if need be."""
@@ -188,17 +238,17 @@ class DecodeBatch:
       self._state = self._programs.extend_prompts(self._state, more)
       self._prompt_capacity = length
 
-  def _reserve_own(self) -> int:
-    """Steps that every running row has capacity for, at least one."""
-    longest = 0  # of those that may need more
-    for count, request in zip(self._counts, self._requests, strict=True):
-      if request and request.sampling.max_new_tokens > self._own_capacity:
-        longest = max(longest, count)
-    if longest == self._own_capacity:
-      more = min(self._own_capacity, self._max_own - self._own_capacity)
-      self._state = self._programs.extend_own(self._state, more)
-      self._own_capacity += more
-    return self._own_capacity - longest
+  def _rows_to_free(self) -> int:
+    """How many rows are to end before the host is asked."""
+    length = self._ended_tokens / max(self._ended, 1)
+    share = _SHARE_FREE * math.sqrt(_OF_LENGTH / max(length, _OF_LENGTH))
+    return max(1, int(self.rows * share))
+
+  def _reserve_pages(self) -> None:
+    """There are as many pages as are to be read."""
+    more = self._pages_read.count - self._pages.row.shape[1]
+    if more > 0:
+      self._pages = self._programs.extend_own(self._pages, more)
 
   def _is_running(self) -> Bool[np.ndarray, " B"]:
     return np.array([request is not None for request in self._requests], bool)

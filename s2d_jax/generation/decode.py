@@ -4,11 +4,12 @@ A decode batch has S slots of R rows each. A slot holds one prompt, its rows
 hold samples of that prompt: the rows share the prompt's keys and values. B =
 S * R rows, C own tokens a row at most, V vocabulary; L, K, H as in the model.
 
-A row's own keys stand in C columns in the order of its tokens, wherever the
-other rows are. So a row may start at any step: one that has ended takes the
-next sample of its slot's prompt while the others go on, and a slot whose rows
-have all ended takes another prompt. In a batch of one shape a sample does not
-depend, to the last bit, on when it was drawn.
+A row's own keys stand in pages that it takes as its reply grows
+(`generation.pages`), wherever the other rows are. So a row may start at any
+step: one that has ended takes the next sample of its slot's prompt while the
+others go on, and a slot whose rows have all ended takes another prompt. In a
+batch of one shape a sample does not depend, to the last bit, on when it was
+drawn.
 
 How keys and values lie in memory is for the model to say (`Llama.empty_cache`):
 the shapes below are those of `KeyValues`.
@@ -27,6 +28,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
+from s2d_jax.generation import pages as paging
+from s2d_jax.generation.pages import Pages
 from s2d_jax.generation.sampling import sample
 from s2d_jax.models.attention import until_end
 from s2d_jax.models.key_values import KeyValues, Shard
@@ -48,13 +51,12 @@ class RowSettings(NamedTuple):
 
 
 class Batch(NamedTuple):
-  """The state of a decode batch."""
+  """The state of a decode batch, but for the keys and values of replies."""
 
   rows: RowSettings
   prompt: KeyValues  # [L, S, K, P, H], valid [S, 1, P]
   length: Int[Array, " S"]  # of prefix and prompt together
   first: Float[Array, "S V"]  # logits of the token behind the prompt
-  own: KeyValues  # [L, B, K, C, H]; valid follows from `count`
   logits: Float[Array, "B V"]  # of the token to draw next
   count: Int[Array, " B"]  # tokens drawn so far
   tokens: Int[Array, "B C"]
@@ -70,6 +72,24 @@ class Drawn(NamedTuple):
   tokens: Int[Array, "B C"]
   logprobs: Float[Array, "B C"]
   step: Int[Array, ""]
+  pages: Int[Array, " D"]  # that replies use
+  is_full: Bool[Array, ""]  # and need more than are read
+
+
+class Capacity(NamedTuple):
+  """What a batch has room for.
+
+  Attributes:
+    prompt: tokens of a prompt.
+    own: the most tokens of a reply.
+    page: tokens of a page.
+    pages: of a shard of the mesh.
+  """
+
+  prompt: int
+  own: int
+  page: int
+  pages: int
 
 
 class Shared(NamedTuple):
@@ -91,13 +111,11 @@ class Prefilled(NamedTuple):
 def _sharded(shard: Shard, batch: Batch) -> Batch:
   """The one table of how a batch lies over a mesh."""
   by_row = lambda x: shard(x, "batch", *[None] * (x.ndim - 1))
-  rows, prompt, length, first, own, *fields, step = batch
+  rows, prompt, length, *fields, step = batch
   return Batch(
     jax.tree.map(by_row, rows),
     prompt.sharded(shard)._replace(valid=by_row(prompt.valid)),
     by_row(length),
-    by_row(first),
-    own.sharded(shard),
     *map(by_row, fields),
     shard(step),
   )
@@ -124,11 +142,15 @@ def _abstract_on(mesh: Mesh) -> Shard:
 
 
 def abstract_batch(
-  model: Llama, slots: int, rows: int, prompt: int, own: int, mesh: Mesh
-) -> Batch:
+  model: Llama, slots: int, rows: int, capacity: Capacity, mesh: Mesh
+) -> tuple[Batch, Pages]:
   """Shapes and shardings of a batch, nothing allocated."""
-  shapes = jax.eval_shape(lambda: _empty_batch(model, slots, rows, prompt, own))
-  return _sharded(_abstract_on(mesh), shapes)
+  shards = meshes.batch_shards(mesh)
+  batch, pages = jax.eval_shape(
+    lambda: _empty_batch(model, slots, rows, capacity, shards)
+  )
+  shard = _abstract_on(mesh)
+  return _sharded(shard, batch), pages.sharded(shard)
 
 
 def abstract_shared(model: Llama, prefix: int, mesh: Mesh) -> Shared:
@@ -144,19 +166,23 @@ def abstract_shared(model: Llama, prefix: int, mesh: Mesh) -> Shared:
 
 
 def empty_batch(
-  model: Llama, slots: int, rows: int, prompt: int, own: int
-) -> Batch:
-  """A batch with nothing in it; `prompt` and `own` are capacities in tokens."""
-  batch = _empty_batch(model, slots, rows, prompt, own)
-  return _sharded(_constrained, batch)
+  model: Llama, slots: int, rows: int, capacity: Capacity, shards: int
+) -> tuple[Batch, Pages]:
+  """A batch with nothing in it, `rows` a slot, over the shards of a mesh."""
+  batch, pages = _empty_batch(model, slots, rows, capacity, shards)
+  return _sharded(_constrained, batch), pages.sharded(_constrained)
 
 
 def _empty_batch(
-  model: Llama, slots: int, rows: int, prompt: int, own: int
-) -> Batch:
+  model: Llama, slots: int, rows: int, capacity: Capacity, shards: int
+) -> tuple[Batch, Pages]:
   batch, vocabulary = slots * rows, model.config.vocab_size
+  prompt, own = capacity.prompt, capacity.own
   zeros = lambda dtype=jnp.int32: jnp.zeros(batch, dtype)
   valid = jnp.zeros((slots, 1, prompt), bool)
+  pages = paging.empty(
+    model, shards, batch // shards, capacity.pages, capacity.page
+  )
   return Batch(
     rows=RowSettings(
       active=zeros(bool),
@@ -174,13 +200,12 @@ def _empty_batch(
     prompt=model.empty_cache(slots, prompt)._replace(valid=valid),
     length=jnp.zeros(slots, jnp.int32),
     first=jnp.zeros((slots, vocabulary), jnp.float32),
-    own=model.empty_cache(batch, own),
     logits=jnp.zeros((batch, vocabulary), jnp.float32),
     count=zeros(),
     tokens=jnp.zeros((batch, own), jnp.int32),
     logprobs=jnp.zeros((batch, own), jnp.float32),
     step=jnp.zeros((), jnp.int32),
-  )
+  ), pages
 
 
 def prefill(
@@ -259,14 +284,9 @@ def extend_prompts(batch: Batch, more: int) -> Batch:
   return _sharded(_constrained, batch._replace(prompt=prompt))
 
 
-def extend_own(batch: Batch, more: int) -> Batch:
-  """Gives every row capacity for `more` own tokens."""
-  batch = batch._replace(
-    own=batch.own.extended(more),
-    tokens=_extended(batch.tokens, more),
-    logprobs=_extended(batch.logprobs, more),
-  )
-  return _sharded(_constrained, batch)
+def extend_own(pages: Pages, more: int) -> Pages:
+  """Gives the rows of every shard `more` pages."""
+  return pages.extended(more).sharded(_constrained)
 
 
 def _extended(x: Array, more: int) -> Array:
@@ -276,17 +296,20 @@ def _extended(x: Array, more: int) -> Array:
 
 def decode(
   model: Llama,
+  read: int,
   params: Params,
   batch: Batch,
+  pages: Pages,
   shared: Shared,
   keep: Bool[Array, " B"],
   more: Bool[Array, " S"],
   max_steps: Int[Array, ""],
   wanted: Int[Array, ""],
-) -> tuple[Batch, Drawn]:
+) -> tuple[Batch, Pages, Drawn]:
   """Draws tokens until `wanted` rows more can be filled, or for `max_steps`.
 
-  There must be capacity for so many steps behind the longest row.
+  It stops too when replies need more than `read` pages of a shard, which all of
+  them are among.
 
   A row that has ended can be filled if there are `more` samples to draw of its
   slot's prompt, or if its whole slot is free for another one. Rows with `keep`
@@ -297,6 +320,8 @@ def decode(
   angles = model.rope_table(sum(part.shape[-1] for part in parts))
   active = batch.rows.active & keep
   batch = batch._replace(rows=batch.rows._replace(active=active))
+  # A row that was started since has drawn nothing.
+  pages = pages.freed(active & (batch.count > 0)).gathered(read)
   last_step = batch.step + max_steps
 
   def free_rows(batch: Batch):
@@ -305,23 +330,32 @@ def decode(
 
   enough = free_rows(batch) + wanted
 
-  def unfinished(batch: Batch):
+  def unfinished(state):
+    batch, pages = state
     return (
       (batch.step < last_step)
       & batch.rows.active.any()
       & (free_rows(batch) < enough)
+      & pages.has_room(batch.rows.active, batch.count, read)
     )
 
-  def step(batch: Batch) -> Batch:
+  def step(state):
+    batch, pages = state
     batch = _draw(batch, shared)
-    batch = _advance(model, params, batch, shared, angles)
-    return _sharded(_constrained, batch)
+    batch, pages = _advance(model, read, params, batch, pages, shared, angles)
+    return _sharded(_constrained, batch), pages.sharded(_constrained)
 
-  batch = jax.lax.while_loop(unfinished, step, batch)
+  batch, pages = jax.lax.while_loop(unfinished, step, (batch, pages))
   drawn = Drawn(
-    batch.rows.active, batch.count, batch.tokens, batch.logprobs, batch.step
+    batch.rows.active,
+    batch.count,
+    batch.tokens,
+    batch.logprobs,
+    batch.step,
+    pages.used,
+    ~pages.has_room(batch.rows.active, batch.count, read),
   )
-  return batch, jax.tree.map(_constrained, drawn)
+  return batch, pages, jax.tree.map(_constrained, drawn)
 
 
 def _draw(batch: Batch, shared: Shared) -> Batch:
@@ -348,11 +382,13 @@ def _draw(batch: Batch, shared: Shared) -> Batch:
 
 def _advance(
   model: Llama,
+  read: int,
   params: Params,
   batch: Batch,
+  pages: Pages,
   shared: Shared,
   angles: Angles | None,
-) -> Batch:
+) -> tuple[Batch, Pages]:
   """Runs the tokens just drawn through the model: the next logits.
 
   `angles` are those of all positions, if they are known.
@@ -360,13 +396,12 @@ def _advance(
   last = jnp.maximum(batch.count - 1, 0)
   token = jnp.take_along_axis(batch.tokens, last[:, None], axis=1)
   per_slot = batch.count.shape[0] // batch.length.shape[0]
-  position = jnp.repeat(batch.length, per_slot) + last
-  drawn_before = jnp.arange(batch.tokens.shape[1]) < last[:, None]
+  start = jnp.repeat(batch.length, per_slot)
+  position = start + last
   _, prefix = _prefix_past(shared, batch.rows.prefix)
-  own = batch.own._replace(
-    valid=drawn_before[:, None],
-    positions=_behind(jnp.repeat(batch.length, per_slot), batch.own),
-  )
+  if not (is_whole := pages.size >= batch.tokens.shape[1]):
+    pages = pages.freed(batch.rows.active).taken(batch.rows.active, last)
+  own = pages.past(last, start, read, is_whole)
   read = batch.prompt.valid.sum((1, 2))
   prompt = batch.prompt._replace(
     positions=_behind(batch.length - read, batch.prompt)
@@ -379,12 +414,11 @@ def _advance(
     [prefix, prompt, own],
     angles and tuple(part[:, position] for part in angles),
   )
-  hidden = hidden[:, 0]
-  return batch._replace(
-    own=batch.own.with_token(new, last),
-    logits=model.apply({"params": params}, hidden, method=Llama.logits),
+  batch = batch._replace(
+    logits=model.apply({"params": params}, hidden[:, 0], method=Llama.logits),
     step=batch.step + 1,
   )
+  return batch, pages.with_token(new, last)
 
 
 def _behind(start: Int[Array, " P"], keys: KeyValues) -> Int[Array, "P S"]:

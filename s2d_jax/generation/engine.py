@@ -32,11 +32,17 @@ from s2d_jax.generation.queue import PromptQueue, Request
 from s2d_jax.generation.shapes import (
   LEAST_CAPACITY,
   bucket,
+  is_one_cpu,
   prompts_per_prefill,
   rows_per_slot,
   sizes,
 )
-from s2d_jax.generation.stopping import ReplyEnd, StopTable, may_span_tokens
+from s2d_jax.generation.stopping import (
+  MOST_TOKENS,
+  ReplyEnd,
+  StopTable,
+  may_span_tokens,
+)
 from s2d_jax.models.key_values import KeyValues
 from s2d_jax.models.llama import Llama
 from s2d_jax.models.params import Params
@@ -131,7 +137,7 @@ class Engine:
     self._max_own = bucket(max_new_tokens)
     self._rows, self._samples, self._slots = rows, samples, slots
     self._prompt_capacity = bucket(prompt_capacity)
-    self._sizes = sizes(mesh, rows, max_new_tokens)
+    self._sizes = sizes(rows, max_new_tokens, on_cpu=is_one_cpu(mesh))
     self._programs = Programs(model, params, mesh)
     self._ends = ReplyEnd(tokenizer, eos_ids, vocab_size)
     self._stops = StopTable(self._ends, vocab_size)
@@ -282,7 +288,9 @@ class Engine:
   def _make_batch(self) -> DecodeBatch:
     """An empty one, shaped by the prompts that wait."""
     lengths, shards = self._queue.buckets(), self._programs.shards
-    per_slot = rows_per_slot(int(np.median(lengths)), self._samples)
+    per_slot = rows_per_slot(
+      int(np.median(lengths)), self._samples, self._max_own
+    )
     slots = self._slots or max(1, self._rows // per_slot)
     if self._slots:
       per_slot = self._rows // slots
@@ -291,8 +299,8 @@ class Engine:
       -(-slots // shards) * shards,
       per_slot,
       max(self._prompt_capacity, *lengths),
-      self._sizes.own_capacity,
       self._max_own,
+      self._sizes.room,
     )
 
   def _collect(self) -> list[Drawn]:
@@ -300,7 +308,7 @@ class Engine:
     ended = []
     for drawn in self._batch.collect():
       if drawn.is_over or self._has_stop_string(drawn):
-        self._batch.end(drawn.row)
+        self._batch.end(drawn.row, len(drawn.tokens))
         self._tokens += len(drawn.tokens)
         ended.append(drawn)
       elif self.watch is not None:
@@ -311,6 +319,11 @@ class Engine:
     """Whether there is one that the device does not know of."""
     stop = drawn.request.sampling.stop
     if not may_span_tokens(stop):
+      return False
+    # In what was drawn since the last poll and could be part of one, or a long
+    # reply would be read again and again.
+    span = _STEPS_PER_POLL + max(map(len, stop)) * MOST_TOKENS
+    if self._ends.find(drawn.tokens[-span:], stop) is None:
       return False
     return self._ends.find(drawn.tokens, stop) is not None
 

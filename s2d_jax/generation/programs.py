@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int
 import numpy as np
 
 from s2d_jax.generation import decode as device
+from s2d_jax.generation.pages import Pages
 from s2d_jax.generation.prefixes import PrefixStore
 from s2d_jax.generation.shapes import is_one_cpu
 from s2d_jax.models import one_cpu
@@ -22,7 +23,7 @@ from s2d_jax.parallel import mesh as meshes
 _prefill = jax.jit(device.prefill, static_argnums=0)
 _put_prompts = jax.jit(device.put_prompts, donate_argnums=0)
 _start_rows = jax.jit(device.start_rows, donate_argnums=0)
-_decode = jax.jit(device.decode, static_argnums=0, donate_argnums=2)
+_decode = jax.jit(device.decode, static_argnums=(0, 1), donate_argnums=(3, 4))
 _empty = jax.jit(device.empty_batch, static_argnums=range(5))
 _extend_prompts = jax.jit(device.extend_prompts, static_argnums=1)
 _extend_own = jax.jit(device.extend_own, static_argnums=1)
@@ -95,11 +96,11 @@ class Programs:
       )
 
   def empty_batch(
-    self, slots: int, rows: int, prompt: int, own: int
-  ) -> device.Batch:
-    """`rows` of each of the slots; capacities for tokens of prompt and row."""
+    self, slots: int, rows: int, capacity: device.Capacity
+  ) -> tuple[device.Batch, Pages]:
+    """`rows` of each of the slots, and pages for their replies."""
     with meshes.use(self._mesh):
-      return _empty(self._decoder, slots, rows, prompt, own)
+      return _empty(self._decoder, slots, rows, capacity, self.shards)
 
   def put_prompts(
     self,
@@ -127,26 +128,30 @@ class Programs:
     with meshes.use(self._mesh):
       return _extend_prompts(batch, more)
 
-  def extend_own(self, batch: device.Batch, more: int) -> device.Batch:
-    """Gives rows capacity for more tokens of their own."""
+  def extend_own(self, pages: Pages, more: int) -> Pages:
+    """Gives the rows of every shard more pages."""
     with meshes.use(self._mesh):
-      return _extend_own(batch, more)
+      return _extend_own(pages, more)
 
   def decode(
     self,
+    read: int,
     batch: device.Batch,
+    pages: Pages,
     shared: Shared,
     keep: Bool[np.ndarray, " B"],
     more: Bool[np.ndarray, " S"],
     max_steps: int,
     wanted: int,
-  ) -> tuple[device.Batch, device.Drawn]:
+  ) -> tuple[device.Batch, Pages, device.Drawn]:
     """Draws tokens; see `decode.decode`. Does not wait for the devices."""
     with meshes.use(self._mesh):
       return _decode(
         self._decoder,
+        read,
         self._decoder_params,
         batch,
+        pages,
         shared.decode,
         keep,
         more,

@@ -13,18 +13,41 @@ from jax.sharding import Mesh
 # Prompt tokens prefilled at once: enough to keep matrix units busy. A CPU has
 # enough sooner.
 _TOKENS_PER_PREFILL, _TOKENS_PER_PREFILL_CPU = 512, 256
-# Prompt tokens that another row to share them pays for.
-_TOKENS_PER_SHARER = 32
+# Prompt tokens that another row to share them pays for: at least, and as a part
+# of the longest reply, since rows that share a prompt wait for each other.
+_TOKENS_PER_SHARER, _REPLY_PER_SHARER = 32, 1 / 8
 # The least capacity for tokens of a prompt. A CPU sums over fewer in another
 # order: replies would tell by their last bits which prompts came first.
 LEAST_CAPACITY = 32
-# Own tokens that a batch on a CPU has capacity for at first: all rows together,
-# and each at least. Most replies end long before their limit, and a program for
-# more compiles in seconds.
-_OWN_CPU, _OWN_ROW_CPU = 4096, LEAST_CAPACITY
+# Tokens of a page for replies. The last page of a reply is half empty in the
+# mean; the sums that a page gives cost as much as some of its keys.
+_PAGE = 256
+# Pages a row at first, and by which factor they become more: a program is
+# compiled each time, and all pages are copied.
+_PAGES_PER_ROW, _GROWTH = 4, 1.25
+# On a CPU a step takes as long as there are pages, and a program for more
+# compiles in seconds. So rows begin with a page each, which most replies fit,
+# as long as the rows together have so many tokens, and each at least so many.
+_OWN_CPU, _OWN_ROW_CPU, _GROWTH_CPU = 4096, LEAST_CAPACITY, 1.5
 # Prefills that stay known on a CPU although nobody waits for their prompts.
 # Elsewhere memory is dearer, and a prefill is cheap beside drawing.
 _PREFILLS_KEPT_CPU = 8
+
+
+class Room(NamedTuple):
+  """For replies.
+
+  Attributes:
+    page: tokens of a page.
+    pages_per_row: that there are at first.
+    growth: by which factor they become more.
+    shrinks: whether a step reads fewer again.
+  """
+
+  page: int
+  pages_per_row: int
+  growth: float
+  shrinks: bool
 
 
 class Sizes(NamedTuple):
@@ -33,25 +56,34 @@ class Sizes(NamedTuple):
   Attributes:
     tokens_per_prefill: prompt tokens that are prefilled at once.
     prefills_kept: that stay known although nobody waits for their prompts.
-    own_capacity: tokens of its own that a row has capacity for at first.
+    room: for replies.
   """
 
   tokens_per_prefill: int
   prefills_kept: int
-  own_capacity: int
+  room: Room
 
 
 def is_one_cpu(mesh: Mesh) -> bool:
   return mesh.size == 1 and mesh.devices.flat[0].platform == "cpu"
 
 
-def sizes(mesh: Mesh, rows: int, max_new_tokens: int) -> Sizes:
-  """Those of a batch of so many rows on the devices of `mesh`."""
+def sizes(rows: int, max_new_tokens: int, on_cpu: bool) -> Sizes:
+  """Those of a batch of so many rows, on one CPU or elsewhere."""
   most = bucket(max_new_tokens)
-  if not is_one_cpu(mesh):
-    return Sizes(_TOKENS_PER_PREFILL, 0, most)
-  at_first = bucket(max(_OWN_CPU // rows, _OWN_ROW_CPU))
-  return Sizes(_TOKENS_PER_PREFILL_CPU, _PREFILLS_KEPT_CPU, min(most, at_first))
+  if not on_cpu:
+    page = page_size(most)
+    room = Room(page, min(_PAGES_PER_ROW, -(-most // page)), _GROWTH, True)
+    return Sizes(_TOKENS_PER_PREFILL, 0, room)
+  page = min(most, bucket(max(_OWN_CPU // rows, _OWN_ROW_CPU)))
+  # What is cut out of an array is copied there.
+  room = Room(page, 1, _GROWTH_CPU, shrinks=False)
+  return Sizes(_TOKENS_PER_PREFILL_CPU, _PREFILLS_KEPT_CPU, room)
+
+
+def page_size(most: int) -> int:
+  """Tokens of a page where replies have at most so many, unless on a CPU."""
+  return min(most, _PAGE)
 
 
 def bucket(length: int) -> int:
@@ -64,17 +96,20 @@ def bucket(length: int) -> int:
   return size
 
 
-def rows_per_slot(length: int, samples: int) -> int:
+def rows_per_slot(length: int, samples: int, reply: int) -> int:
   """How many samples of a prompt stand side by side in a slot: a power of 2.
 
   The rows of a slot read its prompt once, but the slot takes another prompt
-  only when the last of them has ended: short prompts are not worth the wait.
+  only when the last of them has ended: prompts that are short beside the
+  replies are not worth the wait.
 
   Args:
     length: tokens of a prompt behind its shared prefix.
     samples: that are drawn of a prompt.
+    reply: tokens of the longest reply that is allowed.
   """
-  most = max(1, min(samples, length // _TOKENS_PER_SHARER))
+  pays = max(_TOKENS_PER_SHARER, int(reply * _REPLY_PER_SHARER))
+  most = max(1, min(samples, length // pays))
   return 1 << (most.bit_length() - 1)
 
 

@@ -20,7 +20,8 @@ import numpy as np
 from s2d_jax.conversation import special_tokens
 
 _INCOMPLETE = "\ufffd"  # what a character decodes to that lacks some bytes
-_MOST_BYTES = 4  # of a character
+# Bytes of a character, each of which may be a token.
+MOST_TOKENS = 4
 
 
 class End(NamedTuple):
@@ -115,7 +116,7 @@ class ReplyEnd:
     text = self._decode(tokens, skip_special)
     if not text.endswith(_INCOMPLETE):
       return text
-    fewer = range(len(tokens) - 1, max(len(tokens) - _MOST_BYTES, -1), -1)
+    fewer = range(len(tokens) - 1, max(len(tokens) - MOST_TOKENS, -1), -1)
     texts = [text, *(self._decode(tokens[:n], skip_special) for n in fewer)]
     return max((text.rstrip(_INCOMPLETE) for text in texts), key=len)
 

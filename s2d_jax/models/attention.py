@@ -130,7 +130,7 @@ def attend(
     cap: scores s become cap · tanh(s / cap) (Bello et al. 2016).
   """
   batch, length, heads, size = q.shape
-  window = window.within(length + sum(part.capacity for part in past))
+  window = window.within(length + sum(part.reach for part in past))
   # Scaled before it is rounded: few scales are exact in bfloat16.
   q32 = q.astype(jnp.float32) * (size**-0.5 if scale is None else scale)
   q = q32.astype(q.dtype)
@@ -146,7 +146,8 @@ def attend(
 
   parts = [_own(queries, k, v, until, window, cap)]
   for part in past:
-    parts.append(_partial(queries, part, _sees_past(part, window), cap))
+    attention = _partial if part.owners is None else _of_owners
+    parts.append(attention(queries, part, _sees_past(part, window), cap))
 
   peak = parts[0].peak
   for part in parts[1:]:
@@ -241,6 +242,38 @@ def _partial(
   of_block = jax.checkpoint(lambda block: _at_once(block, keys, sees, cap))
   parts = jax.lax.map(of_block, Queries(*map(cut, queries)))
   return _Partial(*map(joined, parts))
+
+
+def _of_owners(
+  queries: Queries, past: KeyValues, sees: Sees, cap: float | None
+) -> _Partial:
+  """Over the entries of each row, of which it may have several, or none.
+
+  Queries go to the entries and sums come back, so no key is moved. The sums of
+  a row are added in the order of its tokens, wherever its entries lie.
+  """
+  row, order = past.owners
+  shards, entries = row.shape
+  past = past.first_entries(shards, entries)
+  by_shard = lambda x: x.reshape(shards, -1, *x.shape[1:])
+  flat = lambda x: x.reshape(-1, *x.shape[2:])
+  # What belongs to nobody sees nothing, whoever's queries it gets.
+  of_row = lambda x, row: x.at[row].get(mode="clip")
+  to_entries = lambda x: flat(jax.vmap(of_row)(by_shard(x), row))
+  part = _partial(Queries(*map(to_entries, queries)), past, sees, cap)
+  rows = len(queries.q) // shards
+
+  def by_row(out, total, peak, row, order):
+    highest = jax.ops.segment_max(peak, row, rows)
+    highest = jnp.maximum(highest, _MASKED)  # a row without entries
+    scale = jnp.exp(peak - of_row(highest, row))
+    added = lambda x: jax.ops.segment_sum(
+      (x * scale)[order], row[order], rows, indices_are_sorted=True
+    )
+    return added(out), added(total), highest
+
+  merged = jax.vmap(by_row)(*map(by_shard, part), row, order)
+  return _Partial(*map(flat, merged))
 
 
 def _at_once(

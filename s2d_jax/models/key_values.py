@@ -22,6 +22,16 @@ Shard = Callable[..., Array]
 _AXES = ("layers", "batch", "kv_heads", None, None)
 
 
+class Owners(NamedTuple):
+  """Whose the entries of a past are, where a row may have several, or none.
+
+  On each of D shards of a batch, M entries and some rows.
+  """
+
+  row: Int[Array, "D M"]  # of the shard; beyond its rows: nobody's
+  order: Int[Array, "D M"]  # entries by row, those of a row as its tokens stand
+
+
 class KeyValues(NamedTuple):
   """Keys and values of tokens that came before, and who may see which.
 
@@ -30,7 +40,8 @@ class KeyValues(NamedTuple):
   have P = B. Rows share an entry without copying it. `valid` has R = 1 where
   all rows of an entry see the same keys; it is None until they are read.
   `positions` are those of the keys in their sequences, and are needed where
-  layers have windows. In front of the axes below, `keys` and `values` carry the
+  layers have windows. `owners` say whose entries are that are no row's only
+  one: then R = 1. In front of the axes below, `keys` and `values` carry the
   layer axis until the scan over layers takes it off.
   """
 
@@ -38,6 +49,7 @@ class KeyValues(NamedTuple):
   values: Float[Array, "*L P K S H"]
   valid: Bool[Array, "P R S"] | None = None
   positions: Int[Array, "P S"] | None = None
+  owners: Owners | None = None
 
   def scores(
     self, q: Float[Array, "P R T K G H"]
@@ -65,9 +77,16 @@ class KeyValues(NamedTuple):
     """The most tokens of an entry."""
     return self.values.shape[-2]
 
+  @property
+  def reach(self) -> int:
+    """The most tokens of a row."""
+    entries = 1 if self.owners is None else self.owners.row.shape[1]
+    return entries * self.capacity
+
   def _map(self, change: Callable[[Array], Array]):
     """Keys and values changed alike; `valid` is left as it is."""
-    return self._replace(keys=change(self.keys), values=change(self.values))
+    keys, values = jax.tree.map(change, (self.keys, self.values))
+    return self._replace(keys=keys, values=values)
 
   def sharded(self, shard: Shard):
     """Entries over the axes of a batch, heads over `tensor`."""
@@ -78,6 +97,47 @@ class KeyValues(NamedTuple):
     """With capacity for so many tokens more in every entry."""
     longer = lambda x: jnp.pad(x, [*[(0, 0)] * (x.ndim - 2), (0, more), (0, 0)])
     return self._map(longer)
+
+  def with_more_entries(self, shards: int, more: int):
+    """With so many entries more behind those of each shard."""
+
+    def longer(x):
+      *layers, entries, _, _, _ = x.shape
+      x = x.reshape(*layers, shards, entries // shards, *x.shape[-3:])
+      x = jnp.pad(x, [*[(0, 0)] * (x.ndim - 4), (0, more), *[(0, 0)] * 3])
+      return x.reshape(*layers, -1, *x.shape[-3:])
+
+    return self._map(longer)
+
+  def first_entries(self, shards: int, count: int):
+    """So many of those of each shard; all of them: as they are."""
+
+    def cut(x):
+      *layers, entries, _, _, _ = x.shape
+      if entries == shards * count:
+        return x
+      x = x.reshape(*layers, shards, entries // shards, *x.shape[-3:])
+      x = jax.lax.slice_in_dim(x, 0, count, axis=x.ndim - 4)
+      return x.reshape(*layers, -1, *x.shape[-3:])
+
+    return self._map(cut)
+
+  def with_moved(
+    self,
+    source: Int[Array, "D M"],
+    target: Int[Array, "D M"],
+    count: Int[Array, " D"],
+  ):
+    """On each shard entries that take the place of others, in place.
+
+    The first `count` of them; what was there is lost.
+    """
+    cache = nn.logical_to_mesh_axes(_AXES)
+    shard = nn.logical_to_mesh_axes(("batch",))
+    move = jax.shard_map(
+      _move_entries, in_specs=(cache, shard, shard, shard), out_specs=cache
+    )
+    return self._map(lambda x: move(x, source, target, count))
 
   def with_entries(
     self, at: Int[Array, " N"], new: KeyValues, source: Int[Array, " N"]
@@ -93,17 +153,18 @@ class KeyValues(NamedTuple):
       keys=put(self.keys, new.keys), values=put(self.values, new.values)
     )
 
-  def with_token(self, new: KeyValues, column: Int[Array, " P"]):
-    """One token of each entry in its column, in place."""
+  def with_token(
+    self, new: KeyValues, entry: Int[Array, " B"], column: Int[Array, " B"]
+  ):
+    """A token of each row in its entry, of those of its shard, in place."""
     cache = nn.logical_to_mesh_axes(_AXES)
+    rows = nn.logical_to_mesh_axes(("batch",))
     write = jax.shard_map(
-      _write_rows,
-      in_specs=(cache, cache, nn.logical_to_mesh_axes(("batch",))),
-      out_specs=cache,
+      _write_rows, in_specs=(cache, cache, rows, rows), out_specs=cache
     )
     return self._replace(
-      keys=write(self.keys, new.keys, column),
-      values=write(self.values, new.values, column),
+      keys=write(self.keys, new.keys, entry, column),
+      values=write(self.values, new.values, entry, column),
     )
 
 
@@ -118,10 +179,27 @@ def _einsum(axes: str, x: Array, y: Array) -> Array:
   )
 
 
+def _move_entries(
+  cache: Float[Array, "L P K S H"],
+  source: Int[Array, "1 M"],
+  target: Int[Array, "1 M"],
+  count: Int[Array, " 1"],
+) -> Float[Array, "L P K S H"]:
+
+  def move(index, cache):
+    entry = jax.lax.dynamic_slice_in_dim(cache, source[0, index], 1, 1)
+    return jax.lax.dynamic_update_slice_in_dim(
+      cache, entry, target[0, index], 1
+    )
+
+  return jax.lax.fori_loop(0, count[0], move, cache)
+
+
 def _write_rows(
   cache: Float[Array, "L P K S H"],
-  new: Float[Array, "L P K 1 H"],
-  column: Int[Array, " P"],
+  new: Float[Array, "L B K 1 H"],
+  entry: Int[Array, " B"],
+  column: Int[Array, " B"],
 ) -> Float[Array, "L P K S H"]:
   """A loop over the rows of a device.
 
@@ -133,7 +211,7 @@ def _write_rows(
 
   def put(row, cache):
     written = flat[row].reshape(layers, 1, *token)
-    at = 0, row, 0, column[row], 0
+    at = 0, entry[row], 0, column[row], 0
     return jax.lax.dynamic_update_slice(cache, written, at)
 
   return jax.lax.fori_loop(0, len(column), put, cache)

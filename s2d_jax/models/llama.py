@@ -260,8 +260,8 @@ class Block(nn.Module):
   @nn.compact
   def __call__(self, x, kind, past: list[KeyValues], shared, rope, until, at):
     past = [
-      part._replace(valid=valid, positions=positions)
-      for part, (valid, positions) in zip(past, shared, strict=True)
+      part._replace(valid=valid, positions=positions, owners=owners)
+      for part, (valid, positions, owners) in zip(past, shared, strict=True)
     ]
     how = self.config, self.kernels, self.lora
     attention = Attention(*how, self.attention_impl, name="attention")
@@ -362,8 +362,8 @@ class Llama(nn.Module):
     x, (keys, values) = self.layers(
       _kept(_scaled(self.embed(tokens), self.config.embed_scale)),
       layers_of_kinds(self.config),
-      [part._replace(valid=None, positions=None) for part in past],
-      [(part.valid, part.positions) for part in past],
+      [part._replace(valid=None, positions=None, owners=None) for part in past],
+      [(part.valid, part.positions, part.owners) for part in past],
       rope,
       until,
       positions,

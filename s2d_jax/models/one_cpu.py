@@ -150,16 +150,19 @@ class UnrolledKeyValues(KeyValues):
       values=tuple(map(put_values, self.values, new.values)),
     )
 
-  def with_token(self, new, column):
+  def with_moved(self, source, target, count):
+    raise NotImplementedError("what is cut out of an array is copied here")
+
+  def with_token(self, new, entry, column):
     # One loop for all layers: one for each would take longer than its copies.
     write = jax.lax.dynamic_update_slice
 
     def put(row, caches):
       keys, values = caches
       token = lambda x: x[row][None]
-      at = column[row]
-      put_key = lambda old, new: write(old, token(new), (row, 0, 0, at))
-      put_value = lambda old, new: write(old, token(new), (row, 0, at, 0))
+      page, at = entry[row], column[row]
+      put_key = lambda old, new: write(old, token(new), (page, 0, 0, at))
+      put_value = lambda old, new: write(old, token(new), (page, 0, at, 0))
       return (
         tuple(map(put_key, keys, new.keys)),
         tuple(map(put_value, values, new.values)),

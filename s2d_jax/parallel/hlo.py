@@ -286,9 +286,9 @@ def _callees(instruction: Instruction) -> list[str]:
 
 
 def loop_body(module: Module) -> Module:
-  """One step of the program's first loop, as a program of its own."""
+  """One step of the program's last loop, as a program of its own."""
   entry = module.computations[module.entry]
-  loop = next(i for i in entry.instructions.values() if i.opcode == "while")
+  *_, loop = (i for i in entry.instructions.values() if i.opcode == "while")
   return Module(module.computations, loop.called("body")[0])
 
 

@@ -20,7 +20,7 @@ import ml_collections
 import numpy as np
 
 from s2d_jax.generation import decode as device
-from s2d_jax.generation.shapes import prompts_per_prefill
+from s2d_jax.generation.shapes import page_size, prompts_per_prefill
 from s2d_jax.models import kernels, placement, precision
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import Llama
@@ -64,6 +64,8 @@ class Program:
     step: one execution of it: all, or one step of its loop.
     problem: why it does not fit; None if it does.
     caches: sizes of a chip's shard of the key caches that it updates, if any.
+    least_traffic: bytes that a decode step cannot do without: weights, and the
+      keys and values that there is room for; None for other programs.
     seconds: compile time.
   """
 
@@ -78,6 +80,7 @@ class Program:
   problem: str | None
   seconds: float
   caches: tuple[tuple[int, ...], ...] = ()
+  least_traffic: int | None = None
 
   def cache_copies(self) -> list[hlo.Executed]:
     """Instructions that copy the key or value cache of a layer, or of all."""
@@ -98,12 +101,14 @@ class Batch:
     rows: samples a prompt.
     prompt: tokens a prompt.
     reply: tokens a reply.
+    room: tokens of its reply that a row has room for, in the mean; None: all.
   """
 
   slots: int
   rows: int
   prompt: int
   reply: int
+  room: int | None = None
 
 
 # The fine-tune.
@@ -214,16 +219,19 @@ def sampler(
   model = Llama(model_config, way)
   boxed = abstract_params(model_config, dtype, weights)
   params = _with_shardings(boxed, meshes.param_shardings(boxed, mesh))
-  state = device.abstract_batch(
-    model, batch.slots, batch.rows, batch.prompt, batch.reply, mesh
+  rows = batch.slots * batch.rows
+  page = page_size(batch.reply)
+  pages = math.ceil(rows // shards * (batch.room or batch.reply) / page)
+  capacity = device.Capacity(batch.prompt, batch.reply, page, pages)
+  state, replies = device.abstract_batch(
+    model, batch.slots, batch.rows, capacity, mesh
   )
   shared = device.abstract_shared(model, _PREFIX, mesh)
-  rows = batch.slots * batch.rows
   resident = {
     "parameters": local_bytes(params),
-    "keys and values": local_bytes((state.prompt, state.own)),
+    "keys and values": local_bytes((state.prompt, replies.cache)),
     "rest of the batch": local_bytes(
-      (state._replace(prompt=(), own=()), shared)
+      (state._replace(prompt=()), replies[1:], shared)
     ),
   }
 
@@ -256,10 +264,13 @@ def sampler(
       "decode step",
       topology,
       mesh,
-      jax.jit(functools.partial(device.decode, model), donate_argnums=1),
+      jax.jit(
+        functools.partial(device.decode, model, pages), donate_argnums=(1, 2)
+      ),
       (
         params,
         state,
+        replies,
         shared,
         flags(rows),
         flags(slots),
@@ -268,7 +279,11 @@ def sampler(
       ),
       resident,
       step=hlo.loop_body,
-      caches=tuple(map(_local, (state.own.keys, state.prompt.keys))),
+      caches=tuple(map(_local, (replies.cache.keys, state.prompt.keys))),
+      least_traffic=resident["parameters"]
+      + resident["keys and values"]
+      # Of an embedding that is no head, too, a row a token is read.
+      - (0 if model_config.tie_embeddings else local_bytes(params["embed"])),
       tokens=rows,
       model_flops=forward_flops(
         model_config, rows, seen=batch.prompt + batch.reply / 2, projected=rows

@@ -73,7 +73,14 @@ def _print_program(planned: Planned, console: Console) -> None:
     console.print(_exchange_table(estimate))
   if program.caches:
     copies = program.cache_copies()
-    console.print(Text(f"copies of keys and values in a step: {len(copies)}\n"))
+    console.print(Text(f"copies of keys and values in a step: {len(copies)}"))
+    times = estimate.traffic / program.least_traffic
+    console.print(
+      Text(
+        f"to and from memory: {times:.2f} × the weights, and the keys and"
+        " values that there is room for\n"
+      )
+    )
 
 
 def _memory_table(program: Program) -> Table:
@@ -210,5 +217,6 @@ def as_json(planned: Planned) -> dict[str, Any]:
       "mfu": [estimate.mfu(estimate.longest), estimate.mfu(estimate.shortest)],
     },
     "cache_copies": len(program.cache_copies()),
+    "least_traffic": program.least_traffic,
     "assumptions": list(estimates.ASSUMPTIONS),
   }

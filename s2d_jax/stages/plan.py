@@ -82,6 +82,13 @@ _ROWS = flags.DEFINE_integer(
 )
 _PROMPT = flags.DEFINE_integer("prompt", 512, "Tokens of a prompt.", 1)
 _REPLY = flags.DEFINE_integer("reply", 256, "Tokens of a reply.", 1)
+_ROOM = flags.DEFINE_integer(
+  "room",
+  None,
+  "Tokens of its reply that a row has room for, in the mean over the replies"
+  " under way, as they grow; default: all of --reply.",
+  1,
+)
 _SWEEP = flags.DEFINE_bool(
   "sweep", False, "Try meshes, batch sizes and remat policies; rank them."
 )
@@ -94,8 +101,8 @@ _JSON = flags.DEFINE_string("json", None, "File for all figures, as JSON.")
 
 FLAGS = (
   "model", "topology", "slices", "sampler", "part", "batch", "length", "mesh",
-  "remat", "weights", "rows", "prompt", "reply", "sweep", "table", "json",
-  "config",
+  "remat", "weights", "rows", "prompt", "reply", "room", "sweep", "table",
+  "json", "config",
 )  # fmt: skip
 
 
@@ -251,9 +258,14 @@ def _sampler(
     where = Topology(topology.kind, topology.shape)
   else:
     where = topology.host()
-  rows = rows_per_slot(_PROMPT.value, config.sampling.n)
+  rows = rows_per_slot(_PROMPT.value, config.sampling.n, _REPLY.value)
   slots = math.ceil(config.sampling.batch_rows / rows)
-  return where, programs.Batch(slots, rows, _PROMPT.value, _REPLY.value)
+  if (room := _ROOM.value) is not None and room > _REPLY.value:
+    raise UserError(
+      f"--room={room} is more than a reply has tokens (--reply={_REPLY.value});"
+      " it is a mean over replies that are under way"
+    )
+  return where, programs.Batch(slots, rows, _PROMPT.value, _REPLY.value, room)
 
 
 def main() -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import dataclasses
+from unittest import mock
 
 import jax
 import numpy as np
 
-from s2d_jax.generation import programs
+from s2d_jax.generation import programs, shapes
 from s2d_jax.generation.engine import Engine, Request, random_key
 from s2d_jax.generation.sampling import Sampling
 from s2d_jax.models.llama import Llama
@@ -38,16 +39,17 @@ def draw(shape: Mapping[str, int]) -> dict[str, list[int]]:
   mesh = meshes.make_mesh(**shape)
   shardings = meshes.param_shardings(abstract_params(CONFIG), mesh)
   params = jax.tree.map(np.asarray, random_params(CONFIG))
-  engine = Engine(
-    Llama(CONFIG),
-    jax.device_put(params, shardings),
-    tiny_chat.tokenizer(),
-    (7,),
-    slots=8,
-    rows=16,
-    max_new_tokens=16,
-    mesh=mesh,
-  )
+  with mock.patch.object(shapes, "_PAGE", 8):  # on a mesh, two a reply
+    engine = Engine(
+      Llama(CONFIG),
+      jax.device_put(params, shardings),
+      tiny_chat.tokenizer(),
+      (7,),
+      slots=8,
+      rows=16,
+      max_new_tokens=16,
+      mesh=mesh,
+    )
   engine.share_prefix(_PREFIX)
   rng = np.random.default_rng(0)
   for number in range(10):

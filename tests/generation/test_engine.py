@@ -241,19 +241,23 @@ def test_capacity_grows_with_the_replies(make, monkeypatch):
     for i, p in enumerate(asked)
     for s in range(4)
   ]
-  at_once = run(make(max_new_tokens=80), long)
-  monkeypatch.setattr(shapes, "_OWN_CPU", 0)
-  engine = make(max_new_tokens=80)
-  capacities = set()
+  pages = []
   extend = programs._extend_own
 
-  def counting(batch, more):
-    capacities.add((batch.tokens.shape[1], more))
-    return extend(batch, more)
+  def counting(held, more):
+    pages.append((held.row.shape[1], more))
+    return extend(held, more)
 
   monkeypatch.setattr(programs, "_extend_own", counting)
-  grown = run(engine, long)
-  assert capacities == {(32, 32), (64, 32)}
+  room = shapes.Room(page=32, pages_per_row=3, growth=2, shrinks=False)
+  at_once = shapes.Sizes(256, 8, room)
+  monkeypatch.setattr(engines, "sizes", lambda *_, **__: at_once)
+  at_once = run(make(max_new_tokens=80), long)
+  assert not pages
+  monkeypatch.setattr(shapes, "_OWN_CPU", 0)
+  monkeypatch.setattr(engines, "sizes", shapes.sizes)
+  grown = run(make(max_new_tokens=80), long)
+  assert pages == [(8, 4), (12, 6)]
   for tag, completion in at_once.items():
     assert grown[tag] == completion
 

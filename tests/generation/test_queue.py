@@ -129,6 +129,9 @@ class _Counted(tuple):
     return super().__hash__()
 
 
+_PAGES = types.SimpleNamespace(row=np.zeros((1, 128)))
+
+
 class _NoPrograms:
   """Every row draws one token a call and has ended."""
 
@@ -153,19 +156,25 @@ class _NoPrograms:
     return object()
 
   def empty_batch(self, slots, rows, *unused):
-    return slots * rows
+    return slots * rows, _PAGES
 
   def put_prompts(self, state, *unused):
     return state
 
   start_rows = extend_prompts = put_prompts
 
-  def decode(self, rows, *unused):
+  def decode(self, read, rows, *unused):
     ones = np.ones((rows, 1), np.int32)
     drawn = decode.Drawn(
-      np.zeros(rows, bool), ones[:, 0], ones, ones.astype(np.float32), 1
+      active=np.zeros(rows, bool),
+      count=ones[:, 0],
+      tokens=ones,
+      logprobs=ones.astype(np.float32),
+      step=1,
+      pages=ones[0],
+      is_full=False,
     )
-    return rows, drawn
+    return rows, _PAGES, drawn
 
 
 @pytest.fixture

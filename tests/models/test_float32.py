@@ -80,10 +80,20 @@ def test_decoding_in_float32(way, for_cpu):
   )
 
   def run(params):
-    batch = decode.empty_batch(model, 2, 2, 16, 16)
+    capacity = decode.Capacity(prompt=16, own=32, page=16, pages=6)
+    batch, pages = decode.empty_batch(model, 2, 2, capacity, shards=1)
     keep, more = jnp.ones(4, bool), jnp.ones(2, bool)
     return decode.decode(
-      model, params, batch, shared, keep, more, jnp.int32(3), jnp.int32(1)
+      model,
+      6,
+      params,
+      batch,
+      pages,
+      shared,
+      keep,
+      more,
+      jnp.int32(3),
+      jnp.int32(1),
     )
 
   with meshes.use(meshes.make_mesh()):

@@ -82,7 +82,9 @@ def test_a_cache_changes_as_the_stacked_one_does():
   def changed(model):
     cache = model.empty_cache(4, 7).with_entries(at, prompts, source)
     cache = cache.extended(2)
-    return cache, cache.with_token(model.as_cache(token), columns)
+    return cache, cache.with_token(
+      model.as_cache(token), jnp.arange(4), columns
+    )
 
   with meshes.use(meshes.make_mesh()):
     pairs = zip(changed(model), changed(decoder), strict=True)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
 
@@ -22,6 +24,7 @@ pytest.importorskip(
 
 from s2d_jax.checkpoints import hf_config  # noqa: E402
 from s2d_jax.errors import UserError  # noqa: E402
+from s2d_jax.generation import decode as device  # noqa: E402
 from s2d_jax.models.config import ModelConfig, alike  # noqa: E402
 from s2d_jax.parallel import hlo, topology as topologies  # noqa: E402
 from s2d_jax.planning import estimate, models, programs, sweep  # noqa: E402
@@ -104,7 +107,8 @@ def sampler() -> list[programs.Program]:
 def test_a_decode_step_copies_no_cache(sampler):
   decode = sampler[-1]
   own, prompt = decode.caches
-  assert own == (4, 256, 1, 1024, 128) and prompt == (4, 32, 1, 512, 128)
+  pages = 256 * 1024 // 256
+  assert own == (4, pages, 1, 256, 128) and prompt == (4, 32, 1, 512, 128)
   assert not decode.cache_copies()
 
 
@@ -113,7 +117,31 @@ def test_a_decode_step_reads_the_weights_and_the_cache_once(sampler):
   parts = sampler[-1].memory.parts
   embedding = 2 * _SMALL.vocab_size * _SMALL.embed_dim / 4
   once = parts["parameters"] + parts["keys and values"] - embedding
+  assert sampler[-1].least_traffic == once
   assert once < estimate.estimate(sampler[-1]).traffic < 1.5 * once
+
+
+def test_a_step_reads_the_pages_that_replies_use_and_no_others():
+  """And moves no page, and holds no scores in the main memory."""
+  topology = topologies.parse("v5e:2x4")
+  config = _config(topology)
+  config.sampling.mesh.update({"data": 2, "tensor": 4})
+  batch = programs.Batch(slots=512, rows=1, prompt=64, reply=8192, room=1024)
+  abstract = device.abstract_batch
+
+  def more_than_is_read(model, slots, rows, capacity, mesh):
+    capacity = capacity._replace(pages=2 * capacity.pages)
+    return abstract(model, slots, rows, capacity, mesh)
+
+  with mock.patch.object(device, "abstract_batch", more_than_is_read):
+    decode = programs.sampler(config, _SMALL, topology, batch)[-1]
+  assert not decode.cache_copies()
+  own, prompt = (2 * 2 * math.prod(cache) for cache in decode.caches)
+  assert own == 2 * 2 * 4 * 2 * (256 * 4) * 256 * 128
+  rest = decode.least_traffic - own - prompt
+  # Half of the pages are used.
+  once = rest + own / 2 + prompt
+  assert once < estimate.estimate(decode).traffic < 1.2 * once
 
 
 def test_keys_and_values_are_parted_over_prompts_and_heads(sampler):
@@ -275,6 +303,11 @@ def test_a_plan_that_does_not_fit_ends_with_1_and_says_what_is_missing(folder):
     (("--topology=v5e:2x2",), "--model"),
     (("--topology=v5e:2x2", "--model=gpt-5"), "llama-2-70b"),
     (("--topology=v5e:2x2", "--model=llama-2-7b", "--mesh=x=2"), "fsdp=16"),
+    (
+      ("--topology=v5e:2x2", "--model=llama-2-7b", "--part=sample")
+      + ("--reply=64", "--room=65"),
+      "--room=65 is more",
+    ),
     (("--topology=v0:2x2", "--model=llama-2-7b"), "known kinds"),
   ],
 )
