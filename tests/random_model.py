@@ -77,3 +77,12 @@ def filled_params(config: ModelConfig, lora: Lora | None = None) -> Params:
   return jax.tree.map(
     lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), shapes
   )
+
+
+def as_loaded(params: Params, dtype: str) -> Params:
+  """Of the dtype that weights are loaded in, but for the scales of norms."""
+
+  def cast(path, leaf):
+    return leaf if path[-1].key == "scale" else leaf.astype(dtype)
+
+  return jax.tree_util.tree_map_with_path(cast, params)

@@ -23,14 +23,14 @@ def abstract_params(
 ) -> Params:
   """Shapes and logical axis names of every parameter.
 
-  Floating-point leaves are of `dtype`, but for the scales of int8 weights.
+  Floating-point leaves are of `dtype`, but for scales: of int8 weights, and of
+  norms, which are few and are multiplied in float32 (Gemma's bfloat16 weights
+  are these scales less one).
   """
   is_int8 = weights == "int8"
 
   def cast(path, leaf):
-    keys = jax.tree_util.keystr(path)
-    of_int8 = is_int8 and "scale" in keys and "norm" not in keys
-    if leaf.dtype == jnp.int8 or of_int8:
+    if leaf.dtype == jnp.int8 or "scale" in jax.tree_util.keystr(path):
       return leaf
     return jax.ShapeDtypeStruct(leaf.shape, dtype)
 

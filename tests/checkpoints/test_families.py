@@ -80,6 +80,16 @@ def test_logits_are_those_of_transformers(name):
   np.testing.assert_allclose(ours, theirs["logits"], atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("name", ["gemma2", "gemma3_text"])
+def test_norms_are_not_rounded_with_the_weights(name):
+  """In bfloat16 one and a small weight would be one."""
+  config, params = read(hf, GOLDENS / name, "bfloat16")
+  theirs = golden(name)
+  params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
+  ours = logits_of(config, params, jnp.asarray(theirs["tokens"]))
+  np.testing.assert_allclose(ours, theirs["logits"], atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_greedy_replies_are_those_of_transformers(name):
   """Prompts and replies both longer than the window, where there is one."""

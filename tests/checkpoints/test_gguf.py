@@ -10,7 +10,6 @@ import pathlib
 import gguf as gguf_library
 from gguf import GGMLQuantizationType as Type
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -21,6 +20,7 @@ from s2d_jax.errors import UserError
 from s2d_jax.models.config import LayerKind, LinearScaling, YarnScaling
 from s2d_jax.models.llama import Llama
 from tests.one_device import read
+from tests.random_model import as_loaded
 
 GOLDENS = pathlib.Path(__file__).parent.parent / "goldens"
 MODELS = ["theta_untied", "qwen2"]
@@ -261,8 +261,8 @@ def test_bfloat16_is_rounded_once(name, tmp_path):
   path = write_gguf(tmp_path / "m.gguf", name)
   _, params = read(gguf, path, "bfloat16")
   _, wanted = read(hf, GOLDENS / name)
-  rounded = jax.tree.map(lambda x: x.astype(jnp.bfloat16), wanted)
-  jax.tree.map(np.testing.assert_array_equal, params, rounded)
+  wanted = as_loaded(wanted, "bfloat16")
+  jax.tree.map(np.testing.assert_array_equal, params, wanted)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -22,6 +22,7 @@ from s2d_jax.models.params import abstract_params
 from s2d_jax.parallel.mesh import make_mesh
 from s2d_jax.stages.chat_models import chat_setup
 from tests import tiny_chat
+from tests.random_model import as_loaded
 
 
 def _write_run(run: pathlib.Path, base: pathlib.Path, steps: dict[int, float]):
@@ -53,14 +54,18 @@ def run(tmp_path_factory) -> pathlib.Path:
   return folder / "second"
 
 
+def dtypes(params) -> list[str]:
+  return [leaf.dtype.name for leaf in jax.tree.leaves(params)]
+
+
 @pytest.mark.parametrize("step, factor", [(None, 3), (3, 4)])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_run_gives_what_it_has_learnt(run, step, factor, dtype):
   name = run if step is None else run / "checkpoints" / str(step)
   model = pretrained.load(name, make_mesh(), dtype)
-  expected = jax.tree.map(lambda x: x.astype(dtype), _times(factor))
+  expected = as_loaded(_times(factor), dtype)
   jax.tree.map(np.testing.assert_array_equal, model.params, expected)
-  assert {x.dtype.name for x in jax.tree.leaves(model.params)} == {dtype}
+  assert dtypes(model.params) == dtypes(expected)
   assert model.config == pretrained.read_config(name)
   assert model.tokenizer.eos_token == tiny_chat.END
 
@@ -131,7 +136,7 @@ def test_adapters_are_added_to_the_model_they_were_trained_beside(
     params,
     expected,
   )
-  assert {x.dtype.name for x in jax.tree.leaves(params)} == {dtype}
+  assert dtypes(params) == dtypes(as_loaded(expected, dtype))
 
 
 def test_every_model_has_an_identity_of_its_own(run):

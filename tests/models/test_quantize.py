@@ -14,7 +14,7 @@ from s2d_jax.models.lora import Lora
 from s2d_jax.models.params import abstract_params
 from s2d_jax.models.quantize import quantize, quantize_params
 from tests.benchmarks import int8_quality
-from tests.random_model import RICH, TIED, UNTIED, filled_params
+from tests.random_model import RICH, TIED, UNTIED, as_loaded, filled_params
 
 # Of each kind of leaf: its path, its axes, and which the product contracts.
 _KINDS = [
@@ -105,7 +105,7 @@ def test_norms_biases_and_adapters_stay():
 )
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_model_expects_what_quantising_makes(config, dtype):
-  params = jax.tree.map(lambda x: x.astype(dtype), filled_params(config))
+  params = as_loaded(filled_params(config), dtype)
   made = jax.eval_shape(quantize_params, params)
   expected = nn.unbox(abstract_params(config, dtype, weights="int8"))
   describe = lambda tree: {
