@@ -20,6 +20,7 @@ from ml_collections import ConfigDict, config_flags
 from s2d_jax import (
   buckets,
   conversation,
+  full_disk,
   interrupts,
   profiling,
   records,
@@ -132,10 +133,11 @@ def main(
     if not hosts.is_lead():
       sys.stdout = open(os.devnull, "w")  # noqa: SIM115  to the end
     workdir = epath.Path(_WORKDIR.value)
-    if is_one_run:
-      run_claimed(run, config, workdir)
-    else:
-      run(config, workdir)
+    with full_disk.mistakes(workdir):
+      if is_one_run:
+        run_claimed(run, config, workdir)
+      else:
+        run(config, workdir)
     hosts.barrier("end")
 
   names = ("config", "workdir", *flag_names, "wandb", "profile", *_HOSTS)
@@ -180,6 +182,7 @@ def run_program(
     if not flags.FLAGS["verbosity"].present:
       logging.set_verbosity(logging.ERROR)
       buckets.be_quiet()
+      full_disk.be_quiet()
     with buckets.mistakes(), topology.mistakes():
       start(argv)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+import contextlib
 
 from etils import epath
+import jax
 import ml_collections
 
+from s2d_jax import full_disk
 from s2d_jax.checkpoints import damage, train_state
 from s2d_jax.checkpoints.train_state import TrainState
 from s2d_jax.errors import UserError
@@ -14,6 +17,9 @@ from s2d_jax.errors import UserError
 
 class RunCheckpoints:
   """Saves the state of a run, restores the newest, and knows the best.
+
+  A full disk is a UserError, before a state is written if that can be known; of
+  one that is written in the background, when the next is saved or waited for.
 
   Attributes:
     start_valid_loss: of the parameters that the run began with. Every
@@ -35,6 +41,7 @@ class RunCheckpoints:
     """
     self.start_valid_loss: float | None = None
     self._fingerprint = fingerprint
+    self._directory, self._bytes = directory, 0  # of a checkpoint
     damage.set_aside(directory)
     self._manager = train_state.open_manager(
       directory, config.keep, config.async_save
@@ -44,7 +51,11 @@ class RunCheckpoints:
     return self
 
   def __exit__(self, *unused) -> None:
-    self._manager.close()
+    with self._full_disk():
+      self._manager.close()
+
+  def _full_disk(self) -> contextlib.AbstractContextManager[None]:
+    return full_disk.mistakes(self._directory, self._bytes)
 
   @property
   def latest_step(self) -> int | None:
@@ -73,11 +84,16 @@ class RunCheckpoints:
   def save(self, state: TrainState, valid_loss: float) -> None:
     """As `train_state.save`; with a loss of inf it is never the best."""
     position = {**self._fingerprint, "start_valid_loss": self.start_valid_loss}
-    train_state.save(self._manager, state, position, valid_loss)
+    self._bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    self.wait()  # as Orbax does: earlier ones take room until this is whole
+    full_disk.check(self._directory, self._bytes)
+    with self._full_disk():
+      train_state.save(self._manager, state, position, valid_loss)
 
   def wait(self) -> None:
     """Until what has been saved is complete."""
-    self._manager.wait_until_finished()
+    with self._full_disk():
+      self._manager.wait_until_finished()
 
   def best(self) -> tuple[int, float]:
     """Step and loss of the lowest validation loss, once all are complete."""

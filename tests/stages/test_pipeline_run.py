@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -636,6 +637,22 @@ def test_a_workdir_that_is_a_file(s2d, config_file, tmp_path):
   told = _sentence(s2d("prepare", *_given(config_file, path)))
   assert f"{path} cannot be written" in told
   assert path.read_text() == "mine"
+
+
+def test_a_full_disk(s2d, config_file, tmp_path, monkeypatch):
+  given = _given(config_file, tmp_path / "run")
+
+  def refused(*unused):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  with monkeypatch.context() as patch:
+    patch.setattr(records, "write", refused)
+    told = _sentence(s2d("prepare", *given))
+  assert (
+    f"too little room is left on the disk of {tmp_path}/run: it has" in told
+  )
+  assert "a checkpoint takes" not in told
+  assert s2d("prepare", *given)[0] == 0
 
 
 def test_a_broken_line_of_the_examples(config, workdir):

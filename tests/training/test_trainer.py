@@ -14,6 +14,7 @@ from flax import linen as nn, traverse_util
 import jax
 import ml_collections
 import numpy as np
+from orbax.checkpoint import PyTreeCheckpointHandler
 import pytest
 
 from s2d_jax import records
@@ -30,6 +31,7 @@ from s2d_jax.training.examples import Tokenised
 from s2d_jax.training.learner import Learner
 from s2d_jax.training.loss import target_loss
 from s2d_jax.training.packing import pack
+from tests import test_full_disk as full_disk_tests
 
 MODEL = ModelConfig(
   vocab_size=64,
@@ -234,6 +236,39 @@ def test_it_goes_on_without_checkpoints_that_are_not_whole(
   assert resumed == dataclasses.replace(summary, checkpoint=resumed.checkpoint)
   broken = {path.name for path in folder.glob("broken-*")}
   assert broken == {f"broken-{step}" for step in {"2", "6"} - left}
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_full_disk_is_a_sentence_and_the_run_goes_on(
+  whole, tmp_path, monkeypatch, known
+):
+  """Known before the checkpoint is written, or in the midst of it."""
+  _, summary, curve = whole
+  folder = tmp_path / "checkpoints"
+  write = PyTreeCheckpointHandler.async_save
+
+  async def refused(handler, directory, *given, **more):
+    if directory.name.startswith("opt_state") and "/4." in str(directory):
+      raise full_disk_tests.TENSORSTORE
+    return await write(handler, directory, *given, **more)
+
+  def usage(path):
+    free = 50_000 if (folder / "2").exists() else 10**9
+    return types.SimpleNamespace(free=free)
+
+  with monkeypatch.context() as patch:
+    if known:
+      patch.setattr(shutil, "disk_usage", usage)
+    else:
+      patch.setattr(PyTreeCheckpointHandler, "async_save", refused)
+    told = "the disk of .*checkpoints: it has .* and a checkpoint takes 0.1 MB"
+    with pytest.raises(UserError, match=told):
+      run(tmp_path, async_save=True)
+  assert (folder / "2").is_dir() and not (folder / "4").exists()
+  resumed = run(tmp_path)
+  assert lines(tmp_path) == curve
+  assert resumed == dataclasses.replace(summary, checkpoint=resumed.checkpoint)
+  assert not list(folder.glob("*tmp*"))
 
 
 def test_finished_run_is_left_alone(whole):
