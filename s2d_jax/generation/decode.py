@@ -15,7 +15,8 @@ How keys and values lie in memory is for the model to say (`Llama.empty_cache`):
 the shapes below are those of `KeyValues`.
 
 On a mesh, slots with their rows are spread over its batch axes and key-value
-heads over `tensor`; every program leaves a batch laid out as it found it.
+heads over `tensor`; tokens are drawn for as many rows on every device. Every
+program leaves a batch laid out as it found it.
 """
 
 from __future__ import annotations
@@ -111,11 +112,13 @@ class Prefilled(NamedTuple):
 def _sharded(shard: Shard, batch: Batch) -> Batch:
   """The one table of how a batch lies over a mesh."""
   by_row = lambda x: shard(x, "batch", *[None] * (x.ndim - 1))
-  rows, prompt, length, *fields, step = batch
+  rows, prompt, length, first, logits, *fields, step = batch
   return Batch(
     jax.tree.map(by_row, rows),
     prompt.sharded(shard)._replace(valid=by_row(prompt.valid)),
     by_row(length),
+    by_row(first),
+    shard(logits, "sampled", None),
     *map(by_row, fields),
     shard(step),
   )

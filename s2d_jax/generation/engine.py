@@ -36,6 +36,7 @@ from s2d_jax.generation.shapes import (
   prompts_per_prefill,
   rows_per_slot,
   sizes,
+  slots_on_mesh,
 )
 from s2d_jax.generation.stopping import (
   MOST_TOKENS,
@@ -287,7 +288,7 @@ class Engine:
 
   def _make_batch(self) -> DecodeBatch:
     """An empty one, shaped by the prompts that wait."""
-    lengths, shards = self._queue.buckets(), self._programs.shards
+    lengths = self._queue.buckets()
     per_slot = rows_per_slot(
       int(np.median(lengths)), self._samples, self._max_own
     )
@@ -296,7 +297,9 @@ class Engine:
       per_slot = self._rows // slots
     return DecodeBatch(
       self._programs,
-      -(-slots // shards) * shards,
+      slots_on_mesh(
+        slots, per_slot, self._programs.shards, self._programs.devices
+      ),
       per_slot,
       max(self._prompt_capacity, *lengths),
       self._max_own,

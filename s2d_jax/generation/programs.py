@@ -46,10 +46,11 @@ class Programs:
 
   Attributes:
     shards: copies of the model, over which prompts and rows are spread.
+    devices: of all copies.
   """
 
   def __init__(self, model: Llama, params: Params, mesh: Mesh):
-    self.shards = meshes.batch_shards(mesh)
+    self.shards, self.devices = meshes.batch_shards(mesh), mesh.size
     self._mesh = mesh
     self._model = model
     self._params = model.kernels.for_decoding(params)

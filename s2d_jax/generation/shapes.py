@@ -6,6 +6,7 @@ there is capacity for, and has memory to spare.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from jax.sharding import Mesh
@@ -111,6 +112,16 @@ def rows_per_slot(length: int, samples: int, reply: int) -> int:
   pays = max(_TOKENS_PER_SHARER, int(reply * _REPLY_PER_SHARER))
   most = max(1, min(samples, length // pays))
   return 1 << (most.bit_length() - 1)
+
+
+def slots_on_mesh(slots: int, rows: int, shards: int, devices: int) -> int:
+  """At least so many slots, of `rows` each, that a mesh can share.
+
+  Each copy of the model, of which there are `shards`, has as many slots as any
+  other, and each device draws tokens for as many rows.
+  """
+  unit = math.lcm(shards, devices // math.gcd(devices, rows))
+  return -(-slots // unit) * unit
 
 
 def prompts_per_prefill(

@@ -17,10 +17,12 @@ import numpy as np
 AXES = ("dcn", "data", "fsdp", "tensor")
 
 # Logical axis → mesh axis. Parameters name "embed" and the axis they project
-# to; activations name "batch" and their own last axes. Nothing else in the
-# package mentions a mesh axis.
+# to; activations name "batch" and their own last axes; "sampled" are the rows
+# that tokens are drawn for, of which each device takes its own. Nothing else in
+# the package mentions a mesh axis.
 RULES = (
   ("batch", ("dcn", "data", "fsdp")),
+  ("sampled", ("dcn", "data", "fsdp", "tensor")),
   ("embed", "fsdp"),
   ("vocab", "tensor"),
   ("heads", "tensor"),

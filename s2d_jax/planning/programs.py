@@ -20,7 +20,11 @@ import ml_collections
 import numpy as np
 
 from s2d_jax.generation import decode as device
-from s2d_jax.generation.shapes import page_size, prompts_per_prefill
+from s2d_jax.generation.shapes import (
+  page_size,
+  prompts_per_prefill,
+  slots_on_mesh,
+)
 from s2d_jax.models import kernels, placement, precision
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import Llama
@@ -210,9 +214,8 @@ def sampler(
     topology.devices(),
     topology.chip.usable_bytes,
   )
-  # Each copy of the model has as many prompts as any other.
   shards = meshes.batch_shards(mesh)
-  slots = math.ceil(batch.slots / shards) * shards
+  slots = slots_on_mesh(batch.slots, batch.rows, shards, mesh.size)
   batch = dataclasses.replace(batch, slots=slots)
   width = prompts_per_prefill(batch.prompt, batch.slots, shards)
   way = kernels.for_platform(dtype, "tpu", weights)

@@ -109,7 +109,7 @@ class _Devices:
   """Stands in for `Programs`: counts what the devices would do."""
 
   def __init__(self, work: Workload, lengths: dict[int, int]):
-    self.shards = work.shards
+    self.shards = self.devices = work.shards
     self._lengths = lengths
     self._count = np.zeros(work.rows, int)
     self._active = np.zeros(work.rows, bool)

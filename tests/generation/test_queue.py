@@ -135,7 +135,7 @@ _PAGES = types.SimpleNamespace(row=np.zeros((1, 128)))
 class _NoPrograms:
   """Every row draws one token a call and has ended."""
 
-  shards = 1
+  shards = devices = 1
 
   def __init__(self, *unused):
     self.prefills = 0
