@@ -50,6 +50,7 @@ PRESETS = {
   "qwen3-4b": Preset("Qwen/Qwen3-4B", 128, 16, 1e-5, _NO_THINKING),
   "qwen3-8b": Preset("Qwen/Qwen3-8B", 128, 32, 1e-5, _NO_THINKING),
   "smollm3-3b": Preset("HuggingFaceTB/SmolLM3-3B", 128, 16, 1e-5, _NO_THINKING),
+  "gemma-3-1b": Preset("google/gemma-3-1b-it", 256, 16, 1e-5),
   "smollm2-1.7b": Preset("HuggingFaceTB/SmolLM2-1.7B-Instruct", 256, 16, 1e-5),
   "smollm2-360m": Preset("HuggingFaceTB/SmolLM2-360M-Instruct", 128, 8, 2e-5),
   "smollm2-135m": Preset("smollm2-135m-instruct", 128, 4, 3e-5),
