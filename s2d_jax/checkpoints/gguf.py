@@ -60,7 +60,6 @@ _SCALING = {
   "rope.scaling.yarn_beta_slow": "beta_slow",
   "rope.scaling.original_context_length": "original_max_position_embeddings",
 }
-_SCALING_MORE = ("rope.scaling.type", "rope.scaling.finetuned")
 _NAMES = {
   "embed": "token_embd",
   "final_norm": "output_norm",
@@ -143,7 +142,8 @@ def read_params(
     whole = np.empty(leaf.shape, dtype)
     everything = [slice(None)] * whole.ndim
     for tensor_slice in layout.tensor_slices(leaf, everything, whole):
-      rows = _read_tensor(file, tensor_slice.tensor)[tensor_slice.window]
+      decoded = file.tensor(_gguf_name(tensor_slice.tensor))
+      rows = decoded[tensor_slice.window]
       if _is_reordered(file, leaf):
         rows = _half_split(rows, config.head_dim)
       tensor_slice.view[...] = rows
@@ -154,10 +154,6 @@ def read_params(
 
   load_leaf = functools.partial(stream.place_shards, fill=fill)
   return stream.load(config, mesh, dtype, load_leaf, transform, stored)
-
-
-def _read_tensor(file: GGUFFile, tensor: Tensor) -> np.ndarray:
-  return file.tensor(_gguf_name(tensor))
 
 
 def _gguf_name(tensor: Tensor) -> str:
@@ -206,9 +202,9 @@ def _read_config(file: GGUFFile) -> ModelConfig:
     o_bias=biased("attn_output"),
     mlp_bias=biased("ffn_up"),
   )
-  return (
-    _with_factors(file, config) if _ROPE_FACTORS in file.tensors else config
-  )
+  if _ROPE_FACTORS in file.tensors:
+    config = _with_factors(file, config)
+  return config
 
 
 def _values(file: GGUFFile) -> dict[str, Any]:
@@ -256,9 +252,8 @@ def _values(file: GGUFFile) -> dict[str, Any]:
   if architecture in ("gemma2", "gemma3"):
     # The file is silent; llama.cpp knows the largest by their layers.
     largest = {"gemma2": 46, "gemma3": 62}[architecture] == layers
-    values["query_pre_attn_scalar"] = (
-      embed_dim // heads if largest else head_dim
-    )
+    squared = embed_dim // heads if largest else head_dim
+    values["query_pre_attn_scalar"] = squared
   kind = file.fields.get(f"{architecture}.rope.scaling.type", "none")
   if kind != "none":
     values["rope_scaling"] = {"rope_type": kind} | numbers(_SCALING)
@@ -305,10 +300,10 @@ def _check_fields(file: GGUFFile, head_dim: int) -> None:
   if architecture == "granite":  # its switch for RoPE
     allowed["rope.scaling.finetuned"] = (None, True)
   for key in file.fields:
-    scaling = key.removeprefix(f"{architecture}.rope.scaling.")
-    known = f"rope.scaling.{scaling}" in (*_SCALING, *_SCALING_MORE)
-    if scaling != key and not known:
-      allowed[f"rope.scaling.{scaling}"] = (None,)
+    key = key.removeprefix(f"{architecture}.")
+    known = key in (*_SCALING, "rope.scaling.type", "rope.scaling.finetuned")
+    if key.startswith("rope.scaling.") and not known:
+      allowed[key] = (None,)
   if architecture not in ("olmo2", "gemma2", "gemma3", "phi3"):
     allowed["attention.sliding_window"] = (None, 0)
   for key, only in allowed.items():
