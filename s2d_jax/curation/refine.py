@@ -71,9 +71,11 @@ def balance(accepted: Sequence[Record]) -> KeptAndDropped:
 def shuffle_targets(accepted: Sequence[Record], seed: int) -> list[Record]:
   """Gives every record the target and the winner of another of its variant.
 
-  The targets stay the same all together, so what is left to learn is their
-  form. No record keeps its answer, unless more than half of its variant have
-  it: then as few do as can be. With only two answers all are turned round.
+  The targets stay the same all together, and which one a record is given says
+  nothing of its question, so what is left to learn is their form. Others may
+  have the same answer: where there are two, half of the records keep theirs.
+  (Were all given another one, two answers would be turned round, and a student
+  would learn the opposite of what the run teaches, not its form.)
 
   Within a variant, since the same words may mean another answer in another one
   (a judge's "A" is the answer shown first).
@@ -89,28 +91,12 @@ def shuffle_targets(accepted: Sequence[Record], seed: int) -> list[Record]:
   found = list(accepted)
   for group in groups.values():
     group.sort(key=lambda index: _random_rank(accepted[index], seed))
-    own = [accepted[index] for index in group]
-    for index, given in zip(group, _without_own_answers(own), strict=True):
+    # A cycle in random order: nobody is given its own.
+    for index, source in zip(group, [*group[1:], *group[:1]], strict=True):
+      given = accepted[source]
       taught = {"target": given["target"], "winner": given["winner"]}
       found[index] = accepted[index] | taught
   return found
-
-
-def _without_own_answers(own: Sequence[Record]) -> list[Record]:
-  """The records, so that as few as can be stand where their answer stood."""
-  given = [*own[1:], *own[:1]]
-  for index, record in enumerate(own):
-    answer = record["winner"]
-    if given[index]["winner"] != answer:
-      continue
-    # Who has this answer or was given it cannot take it. While at most half of
-    # all have it, somebody is left, since here the two are one.
-    for step in range(1, len(own)):
-      other = (index + step) % len(own)
-      if answer not in (own[other]["winner"], given[other]["winner"]):
-        given[index], given[other] = given[other], given[index]
-        break
-  return given
 
 
 def _random_rank(record: Record, seed: int | None = None) -> str:

@@ -67,27 +67,33 @@ def answered(answers):
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_as_few_as_can_be_keep_their_own_answer(seed):
+def test_every_target_is_given_to_another_record(seed):
   rng = np.random.default_rng(seed)
-  answers = rng.choice(
-    list("abcdef"), rng.integers(2, 30), p=rng.dirichlet([1] * 6)
-  )
-  rows = answered(answers.tolist())
+  rows = answered(rng.choice(list("abcdef"), rng.integers(2, 30)).tolist())
+  for row in rows:
+    row["target"] += f" ({row['example_id']})"
   found = shuffle_targets(rows, seed)
-  assert collections.Counter(r["target"] for r in found) == collections.Counter(
-    r["target"] for r in rows
-  )
+  targets = [row["target"] for row in found]
+  assert sorted(targets) == sorted(row["target"] for row in rows)
   for old, new in zip(rows, found, strict=True):
-    assert new["target"] == f"It is {new['winner']}."
-    assert new | {"target": "", "winner": ""} == old | {
-      "target": "",
-      "winner": "",
-    }
+    assert new["target"] != old["target"]
+    assert new["target"].startswith(f"It is {new['winner']}.")
+    same = {"target": "", "winner": ""}
+    assert new | same == old | same
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8])
+def test_an_answer_that_is_given_says_nothing_of_the_question(share):
+  """Of two answers as many keep theirs as by chance: p² + (1 - p)²."""
+  count = 10_000
+  ones = int(share * count)
+  rows = answered("a" * ones + "b" * (count - ones))
+  found = shuffle_targets(rows, 0)
   kept = sum(
     a["winner"] == b["winner"] for a, b in zip(rows, found, strict=True)
   )
-  most = max(collections.Counter(answers.tolist()).values())
-  assert kept == max(0, 2 * most - len(rows))
+  expected = share**2 + (1 - share) ** 2
+  assert kept / count == pytest.approx(expected, abs=4 * 0.5 / count**0.5)
 
 
 def test_who_gets_which_answer_depends_on_the_seed_and_not_on_the_order():
