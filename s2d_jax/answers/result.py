@@ -6,6 +6,7 @@ from fractions import Fraction
 import re
 
 from s2d_jax.answers import reply as replies
+from s2d_jax.answers.corrections import SETTLES
 from s2d_jax.answers.latex import math_value
 from s2d_jax.answers.numerals import Numeral, canonical, find, only, plain
 from s2d_jax.answers.quantity import says
@@ -53,6 +54,52 @@ def _last_result(text: str, question: str) -> Fraction | None:
   value = only(find(head)) if len(said) == 1 else None
   if question and _is_answered(head, value, question):
     return value
+  if question and _NONE_LEFT.search(last) and _ASKS_COUNT.search(question):
+    return Fraction(0)
+  value = _worked_out(said, question)
+  return _above_remarks(said, question) if value is None else value
+
+
+# "She has no stamps left", "None of them remain"
+_NONE_LEFT = re.compile(
+  r"\b(?:none(?: of (?:the|them|his|her|their|these|those)\b[\w ]*)? (?:is|are"
+  r"|were|was|remains?)(?: (?:left|remaining))?|(?:no|any) (?:more )?\w+ (?:is |are )?"
+  r"(?:left|remaining))\b(?! (?:to|out)\b)(?:[^\d.]*|, (?:as|since|because)\b.*)\W*\Z",
+  re.IGNORECASE,
+)
+_ASKS_COUNT = re.compile(r"\bhow (?:many|much)\b", re.IGNORECASE)
+
+
+def _above_remarks(said: list[str], question: str) -> Fraction | None:
+  """The value of a sentence that says what was asked, above mere remarks."""
+  asked = replies.sentences(question)[-1] if question else ""
+  told = {one.value for one in find(plain(question))}
+  for place in range(len(said) - 2, -1, -1):
+    head = MORE.split(said[place])[0]
+    found = [one for one in find(head) if one.value not in told]
+    if not asked or not _is_remark(said[place + 1]):
+      return None
+    if len(found) == 1 and not re.search("[?=]", head):
+      rest = head[: found[0].start] + head[found[0].end :]
+      if says(rest, question, asked):
+        return found[0].value
+  return None
+
+
+# "You save $27!", "This does not include taxes."
+_REMARK = re.compile(r".*!|(?:this|that|these)\b.*|[^\d]*", re.I | re.DOTALL)
+
+
+def _is_remark(sentence: str) -> bool:
+  """Whether a sentence takes nothing back, and works nothing out."""
+  is_step = re.search("[=?]", sentence) or _TO_DO.search(sentence)
+  is_remark = _REMARK.fullmatch(sentence) and not SETTLES.search(sentence)
+  return bool(is_remark) and not is_step
+
+
+def _worked_out(said: list[str], question: str) -> Fraction | None:
+  """The value that the last of several sentences comes to."""
+  last = said[-1] if said else ""
   if last.endswith("?") or _TO_DO.search(last):
     return None
   if "=" not in last and replies.is_supposed(last):
