@@ -43,7 +43,7 @@ OTHERS = re.compile(
 )
 _CONDITION = re.compile(
   r"(?:^|[\s,])(?:if|whether|unless|although|though|while|whereas|despite"
-  r"|in spite of|maybe|perhaps|(?:could|might|may) be|otherwise|hard to say"
+  r"|in spite of|maybe|perhaps|(?:could|might|may)(?: \w+)? be|otherwise|hard to say"
   r"|(?:suggestion|idea|claim|belief) that)\b"
   r"[^,]*$",
   re.IGNORECASE,

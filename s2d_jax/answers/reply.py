@@ -178,7 +178,12 @@ SENTENCE_END = re.compile(
 )
 _COURTESY = re.compile(
   r"^\W*(?:(?:sure|certainly|of course|absolutely|okay|ok|great|hello|hi)"
-  r"(?:\W*|[,!:.][^.!?\n]*)[.!?:]?|(?:great|good) question\W*"
+  r"(?:\W*|[,!:.][^.!?\n]*)[.!?:]?"
+  r"|(?:(?:an?|the|that['’]s|what) )?(?:\w+ ){0,2}(?:question|one|riddle|puzzle)!"
+  r"|(?:great|good) question\W*"
+  r"|(?:interesting|fascinating|well|wow|easy|ah|oh|aha|indeed|exactly|right"
+  r"|perfect|excellent|awesome|nice|alright|surprise|hmm|haha)\W*!\W*"
+  r"|confidence\W+\w+"
   r"|(?:great|good|nice) (?:work|job)\b[^.!?\n]*[.!]?|well done\W*"
   r"|(?:thanks?\b|I hope\b|I(?:['’]d|['’]m| would| am) (?:be )?(?:happy|glad)\b"
   r"|let me know\b|no problem\b|you(?:['’]re| are) welcome\b|feel free\b"
@@ -223,10 +228,15 @@ def contradicts(text: str) -> bool:
   return False
 
 
+def is_polite(sentence: str) -> bool:
+  """Whether a sentence is only polite, or an exclamation."""
+  return _COURTESY.match(sentence) is not None
+
+
 def sentences(text: str) -> list[str]:
   """The sentences of a text, without those that are only polite."""
   found = [s.strip() for s in SENTENCE_END.split(text) if s.strip()]
-  return [s for s in found if not _COURTESY.match(s)] or found[:1]
+  return [s for s in found if not is_polite(s)] or found[:1]
 
 
 def is_cut_off(text: str) -> bool:

@@ -10,6 +10,7 @@ from s2d_jax.answers.corrections import SETTLES
 from s2d_jax.answers.latex import math_value
 from s2d_jax.answers.numerals import Numeral, canonical, find, only, plain
 from s2d_jax.answers.quantity import says
+from s2d_jax.answers.units import asked_unit, same_amount
 from s2d_jax.answers.stated import (
   MORE,
   RELATIVE,
@@ -20,6 +21,8 @@ from s2d_jax.answers.stated import (
   right_sides,
 )
 
+# "42 kg, which means that each carries 8 kg", "6 dollars, as much as a jug"
+_REASON = re.compile(r",\s+(?:which means|as much as|as many as)\b")
 _EQUATION_END = re.compile(
   r"=\s*[-+]?[$€£]?\s*\d[\d,.]*(?:\s+[^\W\d]\w+){0,3}\W*\Z"
 )
@@ -36,7 +39,7 @@ def concluded(text: str, question: str) -> Fraction | None:
   # Above an explanation, or below one.
   is_head = not re.search("[=(]", lines[0]) and "\n\n" in text
   first = alone(lines[0]) if is_head or len(lines) == 1 else None
-  last = None if _is_item(lines[-1]) else alone(lines[-1])
+  last = None if _is_item(lines[-1]) else alone(_REASON.split(lines[-1])[0])
   if last is None:
     last = _last_result(text, question)
   if None not in (first, last):
@@ -51,23 +54,42 @@ def _last_result(text: str, question: str) -> Fraction | None:
   said = [s for s in replies.sentences(text) if not s.startswith("(")]
   last = said[-1] if said else ""
   head = MORE.split(last)[0]
+  if not _SUMS_UP.search(last):
+    head = re.split(r",\s+(?=\d)", head)[0]
   value = only(find(head)) if len(said) == 1 else None
   if question and _is_answered(head, value, question):
     return value
-  if question and _NONE_LEFT.search(last) and _ASKS_COUNT.search(question):
+  if _is_none(last, question):
     return Fraction(0)
+  if ahead := re.search(r"\bin how many (\w+)", question, re.IGNORECASE):
+    found = re.match(rf"\W*(?:so )?in (\d+) {ahead[1]}\b", last, re.IGNORECASE)
+    if found:
+      return Fraction(found[1])
+  if amounts := same_amount(last):
+    return amounts.get(asked_unit(question))
   value = _worked_out(said, question)
   return _above_remarks(said, question) if value is None else value
 
 
 # "She has no stamps left", "None of them remain"
 _NONE_LEFT = re.compile(
-  r"\b(?:none(?: of (?:the|them|his|her|their|these|those)\b[\w ]*)? (?:is|are"
-  r"|were|was|remains?)(?: (?:left|remaining))?|(?:no|any) (?:more )?\w+ (?:is |are )?"
+  r"\b(?:none(?: of [\w ]+?)? (?:(?:is|are|will be) (?:left|remaining)|remains?)"
+  r"|(?:no|n['’]t (?:\w+ )?any|not (?:\w+ )?any) (?:more )?\w+ (?:is |are )?"
   r"(?:left|remaining))\b(?! (?:to|out)\b)(?:[^\d.]*|, (?:as|since|because)\b.*)\W*\Z",
   re.IGNORECASE,
 )
-_ASKS_COUNT = re.compile(r"\bhow (?:many|much)\b", re.IGNORECASE)
+
+
+def _is_none(sentence: str, question: str) -> bool:
+  """Whether a sentence says that there is nothing of what is to be counted."""
+  asked = re.search(r"\bhow (?:many|much)\s+(\w+)", question, re.IGNORECASE)
+  if not asked or "?" in sentence:
+    return False
+  has_none = rf"\b(?:has|have|there are|there is) no {asked[1]}\b[^,.;]*\W*\Z"
+  return bool(
+    re.search(has_none, sentence, re.I) or _NONE_LEFT.search(sentence)
+  )
+
 
 
 def _above_remarks(said: list[str], question: str) -> Fraction | None:
@@ -87,7 +109,7 @@ def _above_remarks(said: list[str], question: str) -> Fraction | None:
 
 
 # "You save $27!", "This does not include taxes."
-_REMARK = re.compile(r".*!|(?:this|that|these)\b.*|[^\d]*", re.I | re.DOTALL)
+_REMARK = re.compile(r".*!|(?:this|that|these|remember|note)\b.*|[^\d]*", re.I | re.DOTALL)
 
 
 def _is_remark(sentence: str) -> bool:

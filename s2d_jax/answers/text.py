@@ -131,7 +131,7 @@ def _sentences(text: str, asked: Question) -> list[str]:
   if found and _is_echo(found[0], asked):
     del found[0]
   found = [re.sub(r"(?<=\w)\s+\([^)]*\)", "", one) for one in found]
-  return [one for one in found if normalise(one)]
+  return [one for one in found if normalise(one) and not replies.is_polite(one)]
 
 
 _PRONOUN = re.compile(r"^\W*(?:it|that|this|he|she|they)\b", re.IGNORECASE)
