@@ -38,7 +38,9 @@ _DENIED_AFTER = re.compile(
 # What others think is not yet what the text stands by.
 OTHERS = re.compile(
   r"\b(?:people|many|most|some|others)\b[^.;,]*\b(?:think|believe|say|assume"
-  r"|argue|guess|answer|choose)\b",
+  r"|argue|guess|answer|choose)\b"
+  r"|\b(?:commonly|often|usually|widely|frequently|sometimes)"
+  r" (?:mis)?(?:attributed|credited)\b",
   re.IGNORECASE,
 )
 _CONDITION = re.compile(

@@ -70,7 +70,8 @@ class Text:
       )
 
   def __call__(self, reply: str, question: str = "") -> Answer | None:
-    text = replies.said(reply)
+    # 'The answer is "Ottawa," which …'
+    text = re.sub(r",([\"”])", r"\1,", replies.said(reply))
     statements = replies.marked(text)
     given = statements[0] if statements else text
     if (
@@ -86,6 +87,9 @@ class Text:
     found = _sentences(kept, asked)
     if kept != given:
       del found[:-1]
+    if len(found) > 1 and not statements and _CONCLUDES.match(found[-1]):
+      name = _name_concluded(found[-1], asked)
+      return Answer(normalise(name), strict=False) if name else None
     if not found or found[0].endswith(("?", ",")):
       return None
     sentence = _conceded(_HEDGE.sub("", found[0].rstrip(" .!")))
@@ -114,6 +118,21 @@ class Text:
     if not 0 < len(answer.split()) <= self.max_words:
       return None
     return Answer(answer, is_strict)
+
+
+_CONCLUDES = re.compile(
+  r"\W*(?:so|therefore|thus|hence|in conclusion)\b,?\s+", re.IGNORECASE
+)
+
+
+def _name_concluded(sentence: str, asked: Question) -> str | None:
+  """X in "So the tallest one is X, not Y.", whatever was weighed before."""
+  sentence = _DENIED_TAIL.sub("", _CONCLUDES.sub("", sentence).rstrip(" .!"))
+  if not asked.text or replies.refuses(sentence) or _OPEN.search(
+    _asked_again(sentence, asked)
+  ):
+    return None
+  return _name_in(sentence[:1].upper() + sentence[1:], asked)
 
 
 def _agreed(names: Sequence[str]) -> str:
