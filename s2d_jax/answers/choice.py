@@ -30,12 +30,13 @@ _BECAUSE = re.compile(r",?\s+(?:because|since)\s")
 _LABEL = r"(?:the\s+)?(?:option|answer|choice|letter|response|assistant)\s+"
 _CUED_BEFORE = re.compile(
   r"(?:\b(?:answer|option|choice|letter|verdict|choose|chose|pick|select"
-  r"|go with|going with|prefer|towards?|makes|is|be|was|so|therefore|thus|hence|yes"
-  r"|no)\b)"
+  r"|go with|going with|prefer|towards?|makes|is|be|was|so|therefore|thus|hence"
+  r"|yes|no)\b)"
   r"\W*(?:(?:definitely|clearly|probably|the|actually|just|simply|with|option"
   r"|answer|choice|letter|response|assistant)\W+)*$",
   re.IGNORECASE,
 )
+_STATES = re.compile(r"(?:[.!?\n]|\bbut in \w+ \w+|\b(?:is|answer))\W*\Z")
 _IS_CORRECT = r"\s+is (?:the )?(?:correct|right|best)\b"
 # "I'm not certain, but I'd …"
 _UNSURE = re.compile(
@@ -141,7 +142,10 @@ class Choice:
       return None
     others = [m for m in self._mentions(match[2]) if m.name != match[1]]
     is_other = any(
-      re.search(r"(?:[.!?\n]|\bbut in \w+ \w+|\b(?:is|answer))\W*\Z", match[2][: m.start])
+      re.search(
+        r"(?:[.!?\n]|\bbut in \w+ \w+|\b(?:is|answer))\W*\Z",
+        match[2][: m.start],
+      )
       or _CUED_AFTER.match(match[2][m.end :])
       or not re.search(r"\w", match[2][m.end :])
       for m in others

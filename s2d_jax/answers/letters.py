@@ -15,7 +15,8 @@ _ONE_LETTER = re.compile(r"\bletter\b[^.!?\n]*\b(?:is|with)\s*\Z")
 _MOST_LETTERS = 6  # of a first line that is no word
 # "… together they give ny."
 _GIVES = re.compile(
-  r".*\b(?:gives?(?: us| you)?|spells?|forms?|yields?|combine(?:s|d)? into|obtain|gets?|makes?"
+  r".*\b(?:gives?(?: us| you)?|spells?|forms?|yields?|combine(?:s|d)? into"
+  r"|obtain|gets?|makes?"
   r"|together:?|concatenated:|(?:letters|string|word|result) (?:is|are):?)"
   r"\s+(?:the (?:word|string|letters|sequence|combination) )?"
   r"(?P<q>[\"“'‘])?([A-Za-z](?:[\s,-]*[A-Za-z])+?)[\"”'’]?[.!]?"

@@ -45,7 +45,8 @@ OTHERS = re.compile(
 )
 _CONDITION = re.compile(
   r"(?:^|[\s,])(?:if|whether|unless|although|though|while|whereas|despite"
-  r"|in spite of|maybe|perhaps|(?:could|might|may)(?: \w+)? be|otherwise|hard to say"
+  r"|in spite of|maybe|perhaps|(?:could|might|may)(?: \w+)? be|otherwise"
+  r"|hard to say"
   r"|(?:suggestion|idea|claim|belief) that)\b"
   r"[^,]*$",
   re.IGNORECASE,

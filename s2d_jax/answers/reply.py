@@ -24,7 +24,8 @@ _NEXT_TURN = re.compile(
   r"(?<=\S)\s*\n[\s*_#>-]*(?:(?:(?:Next |New |Another )?(?:Question|Problem)"
   r"|Q|User|Human|Instruction|Example|Exercise|Input|Prompt)\s*\d*[*_\s]*:"
   r"|\[(?:User|The Start)\b"
-  r"|Take the (?:first|last) letters of the words in\b|A coin is heads up\. \w)",
+  r"|Take the (?:first|last) letters of the words in\b"
+  r"|A coin is heads up\. \w)",
   re.IGNORECASE,
 )
 # The question, asked again and answered.
@@ -179,7 +180,8 @@ SENTENCE_END = re.compile(
 _COURTESY = re.compile(
   r"^\W*(?:(?:sure|certainly|of course|absolutely|okay|ok|great|hello|hi)"
   r"(?:\W*|[,!:.][^.!?\n]*)[.!?:]?"
-  r"|(?:(?:an?|the|that['’]s|what) )?(?:\w+ ){0,2}(?:question|one|riddle|puzzle)!"
+  r"|(?:(?:an?|the|that['’]s|what) )?(?:\w+ ){0,2}"
+  r"(?:question|one|riddle|puzzle)!"
   r"|(?:great|good) question\W*"
   r"|(?:interesting|fascinating|well|wow|easy|ah|oh|aha|indeed|exactly|right"
   r"|perfect|excellent|awesome|nice|alright|surprise|hmm|haha)\W*!\W*"

@@ -10,7 +10,6 @@ from s2d_jax.answers.corrections import SETTLES
 from s2d_jax.answers.latex import math_value
 from s2d_jax.answers.numerals import Numeral, canonical, find, only, plain
 from s2d_jax.answers.quantity import says
-from s2d_jax.answers.units import asked_unit, same_amount
 from s2d_jax.answers.stated import (
   MORE,
   RELATIVE,
@@ -20,6 +19,7 @@ from s2d_jax.answers.stated import (
   is_unfinished,
   right_sides,
 )
+from s2d_jax.answers.units import asked_unit, same_amount
 
 # "42 kg, which means that each carries 8 kg", "6 dollars, as much as a jug"
 _REASON = re.compile(r",\s+(?:which means|as much as|as many as)\b")
@@ -73,9 +73,11 @@ def _last_result(text: str, question: str) -> Fraction | None:
 
 # "She has no stamps left", "None of them remain"
 _NONE_LEFT = re.compile(
-  r"\b(?:none(?: of [\w ]+?)? (?:(?:is|are|will be) (?:left|remaining)|remains?)"
+  r"\b(?:none(?: of [\w ]+?)? (?:(?:is|are|will be) (?:left|remaining)"
+  r"|remains?)"
   r"|(?:no|n['’]t (?:\w+ )?any|not (?:\w+ )?any) (?:more )?\w+ (?:is |are )?"
-  r"(?:left|remaining))\b(?! (?:to|out)\b)(?:[^\d.]*|, (?:as|since|because)\b.*)\W*\Z",
+  r"(?:left|remaining))\b(?! (?:to|out)\b)"
+  r"(?:[^\d.]*|, (?:as|since|because)\b.*)\W*\Z",
   re.IGNORECASE,
 )
 
@@ -89,7 +91,6 @@ def _is_none(sentence: str, question: str) -> bool:
   return bool(
     re.search(has_none, sentence, re.I) or _NONE_LEFT.search(sentence)
   )
-
 
 
 def _above_remarks(said: list[str], question: str) -> Fraction | None:
@@ -109,7 +110,9 @@ def _above_remarks(said: list[str], question: str) -> Fraction | None:
 
 
 # "You save $27!", "This does not include taxes."
-_REMARK = re.compile(r".*!|(?:this|that|these|remember|note)\b.*|[^\d]*", re.I | re.DOTALL)
+_REMARK = re.compile(
+  r".*!|(?:this|that|these|remember|note)\b.*|[^\d]*", re.I | re.DOTALL
+)
 
 
 def _is_remark(sentence: str) -> bool:

@@ -128,8 +128,10 @@ _CONCLUDES = re.compile(
 def _name_concluded(sentence: str, asked: Question) -> str | None:
   """X in "So the tallest one is X, not Y.", whatever was weighed before."""
   sentence = _DENIED_TAIL.sub("", _CONCLUDES.sub("", sentence).rstrip(" .!"))
-  if not asked.text or replies.refuses(sentence) or _OPEN.search(
-    _asked_again(sentence, asked)
+  if (
+    not asked.text
+    or replies.refuses(sentence)
+    or _OPEN.search(_asked_again(sentence, asked))
   ):
     return None
   return _name_in(sentence[:1].upper() + sentence[1:], asked)
@@ -184,7 +186,11 @@ def _conceded(sentence: str) -> str:
 
 def _lists_several(text: str) -> bool:
   """Whether a text is several lines with an answer each."""
-  lines = [line for line in text.splitlines() if line.strip()]
+  lines = [
+    line
+    for line in text.splitlines()
+    if line.strip() and not replies.is_polite(line)
+  ]
   if len({normalise(_LABEL.sub("", line)) for line in lines}) == 1:
     return False
   labelled = sum(bool(_LABEL.match(line)) for line in lines)

@@ -1,4 +1,4 @@
-"""One amount in two units: "$0.75, which is 75 cents", "2 hours or 120 minutes"."""
+"""One amount in two units: "$0.75, which is 75 cents"."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ def same_amount(text: str) -> dict[str, Fraction]:
 
 
 _ASKED = re.compile(
-  rf"\b(?:how many|in(?: how many)?|number of)\s+(?P<unit>{_NAME})", re.IGNORECASE
+  rf"\b(?:how many|in(?: how many)?|number of)\s+(?P<unit>{_NAME})",
+  re.IGNORECASE,
 )
 
 

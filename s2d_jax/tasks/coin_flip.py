@@ -182,7 +182,8 @@ _STILL_HEADS = re.compile(
   re.I,
 )
 _FINAL = re.compile(
-  r"\b(?:still|now|so|therefore|thus|finally|final|ends|again|anymore|any more|(?:same|opposite) (?:side|position)"
+  r"\b(?:still|now|so|therefore|thus|finally|final|ends|again|anymore|any more"
+  r"|(?:same|opposite) (?:side|position)"
   r"|no longer|remains?|unchanged)\b[^.!?\n]*\Z",
   re.IGNORECASE,
 )
