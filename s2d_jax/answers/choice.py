@@ -7,6 +7,7 @@ import re
 
 from s2d_jax.answers import mentions, reply as replies
 from s2d_jax.answers.answer import Answer
+from s2d_jax.answers.corrections import SETTLES
 from s2d_jax.answers.mentions import Mention
 from s2d_jax.errors import UserError
 
@@ -29,11 +30,17 @@ _BECAUSE = re.compile(r",?\s+(?:because|since)\s")
 _LABEL = r"(?:the\s+)?(?:option|answer|choice|letter|response|assistant)\s+"
 _CUED_BEFORE = re.compile(
   r"(?:\b(?:answer|option|choice|letter|verdict|choose|chose|pick|select"
-  r"|go with|going with|prefer|makes|is|be|was|so|therefore|thus|hence|yes"
-  r"|no)\b)"
+  r"|go with|going with|prefer|towards?|makes|is|be|was|so|therefore|thus|hence"
+  r"|yes|no)\b)"
   r"\W*(?:(?:definitely|clearly|probably|the|actually|just|simply|with|option"
   r"|answer|choice|letter|response|assistant)\W+)*$",
   re.IGNORECASE,
+)
+_STATES = re.compile(r"(?:[.!?\n]|\bbut in \w+ \w+|\b(?:is|answer))\W*\Z")
+_IS_CORRECT = r"\s+is (?:the )?(?:correct|right|best)\b"
+# "I'm not certain, but I'd …"
+_UNSURE = re.compile(
+  r"^[^.,]*\bnot (?:\w+ )?(?:sure|certain),? but (?=I\b)", re.IGNORECASE
 )
 _ENDS = re.compile(r"\W*(?:$|\n|[.,;:!)–-]|(?:because|since|as|for)\b)")
 _CUED_AFTER = re.compile(
@@ -112,10 +119,39 @@ class Choice:
     return found.pop() if len(found) == 1 else None
 
   def _stated(self, text: str) -> str | None:
+    text = _UNSURE.sub("", text)
     if replies.refuses(text):
       return None
+    if leading := self._leading(text):
+      return leading
     found = mentions.affirmed(text, self._mentions(text))
     return mentions.decided(text, found)
+
+  def _leading(self, text: str) -> str | None:
+    """The option that a text begins with, and gives reasons for.
+
+    "No, …" and "Option B is correct because …" say it all, if nothing that
+    follows corrects or concludes.
+    """
+    rule = r"\W*[,.:;!]" if not self._are_letters else _IS_CORRECT
+    label = _LABEL if self._are_letters else ""
+    match = re.match(
+      rf"\W*{label}({self._names})\b{rule}(.+)", text, re.I | re.DOTALL
+    )
+    if not match or SETTLES.search(re.sub(r"\bno\b", "", match[2])):
+      return None
+    others = [m for m in self._mentions(match[2]) if m.name != match[1]]
+    is_other = any(
+      re.search(
+        r"(?:[.!?\n]|\bbut in \w+ \w+|\b(?:is|answer))\W*\Z",
+        match[2][: m.start],
+      )
+      or _CUED_AFTER.match(match[2][m.end :])
+      or not re.search(r"\w", match[2][m.end :])
+      for m in others
+    )
+    known = {option.casefold(): option for option in self.options}
+    return None if is_other else known[match[1].casefold()]
 
   @property
   def _are_letters(self) -> bool:
@@ -129,6 +165,7 @@ class Choice:
   def _mentions(self, text: str) -> list[Mention]:
     """Where options are named."""
     rule = _GOES_ON_AS_LETTER if self._are_letters else ""
+    rule = rule and rf"(?:(?<=(?:ption|hoice) .)|{rule})"
     pattern = rf"(?<!\w)(?<!\w-){_DETERMINER}({self._names})(?![\w'’]){rule}"
     flags = 0 if self._are_letters else re.IGNORECASE
     known = {option.casefold(): option for option in self.options}

@@ -21,7 +21,7 @@ class Json:
 
   def __call__(self, reply: str, question: str = "") -> Answer | None:
     text = re.sub(r"<think>.*?(?:</think>|\Z)", "", reply, flags=re.DOTALL)
-    text = replies.between_special_tokens(text)
+    text = replies.first_turn(replies.between_special_tokens(text))
     plain = re.sub(r"^\s*```\w*\s*\n|\n\s*```\s*$", "", text).strip()
     whole = _decode(plain)
     if whole is not None and whole[1] == len(plain):

@@ -15,9 +15,12 @@ _ONE_LETTER = re.compile(r"\bletter\b[^.!?\n]*\b(?:is|with)\s*\Z")
 _MOST_LETTERS = 6  # of a first line that is no word
 # "… together they give ny."
 _GIVES = re.compile(
-  r"\b(?:gives?(?: us| you)?|spells?|forms?|yields?|combine(?:s|d)? into|obtain"
+  r".*\b(?:gives?(?: us| you)?|spells?|forms?|yields?|combine(?:s|d)? into"
+  r"|obtain|gets?|makes?"
   r"|together:?|concatenated:|(?:letters|string|word|result) (?:is|are):?)"
-  r"\s+[\"“'‘]?([A-Za-z](?:[\s,-]*[A-Za-z])+?)[\"”'’]?[.!]?\s*\Z",
+  r"\s+(?:the (?:word|string|letters|sequence|combination) )?"
+  r"(?P<q>[\"“'‘])?([A-Za-z](?:[\s,-]*[A-Za-z])+?)[\"”'’]?[.!]?"
+  r"(?(q)(?:,\s+(?:which|but)\b.*)?)\s*\Z",
 )
 _NO_ANSWER = frozenset(
   "sure okay sorry none unknown hello certainly letters letter answer word"
@@ -91,7 +94,7 @@ class Letters:
       return _behind_arrow(text)
     gives = _GIVES.search(last)
     if gives and not re.search(r"\bnot\b", last):
-      return _joined(gives[1])
+      return _joined(gives[2])
     quoted = re.search(rf"{_QUOTED}\W*\Z", last)
     if not quoted or _SEVERAL.search(last):
       return None

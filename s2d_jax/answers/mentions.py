@@ -38,12 +38,15 @@ _DENIED_AFTER = re.compile(
 # What others think is not yet what the text stands by.
 OTHERS = re.compile(
   r"\b(?:people|many|most|some|others)\b[^.;,]*\b(?:think|believe|say|assume"
-  r"|argue|guess|answer|choose)\b",
+  r"|argue|guess|answer|choose)\b"
+  r"|\b(?:commonly|often|usually|widely|frequently|sometimes)"
+  r" (?:mis)?(?:attributed|credited)\b",
   re.IGNORECASE,
 )
 _CONDITION = re.compile(
   r"(?:^|[\s,])(?:if|whether|unless|although|though|while|whereas|despite"
-  r"|in spite of|maybe|perhaps|(?:could|might|may) be|otherwise|hard to say"
+  r"|in spite of|maybe|perhaps|(?:could|might|may)(?: \w+)? be|otherwise"
+  r"|hard to say"
   r"|(?:suggestion|idea|claim|belief) that)\b"
   r"[^,]*$",
   re.IGNORECASE,

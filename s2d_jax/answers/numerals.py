@@ -69,6 +69,13 @@ def _in_digits(match: re.Match[str]) -> str:
   return str(10 * _TENS.index(part["tens"]) + 20 + ones)
 
 
+# "37,50 €"
+_EUROS = re.compile(
+  r"(?<![\d.,])(€\s?\d+|\d+(?=,\d\d\s?(?:€|EUR|euros?\b))),(?=\d\d(?!\d))",
+  re.IGNORECASE,
+)
+
+
 def plain(text: str) -> str:
   """Digits for words and all scripts, one kind of minus, no thin spaces."""
   text = _IN_WORDS.sub(_in_digits, text)
@@ -77,6 +84,7 @@ def plain(text: str) -> str:
     text,
   )
   text = re.sub("[-=]+>", "→", text)
+  text = _EUROS.sub(r"\1.", text)
   text = re.sub(r"(?<=\d)(?=(?:[kcm]m|k?g|m[gl]|lbs?|mph|[GM]B)\b)", " ", text)
   text = re.sub(r"(?<=\d) and a half\b", ".5", text)
   text = re.sub(r"[−‐‑–﹣－]", "-", text).replace("{,}", ",")

@@ -39,11 +39,13 @@ _NEUTRAL = frozenset().union(
     stems,
     "film movie book novel world earth occurred happened took place after"
     " human located situated official commonly widely correct right answer"
-    " our".split(),
+    " our so therefore thus hence".split(),
   )
 )
 _PRONOUNS = frozenset(stem for word in NO_NAME for stem in stems(word))
-_PRONOUN = re.compile(r"^\W*(?:it|he|she|they|this|that|who|which)\b", re.I)
+_PRONOUN = re.compile(
+  r"^\W*(?:it|he|she|they|this|that|who|which|so|therefore|thus|hence)\b", re.I
+)
 
 
 def says(rest: str, question: str, asked: str = "") -> bool:

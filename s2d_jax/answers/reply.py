@@ -19,9 +19,14 @@ _STRUCK = re.compile(r"~~[^~\n]+~~")
 _HEADING = re.compile(r"^[^\S\n]*#{1,6}[^\S\n]+(?=\D)", re.MULTILINE)
 _UPRIGHT = re.compile(r"\\(?:text(?:bf|it|rm)?|mathrm|mathbf)\s*\{([^{}]*)\}")
 
-# A small model goes on with a question and answer of its own.
+# A small model goes on with a question and answer of its own, or a prompt.
 _NEXT_TURN = re.compile(
-  r"(?<=\S)\s*\n\s*(?:Question|Q|User|Human|Problem)\s*\d*\s*:", re.IGNORECASE
+  r"(?<=\S)\s*\n[\s*_#>-]*(?:(?:(?:Next |New |Another )?(?:Question|Problem)"
+  r"|Q|User|Human|Instruction|Example|Exercise|Input|Prompt)\s*\d*[*_\s]*:"
+  r"|\[(?:User|The Start)\b"
+  r"|Take the (?:first|last) letters of the words in\b"
+  r"|A coin is heads up\. \w)",
+  re.IGNORECASE,
 )
 # The question, asked again and answered.
 _ASKED_AGAIN = re.compile(
@@ -51,6 +56,11 @@ def without_thinking(reply: str) -> str:
   return after if closed else reply.partition("<think>")[0]
 
 
+def first_turn(text: str) -> str:
+  """A text up to the next question, or prompt, that a model has made up."""
+  return _NEXT_TURN.split(text, maxsplit=1)[0]
+
+
 def said(reply: str) -> str:
   """A reply as it is meant to be read.
 
@@ -63,10 +73,7 @@ def said(reply: str) -> str:
   reply = _HEADING.sub("", _UPRIGHT.sub(r"\1", reply))
   for _ in range(2):  # bold in italics
     reply = _EMPHASIS.sub(r"\2", reply)
-  reply = _ASKED_AGAIN.sub("", reply)
-  first, *made_up = _NEXT_TURN.split(reply, maxsplit=1)
-  # A question amid its own steps gets no answer of its own.
-  reply = reply if "".join(made_up).count("answer is") else first
+  reply = first_turn(_ASKED_AGAIN.sub("", reply))
   return _UNANSWERED.sub("", _INSTRUCTION.sub("", reply)).strip()
 
 
@@ -87,7 +94,7 @@ _MARKER = re.compile(
 # Steps have results and totals too: these count only in the last sentence, and
 # where there is no other.
 _WEAK_MARKER = re.compile(
-  rf"\b(?:result|verdict|conclusion|solution|total(?: \w+)?)[^\S\n]*"
+  rf"\b(?:result|output|verdict|conclusion|solution|total(?: \w+)?)[^\S\n]*"
   rf"(?:[:：=→]|{_IS})",
   re.IGNORECASE,
 )
@@ -172,10 +179,17 @@ SENTENCE_END = re.compile(
 )
 _COURTESY = re.compile(
   r"^\W*(?:(?:sure|certainly|of course|absolutely|okay|ok|great|hello|hi)"
-  r"(?:\W*|[,!:.][^.!?\n]*)[.!?:]?|(?:great|good) question\W*"
+  r"(?:\W*|[,!:.][^.!?\n]*)[.!?:]?"
+  r"|(?:(?:an?|the|that['’]s|what) )?(?:\w+ ){0,2}"
+  r"(?:question|one|riddle|puzzle)!"
+  r"|(?:great|good) question\W*"
+  r"|(?:interesting|fascinating|well|wow|easy|ah|oh|aha|indeed|exactly|right"
+  r"|perfect|excellent|awesome|nice|alright|surprise|hmm|haha)\W*!\W*"
+  r"|confidence\W+\w+"
   r"|(?:great|good|nice) (?:work|job)\b[^.!?\n]*[.!]?|well done\W*"
   r"|(?:thanks?\b|I hope\b|I(?:['’]d|['’]m| would| am) (?:be )?(?:happy|glad)\b"
-  r"|let me know\b|no problem\b|you(?:['’]re| are) welcome\b"
+  r"|let me know\b|no problem\b|you(?:['’]re| are) welcome\b|feel free\b"
+  r"|if you (?:have|need|want|would)\b"
   r"|that(?:['’]s| is) an? \w+ question\b)[^.!?:\n]*)[.!?:]?\W*$",
   re.IGNORECASE,
 )
@@ -183,7 +197,8 @@ _COURTESY = re.compile(
 
 _MISTAKEN = re.compile(
   r"\b(?:first|previous|initial|earlier|original) \w+ (?:was|is) (?:wrong"
-  r"|incorrect|a mistake)\b|\bI made (?:a mistake|an error)\b(?!.*answer)",
+  r"|incorrect|a mistake)\b|\bI made (?:a mistake|an error)\b"
+  r"(?!.*(?:answer|\bcorrect(?:ed)? \w+ is\b))",
   re.IGNORECASE | re.DOTALL,
 )
 _ANSWER_IS = re.compile(
@@ -215,10 +230,15 @@ def contradicts(text: str) -> bool:
   return False
 
 
+def is_polite(sentence: str) -> bool:
+  """Whether a sentence is only polite, or an exclamation."""
+  return _COURTESY.match(sentence) is not None
+
+
 def sentences(text: str) -> list[str]:
   """The sentences of a text, without those that are only polite."""
   found = [s.strip() for s in SENTENCE_END.split(text) if s.strip()]
-  return [s for s in found if not _COURTESY.match(s)] or found[:1]
+  return [s for s in found if not is_polite(s)] or found[:1]
 
 
 def is_cut_off(text: str) -> bool:

@@ -6,6 +6,7 @@ from fractions import Fraction
 import re
 
 from s2d_jax.answers import reply as replies
+from s2d_jax.answers.corrections import SETTLES
 from s2d_jax.answers.latex import math_value
 from s2d_jax.answers.numerals import Numeral, canonical, find, only, plain
 from s2d_jax.answers.quantity import says
@@ -18,7 +19,10 @@ from s2d_jax.answers.stated import (
   is_unfinished,
   right_sides,
 )
+from s2d_jax.answers.units import asked_unit, same_amount
 
+# "42 kg, which means that each carries 8 kg", "6 dollars, as much as a jug"
+_REASON = re.compile(r",\s+(?:which means|as much as|as many as)\b")
 _EQUATION_END = re.compile(
   r"=\s*[-+]?[$€£]?\s*\d[\d,.]*(?:\s+[^\W\d]\w+){0,3}\W*\Z"
 )
@@ -35,7 +39,7 @@ def concluded(text: str, question: str) -> Fraction | None:
   # Above an explanation, or below one.
   is_head = not re.search("[=(]", lines[0]) and "\n\n" in text
   first = alone(lines[0]) if is_head or len(lines) == 1 else None
-  last = None if _is_item(lines[-1]) else alone(lines[-1])
+  last = None if _is_item(lines[-1]) else alone(_REASON.split(lines[-1])[0])
   if last is None:
     last = _last_result(text, question)
   if None not in (first, last):
@@ -50,9 +54,77 @@ def _last_result(text: str, question: str) -> Fraction | None:
   said = [s for s in replies.sentences(text) if not s.startswith("(")]
   last = said[-1] if said else ""
   head = MORE.split(last)[0]
+  if not _SUMS_UP.search(last):
+    head = re.split(r",\s+(?=\d)", head)[0]
   value = only(find(head)) if len(said) == 1 else None
   if question and _is_answered(head, value, question):
     return value
+  if _is_none(last, question):
+    return Fraction(0)
+  if ahead := re.search(r"\bin how many (\w+)", question, re.IGNORECASE):
+    found = re.match(rf"\W*(?:so )?in (\d+) {ahead[1]}\b", last, re.IGNORECASE)
+    if found:
+      return Fraction(found[1])
+  if amounts := same_amount(last):
+    return amounts.get(asked_unit(question))
+  value = _worked_out(said, question)
+  return _above_remarks(said, question) if value is None else value
+
+
+# "She has no stamps left", "None of them remain"
+_NONE_LEFT = re.compile(
+  r"\b(?:none(?: of [\w ]+?)? (?:(?:is|are|will be) (?:left|remaining)"
+  r"|remains?)"
+  r"|(?:no|n['’]t (?:\w+ )?any|not (?:\w+ )?any) (?:more )?\w+ (?:is |are )?"
+  r"(?:left|remaining))\b(?! (?:to|out)\b)"
+  r"(?:[^\d.]*|, (?:as|since|because)\b.*)\W*\Z",
+  re.IGNORECASE,
+)
+
+
+def _is_none(sentence: str, question: str) -> bool:
+  """Whether a sentence says that there is nothing of what is to be counted."""
+  asked = re.search(r"\bhow (?:many|much)\s+(\w+)", question, re.IGNORECASE)
+  if not asked or "?" in sentence:
+    return False
+  has_none = rf"\b(?:has|have|there are|there is) no {asked[1]}\b[^,.;]*\W*\Z"
+  return bool(
+    re.search(has_none, sentence, re.I) or _NONE_LEFT.search(sentence)
+  )
+
+
+def _above_remarks(said: list[str], question: str) -> Fraction | None:
+  """The value of a sentence that says what was asked, above mere remarks."""
+  asked = replies.sentences(question)[-1] if question else ""
+  told = {one.value for one in find(plain(question))}
+  for place in range(len(said) - 2, -1, -1):
+    head = MORE.split(said[place])[0]
+    found = [one for one in find(head) if one.value not in told]
+    if not asked or not _is_remark(said[place + 1]):
+      return None
+    if len(found) == 1 and not re.search("[?=]", head):
+      rest = head[: found[0].start] + head[found[0].end :]
+      if says(rest, question, asked):
+        return found[0].value
+  return None
+
+
+# "You save $27!", "This does not include taxes."
+_REMARK = re.compile(
+  r".*!|(?:this|that|these|remember|note)\b.*|[^\d]*", re.I | re.DOTALL
+)
+
+
+def _is_remark(sentence: str) -> bool:
+  """Whether a sentence takes nothing back, and works nothing out."""
+  is_step = re.search("[=?]", sentence) or _TO_DO.search(sentence)
+  is_remark = _REMARK.fullmatch(sentence) and not SETTLES.search(sentence)
+  return bool(is_remark) and not is_step
+
+
+def _worked_out(said: list[str], question: str) -> Fraction | None:
+  """The value that the last of several sentences comes to."""
+  last = said[-1] if said else ""
   if last.endswith("?") or _TO_DO.search(last):
     return None
   if "=" not in last and replies.is_supposed(last):

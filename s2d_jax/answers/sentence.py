@@ -28,7 +28,7 @@ from s2d_jax.answers.words import (
 # What follows tells more about a name.
 APPOSITION = re.compile(
   r":\s+(?:a|an|the)\b.*$|\s+[-–—]\s.*$|;.*$"
-  r"|,\s+(?:[a-z]+ly\b|[a-z]+\s|i\.e\.|I (?:believe|think|guess)\b).*$"
+  r"|,\s+(?:[a-z]+ly\b|[a-z]+(?:\s|$)|i\.e\.|I (?:believe|think|guess)\b).*$"
   r"|(?<=\w)\s+(?:because|since|after|before|where|when|while)\s.*$"
 )
 LIST = re.compile(r",\s.*\b(?:and|or)\b|,\s.*,\s|\s/\s")
@@ -101,11 +101,46 @@ def name_in(sentence: str, question: Question) -> str | None:
   was_once = " was " in sentence and not question.asks_who
   if not question.asks_name or was_once and question.is_of_now:
     return None
-  for form in _forms(sentence):
-    name = None if _OPEN.search(form) else _new_name(form, question)
+  for form in _forms(sentence, question):
+    name = None
+    if not _OPEN.search(form):
+      name = _new_name(form, question) or _about_a_work(form, question)
     if name is not None:
       return name
   return None
+
+
+# Works, by what their makers do.
+_MADE = {
+  "cmps": "suite symphony opera concerto concertos ballet sonata piece song",
+  "wrt": "novel book play poem story memoir tragedy comedy trilogy",
+  "pntd": "painting picture portrait fresco mural",
+  "drct": "film movie",
+}
+_WORKS = frozenset(
+  " ".join(_MADE.values()).split() + ["series", "musical", "game", "show"]
+)
+_BY = re.compile(
+  r"^(?P<known>.+?)\s+is an?\s+(?P<sort>[a-z -]+?)\s+by\s+(?P<name>[A-Z][^,]*)$"
+)
+_APPEARS = re.compile(
+  r"^(?P<known>.+?)\s+(?:appears|features|is (?:an?|the) (?:[a-z]+ )?character)"
+  r"\s+(?:in|of|from)\s+(?P<name>[\"“]?[A-Z].*)$"
+)
+
+
+def _about_a_work(sentence: str, question: Question) -> str | None:
+  """Who made a work, or the work in which somebody appears."""
+  match = _BY.match(sentence) if question.asks_who else None
+  if match:
+    made = (_MADE.get(stem, "").split() for stem in question.stems)
+    is_right = not set().union(*made).isdisjoint(match["sort"].split())
+  else:
+    match = _APPEARS.match(sentence)
+    is_right = match and not question.words.isdisjoint(_WORKS)
+  if not match or not is_right or not stems(match["known"]) <= question.stems:
+    return None
+  return match["name"] if is_name(match["name"], question) else None
 
 
 def described(sentence: str) -> str | None:
@@ -115,10 +150,25 @@ def described(sentence: str) -> str | None:
   return match["name"] if is_named and is_name(match["name"]) else None
 
 
-def _forms(sentence: str) -> Iterator[str]:
+# "by his eldest son, Edward VII", "by the English composer Gustav Holst"
+_ROLE = re.compile(
+  r"\bby (?:his|her|its|their|the)\s+"
+  rf"(?:(?:[a-z-]+|(?i:{'|'.join(sorted(NATIONS))})),?\s+){{1,4}}(?=[A-Z])"
+)
+
+
+def _forms(sentence: str, question: Question) -> Iterator[str]:
   """A sentence, and it without insertions and subordinate clauses."""
-  sentence = re.sub(r"^(\w+)['’](?:s|d be)\b", r"\1 is", sentence.rstrip(" .!"))
-  sentence = _TIME.sub("", _SECOND_VERB.sub("", sentence))
+  sentence = re.sub(  # but "Valentine's Day"
+    r"^((?i:it|that|this|he|she|there)(?=['’])|\w+(?=['’]s [^A-Z]))"
+    r"['’](?:s|d be)\b",
+    r"\1 is",
+    sentence.rstrip(" .!"),
+  )
+  sentence = _SECOND_VERB.sub("", _ROLE.sub("by ", sentence))
+  time = _TIME.search(sentence)
+  if time and not stems(time[0]) & question.stems:
+    sentence = sentence[: time.start()]
   yield sentence
   sentence = APPOSITION.sub("", _INSERTED.sub("", _OPENING.sub("", sentence)))
   yield _TIME.sub("", sentence)
@@ -167,7 +217,9 @@ def _sort(
 ) -> str:
   if is_proper:
     is_first = not is_exact and question.has_noun(word)
-    is_known = question.has_words(word) or is_first
+    # Ludwig van Beethoven, where Beethoven was born
+    is_full = question.asks_where and word.split()[-1] in question.words
+    is_known = question.has_words(word) or is_first or is_full
   else:
     is_known = question.has_stems(word)
   if word in NEUTRAL and (word in _LINKS or not is_known):

@@ -70,7 +70,8 @@ class Text:
       )
 
   def __call__(self, reply: str, question: str = "") -> Answer | None:
-    text = replies.said(reply)
+    # 'The answer is "Ottawa," which …'
+    text = re.sub(r",([\"”])", r"\1,", replies.said(reply))
     statements = replies.marked(text)
     given = statements[0] if statements else text
     if (
@@ -86,6 +87,9 @@ class Text:
     found = _sentences(kept, asked)
     if kept != given:
       del found[:-1]
+    if len(found) > 1 and not statements and _CONCLUDES.match(found[-1]):
+      name = _name_concluded(found[-1], asked)
+      return Answer(normalise(name), strict=False) if name else None
     if not found or found[0].endswith(("?", ",")):
       return None
     sentence = _conceded(_HEDGE.sub("", found[0].rstrip(" .!")))
@@ -116,6 +120,23 @@ class Text:
     return Answer(answer, is_strict)
 
 
+_CONCLUDES = re.compile(
+  r"\W*(?:so|therefore|thus|hence|in conclusion)\b,?\s+", re.IGNORECASE
+)
+
+
+def _name_concluded(sentence: str, asked: Question) -> str | None:
+  """X in "So the tallest one is X, not Y.", whatever was weighed before."""
+  sentence = _DENIED_TAIL.sub("", _CONCLUDES.sub("", sentence).rstrip(" .!"))
+  if (
+    not asked.text
+    or replies.refuses(sentence)
+    or _OPEN.search(_asked_again(sentence, asked))
+  ):
+    return None
+  return _name_in(sentence[:1].upper() + sentence[1:], asked)
+
+
 def _agreed(names: Sequence[str]) -> str:
   """The first of several names, if the others are the same or part of one."""
   first = set(names[0].split()) if names else set()
@@ -131,7 +152,7 @@ def _sentences(text: str, asked: Question) -> list[str]:
   if found and _is_echo(found[0], asked):
     del found[0]
   found = [re.sub(r"(?<=\w)\s+\([^)]*\)", "", one) for one in found]
-  return [one for one in found if normalise(one)]
+  return [one for one in found if normalise(one) and not replies.is_polite(one)]
 
 
 _PRONOUN = re.compile(r"^\W*(?:it|that|this|he|she|they)\b", re.IGNORECASE)
@@ -165,7 +186,11 @@ def _conceded(sentence: str) -> str:
 
 def _lists_several(text: str) -> bool:
   """Whether a text is several lines with an answer each."""
-  lines = [line for line in text.splitlines() if line.strip()]
+  lines = [
+    line
+    for line in text.splitlines()
+    if line.strip() and not replies.is_polite(line)
+  ]
   if len({normalise(_LABEL.sub("", line)) for line in lines}) == 1:
     return False
   labelled = sum(bool(_LABEL.match(line)) for line in lines)

@@ -100,7 +100,7 @@ NEUTRAL = (EMPTY - frozenset("place city country person number".split())) | set(
   human solar system located situated set lies official common main wide correct
   right exact only famous well said considered believed held took place happened
   occurred comes gives uses get gets such within own process term regarded
-  credited often
+  credited often used
   """.split()
 )  # fmt: skip
 NATIONS = frozenset(
@@ -109,6 +109,7 @@ NATIONS = frozenset(
   spanish polish irish scottish swedish danish turkish swiss chinese japanese
   austrian norwegian european african asian female male canadian australian
   mexican brazilian portuguese hungarian czech soviet
+  spaniard frenchman englishman scotsman irishman dutchman
   """.split()
 )
 # What is said of a thing, or of no thing, is not its name.

@@ -183,6 +183,7 @@ _STILL_HEADS = re.compile(
 )
 _FINAL = re.compile(
   r"\b(?:still|now|so|therefore|thus|finally|final|ends|again|anymore|any more"
+  r"|(?:same|opposite) (?:side|position)"
   r"|no longer|remains?|unchanged)\b[^.!?\n]*\Z",
   re.IGNORECASE,
 )
@@ -193,7 +194,7 @@ _OPEN = re.compile(
 )
 
 
-_AS_IT_WAS = re.compile(r"\bas it was at the start\b", re.IGNORECASE)
+_AS_IT_WAS = re.compile(r"\bas (?:it was )?at the start\b", re.IGNORECASE)
 
 
 _ONLY_SIDE = re.compile(

@@ -13,6 +13,7 @@ from s2d_jax.answers.number import Number
 from s2d_jax.answers.pattern import Regex
 from s2d_jax.answers.settings import make_parser
 from s2d_jax.answers.text import Text
+from s2d_jax.answers.units import same_amount
 from s2d_jax.answers.words import normalise
 from s2d_jax.errors import UserError
 from s2d_jax.tasks.coin_flip import CoinFlip
@@ -421,3 +422,44 @@ def test_strict_is_the_form_that_was_asked_for(kind, strict, loose):
 def test_settings_that_cannot_be(spec, named):
   with pytest.raises(UserError, match=named):
     make_parser(spec)
+
+
+@pytest.mark.parametrize(
+  "parser, made_up, answer",
+  [
+    (Number(), "Question: 3 + 4?\nAnswer: The answer is 7.", "45"),
+    (Letters(), 'Take the last letters of the words in "Ada Day": ay', "nk"),
+    (Choice(("yes", "no")), "A coin is heads up. Ann flips it. No.", "yes"),
+    (Json(), 'Question: another?\n{"a": 2}', '{"a":1}'),
+  ],
+)
+def test_an_invented_next_question_ends_the_reply(parser, made_up, answer):
+  assert _text(parser(f"{answer}\n\n{made_up}")) == answer
+
+
+@pytest.mark.parametrize(
+  "text, numbers",
+  [
+    ("$0.75 each, which is 75 cents", {"dollar": 0.75, "cent": 75}),
+    ("2 hours and 15 minutes, or 135 minutes", {"minute": 135}),
+    ("0.5 kilograms or 500 g", {"kg": 0.5, "g": 500}),
+    ("2 hours, of which 30 minutes are left", {}),
+    ("It takes 20 minutes.", {}),
+  ],
+)
+def test_one_amount_in_two_units(text, numbers):
+  assert same_amount(text) == numbers
+
+
+@pytest.mark.parametrize(
+  "reply, answer",
+  [
+    ("She has no stamps left, since she gave all 36 away.", "0"),
+    ("So 10 stamps are left. That is a third of them!", "10"),
+    ("So she has 36 stamps. 20 of them go to Jo.", None),
+    ("None of the options is right.", None),
+  ],
+)
+def test_what_is_left(reply, answer):
+  question = "Ines had 36 stamps. She gave 20 to Jo. How many stamps are left?"
+  assert _text(Number()(reply, question)) == answer
