@@ -15,7 +15,7 @@ import pytest
 from transformers import GenerationConfig
 
 from s2d_jax import LanguageModel
-from s2d_jax.checkpoints import pretrained, train_state
+from s2d_jax.checkpoints import hf, pretrained, train_state
 from s2d_jax.checkpoints.train_state import TrainState
 from s2d_jax.errors import UserError
 from s2d_jax.models.params import abstract_params
@@ -48,7 +48,10 @@ def _times(factor: int):
 def run(tmp_path_factory) -> pathlib.Path:
   """A folder, a run on it, and another on that run, which is returned."""
   folder = tmp_path_factory.mktemp("models")
-  tiny_chat.write(folder / "model")
+  tiny = tiny_chat.model()
+  # A template that reads the option that the runs have.
+  tiny.tokenizer.chat_template += "{% if word %}{% endif %}"
+  hf.write(folder / "model", tiny.config, tiny.params, tiny.tokenizer)
   _write_run(folder / "first", folder / "model", {1: 2.0})
   _write_run(folder / "second", folder / "first", {2: 1.0, 3: 2.0})
   return folder / "second"
