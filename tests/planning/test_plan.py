@@ -118,7 +118,9 @@ def test_a_decode_step_reads_the_weights_and_the_cache_once(sampler):
   embedding = 2 * _SMALL.vocab_size * _SMALL.embed_dim / 4
   once = parts["parameters"] + parts["keys and values"] - embedding
   assert sampler[-1].least_traffic == once
-  assert once < estimate.estimate(sampler[-1]).traffic < 1.5 * once
+  # What is small stays near the units from step to step.
+  traffic = estimate.estimate(sampler[-1]).traffic
+  assert 0.99 * once < traffic < 1.05 * once
 
 
 def test_a_step_reads_the_pages_that_replies_use_and_no_others():
@@ -141,7 +143,7 @@ def test_a_step_reads_the_pages_that_replies_use_and_no_others():
   rest = decode.least_traffic - own - prompt
   # Half of the pages are used.
   once = rest + own / 2 + prompt
-  assert once < estimate.estimate(decode).traffic < 1.2 * once
+  assert 0.99 * once < estimate.estimate(decode).traffic < 1.05 * once
 
 
 def test_keys_and_values_are_parted_over_prompts_and_heads(sampler):
