@@ -213,9 +213,14 @@ class ChatTemplate:
     return self._try([_QUESTION, _QUESTION]) is not None
 
   def _try(self, messages: Sequence[Message]) -> str | None:
-    """The prompt; None if the template refuses it."""
+    """The prompt; None if the template refuses it.
+
+    Raises:
+      UserError: the template does not read one of the options.
+    """
+    options = self._checked_options
     try:
-      return self._fill(messages, add_generation_prompt=True)
+      return self._fill(messages, options, add_generation_prompt=True)
     except UserError:
       return None
 
@@ -292,10 +297,15 @@ class ChatTemplate:
       messages = [_joined(*messages[:2]), *messages[2:]]
     if not self._takes_turns_in_a_row:
       messages = _alternating(messages)
-    return self._fill(messages, **how)
+    return self._fill(messages, self._checked_options, **how)
 
-  def _fill(self, messages: Sequence[Message], **how: bool) -> str:
-    source, options = self.source, self._checked_options
+  def _fill(
+    self,
+    messages: Sequence[Message],
+    options: Mapping[str, Any],
+    **how: bool,
+  ) -> str:
+    source = self.source
     try:
       return self.tokenizer.apply_chat_template(
         list(messages),

@@ -419,3 +419,10 @@ def test_without_a_template_there_is_no_chat():
   with pytest.raises(UserError, match="has no chat template"):
     chat.prompt(ASK)
   assert chat.end_tokens == (chat.tokenizer.eos_token_id,)
+
+
+def test_an_unknown_option_is_no_refusal_of_a_system_message():
+  """It is told of itself, before anything is said of the template."""
+  chat = ChatTemplate(tiny_chat.tokenizer(), {"enable_thinkin": False})
+  with pytest.raises(UserError, match="does not read 'enable_thinkin'"):
+    assert chat.has_system_role
