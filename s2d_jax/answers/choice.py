@@ -110,7 +110,9 @@ class Choice:
     other = re.search(
       rf"(?<!\w)(?:{self._names})\s*[).:]", text[match.end(1) + 2 :]
     )
-    return None if other or len(text.split()) > 20 else match[1]
+    is_denied = mentions.DENIED_AFTER.match(text[match.end(1) :])
+    is_long = len(text.split()) > 20
+    return None if other or is_denied or is_long else match[1]
 
   def _by_line(self, text: str) -> str | None:
     """The option that stands alone in a line, before or after reasons."""
@@ -197,6 +199,8 @@ def _is_meant(text: str, mention: Mention, around: list[Mention]) -> bool:
   sentence = re.split(r"[.!?\n]\s*", before)[-1]
   if re.match(r"\s*:", after) and not before.strip():
     return False  # "A: …" answers a "Q: …"
+  if re.search(r"[\d°]\s?\Z", before):
+    return False  # a unit: "100 °C"
   others = [m for m in around if m.name != mention.name]
   if _ITEM.match(after) and (
     before.strip() or any(_ITEM.match(text, m.end) for m in others)

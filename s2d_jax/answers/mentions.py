@@ -28,7 +28,7 @@ _DENIED_BEFORE = re.compile(
   r"\W+(?:(?!and\b|but\b|so\b)\w+\W+){0,4}$",
   re.IGNORECASE,
 )
-_DENIED_AFTER = re.compile(
+DENIED_AFTER = re.compile(
   r"^\W*(?:(?:is|are|was|were|would be|seems|looks|can be)\s+(?:\w+ly\s+)?"
   r"(?:not|never|wrong|incorrect|false|out\b|eliminated|excluded|ruled out"
   r"|worse"
@@ -80,7 +80,7 @@ def affirmed(text: str, mentions: Sequence[Mention]) -> list[Mention]:
     after = text[mention.end : mention.end + _CLAUSE]
     is_out = (
       _DENIED_BEFORE.search(before)
-      or _DENIED_AFTER.match(after)
+      or DENIED_AFTER.match(after)
       or _CONDITION.search(before)
       or OTHERS.search(before)
       or _COMPARED.search(before)

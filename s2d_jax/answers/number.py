@@ -10,7 +10,7 @@ from s2d_jax.answers.answer import Answer
 from s2d_jax.answers.latex import has_math
 from s2d_jax.answers.numerals import canonical, find, plain
 from s2d_jax.answers.result import concluded
-from s2d_jax.answers.stated import alone, stated
+from s2d_jax.answers.stated import alone, conclusion, given, stated
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,10 +24,11 @@ class Number:
       return None
     for statement in statements:
       found = alone(statement)
-      if found is not None:
-        return _answer(found, strict=True)
-      if find(statement) or has_math(statement):
-        return _answer(stated(statement), strict=False)
+      strict = found is not None
+      if strict or find(statement) or has_math(statement):
+        found = found if strict else stated(statement)
+        later = _concluded_behind(statement, text) or {found}
+        return _answer(found if found in later else None, strict)
       if _says_none(statement):
         return None
     if replies.is_unanswered(reply):
@@ -40,6 +41,14 @@ class Number:
 
 def _answer(value: Fraction | None, strict: bool) -> Answer | None:
   return None if value is None else Answer(canonical(value), strict)
+
+
+def _concluded_behind(statement: str, text: str) -> set[Fraction]:
+  """The numbers of the last conclusion that follows a statement."""
+  behind = replies.sentences(text.partition(f"{statement}\n")[2])
+  behind = replies.sentences(statement)[1:] + behind
+  said = [given(conclusion(sentence)[1]) for sentence in behind]
+  return {one.value for one in next(filter(None, reversed(said)), [])}
 
 
 _FEW_WORDS = 4

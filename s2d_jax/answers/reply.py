@@ -24,6 +24,8 @@ _NEXT_TURN = re.compile(
   r"(?<=\S)\s*\n[\s*_#>-]*(?:(?:(?:Next |New |Another )?(?:Question|Problem)"
   r"|Q|User|Human|Instruction|Example|Exercise|Input|Prompt)\s*\d*[*_\s]*:"
   r"|\[(?:User|The Start)\b"
+  r"|[^\n:]*\banother (?:problem|question|example)\b[^\n:]*:"
+  r"|[A-Z][^\n]*\?\s*\n\W*A[.)]\s"
   r"|Take the (?:first|last) letters of the words in\b"
   r"|A coin is heads up\. \w)",
   re.IGNORECASE,

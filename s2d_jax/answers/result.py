@@ -26,6 +26,7 @@ _REASON = re.compile(r",\s+(?:which means|as much as|as many as)\b")
 _EQUATION_END = re.compile(
   r"=\s*[-+]?[$€£]?\s*\d[\d,.]*(?:\s+[^\W\d]\w+){0,3}\W*\Z"
 )
+_NOTE = re.compile(r"\(|\W*note\b", re.IGNORECASE)
 _FEW_WORDS = 4
 _LETTERS = re.compile(r"[^\W\d_]{2,}")
 _ONE_EQUATION = 12  # words; the end of a longer one may be half a number
@@ -51,8 +52,10 @@ def _last_result(text: str, question: str) -> Fraction | None:
   """The value that the last sentence of a reply comes to."""
   if not _is_whole(text) or replies.refuses(text):
     return None
-  said = [s for s in replies.sentences(text) if not s.startswith("(")]
-  last = said[-1] if said else ""
+  said = [s for s in replies.sentences(text) if not _NOTE.match(s)]
+  if not said:
+    return None
+  last = said[-1]
   head = MORE.split(last)[0]
   if not _SUMS_UP.search(last):
     head = re.split(r",\s+(?=\d)", head)[0]
@@ -124,7 +127,7 @@ def _is_remark(sentence: str) -> bool:
 
 def _worked_out(said: list[str], question: str) -> Fraction | None:
   """The value that the last of several sentences comes to."""
-  last = said[-1] if said else ""
+  last = said[-1]
   if last.endswith("?") or _TO_DO.search(last):
     return None
   if "=" not in last and replies.is_supposed(last):

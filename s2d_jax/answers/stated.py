@@ -19,7 +19,7 @@ def alone(text: str) -> Fraction | None:
   """The value of a text that is a number, with its unit and a remark."""
   if re.search(r"[-+*×/=?]\s*\Z", text):
     return None
-  if _SEVERAL.search(text):
+  if _SEVERAL.search(text) or _UNKNOWN.search(text):
     return None
   math = math_value(text)
   if math is not None:
@@ -78,7 +78,9 @@ _DATE = re.compile(
   r"|November|December) \d"
 )
 _YEAR = re.compile(r"\bin (?:1[5-9]|20)\d\d\Z")
-_UNKNOWN = re.compile(r"\b[a-z]\s*[-+*/×]\s*\d|\d\s*[-+*/×]\s*[a-z]\b")
+_UNKNOWN = re.compile(
+  r"\b[a-z]\s*[-+*/×]\s*\d|\d\s*[-+*/×]\s*[a-z]\b", re.IGNORECASE
+)
 RELATIVE = re.compile(
   r"\s+(?:\w+\s+){0,2}(?:more|less|fewer)\s+than\b(?!\W*(?:the\W+)?\d)"
 )

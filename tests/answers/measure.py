@@ -10,7 +10,7 @@ model rambles, and is read worse than what people write.
 
 What is read wrongly in `seen_replies.jsonl` was mended. What is in
 `held_out_replies.jsonl`, if it is there, is only counted, after the parsers are
-done. The labels of all seen replies but 716 before the last 220 are of readers
+done. The labels of all seen replies but 716 before the last 440 are of readers
 who did not know the parsers; those of the 716 were set before the parsers read
 the replies, but by one who knew how they work.
 """
