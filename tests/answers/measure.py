@@ -8,11 +8,10 @@ models, a third of them hard, or are `drawn`: what SmolLM2-135M said to prompts
 of tasks and to questions, once each at temperature 0.7, as it came. The small
 model rambles, and is read worse than what people write.
 
-What is read wrongly in `seen_replies.jsonl` was mended. What is in
-`held_out_replies.jsonl`, if it is there, is only counted, after the parsers are
-done. The labels of all seen replies but 716 before the last 440 are of readers
-who did not know the parsers; those of the 716 were set before the parsers read
-the replies, but by one who knew how they work.
+What was read wrongly in these replies was mended. The labels of all but 716
+before the last 440 are of readers who did not know the parsers; those of the
+716 were set before the parsers read the replies, but by one who knew how they
+work. The last 440 have labels of two such readers, who agreed in each.
 """
 
 from __future__ import annotations
@@ -41,7 +40,6 @@ from s2d_jax.tasks.sycophancy import Sycophancy, canonical
 from s2d_jax.tasks.task import Example
 
 SEEN = pathlib.Path(__file__).with_name("seen_replies.jsonl")
-HELD_OUT = pathlib.Path(__file__).with_name("held_out_replies.jsonl")
 
 Case = Mapping[str, Any]
 _PARSERS: dict[str, Callable[[str, str], Answer | None]] = {
