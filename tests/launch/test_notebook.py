@@ -26,15 +26,11 @@ _ROOT = pathlib.Path(__file__).parents[2]
 _PATH = _ROOT / "launch" / "colab_tpu.ipynb"
 # Cells that may have nothing to show.
 _SILENT = {"parameters", "install", "config", "helpers"}
-# Of the table, by what the version that made it calls a sample.
-_ROWS = {
-  "pass": ("System 1", "System 2, one pass", "System 2, vote", "Distilled"),
-  "sample": tuple(
-    f"{who}, {drawn}"
-    for who in ("System 1", "System 1 few-shot", "System 2", "Distilled")
-    for drawn in ("greedy", "one sample", "vote")
-  ),
-}
+_ROWS = tuple(
+  f"{who}, {drawn}"
+  for who in ("System 1", "System 1 few-shot", "System 2", "Distilled")
+  for drawn in ("greedy", "one sample", "vote")
+)
 _PNG = b"\x89PNG\r\n\x1a\n"
 # Where people and systems keep files.
 _LEAK = re.compile(
@@ -66,14 +62,8 @@ def _plain_python(cell) -> str:
   return TransformerManager().transform_cell(cell.source)
 
 
-def _check_outputs(notebook, questions: int, sample: str = "sample") -> None:
-  """All that a reader is told to see is there.
-
-  Args:
-    notebook: with its outputs.
-    questions: how many it asks.
-    sample: what the version that made the outputs calls a sample.
-  """
+def _check_outputs(notebook, questions: int) -> None:
+  """All that a reader is told to see is there."""
   cells = _code(notebook)
   shown = {name: _shown(cell) for name, cell in cells.items()}
   # Libraries may warn where they are used for the first time.
@@ -91,12 +81,11 @@ def _check_outputs(notebook, questions: int, sample: str = "sample") -> None:
   )
   assert re.search(r"\d+% right .* \d+ tokens an answer", shown["attention"])
   assert "it thinks" in shown["attention"]
-  samples = {"sample": "samples of s2a_few_shot", "pass": "passes of s2a"}
-  assert f"{samples[sample]} over" in shown["sample"]
+  assert "samples of s2a_few_shot over" in shown["sample"]
   assert re.search(r"^ *kept$", shown["curate"], re.MULTILINE)
   assert "dropped: " in shown["curate"]
   assert "validation loss" in shown["finetune"]
-  for row in _ROWS[sample]:
+  for row in _ROWS:
     assert re.search(rf"{row}\s+\d+\.\d \[", shown["compare"])
   for picture in ("tokens", "margins"):
     [output] = cells[picture].outputs
@@ -112,7 +101,14 @@ def test_it_is_kept_with_the_outputs_of_one_run(notebook):
   assert counts == list(range(1, len(cells) + 1))
   kinds = {o.output_type for c in cells.values() for o in c.outputs}
   assert "error" not in kinds
-  _check_outputs(notebook, questions=24, sample="pass")
+  _check_outputs(notebook, questions=24)
+  _check_it_knows_something(cells)
+
+
+def _check_it_knows_something(cells) -> None:
+  """Asked plainly the real model is right now and then, and not always."""
+  right = re.search(r"(\d+)% right when asked plainly", _shown(cells["led"]))
+  assert 0 < int(right[1]) < 100
 
 
 def test_what_is_kept_is_small_and_names_no_machine(notebook):
@@ -231,6 +227,4 @@ def test_it_runs_with_the_real_model(notebook, monkeypatch, tmp_path):
   run = _run(notebook, monkeypatch, tmp_path, "")
   weights = tmp_path / "run" / "model" / "model.safetensors"
   assert weights.stat().st_size == pytest.approx(2 * 134.5e6, rel=0.01)
-  # Eight plain questions about countries: it knows some, and not all parrots.
-  led = _shown(_code(run)["led"])
-  assert int(re.search(r"(\d+)% right when asked plainly", led)[1]) > 0
+  _check_it_knows_something(_code(run))
