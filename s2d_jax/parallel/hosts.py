@@ -358,7 +358,8 @@ def _watch() -> None:
       if _ended.is_set():
         return  # by this very process
       status, _, sentence = failure.partition(" ")
-      print(f"error: {sentence}", file=sys.stderr)
+      # In one piece: another thread may be printing, too.
+      print(f"error: {sentence}\n", end="", file=sys.stderr)
       _exit_process(int(status))
 
   thread = threading.Thread(target=poll, daemon=True, name="failures")
