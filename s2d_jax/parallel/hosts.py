@@ -79,7 +79,7 @@ def initialize(
     by_hand or (is_multiprocess(os.environ) if multihost is None else multihost)
   ):
     return
-  print("joining the other processes of this run", file=sys.stderr)
+  write_line("joining the other processes of this run")
   try:
     _join(
       timeout,
@@ -294,7 +294,16 @@ def _stop_notices() -> None:
 
 def _say(sentence: str) -> None:
   if is_lead():
-    print(sentence, file=sys.stderr, flush=True)
+    write_line(sentence)
+
+
+def write_line(line: str) -> None:
+  """To standard error, in one piece: several threads tell of something there.
+
+  `print` writes the end of a line by itself.
+  """
+  sys.stderr.write(f"{line}\n")
+  sys.stderr.flush()
 
 
 def check_joined() -> None:
@@ -358,8 +367,7 @@ def _watch() -> None:
       if _ended.is_set():
         return  # by this very process
       status, _, sentence = failure.partition(" ")
-      # In one piece: another thread may be printing, too.
-      print(f"error: {sentence}\n", end="", file=sys.stderr)
+      write_line(f"error: {sentence}")
       _exit_process(int(status))
 
   thread = threading.Thread(target=poll, daemon=True, name="failures")

@@ -196,10 +196,10 @@ def run_program(
     with interrupts.sent_again():
       app.run(quiet_start, flags_parser=parse)
   except UserError as error:
-    print(f"error: {hosts.log_prefix()}{error}", file=sys.stderr)
+    hosts.write_line(f"error: {hosts.log_prefix()}{error}")
     _end(str(error), error.status)
   except Preempted as error:
-    print(f"{hosts.log_prefix()}{error}", file=sys.stderr)
+    hosts.write_line(f"{hosts.log_prefix()}{error}")
     hosts.barrier("preempted")  # what each is saving is whole
     _end(str(error), 143)
   except BrokenPipeError:  # who read the output has left, as `head` does
