@@ -9,7 +9,6 @@ also gives the slice of a file's tensor that a shard of a leaf needs.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-import functools
 import math
 from typing import NamedTuple
 
@@ -147,9 +146,8 @@ def leaves(config: ModelConfig, stored: Stored = PLAIN) -> list[Leaf]:
   return sorted(map(leaf, shapes), key=size, reverse=True)
 
 
-@functools.lru_cache(maxsize=8)
 def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-  """Of every leaf, by its path; the model is traced for it once."""
+  """Of every leaf, by its path."""
   tree = nn.meta.unbox(abstract_params(config))
   flat = traverse_util.flatten_dict(tree, sep="/")
   return {path: leaf.shape for path, leaf in flat.items()}

@@ -405,10 +405,8 @@ def _advance(
   if not (is_whole := pages.size >= batch.tokens.shape[1]):
     pages = pages.freed(batch.rows.active).taken(batch.rows.active, last)
   own = pages.past(last, start, read, is_whole)
-  read = batch.prompt.valid.sum((1, 2))
-  prompt = batch.prompt._replace(
-    positions=_behind(batch.length - read, batch.prompt)
-  )
+  prefix_length = batch.length - batch.prompt.valid.sum((1, 2))
+  prompt = batch.prompt._replace(positions=_behind(prefix_length, batch.prompt))
   hidden, new = model.apply(
     {"params": params},
     token,

@@ -52,12 +52,16 @@ class Window(NamedTuple):
   which: int | Int[Array, ""] = 0
 
   def within(self, length: int) -> Window:
-    """Windows of at least `length` tokens hide nothing: they are none."""
+    """Windows of at least `length` tokens hide nothing: they are none.
+
+    If none is left, there is nothing to choose from.
+    """
+    acts = [size is not None and size < length for size in self.sizes]
+    if not any(acts):
+      return EVERYTHING
+    sizes = zip(self.sizes, acts, strict=True)
     return self._replace(
-      sizes=tuple(
-        size if size is not None and size < length else None
-        for size in self.sizes
-      )
+      sizes=tuple(s if acting else None for s, acting in sizes)
     )
 
   @property
@@ -65,8 +69,6 @@ class Window(NamedTuple):
     """Of this layer, as a number to compare distances with."""
     if isinstance(self.which, int):
       return self.sizes[self.which]
-    if not any(self.sizes):
-      return None
     sizes = [size or np.iinfo(np.int32).max for size in self.sizes]
     return jnp.asarray(sizes, jnp.int32)[self.which]
 
@@ -124,7 +126,8 @@ def attend(
     past: keys and values of tokens before these.
     implementation: names what computes it where there is no past
       (`IMPLEMENTATIONS`).
-    positions: of the tokens in their sequences; a window goes by them.
+    positions: of the tokens in their sequences, by which a window goes; by
+      default a row is one sequence.
     window: how many tokens one sees, itself and those right before it.
     scale: of the scores; None: H^-1/2.
     cap: scores s become cap · tanh(s / cap) (Bello et al. 2016).
@@ -134,14 +137,13 @@ def attend(
   # Scaled before it is rounded: few scales are exact in bfloat16.
   q32 = q.astype(jnp.float32) * (size**-0.5 if scale is None else scale)
   q = q32.astype(q.dtype)
-  if positions is None:
-    positions = jnp.zeros((batch, length), jnp.int32)
+  index = jnp.broadcast_to(jnp.arange(length), (batch, length))
+  positions = index if positions is None else positions
   if not past and implementation != "xla":
     kernel = IMPLEMENTATIONS[implementation]
     return kernel(q, k, v, until, positions, window, cap)
   kv_heads = k.shape[1]
   q = q.reshape(batch, length, kv_heads, heads // kv_heads, size)
-  index = jnp.broadcast_to(jnp.arange(length), (batch, length))
   queries = Queries(q, index, positions)
 
   parts = [_own(queries, k, v, until, window, cap)]

@@ -101,26 +101,18 @@ class KeyValues(NamedTuple):
   def with_more_entries(self, shards: int, more: int):
     """With so many entries more behind those of each shard."""
 
-    def longer(x):
-      *layers, entries, _, _, _ = x.shape
-      x = x.reshape(*layers, shards, entries // shards, *x.shape[-3:])
-      x = jnp.pad(x, [*[(0, 0)] * (x.ndim - 4), (0, more), *[(0, 0)] * 3])
-      return x.reshape(*layers, -1, *x.shape[-3:])
-
-    return self._map(longer)
+    longer = lambda x: jnp.pad(
+      x, [*[(0, 0)] * (x.ndim - 4), (0, more), *[(0, 0)] * 3]
+    )
+    return self._map(_of_each_shard(shards, longer))
 
   def first_entries(self, shards: int, count: int):
     """So many of those of each shard; all of them: as they are."""
 
-    def cut(x):
-      *layers, entries, _, _, _ = x.shape
-      if entries == shards * count:
-        return x
-      x = x.reshape(*layers, shards, entries // shards, *x.shape[-3:])
-      x = jax.lax.slice_in_dim(x, 0, count, axis=x.ndim - 4)
-      return x.reshape(*layers, -1, *x.shape[-3:])
-
-    return self._map(cut)
+    cut = lambda x: jax.lax.slice_in_dim(x, 0, count, axis=x.ndim - 4)
+    if self.values.shape[-4] == shards * count:
+      return self
+    return self._map(_of_each_shard(shards, cut))
 
   def with_moved(
     self,
@@ -166,6 +158,20 @@ class KeyValues(NamedTuple):
       keys=write(self.keys, new.keys, entry, column),
       values=write(self.values, new.values, entry, column),
     )
+
+
+def _of_each_shard(
+  shards: int, change: Callable[[Array], Array]
+) -> Callable[[Array], Array]:
+  """The change of [… D M K S H] for arrays [… D * M K S H]."""
+
+  def changed(x):
+    *layers, entries, heads, tokens, size = x.shape
+    token = heads, tokens, size
+    x = change(x.reshape(*layers, shards, entries // shards, *token))
+    return x.reshape(*layers, -1, *token)
+
+  return changed
 
 
 def _einsum(axes: str, x: Array, y: Array) -> Array:
