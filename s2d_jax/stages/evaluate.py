@@ -167,10 +167,7 @@ def _unended(rows: Iterable[Record]) -> str:
     for reply in replies_of(row)
     if reply.get("unended")
   ]
-  if not names:
-    return ""
-  thoughts = long_rows.counted(len(names), "thought")
-  return f"; {thoughts} without an end {long_rows.listed(names)}"
+  return f"; {sample.without_end(names)}" if names else ""
 
 
 def _path(workdir: epath.Path, name: str) -> epath.Path:

@@ -90,10 +90,13 @@ def _unended(config: ConfigDict, samples: Sequence[Record]) -> str:
   if not unended:
     return ""
   by_force = f", {closed:,} of them closed by force" if closed else ""
-  return (
-    f", {long_rows.counted(len(unended), 'thought')} without an end"
-    f" {long_rows.listed(map(_name, unended))}{by_force}"
-  )
+  return f", {without_end([*map(_name, unended)])}{by_force}"
+
+
+def without_end(names: Sequence[str]) -> str:
+  """As "2 thoughts without an end (a/plain, b/plain)"."""
+  thoughts = long_rows.counted(len(names), "thought")
+  return f"{thoughts} without an end {long_rows.listed(names)}"
 
 
 def _measure(
