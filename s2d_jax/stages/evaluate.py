@@ -100,10 +100,13 @@ def run_base(config: ConfigDict, workdir: epath.Path) -> str:
 def run_distilled(config: ConfigDict, workdir: epath.Path) -> str:
   """The distilled model asked directly, greedily and in n samples."""
   model = setup.distilled_model(config, workdir)
-  asked = DIRECT
-  if config.evaluation.controls:
-    asked = DIRECT._replace(n=config.evaluation.n)
-  return _on_test(config, workdir, "distilled", [asked], model)
+  return _on_test(config, workdir, "distilled", [directly(config)], model)
+
+
+def directly(config: ConfigDict) -> Asked:
+  """How the distilled model is asked."""
+  controls = config.evaluation.controls
+  return DIRECT._replace(n=config.evaluation.n) if controls else DIRECT
 
 
 def run(config: ConfigDict, workdir: epath.Path) -> None:
@@ -124,17 +127,31 @@ def _on_test(
   model: Pretrained | None = None,
 ) -> str:
   task = setup.task_of(config)
-  examples = _examples(workdir, "test")
-  lengths.check_prompts(config, task, {"test": list(examples.values())})
+  examples = ask(config, workdir, name, "test", ways, model)
+  own = config.method if name == "base" else ""
+  spent = cost(records.read(_path(workdir, name)), own)
+  controls = f"; the controls took {spent}" if spent else ""
+  return _summary(workdir, name, task, examples) + controls
+
+
+def ask(
+  config: ConfigDict,
+  workdir: epath.Path,
+  name: str,
+  split: str,
+  ways: Sequence[Asked],
+  model: Pretrained | None = None,
+) -> dict[str, Example]:
+  """Writes eval/<name>.jsonl; returns the examples of the split, by id."""
+  task = setup.task_of(config)
+  examples = _examples(workdir, split)
+  lengths.check_prompts(config, task, {split: list(examples.values())})
   methods = [asked.method for asked in ways]
   with _shards(config, workdir, name, task, examples, methods) as shards:
     evaluation = Evaluation(config, task, examples, shards, model)
     for asked in ways:
       evaluation.run(asked)
-  own = config.method if name == "base" else ""
-  spent = cost(records.read(_path(workdir, name)), own)
-  controls = f"; the controls took {spent}" if spent else ""
-  return _summary(workdir, name, task, examples) + controls
+  return examples
 
 
 def _summary(
@@ -277,10 +294,7 @@ class Evaluation:
     groups = collections.defaultdict(list)
     for record in sample.read_samples(self._config, workdir):
       input_id = record["example_id"], record["variant"]
-      tokens = [step["tokens"] for step in record["steps"]]
-      # A sample of an older version does not say.
-      read = [step.get("prompt_tokens") for step in record["steps"]]
-      groups[input_id].append(one_pass(record, tokens, read))
+      groups[input_id].append(one_pass(record, record["steps"]))
     # An input that was decided early has few samples, all alike: single samples
     # are compared over as many as every input has.
     fewest = min(map(len, groups.values()), default=0)
@@ -384,9 +398,7 @@ def draw_replies(
       example_id, variant, way = result.job.name
       record = sample.reply_and_answer(task, examples[example_id], result)
       found = drawn[example_id, variant]
-      tokens = [len(step.completion.tokens) for step in result.steps]
-      read = [step.prompt_tokens for step in result.steps]
-      found[way] = one_pass(record, tokens, read)
+      found[way] = one_pass(record, sample.step_records(result))
       progress.advance(1, tokens=result.tokens)
       if len(found) == len(ways):
         samples = [found[number] for number in range(asked.n)]
@@ -426,9 +438,7 @@ def _mean_scores(
   }
 
 
-def one_pass(
-  record: Record, tokens: Sequence[int], prompt_tokens: Sequence[int | None]
-) -> Record:
+def one_pass(record: Record, steps: Sequence[Record]) -> Record:
   """A sample as a row of eval/ has it: one thought and one answer.
 
   Where the thought has several answers this is the first, with its own tokens;
@@ -436,35 +446,39 @@ def one_pass(
 
   Args:
     record: with the fields of `sample.reply_and_answer`.
-    tokens: generated in each of its steps.
-    prompt_tokens: read in the prompt of each; None where it is not known.
+    steps: of the sample, as `sample.step_records` has them.
   """
   found = {"text": record["reply"], "answer": record["answer"]}
-  found |= {"tier": record["tier"]} | _spent(tokens, prompt_tokens)
+  found |= {"tier": record["tier"]} | _spent(steps)
   if record.get("unended"):
     found["unended"] = True
   if long_rows.is_too_long(record):
     return found | {"too_long": record["too_long"]}
   if "answers" not in record:
-    return found
-  nested = {"answer": found["answer"]} | _spent(tokens, prompt_tokens)
-  own = len(tokens) - (len(record["answers"]) - 1)
+    return found | _logprob(steps)
+  nested = {"answer": found["answer"]} | _spent(steps)
+  own = steps[: len(steps) - (len(record["answers"]) - 1)]
   return {
     "text": record["replies"][0],
     "answer": record["answers"][0],
     "tier": record["tiers"][0],
-    **_spent(tokens[:own], prompt_tokens[:own]),
+    **_spent(own),
+    **_logprob(own),
     "nested": nested,
   }
 
 
-def _spent(
-  tokens: Sequence[int], prompt_tokens: Sequence[int | None]
-) -> Record:
-  found = {"tokens": sum(tokens)}
-  if None not in prompt_tokens:
-    found["prompt_tokens"] = sum(prompt_tokens)
+def _spent(steps: Sequence[Record]) -> Record:
+  found = {"tokens": sum(step["tokens"] for step in steps)}
+  # A sample of an older version does not say.
+  if all("prompt_tokens" in step for step in steps):
+    found["prompt_tokens"] = sum(step["prompt_tokens"] for step in steps)
   return found
+
+
+def _logprob(steps: Sequence[Record]) -> Record:
+  """The log-probability of a reply that was had in one call."""
+  return {"logprob": steps[0]["logprob"]} if len(steps) == 1 else {}
 
 
 def main() -> None:

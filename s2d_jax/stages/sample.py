@@ -282,9 +282,9 @@ def reply_and_answer(task: Task, example: Example, result: Result) -> Record:
   return record
 
 
-def _record(task: Task, example: Example, result: Result) -> Record:
-  _, variant, number = result.job.name
-  steps = [
+def step_records(result: Result) -> list[Record]:
+  """The steps of a sample, as its record has them."""
+  return [
     {
       "prompt": step.prompt,
       "text": step.completion.text,
@@ -295,9 +295,13 @@ def _record(task: Task, example: Example, result: Result) -> Record:
     }
     for step in result.steps
   ]
+
+
+def _record(task: Task, example: Example, result: Result) -> Record:
+  _, variant, number = result.job.name
   name = {"example_id": example.id, "variant": variant, "sample": number}
   reply = reply_and_answer(task, example, result)
-  return name | {"steps": steps} | reply
+  return name | {"steps": step_records(result)} | reply
 
 
 def _sample(

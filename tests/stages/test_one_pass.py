@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from s2d_jax.stages import evaluate
 
-_STEPS = [40, 3, 4, 5]  # tokens: a thought, and three answers to it
-_READ = [100, 200, 200, 200]  # of their prompts
+
+
+def _steps(*tokens) -> list[dict]:
+  """A thought, and the answers to it."""
+  read = [100] + [200] * (len(tokens) - 1)
+  return [
+    {"tokens": count, "prompt_tokens": length, "logprob": -count / 2}
+    for count, length in zip(tokens, read, strict=True)
+  ]
+
+
+_STEPS = _steps(40, 3, 4, 5)
 
 
 def _record(**more):
@@ -19,7 +29,7 @@ def _record(**more):
 
 
 def test_the_first_answer_is_the_pass_and_the_majority_has_a_name():
-  assert evaluate.one_pass(_record(), _STEPS, _READ) == {
+  assert evaluate.one_pass(_record(), _STEPS) == {
     "text": "No.",
     "answer": "no",
     "tier": "strict",
@@ -31,7 +41,11 @@ def test_the_first_answer_is_the_pass_and_the_majority_has_a_name():
 
 def test_a_single_answer_is_as_it_was():
   record = {"reply": "Yes!", "answer": "yes", "tier": "loose"}
-  assert evaluate.one_pass(record, [40, 3], [None, None]) == {
+  steps = [
+    {"tokens": count, "logprob": -1.0}  # of a run of an older version
+    for count in (40, 3)
+  ]
+  assert evaluate.one_pass(record, steps) == {
     "text": "Yes!",
     "answer": "yes",
     "tier": "loose",
@@ -39,9 +53,16 @@ def test_a_single_answer_is_as_it_was():
   }
 
 
+def test_a_reply_of_one_call_has_its_log_probability():
+  record = {"reply": "Yes!", "answer": "yes", "tier": "loose"}
+  assert evaluate.one_pass(record, _steps(3))["logprob"] == -1.5
+  # Of several answers to no thought the first is a call of its own.
+  assert evaluate.one_pass(_record(), _steps(3, 4, 5))["logprob"] == -1.5
+
+
 def test_a_thought_whose_answers_never_came():
   record = {"reply": "", "answer": None, "tier": None, "too_long": 600}
-  found = evaluate.one_pass(record, [40], [100])
+  found = evaluate.one_pass(record, _steps(40))
   assert (found["tokens"], found["too_long"]) == (40, 600)
   none = {"replies": [""] * 3, "answers": [None] * 3, "tiers": [None] * 3}
-  assert evaluate.one_pass(record | none, [40], [100])["tokens"] == 40
+  assert evaluate.one_pass(record | none, _steps(40))["tokens"] == 40
