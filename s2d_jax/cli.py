@@ -14,6 +14,7 @@ _STAGES = {
   "curate": "keep the answers that the samples agree on",
   "finetune": "fine-tune the same model to answer directly",
   "evaluate": "evaluate System 1, System 2 and the distilled model",
+  "gate": "learn where a direct answer stands, and where to think",
   "retention": "measure what the fine-tune did to the rest",
   "contamination": "test whether the base model has read the test split",
   "study": "run a config with controls over several seeds; compare them",

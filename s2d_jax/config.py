@@ -130,6 +130,14 @@ def default() -> ConfigDict:
   # System 1 greedily, and n samples of the run's method.
   config.evaluation.controls = True
 
+  # Where the distilled model's answer stands, and where System 2 thinks.
+  config.gate = ConfigDict()
+  # Tokens an answer may take, in the mean over all inputs; 0: as many as
+  # gate.agreement needs.
+  config.gate.budget = 0.0
+  # How likely System 2's vote must say the same for an answer to stand.
+  config.gate.agreement = 0.9
+
   # What the fine-tune did to the rest, measured before and after it. Besides
   # what is set here: the perplexity of a text, and how far the model moved.
   config.retention = ConfigDict()

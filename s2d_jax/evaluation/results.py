@@ -217,9 +217,7 @@ def by_group(rows: Sequence[Record]) -> Groups:
   # Answers of System 1 come from no thought: they are but samples.
   several = {r["method"] for r in rows if "nested" in r} - {SYSTEM1, SHOTS}
   for row in rows:
-    cluster = row.get("cluster", row["example_id"])
-    if isinstance(cluster, list):
-      cluster = tuple(cluster)
+    cluster = cluster_of(row)
     for drawn, replies, metrics in (
       ("sample", row["passes"], row["metrics"]),
       ("greedy", *_alone(row.get("greedy"))),
@@ -231,6 +229,12 @@ def by_group(rows: Sequence[Record]) -> Groups:
         group = groups.setdefault((way, row["variant"]), {})
         group[row["example_id"]] = _score(replies, metrics, cluster)
   return groups
+
+
+def cluster_of(row: Record) -> Cluster:
+  """Of the example of a row of eval/."""
+  cluster = row.get("cluster", row["example_id"])
+  return tuple(cluster) if isinstance(cluster, list) else cluster
 
 
 def _alone(reply: Record | None) -> tuple[list[Record], Mapping[str, float]]:

@@ -63,7 +63,11 @@ def confidence(name: str, greedy: Record, samples: Sequence[Record]) -> float:
   return SIGNALS[name].value(greedy, samples)
 
 
+def taken(name: str, greedy: Record, samples: Sequence[Record]) -> list[Record]:
+  """What is drawn for a direct answer and its confidence."""
+  return [greedy, *samples[: SIGNALS[name].samples]]
+
+
 def cost(name: str, greedy: Record, samples: Sequence[Record]) -> int:
   """Tokens that are generated for a direct answer and its confidence."""
-  taken = samples[: SIGNALS[name].samples]
-  return greedy["tokens"] + sum(one["tokens"] for one in taken)
+  return sum(one["tokens"] for one in taken(name, greedy, samples))

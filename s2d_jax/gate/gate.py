@@ -7,21 +7,26 @@ map is monotone (isotonic regression), and no label is read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 import dataclasses
 import math
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 import numpy as np
 import scipy  # its optimize is loaded where it is used
 
 from s2d_jax.errors import UserError
-from s2d_jax.evaluation.members import Cluster, count_units
+from s2d_jax.evaluation.members import (
+  Cluster,
+  count_units,
+  mean_of_sharing,
+)
 from s2d_jax.evaluation.paired import FEWEST
-from s2d_jax.gate.confidence import SIGNALS, confidence, cost
+from s2d_jax.gate.confidence import SIGNALS, UNANSWERED, confidence, cost
 from s2d_jax.records import Record
 
 _FOLDS = 5
+_LEAST_SURE = UNANSWERED / 10  # below every answer, above none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Answered:
   greedy: Record
   samples: Sequence[Record]
   vote: str | None
-  vote_tokens: int
+  vote_tokens: float
   cluster: Cluster
 
   @property
@@ -74,6 +79,8 @@ class Gate:
 
   def probability(self, confidence: float) -> float:
     """That System 2's vote says the same as an answer of this confidence."""
+    if confidence == UNANSWERED:
+      return 0.0  # also where no validation input was without an answer
     found = np.interp(confidence, self.confidences, self.probabilities)
     return float(found)
 
@@ -105,7 +112,10 @@ class Gate:
     """The confidence below which so many validation inputs are, at most."""
     if thought_about == len(self.confidences):
       return math.inf
-    return self.confidences[thought_about]
+    if thought_about:
+      return self.confidences[thought_about]
+    # What is less sure than all of them is an answer, too, and stands.
+    return min(self.confidences[0], _LEAST_SURE)
 
   def to_record(self) -> Record:
     record = dataclasses.asdict(self)
@@ -119,15 +129,22 @@ class Gate:
     return cls(**record | lists | {"least": least})
 
 
+def too_few(clusters: Sequence[Cluster]) -> str:
+  """Why so few inputs are not enough to learn from; empty if they are."""
+  units = count_units(clusters) if clusters else 0
+  if units >= FEWEST:
+    return ""
+  return (
+    f"the validation split has {units} independent inputs, and a gate needs"
+    f" {FEWEST}"
+  )
+
+
 def why_not(answered: Sequence[Answered]) -> str:
   """Why no gate can be learnt from these inputs; empty if it can."""
-  units = count_units([one.cluster for one in answered]) if answered else 0
-  if units < FEWEST:
-    return (
-      f"the validation split has {units} independent inputs, and a gate needs"
-      f" {FEWEST}"
-    )
   agrees = {one.agrees for one in answered}
+  if few := too_few([one.cluster for one in answered]):
+    return few
   if agrees == {True}:
     return "System 2's vote says the same as every direct answer"
   if agrees == {False}:
@@ -136,14 +153,23 @@ def why_not(answered: Sequence[Answered]) -> str:
 
 
 def learn(answered: Sequence[Answered]) -> Gate:
-  """The gate of the signal that predicts best inputs it has not seen.
+  """The gate of the cheapest signal that predicts inputs it has not seen.
 
   By the Brier score, the mean square of what is predicted less what is, over
-  folds that have no cluster in common.
+  folds that have no cluster in common. What is worse than the best by no more
+  than the standard error of the difference is as good (Breiman et al. 1984).
   """
-  errors = {name: _held_out_error(name, answered) for name in SIGNALS}
-  best = min(errors, key=errors.get)
-  return _learn(best, answered)
+  most = min(len(one.samples) for one in answered)
+  usable = [name for name, one in SIGNALS.items() if one.samples <= most]
+  errors = {name: _held_out_errors(name, answered) for name in usable}
+  best = min(errors.values(), key=np.mean)
+  clusters = [one.cluster for one in answered]
+
+  def is_as_good(name: str) -> bool:
+    worse = mean_of_sharing(errors[name] - best, clusters)
+    return worse.value <= worse.error
+
+  return _learn(next(filter(is_as_good, usable)), answered)
 
 
 def _learn(name: str, answered: Sequence[Answered]) -> Gate:
@@ -174,24 +200,30 @@ def _isotonic(
   return fit.x[which]
 
 
-def _held_out_error(name: str, answered: Sequence[Answered]) -> float:
-  errors = []
-  for inside, outside in _folds(answered):
+def _held_out_errors(
+  name: str, answered: Sequence[Answered]
+) -> Float[np.ndarray, " N"]:
+  """Squared errors, each by a gate that has not seen the input's cluster."""
+  errors = np.empty(len(answered))
+  folds = _folds(answered)
+  for fold in np.unique(folds):
+    inside = [
+      one for one, own in zip(answered, folds, strict=True) if own != fold
+    ]
     gate = _learn(name, inside)
-    for one in outside:
+    for index in np.flatnonzero(folds == fold):
+      one = answered[index]
       found = gate.probability(gate.confidence(one.greedy, one.samples))
-      errors.append((found - one.agrees) ** 2)
-  return float(np.mean(errors))
+      errors[index] = (found - one.agrees) ** 2
+  return errors
 
 
-def _folds(
-  answered: Sequence[Answered],
-) -> Iterator[tuple[list[Answered], list[Answered]]]:
-  """What is learnt from, and what it is tested on: whole clusters."""
-  numbers = {one.cluster: None for one in answered}
-  fold_of = {name: i % _FOLDS for i, name in enumerate(numbers)}
-  for fold in range(_FOLDS):
-    inside = [one for one in answered if fold_of[one.cluster] != fold]
-    outside = [one for one in answered if fold_of[one.cluster] == fold]
-    if inside and outside:
-      yield inside, outside
+def _folds(answered: Sequence[Answered]) -> Int[np.ndarray, " N"]:
+  """The fold of each input: whole clusters, which take turns."""
+  numbers: dict[Cluster, int] = {}
+  return (
+    np.array(
+      [numbers.setdefault(one.cluster, len(numbers)) for one in answered]
+    )
+    % _FOLDS
+  )

@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from s2d_jax.curation.curve import Point
+from s2d_jax.gate.curve import Curve
 from s2d_jax.records import Record
-from s2d_jax.reporting.table import DRAWN, WHO, Cell, Table, readable
+from s2d_jax.reporting.table import DRAWN, WHO, Cell, Kind, Table, readable
 
 _WIDTH, HEIGHT = 4.7, 3.2  # inches: letters that can be read on a telephone
 _DPI = 190
@@ -50,6 +51,7 @@ LIGHT = Theme(
     "system1_shots": "#b08a1e",
     "system2": "#1f6aa5",
     "distilled": "#c9501a",
+    "gated": "#2c8059",
   },
   right="#1f6aa5",
   wrong="#e39a6b",
@@ -65,6 +67,7 @@ DARK = Theme(
     "system1_shots": "#d9b552",
     "system2": "#8fc3ee",
     "distilled": "#f2874d",
+    "gated": "#6cc39a",
   },
   right="#6fabd9",
   wrong="#c4703d",
@@ -76,6 +79,7 @@ _MARKERS = {
   "sample": ("D", 5.0),
   "nested": ("^", 6.0),
   "vote": ("s", 5.5),
+  "gate": ("P", 6.5),
 }
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
 
@@ -244,6 +248,59 @@ def accuracy_by_tokens(table: Table, plain: str) -> Draw:
     axes.set_ylabel("right answers")
     axes.grid()
     _legend(axes, handletextpad=0.1)  # models that cost the same may be alike
+
+  return draw
+
+
+def gate(
+  curve: Curve,
+  working: tuple[float, float],
+  ways: Sequence[tuple[Kind, float, float]],
+) -> Draw:
+  """Accuracy against tokens: all gates of a confidence, and other ways.
+
+  Args:
+    curve: from never to always thinking; its chord is thinking at random.
+    working: tokens and accuracy of the gate that is used.
+    ways: who is asked and how, tokens, accuracy.
+  """
+
+  def draw(axes: Axes, theme: Theme) -> None:
+    colour = theme.who["gated"]
+    ends = [curve.tokens[0], curve.tokens[-1]]
+    axes.plot(
+      ends,
+      [curve.accuracy[0], curve.accuracy[-1]],
+      color=theme.muted,
+      linewidth=1.2,
+      linestyle=(0, (3, 3)),
+      label="thinking at random",
+    )
+    axes.plot(
+      curve.tokens, curve.accuracy, color=colour, linewidth=1.8, label="gates"
+    )
+    for kind, tokens, accuracy in ways:
+      marker, size = _MARKERS[kind.drawn]
+      axes.plot(
+        tokens,
+        accuracy,
+        marker,
+        markersize=1.4 * size,
+        color=theme.who[kind.who],
+        label=f"{WHO[kind.who]}, {DRAWN[kind.drawn]}",
+      )
+    marker, size = _MARKERS["gate"]
+    axes.plot(
+      *working, marker, markersize=1.8 * size, color=colour, label="this gate"
+    )
+    axes.margins(x=0.06, y=0.15)
+    axes.set_xlim(left=0)
+    axes.yaxis.set_major_locator(_Shares())
+    axes.yaxis.set_major_formatter(_percent)
+    axes.set_xlabel("tokens an answer")
+    axes.set_ylabel("right answers")
+    axes.grid()
+    _legend(axes, handletextpad=0.3)
 
   return draw
 

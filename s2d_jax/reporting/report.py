@@ -33,6 +33,7 @@ from s2d_jax.reporting import (
   contamination,
   decomposition,
   evidence,
+  gate as gates,
   page,
   paper,
   plots,
@@ -43,6 +44,7 @@ from s2d_jax.reporting import (
   too_long,
   versions,
 )
+from s2d_jax.reporting.gate import GateReport
 from s2d_jax.reporting.judges import Agreement, agreement
 from s2d_jax.reporting.run_files import Run, load
 from s2d_jax.reporting.table import Kind, Table, readable
@@ -90,6 +92,7 @@ class Findings:
       2, the second what kind of replies changed.
     evidence: lines of a table, the comparisons behind the sentences.
     changes: lines of a table, what the fine-tune changed in each split.
+    gate: what thinking only now and then buys.
     read_before: sentences on whether the base model had read the test split.
   """
 
@@ -98,6 +101,7 @@ class Findings:
   kept: Sequence[str]
   evidence: Sequence[Sequence[str]]
   changes: Sequence[Sequence[str]]
+  gate: GateReport
   headline: Headline | None
   verdict: Verdict
   table: Table
@@ -144,6 +148,7 @@ def build(
   rows = [
     *results(run.base, run.task, "base"),
     *results(run.distilled, run.task, "distilled"),
+    *results(run.gated, run.task, "gated"),
     *_agreement_with_people(run),
   ]
   splits = {r["variant"]: None for r in [*run.base, *run.distilled, *run.valid]}
@@ -175,6 +180,7 @@ def _findings(
   judged = verdict(run.valid, run.base, run.distilled, biased, has_shots)
   table = tables.make(rows, biased)
   reasons = _reasons(run)
+  gate = gates.of_run(run)
   return Findings(
     outcome=sentences.outcome(
       compared, judged, bool(run.base and run.distilled), run.task
@@ -183,6 +189,7 @@ def _findings(
     kept=[*filter(None, _kept(judged))],
     evidence=evidence.lines(judged),
     changes=decomposition.lines(judged),
+    gate=gate,
     headline=compared,
     verdict=judged,
     table=table,
@@ -199,7 +206,7 @@ def _findings(
     valid_not_answered=too_long.not_answered(run.valid, "validation"),
     reasons=reasons,
     curation=_curation(run, table.splits, reasons),
-    plots={p.name: p for p in _plots(run, table, plain)},
+    plots={p.name: p for p in _plots(run, table, plain, gate)},
     training=_training(run.finetune),
   )
 
@@ -353,7 +360,9 @@ def _training(lines: Sequence[Record]) -> dict[str, str]:
   return found
 
 
-def _plots(run: Run, table: Table, plain: str) -> list[page.Plot]:
+def _plots(
+  run: Run, table: Table, plain: str, gate: GateReport
+) -> list[page.Plot]:
   votes = run.accepted + run.rejected
   is_right = right_by_label(run)
   min_margin = run.setting("curation", "min_margin")
@@ -402,6 +411,19 @@ def _plots(run: Run, table: Table, plain: str) -> list[page.Plot]:
         plots.thresholds(curve, min_margin),
       ),
     ]
+  if gate.worth and gate.worth.is_labelled:
+    own = gate.worth
+    working = own.tokens, own.over_direct.first
+    wanted.append(
+      (
+        "gate",
+        "What thinking now and then buys",
+        "Test inputs of all forms. Green: gates of this confidence, from one"
+        " that never thinks to one that always does; the cross is the one that"
+        " was chosen on validation inputs.",
+        plots.gate(own.curve, working, gate.ways),
+      )
+    )
   if run.finetune:
     wanted.append(
       (
@@ -452,6 +474,7 @@ def _page(run: Run, found: Findings, biased: str) -> str:
     ),
     contamination=contamination,
     rest=rest,
+    gates=gates,
     commands=_commands(run),
     devices={stage: _devices(mark) for stage, mark in run.done.items()},
     settings=settings.overview(run.config),
@@ -469,6 +492,7 @@ def _parts(
     ("held-out", "results"): found.table.rows,
     ("people", "agreement with people"): found.agreement.found,
     ("pays", "does thinking pay"): found.pays or found.kept or found.valid.rows,
+    ("gate", "the gate"): found.gate,
     ("kept", "what was kept"): found.curation,
     ("training", "training"): run.finetune,
     ("rest", "the rest"): found.retention,
@@ -521,6 +545,11 @@ def _markdown(found: Findings) -> str:
     parts += [_markdown_table(found.evidence), _markdown_table(found.changes)]
     parts.append(found.valid_not_answered)
     parts.append(_markdown_table(_valid_lines(found)))
+  if found.gate:
+    parts += ["## The gate", found.gate.sentence]
+    parts.append(_markdown_table(gates.lines(found.gate)))
+    told = gates.figures(found.gate).items()
+    parts.append("\n".join(f"- {name}: {value}" for name, value in told))
   if found.retention:
     parts += ["## What it did to the rest", *rest.sentences(found.retention)]
     parts.append(_markdown_table([rest.HEAD, *rest.lines(found.retention)]))
@@ -580,6 +609,7 @@ def _verdict_json(run: Run, found: Findings, plain: str) -> str:
     "plain": plain,
     "inputs": len(run.accepted) + len(run.rejected),
     "accepted": len(run.accepted),
+    "gate": gates.as_json(found.gate),
     "comparisons": {
       field.name: _as_json(value)
       for field in dataclasses.fields(judged)

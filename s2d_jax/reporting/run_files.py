@@ -33,6 +33,7 @@ _STAGES = (
   "retention base",
   "finetune",
   "evaluate distilled",
+  "gate",
   "retention distilled",
   "contamination",
 )
@@ -47,7 +48,8 @@ class Run:
     config: config.json.
     model: model.json, which files the model's name stood for.
     examples: by id, of all splits.
-    valid, base, distilled: rows of eval/.
+    valid, base, distilled, gated: rows of eval/.
+    gate: gate.json, the gate or why there is none.
     retention: rows of eval/retention-<model>.jsonl, by model.
     contamination: eval/contamination.json, whether the base model had read the
       test split.
@@ -68,6 +70,8 @@ class Run:
   valid: list[Record]
   base: list[Record]
   distilled: list[Record]
+  gated: list[Record]
+  gate: Mapping[str, Any]
   retention: Mapping[str, list[Record]]
   contamination: Mapping[str, Any]
   train: list[Record]
@@ -110,9 +114,9 @@ def load(workdir: epath.PathLike) -> Run:
     for split in splits
     for record in _read(workdir / "examples" / f"{split}.jsonl", ("id",))
   ]
-  valid, base, distilled = (
+  valid, base, distilled, gated = (
     _read(workdir / "eval" / f"{name}.jsonl", _EVAL)
-    for name in ("valid", "base", "distilled")
+    for name in ("valid", "base", "distilled", "gated")
   )
   train, held_out, rejected = (
     _read(workdir / "distill" / f"{name}.jsonl", _DISTILL)
@@ -127,6 +131,8 @@ def load(workdir: epath.PathLike) -> Run:
     valid=valid,
     base=base,
     distilled=distilled,
+    gated=gated,
+    gate=_read_json(workdir / "gate.json"),
     retention={
       model: _read(workdir / "eval" / f"retention-{model}.jsonl", ("task",))
       for model in ("base", "distilled")

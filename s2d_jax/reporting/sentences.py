@@ -58,7 +58,7 @@ def outcome(
     return _without_labels(verdict, is_evaluated)
   change = verdict.distilled
   measure = f"{_MEASURES.get(task, 'accuracy')} on {inputs_of(verdict.split)}"
-  before, after = _percent(change.second), _percent(change.first)
+  before, after = percent(change.second), percent(change.first)
   if change.outcome == "better":
     found = f"Distillation raised {measure} from {before} to {after}"
   elif change.outcome == "worse":
@@ -66,7 +66,7 @@ def outcome(
   else:
     found = (
       f"{_no_difference(verdict)}: {measure} was {before} before and is {after}"
-      f" after{_uncertainty(change)}"
+      f" after{uncertainty(change)}"
     )
   return f"{found}{_cost(headline)}{_although(verdict)}{_losses(verdict)}."
 
@@ -90,7 +90,7 @@ def _no_difference(verdict: Verdict) -> str:
     return (
       f"{_name(verdict)} is better, but the distilled model did not keep it"
     )
-  return f"Distillation made no clear difference{_few(change)}"
+  return f"Distillation made no clear difference{few(change)}"
 
 
 def _although(verdict: Verdict) -> str:
@@ -107,8 +107,8 @@ def _although(verdict: Verdict) -> str:
     because = _PAYS[found.outcome].replace("It was", "but it was")
     rival = found.rivals[found.decisive]
     return (
-      f"; {because} ({_called(found.decisive)} gets {_percent(rival.second)},"
-      f" System 2’s {_REPLIES[found.reply]} {_percent(rival.first)})"
+      f"; {because} ({_called(found.decisive)} gets {percent(rival.second)},"
+      f" System 2’s {_REPLIES[found.reply]} {percent(rival.first)})"
     )
   if found.outcome == "no control":
     return "; whether thinking pays is not known, as a control is missing"
@@ -118,7 +118,7 @@ def _although(verdict: Verdict) -> str:
   if shots and not verdict.has_gained:
     return (
       f"; but untrained, {_called(Way(SHOTS, 'greedy'))} gets"
-      f" {_percent(shots.second)}{_uncertainty(shots)}"
+      f" {percent(shots.second)}{uncertainty(shots)}"
     )
   return ""
 
@@ -133,15 +133,15 @@ def thinking_pays(verdict: Verdict) -> str | None:
   missing = " and ".join(map(_called, found.missing)) if is_open else ""
   more = {
     "saturated": f", {_end_of_scale(rival)}",
-    "unclear": _or(found) + _few(rival),
+    "unclear": _or(found) + few(rival),
   }.get(found.outcome, "")
   lacking = f" (not asked: {missing})" if missing else ""
   return (
     f"{_PAYS[found.outcome]}{more}{lacking}: on {rival.n}"
     f" “{readable(verdict.split)}” test inputs System 2’s"
-    f" {_REPLIES[found.reply]} gets {_percent(rival.first)} right"
-    f"{_single(found)}, {_called(found.decisive)} {_percent(rival.second)}"
-    f"{_uncertainty(rival)}."
+    f" {_REPLIES[found.reply]} gets {percent(rival.first)} right"
+    f"{_single(found)}, {_called(found.decisive)} {percent(rival.second)}"
+    f"{uncertainty(rival)}."
   )
 
 
@@ -159,11 +159,11 @@ def teacher_gain(verdict: Verdict) -> str | None:
   }[found.outcome]
   voter = "its vote" if verdict.is_system2 and verdict.vote else "it"
   single = verdict.single if verdict.vote else None
-  also = f", one sample of it {_percent(single.first)}" if single else ""
+  also = f", one sample of it {percent(single.first)}" if single else ""
   return (
-    f"{start}{_few(found)}: on {found.n} “{readable(verdict.split)}” validation"
-    f" inputs {voter} gets {_percent(found.first)} right{also}, System 1"
-    f" {_percent(found.second)} ({_gain(found)}){_voting(verdict)}."
+    f"{start}{few(found)}: on {found.n} “{readable(verdict.split)}” validation"
+    f" inputs {voter} gets {percent(found.first)} right{also}, System 1"
+    f" {percent(found.second)} ({difference(found)}){_voting(verdict)}."
   )
 
 
@@ -176,25 +176,26 @@ def student_gap(verdict: Verdict) -> str | None:
   # Where System 2 answered greedily too, a sample is no fair comparison.
   is_shown = verdict.distilled_vote and not verdict.distilled_greedy
   single = verdict.distilled_single if is_shown else None
-  also = f", {_SINGLE} {_percent(single.second)}" if single else ""
+  also = f", {_SINGLE} {percent(single.second)}" if single else ""
   return (
     f"{_reached(found, whose)}: on {found.n}"
     f" “{readable(verdict.split)}” test inputs it gets"
-    f" {_percent(found.first)} right, {whose} {_percent(found.second)}"
-    f"{_uncertainty(found)}{also}."
+    f" {percent(found.first)} right, {whose} {percent(found.second)}"
+    f"{uncertainty(found)}{also}."
   )
 
 
 def _reached(found: Comparison, whose: str) -> str:
   """Whether the distilled model is as good as another way to answer."""
-  few = _few(found)
   if found.outcome == "better":
-    return f"The distilled model is better than {whose}{few}"
-  if found.outcome == "worse":
-    return f"The distilled model stays below {whose}{few}"
-  if found.is_level:
-    return f"The distilled model reached {whose}{few}"
-  return f"It is unclear whether the distilled model reached {whose}{few}"
+    said = "The distilled model is better than"
+  elif found.outcome == "worse":
+    said = "The distilled model stays below"
+  elif found.is_level:
+    said = "The distilled model reached"
+  else:
+    said = "It is unclear whether the distilled model reached"
+  return f"{said} {whose}{few(found)}"
 
 
 def _without_labels(verdict: Verdict, is_evaluated: bool) -> str:
@@ -216,10 +217,10 @@ def _without_labels(verdict: Verdict, is_evaluated: bool) -> str:
     "worse": "The distilled model has moved away from System 2",
   }.get(found.outcome, "Whether the distilled model came nearer is unclear")
   return (
-    f"{start}{_few(found)}: on “{readable(verdict.split)}” inputs, which have"
+    f"{start}{few(found)}: on “{readable(verdict.split)}” inputs, which have"
     f" no labels, it gives the answer of System 2’s vote in"
-    f" {_percent(found.first)} of the cases, before in"
-    f" {_percent(found.second)}."
+    f" {percent(found.first)} of the cases, before in"
+    f" {percent(found.second)}."
   )
 
 
@@ -234,7 +235,7 @@ def _by_margins(verdict: Verdict) -> str | None:
     "unclear": "It is unclear whether the samples of System 2 agree more",
   }[found.outcome]
   return (
-    f"{start} than those of System 1{_few(found)}: over the first"
+    f"{start} than those of System 1{few(found)}: over the first"
     f" {verdict.margin_samples} samples of {found.n} validation inputs the mean"
     f" margin of the vote is {found.first:.2f}, against {found.second:.2f}."
     " There are no labels, so this is a sign of better answers, not a"
@@ -248,8 +249,8 @@ def _by_agreement(verdict: Verdict) -> str | None:
     return None
   return (
     f"On {found.n} test inputs the distilled model gives the answer of System"
-    f" 2’s vote in {_percent(found.first)} of the cases, System 1 before it in"
-    f" {_percent(found.second)} ({_gain(found)})."
+    f" 2’s vote in {percent(found.first)} of the cases, System 1 before it in"
+    f" {percent(found.second)} ({difference(found)})."
   )
 
 
@@ -263,7 +264,7 @@ def _no_better(verdict: Verdict) -> str:
   than = "is worse than" if found.outcome == "worse" else "is no better than"
   return (
     f"{_name(verdict)} {than} System 1 to begin with"
-    f" ({_percent(found.first)} right, {name} {_percent(found.second)})"
+    f" ({percent(found.first)} right, {name} {percent(found.second)})"
   )
 
 
@@ -272,7 +273,7 @@ def _voting(verdict: Verdict) -> str:
   found, vote = verdict.votes, verdict.vote
   if found is None or vote is None or vote.outcome != "better":
     return ""
-  own = f"; System 1’s own vote gets {_percent(found.second)}"
+  own = f"; System 1’s own vote gets {percent(found.second)}"
   if found.outcome == "better":
     return own
   if found.outcome == "unclear":
@@ -297,7 +298,7 @@ def _single(found: Thinking) -> str:
   if found.single in (None, found.decisive):
     return ""
   share = found.rivals[found.single].second
-  return f", {_called(found.single)} {_percent(share)}"
+  return f", {_called(found.single)} {percent(share)}"
 
 
 def _or(found: Thinking) -> str:
@@ -333,14 +334,14 @@ def _losses(verdict: Verdict) -> str:
       continue
     doubt = "" if is_clear else ", not clear"
     told += (
-      f"; {start} {inputs_of(split)} it fell from {_percent(found.second)} to"
-      f" {_percent(found.first)} ({_gain(found)}{doubt})"
+      f"; {start} {inputs_of(split)} it fell from {percent(found.second)} to"
+      f" {percent(found.first)} ({difference(found)}{doubt})"
     )
     start = "on"
   return told
 
 
-def _few(found: Comparison) -> str:
+def few(found: Comparison) -> str:
   """Why nothing is claimed."""
   if not found.is_too_small:
     return ""
@@ -351,10 +352,10 @@ def _few(found: Comparison) -> str:
   return f" ({found.n} inputs{units} are too few to tell)"
 
 
-def _uncertainty(found: Comparison) -> str:
+def uncertainty(found: Comparison) -> str:
   if found.outcome != "unclear":
-    return f" ({_gain(found)})"
-  return f" ({_gain(found)}{_needed(found)})"
+    return f" ({difference(found)})"
+  return f" ({difference(found)}{_needed(found)})"
 
 
 def _needed(found: Comparison) -> str:
@@ -374,7 +375,7 @@ def rounded_up(count: int) -> str:
   return f"{-(-count // 10**digits) * 10**digits:,}"
 
 
-def _gain(found: Comparison) -> str:
+def difference(found: Comparison) -> str:
   gain = found.gain
   if not found.changed:
     return "none differs"
@@ -402,12 +403,12 @@ def _cost(headline: Headline) -> str:
   saved = 1 - headline.tokens / tokens
   if round(100 * saved) == 0:
     return f", at as many tokens as {whose} ({tokens:.0f} an answer)"
-  share = f"over {_percent(0.99)}" if saved > 0.99 else _percent(abs(saved))
+  share = f"over {percent(0.99)}" if saved > 0.99 else percent(abs(saved))
   return (
     f", at {share} {'fewer' if saved > 0 else 'more'} tokens than {whose}"
     f" ({headline.tokens:.0f} an answer instead of {tokens:.0f})"
   )
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
   return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"

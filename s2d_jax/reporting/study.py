@@ -22,7 +22,8 @@ from s2d_jax.evaluation.paired import Comparison, compare
 from s2d_jax.evaluation.results import Score, by_group, methods_of
 from s2d_jax.evaluation.thinking import Thinking, thinking
 from s2d_jax.evaluation.verdict import Verdict
-from s2d_jax.reporting import evidence, page, run_files
+from s2d_jax.reporting import evidence, gate as gates, page, run_files
+from s2d_jax.reporting.gate import GateReport
 from s2d_jax.reporting.report import right_by_label
 from s2d_jax.reporting.retention import points
 from s2d_jax.reporting.run_files import Run, mark_of
@@ -32,6 +33,7 @@ from s2d_jax.trained_controls import CONTROLS
 
 _TOO_LITTLE = "kept too little to learn from"
 RUN = "run"  # the config's own, beside its controls
+GATED = "gated"  # the run's own with System 2 behind it
 
 
 def workdir_of(study: epath.Path, seed: int, name: str) -> epath.Path:
@@ -69,7 +71,7 @@ class Row:
   """A model, and how it is asked.
 
   Attributes:
-    name: of a method of the base model, of a control, or "run".
+    name: of a method of the base model, of a control, "run" or "gated".
     label: the head of the row.
     taught: what a student was taught; empty for the base model.
     accuracy: split → right answers; empty where nothing was learnt.
@@ -136,6 +138,7 @@ class Study:
       System 1 are taught.
     pairs: System 2, then the distilled model of the run, against System 1, and
       that model against System 2.
+    gates: seed → what is known of the gate of its run.
   """
 
   config: Mapping[str, Any]
@@ -144,6 +147,7 @@ class Study:
   rows: Sequence[Row]
   thinking: Thinking | None = None
   pairs: Sequence[Pair] = ()
+  gates: Mapping[int, GateReport] = dataclasses.field(default_factory=dict)
 
   @property
   def biased(self) -> str:
@@ -234,6 +238,8 @@ class _Runs:
     config: of the run with the last seed.
     base: method of the base model → its scores.
     distilled: "run" or a control → scores of its student, asked directly.
+    gated: scores of the run's own behind its gate.
+    gates: seed → what is known of that.
     kept: likewise, for each seed the share of inputs and what is right of it.
   """
 
@@ -241,6 +247,8 @@ class _Runs:
     self.config: Mapping[str, Any] = {}
     self.base: dict[str, _Scores] = {}
     self.distilled: dict[str, _Scores] = {}
+    self.gated = _Scores()
+    self.gates: dict[int, GateReport] = {}
     self.kept: dict[str, list[tuple[float | None, float | None]]] = {}
 
   def add(self, folder: epath.Path, seed: int, name: str) -> None:
@@ -254,6 +262,9 @@ class _Runs:
       self.config = run.config
       for (method, split), scores in by_group(run.base).items():
         self.base.setdefault(method, _Scores()).add(seed, split, scores)
+      for (_, split), scores in by_group(run.gated).items():
+        self.gated.add(seed, split, scores)
+      self.gates[seed] = gates.of_run(run)
     groups = by_group(run.distilled)
     if not groups:
       return
@@ -289,11 +300,14 @@ def load(
         runs.add(workdir_of(epath.Path(workdir), seed, name), seed, name)
   splits = sorted(runs.distilled[RUN].splits, key=lambda s: s != biased)
   rows = [_base_row(runs, m, biased) for m in sorted(runs.base, key=_rank)]
+  rows.append(_distilled_row(runs, RUN, biased, seeds))
+  if runs.gated.seeds:
+    rows.append(_gated_row(runs, biased, seeds))
   rows += [
     Row(name, _name(name), note="the run itself")
     if name in same
     else _distilled_row(runs, name, biased, seeds)
-    for name in [RUN, *controls]
+    for name in controls
   ]
   return Study(
     runs.config,
@@ -302,6 +316,7 @@ def load(
     rows,
     _thinking(runs, biased, has_shots),
     list(_pairs(runs, biased)),
+    {seed: found for seed, found in runs.gates.items() if found},
   )
 
 
@@ -373,6 +388,22 @@ def _distilled_row(
     over_system1=compare(after, before),
     over_run=None if name == RUN else compare(after, run.pooled(biased)),
     note=f"{_TOO_LITTLE} with seed {', '.join(lacking)}" if lacking else "",
+  )
+
+
+def _gated_row(runs: _Runs, biased: str, seeds: Sequence[int]) -> Row:
+  found, run = runs.gated, runs.distilled[RUN]
+  before = runs.base[directly(runs.base)].pooled(biased)
+  lacking = [str(seed) for seed in seeds if seed not in found.seeds]
+  return Row(
+    GATED,
+    f"{WHO['gated']}, {DRAWN['gate']}",
+    seeds=found.seeds,
+    accuracy=found.accuracy(),
+    tokens=found.tokens(),
+    over_system1=compare(found.pooled(biased), before),
+    over_run=compare(found.pooled(biased), run.pooled(biased)),
+    note=f"no gate with seed {', '.join(lacking)}" if lacking else "",
   )
 
 
@@ -488,6 +519,29 @@ def narrow_pair_lines(found: Study) -> Iterator[list[str]]:
     yield [*one.short_labels, _difference(one.found), one.found.outcome]
 
 
+def gate_lines(found: Study) -> list[list[str]]:
+  """The gate of each seed as text, the head first; empty without any."""
+  rows = [
+    [
+      str(seed),
+      one.signal,
+      f"{100 * own.thought:.0f}",
+      f"{own.tokens:.1f}",
+      f"{100 * own.over_direct.first:.0f}",
+      f"{100 * own.over_direct.second:.0f}",
+      f"{100 * own.over_vote.second:.0f}",
+      gates.auroc(own.right),
+      gates.auroc(own.agreeing),
+      own.outcome,
+    ]
+    for seed, one in found.gates.items()
+    if (own := one.worth)
+  ]
+  head = ["seed", "confidence", "% thought about", "tokens", "% right"]
+  head += ["direct", "vote", "AUROC: right", "AUROC: the vote’s", "finding"]
+  return [head, *rows] if rows else []
+
+
 def write(found: Study, workdir: epath.PathLike) -> epath.Path:
   """Writes study/ of the workdir; returns the path of its page."""
   folder = epath.Path(workdir) / "study"
@@ -495,7 +549,11 @@ def write(found: Study, workdir: epath.PathLike) -> epath.Path:
   records.write_text(folder / "study.md", _as_markdown(found))
   path = folder / "index.html"
   text = page.render(
-    "study.html", study=found, controls=CONTROLS, pairs=pair_lines(found)
+    "study.html",
+    study=found,
+    controls=CONTROLS,
+    pairs=pair_lines(found),
+    gates=gate_lines(found),
   )
   records.write_text(path, text)
   return path
@@ -505,6 +563,7 @@ def _as_json(found: Study) -> str:
   values = dataclasses.asdict(found)
   del values["config"], values["thinking"]
   values["answer"], values["pays"] = found.answer, found.pays
+  values["gates"] = {s: gates.as_json(one) for s, one in found.gates.items()}
   for value, pair in zip(values["pairs"], found.pairs, strict=True):
     value["found"]["outcome"] = pair.found.outcome
   for value, row in zip(values["rows"], found.rows, strict=True):
@@ -519,7 +578,8 @@ def _as_json(found: Study) -> str:
 def _as_markdown(found: Study) -> str:
   shown = "\n".join(f"- {row.shows}" for row in found.rows if row.shows)
   pairs = _table(pair_lines(found))
-  parts = [found.answer, _table(lines(found)), found.pays, pairs, shown]
+  gated = _table(gate_lines(found))
+  parts = [found.answer, _table(lines(found)), found.pays, pairs, gated, shown]
   return "\n\n".join(filter(None, parts)) + "\n"
 
 

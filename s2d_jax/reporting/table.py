@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from s2d_jax.evaluation.controls import SHOTS, SYSTEM1, Drawn, Way
 from s2d_jax.evaluation.results import ALL
@@ -16,23 +16,31 @@ WHO = {
   SHOTS: "System 1 few-shot",
   "system2": "System 2",
   "distilled": "Distilled",
+  "gated": "Gated",
 }
-DRAWN: dict[Drawn, str] = {
+# What a gate lets stand: a direct answer, or System 2's vote.
+Gated = Literal["gate"]
+DRAWN: dict[Drawn | Gated, str] = {
   "greedy": "greedy",
   "sample": "one sample",
   "nested": "majority of a thought’s answers",
   "vote": "vote",
+  "gate": "direct or vote",
 }
 # The same where there is little space.
 _SHORT_WHO = WHO | {SHOTS: "Few-shot"}
-_SHORT_DRAWN = DRAWN | {"sample": "sample", "nested": "nested"}
+_SHORT_DRAWN = DRAWN | {
+  "sample": "sample",
+  "nested": "nested",
+  "gate": "mixed",
+}
 
 
 class Kind(NamedTuple):
   """Of a row: who is asked, and how a reply is drawn."""
 
   who: str
-  drawn: Drawn
+  drawn: Drawn | Gated
 
 
 # What stands for each in a comparison of three: the first kind there is.
@@ -125,7 +133,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """Rows from System 1 to the distilled model; splits in their own order."""
+  """Rows from System 1 to the gated model; splits in their own order."""
 
   splits: tuple[str, ...]
   biased: str
@@ -136,13 +144,14 @@ class Table:
   def main(self) -> tuple[Row, ...]:
     """For a picture of few rows: a greedy answer of each, System 2's vote.
 
-    A single sample stands for the greedy one where there is none.
+    What a gate lets stand is one more. A single sample stands for the greedy
+    one where there is none.
     """
     kinds = {row.kind for row in self.rows}
     return tuple(
       row
       for row in self.rows
-      if row.kind.drawn == "greedy"
+      if row.kind.drawn in ("greedy", "gate")
       or row.kind == ("system2", "vote")
       or (row.kind.drawn == "sample" and (row.kind.who, "greedy") not in kinds)
     )
@@ -220,7 +229,7 @@ def make(results: Sequence[Record], biased: str) -> Table:
     groups.setdefault((row["model"], row["method"]), []).append(row)
   rows = [
     Row(
-      kind=_kind(*name),
+      kind=kind_of(*name),
       accuracy={row["split"]: _cell(row) for row in group},
       repeats=repeats.get(name),
       inconsistent=inconsistent.get(name),
@@ -274,7 +283,7 @@ def _by_method(
 
 def label(model: str, method: str) -> str:
   """The head of the row of a model and method."""
-  who, drawn = _kind(model, method)
+  who, drawn = kind_of(model, method)
   return f"{WHO[who]}, {DRAWN[drawn]}"
 
 
@@ -283,7 +292,10 @@ def readable(name: str) -> str:
   return name.replace("_", " ")
 
 
-def _kind(model: str, name: str) -> Kind:
+def kind_of(model: str, name: str) -> Kind:
+  """Of the rows of a model and a method in results.json."""
+  if model == "gated":
+    return Kind("gated", "gate")
   method, drawn = Way.of(name)
   if model == "distilled":
     return Kind("distilled", drawn)

@@ -52,9 +52,9 @@ def print_results(
   verdict = path.parent / "verdict.json"
   if verdict.exists():
     sentences = records.read_json(verdict, again)
-    for name in ("answer", "harm", "pays", "kept"):
-      if sentences.get(name):
-        console.print(Text(sentences[name]), end="\n\n")
+    told = [sentences.get(name) for name in ("answer", "harm", "pays", "kept")]
+    told.append((sentences.get("gate") or {}).get("sentence"))
+    _print_sentences(console, told)
 
 
 def print_comparison(
@@ -101,7 +101,7 @@ def print_study(found: Study, console: Console | None = None) -> None:
   _print_sentences(console, [*notes, *(row.shows for row in found.rows)])
 
 
-def _print_sentences(console: Console, sentences: Sequence[str]) -> None:
+def _print_sentences(console: Console, sentences: Sequence[str | None]) -> None:
   """Those that are not empty, each a paragraph."""
   for sentence in filter(None, sentences):
     console.print(Text(sentence), end="\n\n")

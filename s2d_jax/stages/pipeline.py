@@ -1,4 +1,4 @@
-"""The whole run: prepare, sample, select, curate, finetune, evaluate, report.
+"""The whole run: from prepare over sampling and fine-tuning to the report.
 
 A stage that is done is skipped, and one that was killed goes on where it was:
 just run the same command again.
@@ -13,6 +13,7 @@ from s2d_jax.stages import (
   curate,
   evaluate,
   finetune,
+  gate,
   prepare,
   program,
   report,
@@ -30,6 +31,7 @@ LEARNING = (
   retention.run_base,
   finetune.run,
   evaluate.run_distilled,
+  gate.run,  # while the distilled model is loaded
   retention.run_distilled,
   report.build,
   report.show,

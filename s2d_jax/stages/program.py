@@ -281,8 +281,8 @@ def _flatten(config: ConfigDict, prefix: str = "") -> dict[str, object]:
 
 
 # The devices that a run is computed on may change at any time, and so may
-# whether a long row ends it.
-_FREE = ("mesh.", "sampling.mesh.", "sampling.scope", "too_long")
+# whether a long row ends it, and where its gate has System 2 think.
+_FREE = ("mesh.", "sampling.mesh.", "sampling.scope", "too_long", "gate.")
 
 # Others may change until a stage has used them: who is told to fix a path or to
 # lower a threshold need not start a new run. By setting or section: the stage,

@@ -76,6 +76,8 @@ def check(config: ConfigDict) -> None:
     "curation.min_votes": (curation.min_votes, 0),
     "curation.min_margin": (curation.min_margin, 0),
     "curation.min_agreement": (curation.min_agreement, 0),
+    "gate.budget": (config.gate.budget, 0),
+    "gate.agreement": (config.gate.agreement, 0),
     "retention.n": (config.retention.n, 0),
     "retention.questions": (config.retention.questions, 0),
     "finetune.learning_rate": (finetune.learning_rate, 0),
@@ -106,6 +108,16 @@ def check(config: ConfigDict) -> None:
   ):
     if value not in known:
       raise UserError(f"{name}={value!r} must be one of {', '.join(known)}")
+  if config.gate.agreement > 1:
+    raise UserError(
+      f"gate.agreement={config.gate.agreement} must be 1 or less: it is a"
+      " probability"
+    )
+  if 0 < config.gate.budget < 1:
+    raise UserError(
+      f"gate.budget={config.gate.budget} must be 1 or more, as no answer takes"
+      " less than a token, or 0 to have gate.agreement decide"
+    )
   targets = tuple(finetune.lora.targets)
   if not targets or set(targets) - set(PROJECTIONS):
     raise UserError(

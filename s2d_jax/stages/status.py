@@ -156,6 +156,7 @@ def inspect_run(workdir: epath.PathLike) -> list[Stage]:
     _retention(run, "base"),
     _stage(run, "finetune", "metrics/finetune.jsonl", _finetune),
     _evaluate(run, "distilled"),
+    _gate(run),
     _retention(run, "distilled"),
     _stage(run, "report", "report/*", _report),
   ]
@@ -249,20 +250,35 @@ def _evaluate(run: LiveRun, name: str) -> Stage:
   split = "valid" if name == "valid" else "test"
 
   def read_progress(run: LiveRun, files: Sequence[epath.Path]) -> StageProgress:
-    # By then curation has seen every variant that is taught and evaluated,
-    # unless it leaves some out.
-    variants = set()
-    if not run.setting("curation", "variants", ()):
-      variants = {row.get("variant") for row in run.records("distill/*.jsonl")}
-    inputs = sum(
-      len(variants.intersection(example.get("variants") or variants))
-      for example in run.records(f"examples/{split}.jsonl")
-    )
-    return _rows(files, inputs * methods)
+    return _rows(files, _inputs(run, split) * methods)
 
   return _stage(
     run, f"evaluate {name}", f"eval/{name}/part-*.jsonl", read_progress
   )
+
+
+def _inputs(run: LiveRun, split: str) -> int:
+  """In every variant that is evaluated.
+
+  By then curation has seen those, unless it leaves some out.
+  """
+  variants = set()
+  if not run.setting("curation", "variants", ()):
+    variants = {row.get("variant") for row in run.records("distill/*.jsonl")}
+  return sum(
+    len(variants.intersection(example.get("variants") or variants))
+    for example in run.records(f"examples/{split}.jsonl")
+  )
+
+
+def _gate(run: LiveRun) -> Stage:
+  """What is drawn for it: direct answers to the validation split."""
+
+  def read_progress(run: LiveRun, files: Sequence[epath.Path]) -> StageProgress:
+    return _rows(files, _inputs(run, "valid"))
+
+  pattern = "eval/distilled-valid/part-*.jsonl"
+  return _stage(run, "gate", pattern, read_progress)
 
 
 def _retention(run: LiveRun, name: str) -> Stage:

@@ -30,7 +30,7 @@ from s2d_jax.progress import format_duration
 from s2d_jax.reporting import study as studies, terminal
 from s2d_jax.reporting.run_files import mark_of
 from s2d_jax.reporting.study import RUN
-from s2d_jax.stages import pipeline, prepare, program, setup
+from s2d_jax.stages import gate, pipeline, prepare, program, setup
 from s2d_jax.tasks.task import read_examples
 from s2d_jax.trained_controls import CONTROLS
 
@@ -169,7 +169,7 @@ def _run_itself(
   """The config's own run; `config` gets the date of its workdir."""
 
   def checked(config: ConfigDict, workdir: epath.Path) -> None:
-    if _is_finished(workdir):
+    if _is_finished(config, workdir):
       return
     if not program.is_done(workdir, "finetune"):
       setup.check_devices(config)
@@ -181,8 +181,11 @@ def _run_itself(
   program.run_claimed(checked, config, workdir)
 
 
-def _is_finished(workdir: epath.Path) -> bool:
+def _is_finished(config: ConfigDict, workdir: epath.Path) -> bool:
+  """And not to be done anew, as its gate has other settings."""
   if not program.is_done(workdir, "report"):
+    return False
+  if program.is_done(workdir, "gate") and not gate.is_current(config, workdir):
     return False
   print(f"{workdir}: done already", flush=True)
   return True
@@ -215,7 +218,7 @@ def _run_control(
   changed.evaluation.controls = False  # of the base model, and in the run
 
   def learnt(changed: ConfigDict, workdir: epath.Path) -> None:
-    if _is_finished(workdir):
+    if _is_finished(changed, workdir):
       return
     if hosts.is_lead():
       _share(config, studies.workdir_of(study, seed, RUN), changed, workdir)

@@ -38,6 +38,17 @@ def test_an_input_without_an_answer_is_always_thought_about():
   assert not gate.thinks(-3)
 
 
+def test_what_is_less_sure_than_all_that_was_seen_may_stand():
+  answered = [_answered(i, -3 + i, "a", "a") for i in range(2)]
+  gate = gates._learn("logprob", answered).agreeing(0.9)
+  assert not gate.thinks(-10) and gate.thinks(UNANSWERED)
+  assert gate.probability(UNANSWERED) == 0
+  # One that had no answer was seen, and was not worth a thought.
+  unanswered = [_answered(2, -1, None, "a"), *answered]
+  gate = gates._learn("logprob", unanswered).within(2)
+  assert not gate.thinks(UNANSWERED)
+
+
 def test_a_budget_buys_whole_votes_for_the_least_sure():
   found = [_answered(i, -10 + i, "a", "a") for i in range(10)]
   gate = gates._learn("logprob", found)

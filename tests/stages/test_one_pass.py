@@ -5,7 +5,6 @@ from __future__ import annotations
 from s2d_jax.stages import evaluate
 
 
-
 def _steps(*tokens) -> list[dict]:
   """A thought, and the answers to it."""
   read = [100] + [200] * (len(tokens) - 1)
