@@ -25,12 +25,10 @@ def _json(workdir) -> records.Record:
   return json.loads((workdir / "gate.json").read_text())
 
 
-@pytest.fixture(scope="module")
-def few():
+@pytest.fixture
+def few(monkeypatch):
   """Two validation questions are many enough."""
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(gates, "FEWEST", 1)
-    yield
+  monkeypatch.setattr(gates, "FEWEST", 1)
 
 
 @pytest.fixture
