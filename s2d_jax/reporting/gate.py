@@ -121,11 +121,13 @@ def _sentence(found: Worth) -> str:
       f" direct answers in {direct}."
     )
   if outcome == "unclear":
+    no_more = vote.outcome == "unclear"
+    doubt = f", not clearly more ({difference(vote)})" if no_more else ""
     return (
       f"It is unclear what the gate buys{few(gained)}: {thinking} it gets"
       f" {percent(gained.first)} right {at}, the direct answers {direct} at"
-      f" {found.direct_tokens:.1f}{uncertainty(gained)}, System 2’s vote"
-      f" {percent(vote.first)} at {found.vote_tokens:.1f}."
+      f" {found.direct_tokens:.1f} ({difference(gained)}), and System 2’s vote"
+      f" {percent(vote.first)} at {found.vote_tokens:.1f}{doubt}."
     )
   return f"The gate buys nothing: {_nothing(found)}."
 

@@ -76,7 +76,7 @@ def is_current(config: ConfigDict, workdir: epath.Path) -> bool:
   if not program.is_done(workdir, "gate") or not path.exists():
     return False
   found = records.read_json(path, "delete it, and run s2d gate again")
-  return "why_not" in found or found["target"] == _target(config)
+  return "why_not" in found or found.get("target") == _target(config)
 
 
 def _target(config: ConfigDict) -> Record:
@@ -106,7 +106,7 @@ def _why_not(config: ConfigDict, workdir: epath.Path) -> str:
   if few := gates.too_few([cluster_of(task, e) or e.id for e in examples]):
     return few
   direct = _rows(workdir, "distilled", SYSTEM1)
-  if not all(_has_logprob(row["greedy"]) for row in direct.values()):
+  if not all(map(_has_logprob, direct.values())):
     return (
       "eval/distilled.jsonl is of an older version, without log-probabilities;"
       " delete it, done/evaluate_distilled.json and done/gate.json, and run s2d"
@@ -115,8 +115,10 @@ def _why_not(config: ConfigDict, workdir: epath.Path) -> str:
   return ""
 
 
-def _has_logprob(reply: Record) -> bool:
-  return "logprob" in reply or reply["answer"] is None
+def _has_logprob(row: Record) -> bool:
+  """Whether its greedy reply has one, or needs none."""
+  greedy = row.get("greedy", {"answer": ""})
+  return "logprob" in greedy or greedy["answer"] is None
 
 
 def _draw(config: ConfigDict, workdir: epath.Path) -> None:
