@@ -50,7 +50,8 @@ def run(config: ConfigDict, workdir: epath.Path) -> None:
 
 def _is_over(config: ConfigDict, workdir: epath.Path, number: int) -> bool:
   """Whether a round that has ended is the last; writes the page."""
-  if program.is_done(pages.folder_of(workdir, number + 1), "report"):
+  following = pages.folder_of(workdir, number + 1)
+  if number < config.rounds.count and program.is_done(following, "report"):
     return False  # it was not
   found = _report(config, workdir)
   return bool(found.stopped) or number > len(found.rows)

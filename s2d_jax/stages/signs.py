@@ -42,11 +42,12 @@ class _Round:
   @property
   def movement(self) -> float | None:
     """Of the model that it made; None where that was not measured."""
-    path = self._workdir / "eval" / "retention-{}.jsonl"
-    paths = [epath.Path(str(path).format(n)) for n in ("base", "distilled")]
-    if not all(one.exists() for one in paths):
+    folder = self._workdir / "eval"
+    base = folder / "retention-base.jsonl"
+    distilled = folder / "retention-distilled.jsonl"
+    if not (base.exists() and distilled.exists()):
       return None
-    moved = retention(*(list(records.read(one)) for one in paths)).moved
+    moved = retention([*records.read(base)], [*records.read(distilled)]).moved
     return moved[TEXT].kl.value if TEXT in moved else None
 
   def decisions(self, most: int | None = None) -> Decisions:
