@@ -150,4 +150,17 @@ def default() -> ConfigDict:
   # Everyday questions, at most so many, whose replies are compared; 0: none.
   config.retention.questions = 200
   config.retention.text = ""  # a text file; none: the packaged one
+
+  # Distils again with what was distilled: `s2d pipeline` makes a run of the
+  # same stages for each round, in WORKDIR/rounds/1, 2, … (docs/rounds.md).
+  config.rounds = ConfigDict()
+  config.rounds.count = 1  # at most; 1: a single run, in WORKDIR itself
+  # Who thinks from round 2 on: the "distilled" model of the round before, or
+  # again the "base" model, which draws more only where it was undecided.
+  config.rounds.thinker = "distilled"
+  # What each round fine-tunes on all that is believed by then: the "base"
+  # model, or that of the "last" round.
+  config.rounds.start = "base"
+  # Which round a workdir is; 0: of no rounds. The pipeline sets it.
+  config.rounds.number = 0
   return config.lock()

@@ -254,6 +254,11 @@ def _run_and_step(
     and not _is_of_model(path)
   ):
     return path.parent.parent, int(path.name)
+  if (path / "rounds" / "1").is_dir() and not _is_of_model(path):
+    raise UserError(
+      f"{path} holds several rounds, each with a model; name one of them, as"
+      f" {path / 'rounds' / '1'}"
+    )
   return None, None
 
 

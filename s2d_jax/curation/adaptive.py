@@ -51,6 +51,12 @@ class StoppingRule:
   confidence: float
   thresholds: Thresholds
 
+  def of(self, total: int) -> StoppingRule:
+    """The rule for an input of so many samples: as large a share must win."""
+    votes = self.thresholds.min_votes * total / self.total
+    thresholds = dataclasses.replace(self.thresholds, min_votes=votes)
+    return dataclasses.replace(self, total=total, thresholds=thresholds)
+
   def samples_needed(self, answers: Sequence[str | None]) -> int:
     """Fewest further samples that could decide the vote; 0: it is decided.
 

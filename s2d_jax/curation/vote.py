@@ -35,7 +35,7 @@ class Thresholds:
     min_margin: least margin, as a share of the samples.
   """
 
-  min_votes: int = 0
+  min_votes: float = 0
   min_margin: float = 0.0
 
   def accept(self, first: int, second: int, samples: int, total: int) -> bool:

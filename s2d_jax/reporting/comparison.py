@@ -119,10 +119,11 @@ def load(workdirs: Sequence[str]) -> list[FinishedRun]:
   if twice is not None:
     raise UserError(f"{twice} is given twice; give every run once")
   names = _names(paths)
-  return [_load(path, name) for path, name in zip(paths, names, strict=True)]
+  return [load_run(path, name) for path, name in zip(paths, names, strict=True)]
 
 
-def _load(workdir: epath.Path, name: str) -> FinishedRun:
+def load_run(workdir: epath.Path, name: str) -> FinishedRun:
+  """Reads the report of a run, which is to be called `name`."""
   if not workdir.exists():
     raise UserError(f"{workdir} does not exist; give the --workdir of a run")
   if not (workdir / "config.json").exists():

@@ -264,10 +264,27 @@ def _controls(run: Run, why_no_shots: str) -> str | None:
 
 
 def _voting(run: Run) -> str | None:
+  """How many samples inputs had; None if all had as many."""
+  said = [_allotted(run.voting), _saved(run.voting)]
+  return " ".join(filter(None, said)) or None
+
+
+def _allotted(found: Mapping[str, Any]) -> str:
+  """Of the inputs of a later round; empty elsewhere."""
+  more, fewer = found.get("more", 0), found.get("fewer", 0)
+  if not more and not fewer:
+    return ""
+  return (
+    f"Of {found['inputs']:,} inputs {more:,} might be sampled more often than"
+    f" in the first round, as the one before could not decide them, and"
+    f" {fewer:,} less often, as it had."
+  )
+
+
+def _saved(found: Mapping[str, Any]) -> str:
   """What stopping early has saved, and how often the full vote agrees."""
-  found = run.voting
   if not found or found["passes"] == found["full"]:
-    return None
+    return ""
   share = 1 - found["passes"] / found["full"]
   text = (
     f"{found['passes']:,} of {found['full']:,} samples were drawn,"

@@ -257,7 +257,7 @@ class _Runs:
       self.kept.setdefault(name, []).append((0.0, None))
       return
     run = run_files.load(folder)
-    self.kept.setdefault(name, []).append(_kept(run))
+    self.kept.setdefault(name, []).append(kept_and_right(run))
     if name == RUN:
       self.config = run.config
       for (method, split), scores in by_group(run.base).items():
@@ -407,7 +407,7 @@ def _gated_row(runs: _Runs, biased: str, seeds: Sequence[int]) -> Row:
   )
 
 
-def _kept(run: Run) -> tuple[float | None, float | None]:
+def kept_and_right(run: Run) -> tuple[float | None, float | None]:
   """The share of inputs that is taught, and what is right of it."""
   inputs = len(run.accepted) + len(run.rejected)
   is_right = right_by_label(run)
@@ -473,7 +473,8 @@ def _percent(share: float) -> str:
   return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
 
 
-def _difference(found: Comparison | None) -> str:
+def difference(found: Comparison | None) -> str:
+  """In points with its interval, as text."""
   if found is None:
     return "–"
   gain = found.gain
@@ -490,7 +491,7 @@ def lines(found: Study) -> Iterator[list[str]]:
     label = f"{row.label} ({row.note})" if row.note else row.label
     tokens = f"{row.tokens.mean:.1f}" if row.tokens else "–"
     kept, right = (f"{s.percent}" if s else "–" for s in (row.kept, row.right))
-    tests = map(_difference, (row.over_system1, row.over_run))
+    tests = map(difference, (row.over_system1, row.over_run))
     yield [label, *shares, tokens, kept, right, *tests]
 
 
@@ -503,7 +504,7 @@ def narrow_lines(found: Study) -> Iterator[list[str]]:
     shares = [row.accuracy.get(split) for split in others]
     means = ["–" if share is None else share.percent for share in shares]
     spread = str(row.accuracy.get(first, "–"))
-    yield [row.short_label, spread, *means, _difference(row.over_run)]
+    yield [row.short_label, spread, *means, difference(row.over_run)]
 
 
 def pair_lines(found: Study) -> list[list[str]]:
@@ -516,7 +517,7 @@ def narrow_pair_lines(found: Study) -> Iterator[list[str]]:
   """The pairs in 80 columns."""
   yield ["who", "against", "points", "finding"]
   for one in found.pairs:
-    yield [*one.short_labels, _difference(one.found), one.found.outcome]
+    yield [*one.short_labels, difference(one.found), one.found.outcome]
 
 
 def gate_lines(found: Study) -> list[list[str]]:
@@ -577,13 +578,14 @@ def _as_json(found: Study) -> str:
 
 def _as_markdown(found: Study) -> str:
   shown = "\n".join(f"- {row.shows}" for row in found.rows if row.shows)
-  pairs = _table(pair_lines(found))
-  gated = _table(gate_lines(found))
-  parts = [found.answer, _table(lines(found)), found.pays, pairs, gated, shown]
+  pairs = markdown_table(pair_lines(found))
+  gated = markdown_table(gate_lines(found))
+  rows = markdown_table(lines(found))
+  parts = [found.answer, rows, found.pays, pairs, gated, shown]
   return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _table(lines: Iterable[Sequence[str]]) -> str:
+def markdown_table(lines: Iterable[Sequence[str]]) -> str:
   """In Markdown, the head first; empty without lines."""
   head, *body = list(lines) or [()]
   table = [head, ["---", *["---:"] * (len(head) - 1)], *body] if head else []

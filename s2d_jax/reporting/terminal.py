@@ -12,8 +12,14 @@ from rich.text import Text
 
 from s2d_jax import records
 from s2d_jax.errors import UserError
-from s2d_jax.reporting import comparison, study as studies, table as tables
+from s2d_jax.reporting import (
+  comparison,
+  rounds,
+  study as studies,
+  table as tables,
+)
 from s2d_jax.reporting.comparison import FinishedRun
+from s2d_jax.reporting.rounds import Rounds
 from s2d_jax.reporting.study import Study
 
 
@@ -99,6 +105,20 @@ def print_study(found: Study, console: Console | None = None) -> None:
     console.print(_table(head, body))
   notes = [f"{row.label}: {row.note}." for row in found.rows if row.note]
   _print_sentences(console, [*notes, *(row.shows for row in found.rows)])
+
+
+def print_rounds(found: Rounds, console: Console | None = None) -> None:
+  """Prints the rounds side by side, their signs, and which of them to use.
+
+  Args:
+    found: the rounds.
+    console: standard output if None.
+  """
+  console = console or Console()
+  for lines in (rounds.lines(found), rounds.sign_lines(found)):
+    head, *body = lines
+    console.print(_table(head, body))
+  _print_sentences(console, [found.answer])
 
 
 def _print_sentences(console: Console, sentences: Sequence[str | None]) -> None:

@@ -3,7 +3,9 @@
 Writes distill/train.jsonl and distill/valid.jsonl (prompt and target) and
 distill/rejected.jsonl (with the reason; too long is what does not fit a row of
 the fine-tune, see config.too_long), and what adaptive voting has saved to
-metrics/voting.json. Labels are not read, but for curation.select="label".
+metrics/voting.json. A round (config.rounds) keeps what was believed before it
+where it decides nothing, and writes to distill/undecided.jsonl where that is.
+Labels are not read, but for curation.select="label".
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from s2d_jax import records
-from s2d_jax.curation import long_rows, refine
+from s2d_jax.curation import long_rows, refine, rounds
 from s2d_jax.curation.adaptive import StoppingRule, stopping_time
 from s2d_jax.curation.curate import (
   Formatter,
@@ -50,7 +52,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
   samples = sample.read_samples(config, workdir)
   not_asked = sample.left_out(config, workdir)
   _tell_of_changed_limit(config, not_asked)
-  rejected, counts = [], {}
+  rejected, undecided, counts = [], [], {}
   for split in ("train", "valid"):
     examples = {
       example.id: example
@@ -70,6 +72,11 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
         not_asked,
         task.perturbations,
       )
+    if config.rounds.number:
+      earlier = _believed_before(config, workdir, split)
+      found = rounds.join(accepted, dropped, earlier, config.rounds.number)
+      accepted, dropped = _in_order(found.accepted, examples), found.rejected
+      undecided += found.undecided
     accepted, refined = _refine(config, accepted, split)
     dropped += refined
     if not accepted:
@@ -81,6 +88,8 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
     rejected += dropped
     counts[split] = len(accepted), len(accepted) + len(dropped)
   records.write(workdir / "distill" / "rejected.jsonl", rejected)
+  if config.rounds.number:
+    records.write(workdir / "distill" / "undecided.jsonl", undecided)
   long = [
     f"{record['example_id']}/{record['variant']}"
     for record in rejected
@@ -91,7 +100,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
       name: asked(task, example)
       for name, example in sample.training_examples(workdir).items()
     }
-    saving = _savings(config, task, variants, samples, not_asked)
+    saving = _savings(config, workdir, variants, samples, not_asked)
     saving["too_long"] = len(long)
     path = workdir / "metrics" / "voting.json"
     records.write_text(path, json.dumps(saving) + "\n")
@@ -99,9 +108,30 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
     f"kept {kept} of {total} {split} inputs ({kept / total:.0%})"
     for split, (kept, total) in counts.items()
   )
+  if undecided:
+    summary += f"; {len(undecided):,} of them are believed since earlier rounds"
   if long:
     summary += f"; {len(long):,} too long {long_rows.listed(long)}"
   return f"{summary}; {_forms(samples)}" if samples else summary
+
+
+def _believed_before(
+  config: ConfigDict, workdir: epath.Path, split: str
+) -> list[Record]:
+  """What the round before taught of a split; nothing in the first."""
+  before = setup.round_before(config, workdir)
+  if before is None:
+    return []
+  return list(records.read(before / "distill" / f"{split}.jsonl"))
+
+
+def _in_order(
+  accepted: Sequence[Record], examples: Mapping[str, Example]
+) -> list[Record]:
+  """As curation orders them: by example, then by variant."""
+  order = {name: number for number, name in enumerate(examples)}
+  by_input = lambda row: (order[row["example_id"]], row["variant"])
+  return sorted(accepted, key=by_input)
 
 
 def _forms(samples: Sequence[Record]) -> str:
@@ -232,7 +262,7 @@ def _drop_long(
 
 def _savings(
   config: ConfigDict,
-  task: Task,
+  workdir: epath.Path,
   variants: Mapping[str, Sequence[str]],
   samples: Sequence[Record],
   not_asked: Collection[InputId],
@@ -241,8 +271,8 @@ def _savings(
   groups = collections.defaultdict(list)
   for record in samples:
     groups[record["example_id"], record["variant"]].append(record)
-  total = config.sampling.n
-  rule = sample.stopping_rule(config, task)
+  most = sample.most_samples(config, workdir)
+  rule = sample.stopping_rule(config, setup.task_of(config))
   audited = [
     _decides_alike(
       rule,
@@ -251,21 +281,27 @@ def _savings(
     for (example_id, _), group in groups.items()
     if sample.is_audited(config, example_id)
   ]
-  drawn = [len(group) for group in groups.values()]
   sampled = {name for name, _ in groups}
-  inputs = sum(len(variants[name]) for name in sampled)
-  inputs -= sum(name in sampled for name, _ in not_asked)
-  return {
+  inputs = {(name, v) for name in sampled for v in variants[name]}
+  inputs -= set(not_asked)
+  found = {
     "confidence": rule.confidence,
-    "inputs": inputs,
-    "passes": sum(drawn),
-    "full": total * inputs,
-    "decided_early": sum(count < total for count in drawn),
-    "given_up": inputs - len(groups),
+    "inputs": len(inputs),
+    "passes": len(samples),
+    "full": sample.in_full(config, workdir, inputs, samples),
+    "decided_early": sum(
+      len(group) < most[name] for (name, _), group in groups.items()
+    ),
+    "given_up": len(inputs) - len(groups),
     "audited": len(audited),
     "agree": sum(audited),
     "cut_short": sum(map(long_rows.is_cut_short, samples)),
   }
+  if config.rounds.number:
+    allotted = [most[name] for name, _ in inputs]
+    found["more"] = sum(count > config.sampling.n for count in allotted)
+    found["fewer"] = sum(count < config.sampling.n for count in allotted)
+  return found
 
 
 def _decides_alike(rule: StoppingRule, answers: list[str | None]) -> bool:

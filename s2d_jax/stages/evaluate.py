@@ -64,15 +64,17 @@ _GREEDY = "greedy"
 def run_valid(config: ConfigDict, workdir: epath.Path) -> str:
   """As many samples of System 1 as of System 2, on the valid split.
 
-  Those of System 2 are the ones that were drawn to learn from.
+  Those of System 2 are the ones that were drawn to learn from; those of System
+  1 are drawn by the same model, which in a later round is a distilled one.
   """
   task = setup.task_of(config)
   examples = _examples(workdir, "valid")
   methods = [config.method, SYSTEM1]
   with _shards(config, workdir, "valid", task, examples, methods) as shards:
-    evaluation = Evaluation(config, task, examples, shards)
-    evaluation.reuse_samples(workdir)
+    Evaluation(config, task, examples, shards).reuse_samples(workdir)
     if config.method != SYSTEM1:
+      thinker = setup.thinker(config, workdir)
+      evaluation = Evaluation(config, task, examples, shards, thinker)
       evaluation.run(Asked(SYSTEM1, config.sampling.n, is_greedy=False))
   return _summary(workdir, "valid", task, examples)
 

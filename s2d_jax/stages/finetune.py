@@ -22,7 +22,7 @@ from s2d_jax.training.trainer import finetune
 def run(config: ConfigDict, workdir: epath.Path) -> str:
   """Trains on distill/train, chooses by the loss on distill/valid."""
   setup.enable_compilation_cache()
-  model = setup.model_to_train(config)
+  model = setup.model_to_train(config, workdir)
   chat = setup.chat_template(config, model)
   splits = Splits(
     train=_examples(chat, workdir, "train"),

@@ -99,6 +99,8 @@ def _why_not(config: ConfigDict, workdir: epath.Path) -> str:
     return "evaluation.controls is off"
   if config.curation.select == "label":
     return "labels are taught, so System 2 has no vote on validation inputs"
+  if config.rounds.number > 1 and config.rounds.thinker == "distilled":
+    return "its votes on validation inputs are of the round before's model"
   if config.curation.select == "usc":
     return "answers are chosen by the model, as no two are alike, not voted on"
   task = setup.task_of(config)

@@ -1,4 +1,8 @@
-"""model.json of a workdir: which model its prompts and samples are of."""
+"""Which models a workdir is of: model.json, and thinker.json in a round.
+
+model.json is of the model that is distilled, thinker.json of the one that
+thinks for it, where that is the distilled model of the round before.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,11 @@ from s2d_jax import records
 from s2d_jax.checkpoints import pretrained
 from s2d_jax.errors import UserError
 from s2d_jax.parallel import hosts
+from s2d_jax.stages import setup
 
 
 def claim(config: ConfigDict, workdir: epath.Path, may_change: bool) -> None:
-  """Writes model.json, or checks that the run goes on with the same model.
+  """Writes the files, or checks that the run goes on with the same models.
 
   Every process calls it. The first compares with the run, the others with the
   first.
@@ -23,12 +28,20 @@ def claim(config: ConfigDict, workdir: epath.Path, may_change: bool) -> None:
   Args:
     config: of the run.
     workdir: its folder.
-    may_change: whether nothing has been made with the model so far.
+    may_change: whether nothing has been made with the models so far.
 
   Raises:
-    UserError: this host has another model under that name.
+    UserError: this host has another model under one of the names.
   """
-  path, name = workdir / "model.json", config.model.name
+  name, thinker = config.model.name, setup.thinker_name(config, workdir)
+  # What a round takes over is of the model of the round before.
+  is_first = config.rounds.number < 2
+  _claim(workdir / "model.json", name, may_change and is_first)
+  if thinker != name:
+    _claim(workdir / "thinker.json", thinker, may_change)
+
+
+def _claim(path: epath.Path, name: str, may_change: bool) -> None:
   found = _identity(name)
   if hosts.is_lead():
     _announce(name, found["path"], found["weights"])
@@ -36,10 +49,10 @@ def claim(config: ConfigDict, workdir: epath.Path, may_change: bool) -> None:
       records.write_text(path, json.dumps(found, indent=2) + "\n")
     if changed := pretrained.difference(path, found):
       raise UserError(
-        f"the run in {workdir} was begun with another model under the name"
+        f"the run in {path.parent} was begun with another model under the name"
         f" {name} ({changed}); bring that back, or use another --workdir"
       )
-  hosts.barrier("model.json")
+  hosts.barrier(path.name)
   if not hosts.is_lead() and (changed := pretrained.difference(path, found)):
     raise UserError(
       f"process 0 has another model under the name {name} ({changed}); give"

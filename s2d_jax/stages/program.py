@@ -281,8 +281,12 @@ def _flatten(config: ConfigDict, prefix: str = "") -> dict[str, object]:
 
 
 # The devices that a run is computed on may change at any time, and so may
-# whether a long row ends it, and where its gate has System 2 think.
-_FREE = ("mesh.", "sampling.mesh.", "sampling.scope", "too_long", "gate.")
+# whether a long row ends it, where its gate has System 2 think, and how many
+# rounds there are beside it.
+_FREE = (
+  "mesh.", "sampling.mesh.", "sampling.scope", "too_long", "gate.",
+  "rounds.count",
+)  # fmt: skip
 
 # Others may change until a stage has used them: who is told to fix a path or to
 # lower a threshold need not start a new run. By setting or section: the stage,
@@ -306,12 +310,24 @@ def claim_workdir(config: ConfigDict, workdir: epath.Path) -> None:
   Where `config` leaves the date open, it is filled in: the day on which the
   folder was made, whenever and wherever the run goes on.
   """
+  _check_one_run(config, workdir)
   if hosts.is_lead():
     _claim(config, workdir)
   hosts.barrier("config.json")
   if not hosts.is_lead():
     _check_claim(config, workdir)
   hosts.barrier("same settings")
+
+
+def _check_one_run(config: ConfigDict, workdir: epath.Path) -> None:
+  """Raises UserError for the workdir of several rounds, which holds no run."""
+  first = workdir / "rounds" / "1"
+  if first.exists() or (config.rounds.count > 1 and not config.rounds.number):
+    raise UserError(
+      f"{workdir} is for a run of several rounds, of which only s2d pipeline"
+      " and s2d report take it (with rounds.count=2 or more); for one of them"
+      f" give --config.rounds.number=1 --workdir={first}"
+    )
 
 
 def _check_claim(config: ConfigDict, workdir: epath.Path) -> None:

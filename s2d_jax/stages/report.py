@@ -1,6 +1,7 @@
 """Writes the report: report/index.html, results.md, two .json files, plots.
 
-s2d report --config=FILE --workdir=FOLDER     the report of a run, made again
+s2d report --config=FILE --workdir=FOLDER     the report of a run, made again;
+                                              of rounds, all side by side
 s2d report --compare runs/a runs/b …          finished runs side by side
                                               (--out=FILE: compare/index.html)
 """
@@ -8,6 +9,7 @@ s2d report --compare runs/a runs/b …          finished runs side by side
 from __future__ import annotations
 
 from collections.abc import Sequence
+import functools
 import sys
 from typing import Any
 
@@ -113,7 +115,10 @@ def main() -> None:
   """One run, or several where the line has --compare."""
   names = {argument.lstrip("-").partition("=")[0] for argument in sys.argv[1:]}
   if "compare" not in names:
-    program.main(run, __doc__)
+    from s2d_jax.stages import rounds  # whose runs end with this stage
+
+    start = functools.partial(rounds.report, report_run=run)
+    program.main(start, __doc__, is_one_run=False)
     return
   from s2d_jax.stages import compare  # whose flags are others
 

@@ -9,7 +9,7 @@ and one that is too long to be learnt from is not sampled (config.too_long).
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 import dataclasses
 import hashlib
 import math
@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from s2d_jax import profiling, records
 from s2d_jax.answers.answer import Answer
 from s2d_jax.checkpoints.pretrained import Pretrained
-from s2d_jax.curation import long_rows
+from s2d_jax.curation import long_rows, rounds
 from s2d_jax.curation.adaptive import (
   AdaptiveVote,
   ExampleVotes,
@@ -58,9 +58,9 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
     if any(missing.values()):
       _sample(config, workdir, task, examples, votes, missing, shards)
   samples = read_samples(config, workdir)
-  inputs = sum(len(asked(task, example)) for example in examples.values())
-  inputs -= len(long["train"])
-  drawn, full = len(samples), config.sampling.n * inputs
+  inputs = {(e.id, v) for e in examples.values() for v in asked(task, e)}
+  inputs -= {(row.example_id, row.variant) for row in long["train"]}
+  drawn, full = len(samples), in_full(config, workdir, inputs, samples)
   cut = [_name(record) for record in samples if long_rows.is_cut_short(record)]
   ended = f", {len(cut):,} too long at a later prompt {long_rows.listed(cut)}"
   return (
@@ -164,6 +164,48 @@ def _sort_key(examples: Mapping[str, Example]) -> SortKey:
   return sort_key
 
 
+def most_samples(config: ConfigDict, workdir: epath.Path) -> dict[str, int]:
+  """Most samples of an input of each example, by id.
+
+  They are sampling.n, but where a round doubts more or less than the one before
+  it (`rounds.most_samples`). The valid split, which compares System 2 with
+  System 1, and the audited examples always have as many.
+  """
+  n = config.sampling.n
+  found = dict.fromkeys(training_examples(workdir), n)
+  before = setup.round_before(config, workdir)
+  if before is None:
+    return found
+  read = lambda name: list(records.read(before / "distill" / f"{name}.jsonl"))
+  train = {e.id for e in read_examples(setup.examples_path(workdir, "train"))}
+  most = rounds.most_samples(
+    read("train"),
+    read("rejected") + read("undecided"),
+    n,
+    config.rounds.number,
+  )
+  return found | {
+    name: count
+    for name, count in most.items()
+    if name in train and not is_audited(config, name)
+  }
+
+
+def in_full(
+  config: ConfigDict,
+  workdir: epath.Path,
+  inputs: Collection[InputId],
+  samples: Sequence[Record],
+) -> int:
+  """Samples of these inputs if no vote were decided early.
+
+  No fewer than there are: a round may take some over.
+  """
+  most = most_samples(config, workdir)
+  drawn = collections.Counter((r["example_id"], r["variant"]) for r in samples)
+  return sum(max(most[name[0]], drawn[name]) for name in inputs)
+
+
 def stopping_rule(config: ConfigDict, task: Task) -> StoppingRule:
   """When an input is sampled no further."""
   prompts = setup.prompts_of(config, task)
@@ -198,8 +240,8 @@ def _votes(
     answers[input_id][record["sample"]] = answer
   valid = {e.id for e in read_examples(setup.examples_path(workdir, "valid"))}
   skipped = {(row.example_id, row.variant) for row in long}
+  most = most_samples(config, workdir)
   rule = stopping_rule(config, task)
-  in_full = dataclasses.replace(rule, confidence=0.0)
   # The variant that is meant to lead astray settles most examples.
   by_bias = lambda variant: variant != task.biased
   # So many variants of every example fill the batch and the queue behind it.
@@ -209,7 +251,9 @@ def _votes(
 
   def votes(example_id: str) -> ExampleVotes:
     audited = is_audited(config, example_id)
-    own = in_full if audited else rule
+    own = rule.of(most[example_id])
+    if audited:
+      own = dataclasses.replace(own, confidence=0.0)
     variants = asked(task, examples[example_id])
     by_variant = {
       v: AdaptiveVote(own, answers[example_id, v])
@@ -313,7 +357,7 @@ def _sample(
   missing: Mapping[str, list[SampleId]],
   shards: RecordShards,
 ) -> None:
-  model = setup.base_model(config)
+  model = setup.thinker(config, workdir)
   setup.check_chats(config, model)  # it may be another than `prepare` saw
   scheduler = setup.scheduler(
     config, model, task, config.method, _first_round(config, task)

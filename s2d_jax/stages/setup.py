@@ -83,6 +83,8 @@ def check(config: ConfigDict) -> None:
     "finetune.learning_rate": (finetune.learning_rate, 0),
     "finetune.warmup_steps": (finetune.warmup_steps, 0),
     "finetune.lora.rank": (finetune.lora.rank, 0),
+    "rounds.count": (config.rounds.count, 1),
+    "rounds.number": (config.rounds.number, 0),
   }
   for axis, size in config.mesh.items():
     at_least[f"mesh.{axis}"] = size, 0
@@ -105,6 +107,8 @@ def check(config: ConfigDict) -> None:
     ("finetune.dtype", finetune.dtype, precision.SETTINGS),
     ("finetune.optimizer", finetune.optimizer, tuple(OPTIMIZERS)),
     ("finetune.remat", finetune.remat, ("auto", *REMAT_POLICIES)),
+    ("rounds.thinker", config.rounds.thinker, ("distilled", "base")),
+    ("rounds.start", config.rounds.start, ("base", "last")),
   ):
     if value not in known:
       raise UserError(f"{name}={value!r} must be one of {', '.join(known)}")
@@ -123,6 +127,24 @@ def check(config: ConfigDict) -> None:
     raise UserError(
       f"finetune.lora.targets={targets!r} must be some of"
       f" {', '.join(PROJECTIONS)}"
+    )
+  _check_rounds(config)
+
+
+def _check_rounds(config: ConfigDict) -> None:
+  """Raises UserError for what cannot be done again, round after round."""
+  rounds, select = config.rounds, config.curation.select
+  if rounds.count == 1 and not rounds.number:
+    return
+  if select != "vote":
+    raise UserError(
+      f"curation.select={select!r} cannot be in rounds, which go by votes; set"
+      " curation.select='vote' or rounds.count=1"
+    )
+  if rounds.start == "last" and config.finetune.lora.rank:
+    raise UserError(
+      "rounds.start='last' cannot train adapters, which stand beside the base"
+      " model's weights; set finetune.lora.rank=0 or rounds.start='base'"
     )
 
 
@@ -250,12 +272,34 @@ def distilled_model(config: ConfigDict, workdir: epath.Path) -> Pretrained:
   return _sampler(config, str(workdir))
 
 
-def model_to_train(config: ConfigDict) -> Pretrained:
-  """The base model, laid out for the fine-tune, which overwrites it.
+def round_before(config: ConfigDict, workdir: epath.Path) -> epath.Path | None:
+  """The workdir of the round before this one, if there is one."""
+  number = config.rounds.number
+  return workdir.parent / str(number - 1) if number > 1 else None
 
-  The copy that was sampled from is taken over if it lies alike.
+
+def thinker(config: ConfigDict, workdir: epath.Path) -> Pretrained:
+  """The model whose samples are learnt from, laid out to sample from it."""
+  return _sampler(config, thinker_name(config, workdir))
+
+
+def thinker_name(config: ConfigDict, workdir: epath.Path) -> str:
+  """The base model, or the workdir of the round before."""
+  before = round_before(config, workdir)
+  if before is None or config.rounds.thinker == "base":
+    return config.model.name
+  return str(before)
+
+
+def model_to_train(config: ConfigDict, workdir: epath.Path) -> Pretrained:
+  """The model that the fine-tune overwrites, laid out for it.
+
+  It is the base model, or that of the round before (rounds.start). The copy
+  that was sampled from is taken over if it lies alike.
   """
-  name = config.model.name
+  before = round_before(config, workdir)
+  goes_on = before is not None and config.rounds.start == "last"
+  name = str(before) if goes_on else config.model.name
   mesh = mesh_of(config, pretrained.read_config(name))
   model = _load(name, mesh, steps.given_dtype(config.finetune, mesh))
   # Programs of sampling would hold half a GB. Those that are needed again are

@@ -363,6 +363,13 @@ def _advice(run: LiveRun, stages: Sequence[Stage]) -> str:
   name = next_stage(stages)
   if name is None:
     return f"Everything is done: {run.workdir / 'report' / 'index.html'}"
+  number = run.setting("rounds", "number", 0)
+  if number:  # only the pipeline knows what follows it
+    return (
+      f"Next: {name} of round {number}. `s2d pipeline --config=…"
+      f" --workdir={run.workdir.parent.parent}`, with the config of before,"
+      " goes on with it and what follows."
+    )
   program_name = name.partition(" ")[0]
   return (
     f"Next: {name}. `s2d pipeline --config=… --workdir={run.workdir}`, with the"
@@ -371,11 +378,22 @@ def _advice(run: LiveRun, stages: Sequence[Stage]) -> str:
   )
 
 
+def _newest_round(workdir: str) -> str:
+  """The workdir of the newest round, if it is one of several rounds."""
+  numbers = [
+    int(path.name)
+    for path in epath.Path(workdir).glob("rounds/*")
+    if path.name.isdecimal()
+  ]
+  return f"{workdir}/rounds/{max(numbers)}" if numbers else workdir
+
+
 def status(argv) -> None:
   del argv
   workdir = flags.FLAGS.workdir
   if not workdir:
     raise UserError("give --workdir=FOLDER, for instance runs/quickstart")
+  workdir = _newest_round(workdir)
   stages = inspect_run(workdir)
   if flags.FLAGS.json:
     found = {

@@ -24,13 +24,14 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from s2d_jax import records, trained_controls
-from s2d_jax.errors import KeptTooLittle, UserError
+from s2d_jax.errors import UserError
 from s2d_jax.parallel import hosts
 from s2d_jax.progress import format_duration
 from s2d_jax.reporting import study as studies, terminal
 from s2d_jax.reporting.run_files import mark_of
 from s2d_jax.reporting.study import RUN
-from s2d_jax.stages import gate, pipeline, prepare, program, setup
+from s2d_jax.stages import nested, pipeline, program, setup
+from s2d_jax.stages.nested import Part
 from s2d_jax.tasks.task import read_examples
 from s2d_jax.trained_controls import CONTROLS
 
@@ -61,6 +62,11 @@ class _Workdir(NamedTuple):
 
 def run(config: ConfigDict, workdir: epath.Path) -> None:
   """Runs what is missing, and writes the page after each seed."""
+  if config.rounds.count > 1:
+    raise UserError(
+      f"rounds.count={config.rounds.count}, but a study is of single runs; set"
+      " rounds.count=1"
+    )
   seeds, names = _seeds(_SEEDS.value), _names(_CONTROLS.value)
   own = _as_in_a_study(config)
   same = [name for name in names if _is_same(own, name)]
@@ -168,27 +174,14 @@ def _run_itself(
 ) -> None:
   """The config's own run; `config` gets the date of its workdir."""
 
-  def checked(config: ConfigDict, workdir: epath.Path) -> None:
-    if _is_finished(config, workdir):
-      return
-    if not program.is_done(workdir, "finetune"):
-      setup.check_devices(config)
-    for stage in pipeline.CURATION + pipeline.LEARNING:
-      stage(config, workdir)
-      if stage is prepare.run and hosts.is_lead():
-        _check_labels(workdir, config.task.name, needs_labels)
+  def check_examples(config: ConfigDict, workdir: epath.Path) -> None:
+    _check_labels(workdir, config.task.name, needs_labels)
 
-  program.run_claimed(checked, config, workdir)
+  def whole(config: ConfigDict, workdir: epath.Path) -> None:
+    if not nested.is_finished(config, workdir):
+      pipeline.run_checked(config, workdir, check_examples)
 
-
-def _is_finished(config: ConfigDict, workdir: epath.Path) -> bool:
-  """And not to be done anew, as its gate has other settings."""
-  if not program.is_done(workdir, "report"):
-    return False
-  if program.is_done(workdir, "gate") and not gate.is_current(config, workdir):
-    return False
-  print(f"{workdir}: done already", flush=True)
-  return True
+  program.run_claimed(whole, config, workdir)
 
 
 def _check_labels(workdir: epath.Path, task: str, needs_texts: bool) -> None:
@@ -218,77 +211,39 @@ def _run_control(
   changed.evaluation.controls = False  # of the base model, and in the run
 
   def learnt(changed: ConfigDict, workdir: epath.Path) -> None:
-    if _is_finished(changed, workdir):
+    if nested.is_finished(changed, workdir):
       return
     if hosts.is_lead():
       _share(config, studies.workdir_of(study, seed, RUN), changed, workdir)
     hosts.barrier("shared")
-    _learn(changed, workdir)
+    nested.learn(changed, workdir)
 
   program.run_claimed(learnt, changed, studies.workdir_of(study, seed, name))
-
-
-def _learn(config: ConfigDict, workdir: epath.Path) -> None:
-  """As the pipeline; where too little is kept, it says so and returns."""
-  try:
-    for stage in pipeline.CURATION:
-      stage(config, workdir)
-  except KeptTooLittle as error:
-    hosts.barrier("curate")  # where the others wait for the lead
-    print(f"{workdir}: {error}", flush=True)
-  if not hosts.lead_value("curated", program.is_done(workdir, "curate")):
-    return
-  try:
-    for stage in pipeline.LEARNING:
-      stage(config, workdir)
-  except KeptTooLittle as error:  # of the fine-tune: on all hosts
-    print(f"{workdir}: {error}", flush=True)
-
-
-class _Stage(NamedTuple):
-  """A stage of a run, and its files: a folder, and a pattern of names."""
-
-  name: str
-  folder: str
-  pattern: str
 
 
 def _share(
   own: ConfigDict, run: epath.Path, changed: ConfigDict, control: epath.Path
 ) -> None:
   """Copies what a control has in common with its run, marks last."""
-  if not (control / "model.json").exists():
-    _copy(run / "model.json", control)
-  for stage in _in_common(own, changed):
-    mark = mark_of(run, stage.name)
-    if program.is_done(control, stage.name):
-      continue
-    folder = run / stage.folder
-    for path in sorted(folder.glob(stage.pattern)) if folder.exists() else ():
-      _copy(path, control / stage.folder)
-    _copy(mark, control / "done")
+  nested.take_over(run, control, _in_common(own, changed))
   if not program.is_done(control, "evaluate base"):
     path = "eval/base.jsonl"
     rows = records.read(run / path)
     if changed.method != own.method:
       rows = (row for row in rows if row["method"] != own.method)
     records.write(control / path, rows)
-    _copy(mark_of(run, "evaluate base"), control / "done")
+    nested.copy(mark_of(run, "evaluate base"), control / "done")
 
 
-def _in_common(own: ConfigDict, changed: ConfigDict) -> Iterator[_Stage]:
+def _in_common(own: ConfigDict, changed: ConfigDict) -> Iterator[Part]:
   """The stages whose files are the same for both."""
-  yield _Stage("prepare", "examples", "*.jsonl")
+  yield Part("prepare", "examples", "*.jsonl")
   # A run of labels has drawn no samples.
   if changed.method == own.method and own.curation.select != "label":
-    yield _Stage("sample", f"samples/{own.method}", "*.jsonl")
-    yield _Stage("evaluate valid", "eval", "valid.jsonl")
+    yield Part("sample", f"samples/{own.method}", "*.jsonl")
+    yield Part("evaluate valid", "eval", "valid.jsonl")
     if changed.curation.select == own.curation.select:
-      yield _Stage("select", "selections", f"{own.method}.jsonl")
-
-
-def _copy(path: epath.Path, folder: epath.Path) -> None:
-  records.write_bytes(folder / path.name, path.read_bytes())
+      yield Part("select", "selections", f"{own.method}.jsonl")
 
 
 def main() -> None:

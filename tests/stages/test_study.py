@@ -13,7 +13,7 @@ from s2d_jax import cli, records, trained_controls
 from s2d_jax.curation import refine
 from s2d_jax.errors import UserError
 from s2d_jax.reporting import plots, study as studies
-from s2d_jax.stages import curate, finetune, program, setup, study
+from s2d_jax.stages import curate, finetune, nested, program, setup, study
 from s2d_jax.trained_controls import CONTROLS
 from tests import bucket
 from tests.reporting.test_report import Page
@@ -42,7 +42,7 @@ def s2d_study(config_file, cache):
 def made(s2d_study, tmp_path_factory) -> pathlib.Path:
   """A study that was killed while it copied, and while it fine-tuned."""
   workdir = tmp_path_factory.mktemp("studies") / "tiny"
-  for module, name, calls in ((study, "_copy", 4), (finetune, "finetune", 1)):
+  for module, name, calls in ((nested, "copy", 4), (finetune, "finetune", 1)):
     with pytest.MonkeyPatch.context() as patch:
       whole, left = getattr(module, name), [None] * calls
 

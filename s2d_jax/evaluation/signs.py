@@ -1,0 +1,182 @@
+"""Signs that rounds have gone too far, none of which needs a label.
+
+A model that learns from its own votes gets better, and then worse: it comes to
+agree with itself on what is wrong, gives every input the same answer, or stops
+thinking. Each round is compared with the one before it, or with the first.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Mapping, Sequence
+import dataclasses
+import math
+from typing import Literal
+
+from s2d_jax.evaluation.paired import Comparison, compare
+from s2d_jax.evaluation.results import Score
+
+Sign = Literal["kept", "agreement", "entropy", "thought", "movement"]
+
+# A smaller fall is not worth stopping for, however clear many inputs make it.
+_FALL = 0.05
+# exp(entropy) is how many answers there are, if they were equally frequent.
+# Half of the entropy is their square root: of yes and no in equal parts 89 %
+# would be one of them.
+_LEAST_ENTROPY = 0.5
+# A thought of less than half of its length is another way to answer: the model
+# does at once what it was taught to do at once.
+_LEAST_THOUGHT = 0.5
+# Each round from the base model moves about as far as the first, and what goes
+# on from the last adds up: with more than three times the first, something else
+# than the task is being learnt.
+_MOST_MOVEMENT = 3.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Decided:
+  """What a round found of an input, by its own samples.
+
+  Attributes:
+    winner: of its vote; None without one.
+    agreement: share of the forms of its example with this winner.
+    is_kept: whether curation accepts it.
+  """
+
+  winner: str | None
+  agreement: float
+  is_kept: bool
+
+
+# Those of a round, by example id and variant.
+Decisions = Mapping[tuple[str, str], Decided]
+
+
+@dataclasses.dataclass(frozen=True)
+class Signs:
+  """Of one round.
+
+  Attributes:
+    number: of the round.
+    kept: share of the inputs that it decided.
+    agreement: mean over the inputs.
+    entropy: of the answers that won, over the inputs, in nats.
+    thought: tokens of a sample of System 2, its mean.
+    movement: mean KL(base || distilled) of the next token on a text that is
+      unrelated to the task, in nats; None where it was not measured.
+    fewer_kept: its share of decided inputs against that of the round before,
+      on the same inputs with as many samples of each.
+    less_agreement: likewise.
+    changed: share of the inputs that both decided whose answer is another one.
+  """
+
+  number: int
+  kept: float
+  agreement: float
+  entropy: float
+  thought: float
+  movement: float | None = None
+  fewer_kept: Comparison | None = None
+  less_agreement: Comparison | None = None
+  changed: float | None = None
+
+
+def signs(
+  number: int,
+  decisions: Decisions,
+  thought: float,
+  movement: float | None,
+  pair: tuple[Decisions, Decisions] | None = None,
+) -> Signs:
+  """The signs of a round.
+
+  Args:
+    number: of the round.
+    decisions: by all of its samples.
+    thought: tokens of a sample of System 2, its mean.
+    movement: of the model that was fine-tuned in it.
+    pair: the decisions of this round and of the one before it by equally many
+      samples of each input; None for the first round.
+  """
+  found = list(decisions.values())
+  compared = {}
+  if pair is not None:
+    compared = {
+      "fewer_kept": _compare(*pair, "is_kept"),
+      "less_agreement": _compare(*pair, "agreement"),
+      "changed": _changed(*pair),
+    }
+  return Signs(
+    number=number,
+    kept=sum(one.is_kept for one in found) / len(found),
+    agreement=sum(one.agreement for one in found) / len(found),
+    entropy=entropy([one.winner for one in found]),
+    thought=thought,
+    movement=movement,
+    **compared,
+  )
+
+
+def entropy(winners: Sequence[str | None]) -> float:
+  """Of the distribution of answers, in nats; those without one left out."""
+  counts = collections.Counter(one for one in winners if one is not None)
+  shares = [count / counts.total() for count in counts.values()]
+  return -sum(share * math.log(share) for share in shares) + 0.0
+
+
+def stopping_sign(rounds: Sequence[Signs]) -> tuple[int, Sign] | None:
+  """The first round with a sign that is bad, and that sign.
+
+  Args:
+    rounds: the signs of each, from the first on.
+  """
+  for found in rounds[1:]:
+    first = rounds[0]
+    bad: dict[Sign, bool] = {
+      "kept": _fell(found.fewer_kept),
+      "agreement": _fell(found.less_agreement),
+      "entropy": found.entropy < _LEAST_ENTROPY * first.entropy,
+      "thought": found.thought < _LEAST_THOUGHT * first.thought,
+      "movement": _is_far(found.movement, first.movement),
+    }
+    for sign, is_bad in bad.items():
+      if is_bad:
+        return found.number, sign
+  return None
+
+
+def _fell(change: Comparison | None) -> bool:
+  return (
+    change is not None
+    and change.outcome == "worse"
+    and change.gain.value <= -_FALL
+  )
+
+
+def _is_far(movement: float | None, first: float | None) -> bool:
+  if movement is None or first is None:
+    return False
+  return movement > _MOST_MOVEMENT * first
+
+
+def _compare(
+  now: Decisions, before: Decisions, field: str
+) -> Comparison | None:
+  """The forms of an example are one cluster."""
+  scores = [
+    {
+      "/".join(name): Score({field: getattr(one, field)}, 0, (), None, name[0])
+      for name, one in decisions.items()
+    }
+    for decisions in (now, before)
+  ]
+  return compare(*scores, lambda _, score: float(score.metrics[field]))
+
+
+def _changed(now: Decisions, before: Decisions) -> float | None:
+  both = [
+    (one.winner, before[name].winner)
+    for name, one in now.items()
+    if name in before and one.is_kept and before[name].is_kept
+  ]
+  return sum(a != b for a, b in both) / len(both) if both else None

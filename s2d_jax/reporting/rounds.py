@@ -1,0 +1,250 @@
+"""The page of the rounds of a run: side by side, and which of them to use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+import dataclasses
+import json
+from typing import Any
+
+from etils import epath
+
+from s2d_jax import records
+from s2d_jax.evaluation.paired import Comparison
+from s2d_jax.evaluation.signs import Sign, Signs, stopping_sign
+from s2d_jax.reporting import comparison, page, run_files, table as tables
+from s2d_jax.reporting.comparison import FinishedRun
+from s2d_jax.reporting.study import difference, kept_and_right, markdown_table
+from s2d_jax.reporting.table import (
+  DIRECT,
+  STUDENT,
+  TEACHER,
+  Kind,
+  Table,
+  readable,
+)
+
+_NONE = "–"
+
+
+def folder_of(workdir: epath.Path, number: int) -> epath.Path:
+  """The workdir of a round."""
+  return workdir / "rounds" / str(number)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """A finished round.
+
+  Attributes:
+    run: what its own report says.
+    signs: of it.
+    taught: share of the train and valid inputs that are taught, with what is
+      believed since earlier rounds.
+    right: share of what is taught that is right, where labels are texts.
+  """
+
+  run: FinishedRun
+  signs: Signs
+  taught: float
+  right: float | None
+
+  @property
+  def student(self) -> tables.Row:
+    """Of its table, the distilled model's."""
+    found = _row_of(self.run.table, STUDENT)
+    assert found is not None  # or the run would not be finished
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Rounds:
+  """The rounds of a run, from the first on.
+
+  Attributes:
+    rows: those that are finished.
+    is_unfinished: whether the next one has begun and has not ended, or had too
+      little to learn from.
+  """
+
+  rows: Sequence[Row]
+  is_unfinished: bool
+
+  @property
+  def stopped(self) -> tuple[int, Sign] | None:
+    """The first round with a bad sign, and the sign."""
+    return stopping_sign([row.signs for row in self.rows])
+
+  @property
+  def use(self) -> int:
+    """The last round before a sign was bad."""
+    return self.stopped[0] - 1 if self.stopped else len(self.rows)
+
+  @property
+  def answer(self) -> str:
+    """Which round to use, and why, in sentences."""
+    count, use = len(self.rows), f"Use round {self.use}."
+    if self.stopped:
+      number, sign = self.stopped
+      rows = self.rows[number - 1], self.rows[0]
+      why = _WHY[sign](*(row.signs for row in rows))
+      return f"Round {number} stops the rounds: {why}. {use}"
+    rounds = f"{count} rounds" if count > 1 else "one round"
+    said = f"No sign is bad in {rounds}. {use}"
+    if self.is_unfinished:
+      more = f"Round {count + 1} is not finished, or kept too little"
+      said = f"{more} to learn from. {said}"
+    return said
+
+
+def _percent(share: float) -> str:
+  return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
+
+
+def _fall(change: Comparison | None) -> str:
+  assert change is not None  # or it could not have fallen
+  return f"{_percent(change.second)} to {_percent(change.first)}"
+
+
+_WHY = {
+  "kept": lambda found, _: (
+    "of the same inputs the share that its samples decide fell from"
+    f" {_fall(found.fewer_kept)}"
+  ),
+  "agreement": lambda found, _: (
+    "the share of the forms of an input that have its answer fell from"
+    f" {_fall(found.less_agreement)}"
+  ),
+  "entropy": lambda found, first: (
+    f"its answers are ever the same, with an entropy of {found.entropy:.2f}"
+    f" nats, where it was {first.entropy:.2f} in the first round"
+  ),
+  "thought": lambda found, first: (
+    f"its model thinks for {found.thought:.0f} tokens, where it was"
+    f" {first.thought:.0f} in the first round"
+  ),
+  "movement": lambda found, first: (
+    f"its model moved by {found.movement:.3f} nats a token on a text that is"
+    f" unrelated to the task, where it was {first.movement:.3f} in the first"
+    " round"
+  ),
+}
+
+
+def load(
+  workdirs: Sequence[epath.Path], signs: Sequence[Signs], is_unfinished: bool
+) -> Rounds:
+  """Reads finished rounds.
+
+  Args:
+    workdirs: of the rounds, from the first on.
+    signs: of each.
+    is_unfinished: whether another one has begun.
+  """
+  rows = []
+  for workdir, found in zip(workdirs, signs, strict=True):
+    run = comparison.load_run(workdir, f"round {found.number}")
+    taught, right = kept_and_right(run_files.load(workdir))
+    rows.append(Row(run, found, taught or 0.0, right))
+  return Rounds(rows, is_unfinished)
+
+
+def lines(found: Rounds) -> Iterator[list[str]]:
+  """Right answers as text, the head first: the base model, then the rounds."""
+  table = found.rows[0].run.table
+  splits = sorted(table.splits, key=lambda split: split != table.biased)
+  share = "% right" if table.is_labelled else "% answered"
+  yield [share, *map(readable, splits), "tokens", "taught", "right of it"]
+  for kinds in (DIRECT, TEACHER):
+    if base := _row_of(table, kinds):
+      yield [base.label, *_cells(base, splits), "", ""]
+  for row in found.rows:
+    right = _NONE if row.right is None else f"{100 * row.right:.1f}"
+    taught = f"{100 * row.taught:.1f}"
+    yield [row.run.name, *_cells(row.student, splits), taught, right]
+
+
+def _row_of(table: Table, kinds: Sequence[Kind]) -> tables.Row | None:
+  """The first of these kinds that the table has."""
+  rows = {row.kind: row for row in table.rows}
+  return next((rows[kind] for kind in kinds if kind in rows), None)
+
+
+def _cells(row: tables.Row, splits: Sequence[str]) -> list[str]:
+  cells = [row.accuracy.get(split) for split in splits]
+  shares = [f"{c.percent} [{c.interval}]" if c else _NONE for c in cells]
+  return [*shares, f"{row.tokens:.1f}"]
+
+
+def sign_lines(found: Rounds) -> Iterator[list[str]]:
+  """The signs as text, the head first."""
+  yield ["sign", "% decided", "points", "agreement", "points", "% changed",
+         "entropy", "thought", "movement"]  # fmt: skip
+  for row in found.rows:
+    one = row.signs
+    yield [
+      row.run.name,
+      f"{100 * one.kept:.1f}",
+      difference(one.fewer_kept),
+      f"{100 * one.agreement:.1f}",
+      difference(one.less_agreement),
+      _NONE if one.changed is None else f"{100 * one.changed:.1f}",
+      f"{one.entropy:.2f}",
+      f"{one.thought:.1f}",
+      _NONE if one.movement is None else f"{one.movement:.3f}",
+    ]
+
+
+def write(found: Rounds, workdir: epath.Path) -> epath.Path:
+  """Writes report/ of the workdir and rounds/signs.json; returns the page."""
+  folder = workdir / "report"
+  records.write_text(workdir / "rounds" / "signs.json", _signs_json(found))
+  records.write_text(folder / "rounds.json", _as_json(found))
+  shown = [markdown_table(part(found)) for part in (lines, sign_lines)]
+  records.write_text(
+    folder / "rounds.md", "\n\n".join([found.answer, *shown]) + "\n"
+  )
+  path = folder / "index.html"
+  text = page.render(
+    "rounds.html",
+    found=found,
+    lines=list(lines(found)),
+    sign_lines=list(sign_lines(found)),
+  )
+  records.write_text(path, text)
+  return path
+
+
+def _signs_json(found: Rounds) -> str:
+  """The signs, and what follows from them."""
+  values = _conclusion(found)
+  values["rounds"] = [dataclasses.asdict(row.signs) for row in found.rows]
+  return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+
+
+def _as_json(found: Rounds) -> str:
+  """The table."""
+  values = _conclusion(found)
+  values["rounds"] = [
+    {
+      "round": row.signs.number,
+      "accuracy": {
+        split: dataclasses.asdict(cell)
+        for split, cell in row.student.accuracy.items()
+      },
+      "tokens": row.student.tokens,
+      "taught": row.taught,
+      "right": row.right,
+    }
+    for row in found.rows
+  ]
+  return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+
+
+def _conclusion(found: Rounds) -> dict[str, Any]:
+  number, sign = found.stopped or (None, None)
+  return {
+    "answer": found.answer,
+    "use": found.use,
+    "stopped": {"round": number, "sign": sign} if found.stopped else None,
+  }
