@@ -23,7 +23,7 @@ from s2d_jax.records import Record
 
 Buys = Literal[
   "pays",  # better than direct answers, and than thinking at random
-  "direct",  # the direct answers are as good as System 2's vote
+  "direct",  # neither it nor System 2's vote is better than direct answers
   "chance",  # where it thinks is no better than chance
   "never",  # it lets every answer stand, though System 2's vote is better
   "always",  # it takes as many tokens as System 2's vote, or more
@@ -93,7 +93,7 @@ class Worth:
       return "costs"
     if direct == "better" and self.over_random.outcome == "better":
       return "pays"
-    if vote in ("no better", "worse"):
+    if direct == "no better" and vote in ("no better", "worse"):
       return "direct"
     if self.tokens >= self.vote_tokens:
       return "always"

@@ -179,7 +179,7 @@ def test_a_second_run_changes_no_file(finished, config, capsys):
   pipeline.run(config, finished)
   assert _files(finished) == before
   said = capsys.readouterr().out
-  assert said.count("done already") == 11
+  assert said.count("done already") == 12
 
 
 def test_a_temporary_name_is_left_nowhere(finished):
