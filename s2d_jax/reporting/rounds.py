@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import json
 from typing import Any
@@ -106,7 +106,8 @@ def _fall(change: Comparison | None) -> str:
   return f"{_percent(change.second)} to {_percent(change.first)}"
 
 
-_WHY = {
+# What a sentence says of a round with a bad sign, and of the first one.
+_WHY: Mapping[Sign, Callable[[Signs, Signs], str]] = {
   "kept": lambda found, _: (
     "of the same inputs the share that its samples decide fell from"
     f" {_fall(found.fewer_kept)}"
@@ -116,11 +117,11 @@ _WHY = {
     f" {_fall(found.less_agreement)}"
   ),
   "entropy": lambda found, first: (
-    f"its answers are ever the same, with an entropy of {found.entropy:.2f}"
-    f" nats, where it was {first.entropy:.2f} in the first round"
+    f"its answers are more and more the same, with {found.entropy:.2f} nats of"
+    f" entropy, where it was {first.entropy:.2f} in the first round"
   ),
   "thought": lambda found, first: (
-    f"its model thinks for {found.thought:.0f} tokens, where it was"
+    f"a thought takes {found.thought:.0f} tokens, where it took"
     f" {first.thought:.0f} in the first round"
   ),
   "movement": lambda found, first: (
@@ -178,7 +179,7 @@ def _cells(row: tables.Row, splits: Sequence[str]) -> list[str]:
 
 def sign_lines(found: Rounds) -> Iterator[list[str]]:
   """The signs as text, the head first."""
-  yield ["sign", "% decided", "points", "agreement", "points", "% changed",
+  yield ["signs", "% decided", "points", "% agree", "points", "% changed",
          "entropy", "thought", "movement"]  # fmt: skip
   for row in found.rows:
     one = row.signs

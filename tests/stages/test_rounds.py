@@ -388,7 +388,7 @@ def test_a_sign_ends_the_rounds(made, s2d, tmp_path, monkeypatch, capfd):
   assert found["stopped"] == {"round": 2, "sign": "thought"}
   assert found["use"] == 1
   said = " ".join(capfd.readouterr().out.split())
-  assert "Round 2 stops the rounds: its model thinks for 8 tokens" in said
+  assert "Round 2 stops the rounds: a thought takes 8 tokens, where it" in said
   assert said.count("Use round 1.") == 1
 
 
