@@ -132,11 +132,11 @@ def default() -> ConfigDict:
 
   # Where the distilled model's answer stands, and where System 2 thinks.
   config.gate = ConfigDict()
-  # Tokens an answer may take, in the mean over all inputs; 0: as many as
-  # gate.agreement needs.
+  # Tokens an answer may take, in the mean over all inputs.
   config.gate.budget = 0.0
-  # How likely System 2's vote must say the same for an answer to stand.
-  config.gate.agreement = 0.9
+  # Or how likely System 2's vote must say the same for an answer to stand. Both
+  # 0: a quarter of the tokens that the vote takes.
+  config.gate.agreement = 0.0
 
   # What the fine-tune did to the rest, measured before and after it. Besides
   # what is set here: the perplexity of a text, and how far the model moved.

@@ -97,11 +97,19 @@ class Gate:
     if budget < fast:
       raise UserError(
         f"gate.budget={budget:g} is less than the {fast:.1f} tokens that a"
-        " direct answer takes; give more, or 0 to have gate.agreement decide"
+        " direct answer takes; give more, or 0 for the default"
       )
     tokens = fast + np.cumsum(self.slow_tokens) / len(self.slow_tokens)
     affordable = int(np.searchsorted(tokens, budget, side="right"))
     return dataclasses.replace(self, least=self._least(affordable))
+
+  def with_share(self, share: float) -> Gate:
+    """Within this share of what System 2's vote takes, if that is enough.
+
+    Direct answers that take more stand, all of them.
+    """
+    fast, slow = np.mean(self.fast_tokens), np.mean(self.slow_tokens)
+    return self.within(max(fast, share * slow))
 
   def agreeing(self, probability: float) -> Gate:
     """Thinks where System 2 says the same with less than this probability."""

@@ -73,6 +73,8 @@ def of_run(run: Run) -> GateReport:
 def _aim(target: Mapping[str, float]) -> str:
   if "budget" in target:
     return f"{target['budget']:g} tokens an answer, on validation inputs"
+  if "share" in target:
+    return f"{percent(target['share'])} of the tokens of System 2’s vote"
   sure = percent(target["agreement"])
   return f"System 2’s vote says the same with {sure} probability"
 

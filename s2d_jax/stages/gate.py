@@ -2,10 +2,11 @@
 
 The distilled model answers the validation inputs, those that curation rejected
 included, and a map is learnt from how sure it is to whether System 2's vote
-says the same; no label is read. config.gate says where to think: by a budget
-of tokens, or by how likely a direct answer must be the vote's. Writes
-eval/distilled-valid.jsonl, gate.json, and eval/gated.jsonl: what the gate would
-have answered on the test split, where nothing is drawn for it.
+says the same; no label is read. config.gate says where to think: by a budget of
+tokens, a quarter of the vote's if it says nothing, or by how likely a direct
+answer must be the vote's. Writes eval/distilled-valid.jsonl, gate.json, and
+eval/gated.jsonl: what the gate would have answered on the test split, where
+nothing is drawn for it.
 
 config.gate may change at any time; called again, this chooses anew where to
 think, and draws nothing. Where no gate can be learnt, it says why.
@@ -31,6 +32,8 @@ from s2d_jax.stages import evaluate, program, setup
 from s2d_jax.tasks.task import cluster_of, read_examples
 
 _VALID = "distilled-valid"  # of the rows of the distilled model there
+# Of the tokens of System 2's vote, unless config.gate says otherwise.
+_SHARE = 0.25
 
 
 @program.stage("gate", on="all")
@@ -82,13 +85,17 @@ def is_current(config: ConfigDict, workdir: epath.Path) -> bool:
 def _target(config: ConfigDict) -> Record:
   if config.gate.budget:
     return {"budget": config.gate.budget}
-  return {"agreement": config.gate.agreement}
+  if config.gate.agreement:
+    return {"agreement": config.gate.agreement}
+  return {"share": _SHARE}
 
 
 def _aimed(config: ConfigDict, gate: Gate) -> Gate:
   if config.gate.budget:
     return gate.within(config.gate.budget)
-  return gate.agreeing(config.gate.agreement)
+  if config.gate.agreement:
+    return gate.agreeing(config.gate.agreement)
+  return gate.with_share(_SHARE)
 
 
 def _why_not(config: ConfigDict, workdir: epath.Path) -> str:

@@ -120,7 +120,13 @@ def check(config: ConfigDict) -> None:
   if 0 < config.gate.budget < 1:
     raise UserError(
       f"gate.budget={config.gate.budget} must be 1 or more, as no answer takes"
-      " less than a token, or 0 to have gate.agreement decide"
+      " less than a token, or 0 for the default"
+    )
+  if config.gate.budget and config.gate.agreement:
+    raise UserError(
+      f"gate.budget={config.gate.budget} and gate.agreement="
+      f"{config.gate.agreement} are two ways to say where to think; set one of"
+      " them to 0"
     )
   targets = tuple(finetune.lora.targets)
   if not targets or set(targets) - set(PROJECTIONS):

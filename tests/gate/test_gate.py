@@ -80,3 +80,10 @@ def test_a_gate_is_kept_as_json():
   gate = gates._learn("logprob", [_answered(0, -1, "a", "a")])
   for one in (gate, gate.agreeing(0.5)):
     assert Gate.from_record(one.to_record()) == one
+
+
+def test_a_share_of_the_votes_tokens_pays_for_direct_answers_at_least():
+  found = [_answered(i, -10 + i, "a", "a") for i in range(10)]
+  gate = gates._learn("logprob", found)  # 2 tokens, and 40 for a vote
+  assert gate.with_share(0.25) == gate.within(10)
+  assert gate.with_share(0.01) == gate.within(2)

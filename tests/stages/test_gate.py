@@ -127,7 +127,7 @@ def test_another_budget_draws_nothing_and_changes_what_was_said(
 ):
   _agreeing(workdir, with_gate)
   gate.run(with_gate, workdir)
-  assert _json(workdir)["target"] == {"agreement": 0.9}
+  assert _json(workdir)["target"] == {"share": 0.25}
   monkeypatch.setattr(setup, "distilled_model", None)
   mark = workdir / "done" / "report.json"
   records.write_text(mark, "{}")
