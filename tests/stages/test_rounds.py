@@ -43,7 +43,8 @@ from tests.reporting.test_report import Page
 _TWO = (
   "--config.rounds.count=2",
   "--config.curation.min_margin=0.6",
-  "--config.finetune.epochs=4",
+  "--config.finetune.epochs=2",
+  "--config.finetune.eval_every=2",
   "--config.retention.n=0",
   "--config.finetune.learning_rate=0.01",  # so that its model is another
 )
@@ -132,7 +133,8 @@ def _second(config, workdir) -> tuple[ConfigDict, epath.Path]:
   config.rounds.count, config.rounds.number = 2, 2
   config.curation.min_margin = 0.6
   config.retention.n = 0
-  config.finetune.epochs, config.finetune.learning_rate = 4, 0.01
+  config.finetune.epochs = config.finetune.eval_every = 2
+  config.finetune.learning_rate = 0.01
   return config, epath.Path(workdir) / "rounds" / "2"
 
 
@@ -406,6 +408,7 @@ def test_too_little_in_a_later_round_is_no_failure(
 
 def test_a_sign_ends_the_rounds(made, s2d, tmp_path, monkeypatch, capfd):
   workdir = shutil.copytree(made, tmp_path / "run")
+  monkeypatch.setattr(signs_of, "_LEAST_ENTROPY", 0.0)
   monkeypatch.setattr(signs_of, "_LEAST_THOUGHT", 1.1)
   assert s2d("pipeline", workdir, "--config.rounds.count=3", *_TWO[1:]) == 0
   assert not (workdir / "rounds" / "3").exists()
