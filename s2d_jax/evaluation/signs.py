@@ -2,7 +2,8 @@
 
 A model that learns from its own votes gets better, and then worse: it comes to
 agree with itself on what is wrong, gives every input the same answer, or stops
-thinking. Each round is compared with the one before it, or with the first.
+thinking and is as sure as before. Each round is compared with the one before
+it, or with the first.
 """
 
 from __future__ import annotations
@@ -13,13 +14,20 @@ import dataclasses
 import math
 from typing import Literal
 
-from s2d_jax.evaluation.paired import Comparison, compare
+import numpy as np
+
+from s2d_jax.evaluation.members import count_units
+from s2d_jax.evaluation.metrics import Interval, share_interval
+from s2d_jax.evaluation.paired import FEWEST, Comparison, compare
 from s2d_jax.evaluation.results import Score
 
-Sign = Literal["kept", "agreement", "entropy", "thought", "movement"]
+Sign = Literal["kept", "agreement", "changed", "entropy", "thought", "movement"]
 
 # A smaller fall is not worth stopping for, however clear many inputs make it.
 _FALL = 0.05
+# Of two answers that differ one is wrong: if so many differ, one of the rounds
+# has a tenth wrong at least. Who thinks better changes few that were clear.
+_MOST_CHANGED = 0.2
 # exp(entropy) is how many answers there are, if they were equally frequent.
 # Half of the entropy is their square root: of yes and no in equal parts 89 %
 # would be one of them.
@@ -67,7 +75,8 @@ class Signs:
     fewer_kept: its share of decided inputs against that of the round before,
       on the same inputs with as many samples of each.
     less_agreement: likewise.
-    changed: share of the inputs that both decided whose answer is another one.
+    changed: share of the inputs that both decided whose answer is another one;
+      None where they are few.
   """
 
   number: int
@@ -78,7 +87,7 @@ class Signs:
   movement: float | None = None
   fewer_kept: Comparison | None = None
   less_agreement: Comparison | None = None
-  changed: float | None = None
+  changed: Interval | None = None
 
 
 def signs(
@@ -135,6 +144,7 @@ def stopping_sign(rounds: Sequence[Signs]) -> tuple[int, Sign] | None:
     bad: dict[Sign, bool] = {
       "kept": _fell(found.fewer_kept),
       "agreement": _fell(found.less_agreement),
+      "changed": _is_other(found.changed),
       "entropy": found.entropy < _LEAST_ENTROPY * first.entropy,
       "thought": found.thought < _LEAST_THOUGHT * first.thought,
       "movement": _is_far(found.movement, first.movement),
@@ -151,6 +161,10 @@ def _fell(change: Comparison | None) -> bool:
     and change.outcome == "worse"
     and change.gain.value <= -_FALL
   )
+
+
+def _is_other(changed: Interval | None) -> bool:
+  return changed is not None and changed.low > _MOST_CHANGED
 
 
 def _is_far(movement: float | None, first: float | None) -> bool:
@@ -173,10 +187,14 @@ def _compare(
   return compare(*scores, lambda _, score: float(score.metrics[field]))
 
 
-def _changed(now: Decisions, before: Decisions) -> float | None:
+def _changed(now: Decisions, before: Decisions) -> Interval | None:
   both = [
-    (one.winner, before[name].winner)
+    name
     for name, one in now.items()
     if name in before and one.is_kept and before[name].is_kept
   ]
-  return sum(a != b for a, b in both) / len(both) if both else None
+  clusters = [example_id for example_id, _ in both]
+  if count_units(clusters) < FEWEST:
+    return None
+  other = [float(now[one].winner != before[one].winner) for one in both]
+  return share_interval(np.array(other), clusters)

@@ -116,6 +116,10 @@ _WHY: Mapping[Sign, Callable[[Signs, Signs], str]] = {
     "the share of the forms of an input that have its answer fell from"
     f" {_fall(found.less_agreement)}"
   ),
+  "changed": lambda found, _: (
+    f"{_percent(found.changed.value)} of the inputs that it and the round"
+    " before decide have another answer, so one of the two is often wrong"
+  ),
   "entropy": lambda found, first: (
     f"its answers are more and more the same, with {found.entropy:.2f} nats of"
     f" entropy, where it was {first.entropy:.2f} in the first round"
@@ -189,7 +193,7 @@ def sign_lines(found: Rounds) -> Iterator[list[str]]:
       difference(one.fewer_kept),
       f"{100 * one.agreement:.1f}",
       difference(one.less_agreement),
-      _NONE if one.changed is None else f"{100 * one.changed:.1f}",
+      _NONE if one.changed is None else f"{100 * one.changed.value:.1f}",
       f"{one.entropy:.2f}",
       f"{one.thought:.1f}",
       _NONE if one.movement is None else f"{one.movement:.3f}",

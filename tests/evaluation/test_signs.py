@@ -29,6 +29,7 @@ def _round(number, kept, before=None, thought=20.0, movement=0.01, **more):
 
 
 _HALVES = ["yes", "no"] * 20
+_ONE_SIDED = ["yes"] * 37 + ["no"] * 3
 
 
 @pytest.fixture
@@ -50,12 +51,17 @@ def test_figures_of_a_round_by_hand(first):
   assert (first.number, first.kept, first.agreement) == (1, 0.75, 1.0)
   assert first.entropy == pytest.approx(math.log(2))
   assert first.fewer_kept is first.less_agreement is first.changed is None
-  before = _decisions([1, 1, 1, 0], ["a", "b", "c", "d"], 0.5)
-  now = _decisions([1, 1, 0, 1], ["a", "x", "y", "z"], 0.75)
+  before = _decisions([1, 1, 1, 0] * 10, ["a", "b", "c", "d"] * 10, 0.5)
+  now = _decisions([1, 1, 0, 1] * 10, ["a", "x", "y", "z"] * 10, 0.75)
   found = signs(2, now, 8.0, None, (now, before))
-  assert found.changed == 0.5  # of two that both decided, one is another
+  # Of twenty that both decided, ten; the interval is Wilson's.
+  wilson = scipy.stats.binomtest(10, 20).proportion_ci(method="wilson")
+  changed = found.changed
+  assert (changed.value, changed.low, changed.high) == pytest.approx(
+    (0.5, wilson.low, wilson.high)
+  )
   assert (found.fewer_kept.first, found.fewer_kept.second) == (0.75, 0.75)
-  assert found.fewer_kept.changed == 2
+  assert found.fewer_kept.changed == 20
   assert found.less_agreement.gain.value == pytest.approx(0.25)
 
 
@@ -72,7 +78,8 @@ def test_nothing_stops_rounds_that_are_alike(first):
   [
     ("kept", {"kept": [1] * 15 + [0] * 25}),
     ("agreement", {"agreement": 0.75}),
-    ("entropy", {"winners": ["yes"] * 37 + ["no"] * 3}),
+    ("changed", {"winners": ["no", "yes"] * 20}),
+    ("entropy", {"kept": [0] * 20 + [1] * 20, "winners": _ONE_SIDED}),
     ("thought", {"thought": 9.9}),
     ("movement", {"movement": 0.031}),
   ],

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from s2d_jax.evaluation.metrics import Interval
 from s2d_jax.evaluation.paired import compare
 from s2d_jax.evaluation.results import Score
 from s2d_jax.evaluation.signs import Signs
@@ -28,7 +29,7 @@ _ALIKE = dataclasses.replace(
   number=2,
   fewer_kept=_change(70, 70),
   less_agreement=_change(90, 90),
-  changed=0.1,
+  changed=Interval(0.1, 0.05, 0.2),
 )
 
 
@@ -48,6 +49,11 @@ def _rounds(*signs: Signs, is_unfinished: bool = False) -> Rounds:
       {"less_agreement": _change(50, 90)},
       "the share of the forms of an input that have its answer fell from 90 %"
       " to 50 %",
+    ),
+    (
+      {"changed": Interval(0.56, 0.49, 0.63)},
+      "56 % of the inputs that it and the round before decide have another"
+      " answer, so one of the two is often wrong",
     ),
     (
       {"entropy": 0.2},

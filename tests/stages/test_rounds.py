@@ -33,6 +33,7 @@ from s2d_jax.stages import (
   sample,
   select,
   setup,
+  signs,
   status,
 )
 from tests import bucket, tiny_chat
@@ -42,7 +43,9 @@ from tests.reporting.test_report import Page
 _TWO = (
   "--config.rounds.count=2",
   "--config.curation.min_margin=0.6",
-  "--config.finetune.epochs=4",
+  "--config.finetune.epochs=2",
+  "--config.finetune.eval_every=2",
+  "--config.retention.n=0",
   "--config.finetune.learning_rate=0.01",  # so that its model is another
 )
 _REJECTED = "rejected.jsonl"
@@ -76,13 +79,13 @@ def sampled(finished, tmp_path_factory) -> pathlib.Path:
   workdir = tmp_path_factory.mktemp("sampled") / "1"
   for name in ("examples", "samples", "eval"):
     shutil.copytree(finished / name, workdir / name)
-  for name in ("distilled", "retention-distilled"):
-    (workdir / "eval" / f"{name}.jsonl").unlink()
+  for path in (workdir / "eval").glob("*"):
+    if path.name not in ("valid.jsonl", "base.jsonl"):
+      path.unlink()
   shutil.copy(finished / "model.json", workdir)
   (workdir / "done").mkdir()
   for stage in (
     *("prepare", "sample", "select", "evaluate valid", "evaluate base"),
-    "retention base",
   ):
     shutil.copy(mark_of(finished, stage), workdir / "done")
   settings = json.loads((finished / "config.json").read_text())
@@ -129,7 +132,9 @@ def _second(config, workdir) -> tuple[ConfigDict, epath.Path]:
   config = config.copy_and_resolve_references()
   config.rounds.count, config.rounds.number = 2, 2
   config.curation.min_margin = 0.6
-  config.finetune.epochs, config.finetune.learning_rate = 4, 0.01
+  config.retention.n = 0
+  config.finetune.epochs = config.finetune.eval_every = 2
+  config.finetune.learning_rate = 0.01
   return config, epath.Path(workdir) / "rounds" / "2"
 
 
@@ -148,7 +153,7 @@ def test_what_is_the_same_in_every_round_is_copied(made):
   assert same >= {
     "model.json",
     *(f"examples/{split}.jsonl" for split in ("train", "valid", "test")),
-    *("eval/base.jsonl", "eval/retention-base.jsonl"),
+    "eval/base.jsonl",
     *(f"done/{n}.json" for n in ("prepare", "evaluate_base", "retention_base")),
   }
   assert "thinker.json" not in first
@@ -311,7 +316,7 @@ def test_the_page_shows_the_rounds_side_by_side(made):
   page = Page((made / "report" / "index.html").read_text())
   assert page.open == [] and page.scripts == []
   found = json.loads((made / "report" / "rounds.json").read_text())
-  signs = json.loads((made / "rounds" / "signs.json").read_text())
+  read = json.loads((made / "rounds" / "signs.json").read_text())
   head, *body = page.tables["rounds"]
   assert head[1:3] == ["suggests wrong", "plain"]
   assert [row[0] for row in body[-2:]] == ["round 1", "round 2"]
@@ -326,20 +331,42 @@ def test_the_page_shows_the_rounds_side_by_side(made):
     _rows(made / "rounds" / "1" / "distill" / f"{name}.jsonl") for name in parts
   )
   kept = len(train + valid) / len(train + valid + rejected)
-  assert signs["rounds"][0]["kept"] == pytest.approx(kept)
+  assert read["rounds"][0]["kept"] == pytest.approx(kept)
   tokens = [
     sum(step["tokens"] for step in row["steps"])
     for row in _rows(
       made / "rounds" / "2" / "samples/s2a/part-00000-of-00001.jsonl"
     )
   ]
-  assert signs["rounds"][1]["thought"] == pytest.approx(np.mean(tokens))
-  assert signs["rounds"][1]["fewer_kept"]["n"] == 5 * 4
-  assert signs["answer"] == found["answer"]
+  assert read["rounds"][1]["thought"] == pytest.approx(np.mean(tokens))
+  assert read["rounds"][1]["fewer_kept"]["n"] == 5 * 4
+  assert {row["movement"] for row in read["rounds"]} == {None}
+  assert read["answer"] == found["answer"]
   assert found["answer"] in page.text.replace("\N{NO-BREAK SPACE}", " ")
   assert found["answer"] in (made / "report" / "rounds.md").read_text()
   links = [dict(at)["href"] for tag, at in page.tags if tag == "a"]
   assert [(made / "report" / link).exists() for link in links] == [True, True]
+
+
+def test_movement_is_a_mean_over_the_places_of_the_text(finished, config):
+  rows = [
+    row
+    for row in _rows(finished / "eval" / "retention-distilled.jsonl")
+    if row.get("of") == "text"
+  ]
+  sizes = [row["positions"] for row in rows]
+  wanted = np.average([row["kl"] for row in rows], weights=sizes)
+  found = signs._Round(config, finished).movement
+  assert found == pytest.approx(wanted) and found > 0
+
+
+def test_what_was_measured_of_the_base_model_is_copied(
+  finished, config, tmp_path
+):
+  config, workdir = _second(config, tmp_path)
+  rounds._take_over(config, finished, workdir)
+  for path in ("eval/retention-base.jsonl", "done/retention_base.json"):
+    assert (workdir / path).read_bytes() == (finished / path).read_bytes()
 
 
 def test_once_more_changes_nothing(made, s2d, capfd):
@@ -381,6 +408,7 @@ def test_too_little_in_a_later_round_is_no_failure(
 
 def test_a_sign_ends_the_rounds(made, s2d, tmp_path, monkeypatch, capfd):
   workdir = shutil.copytree(made, tmp_path / "run")
+  monkeypatch.setattr(signs_of, "_LEAST_ENTROPY", 0.0)
   monkeypatch.setattr(signs_of, "_LEAST_THOUGHT", 1.1)
   assert s2d("pipeline", workdir, "--config.rounds.count=3", *_TWO[1:]) == 0
   assert not (workdir / "rounds" / "3").exists()
