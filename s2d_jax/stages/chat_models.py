@@ -17,14 +17,13 @@ from typing import NamedTuple
 from etils import epath
 from ml_collections import ConfigDict
 
-from s2d_jax import records
 from s2d_jax.checkpoints.pretrained import Pretrained
 from s2d_jax.config import default
 from s2d_jax.curation.vote import vote
 from s2d_jax.errors import UserError
 from s2d_jax.generation.engine import Engine
 from s2d_jax.generation.sampling import Sampling
-from s2d_jax.stages import setup
+from s2d_jax.stages import finished_run, setup
 from s2d_jax.system2.methods import METHODS
 from s2d_jax.system2.program import Prompts, Template, for_chat
 from s2d_jax.system2.scheduler import (
@@ -108,36 +107,20 @@ def chat_setup(name: str, dtype: str | None = None) -> ChatSetup:
     name: as `--model`.
     dtype: of the products; None: the run's.
   """
-  path = epath.Path(name)
-  if path.parent.name == "checkpoints" and path.is_dir():
-    run = path.parent.parent
-  else:
-    run = path
-  config = default()
-  settings = run / "config.json"
-  advice = "copy the run's own there again"
-  found = records.read_json(settings, advice) if settings.exists() else {}
-  of_model = not found or "model_type" in found
-  if of_model or not (run / "examples").exists():
+  run = finished_run.folder_of(name)
+  if run is None:
+    config = default()
     config.model.name, config.model.dtype = name, dtype or "auto"
     chat = setup.chat_template(config, setup.base_without_weights(config))
     if chat.thinking_switch:  # System 1 does not think
       with config.unlocked():
         config.model.chat = {chat.thinking_switch: False}
     return ChatSetup(config, None, _AnyQuestion(), "the answer")
-  if not (run / "checkpoints").exists():
-    raise UserError(
-      f"{run} has no checkpoint yet; run `s2d finetune` first, or name its base"
-      " model"
-    )
-  with config.unlocked():
-    config.task = ConfigDict(found.pop("task"))
-    config.update(found)
-  config.model.dtype = dtype or config.model.dtype
+  config = finished_run.read_config(run, dtype)
   task = setup.task_of(config)
   first = read_examples(run / "examples" / "test.jsonl")[0]
   format = task.fields(first, task.plain).get("format", "the answer")
-  return ChatSetup(config, path, task, format)
+  return ChatSetup(config, epath.Path(name), task, format)
 
 
 @dataclasses.dataclass
