@@ -34,11 +34,7 @@ def claim(config: ConfigDict, workdir: epath.Path, may_change: bool) -> None:
     _announce(name, found["path"], found["weights"])
     if may_change or not path.exists():
       records.write_text(path, json.dumps(found, indent=2) + "\n")
-    if changed := pretrained.difference(path, found):
-      raise UserError(
-        f"the run in {workdir} was begun with another model under the name"
-        f" {name} ({changed}); bring that back, or use another --workdir"
-      )
+    check(config, workdir)
   hosts.barrier("model.json")
   if not hosts.is_lead() and (changed := pretrained.difference(path, found)):
     raise UserError(
@@ -46,6 +42,18 @@ def claim(config: ConfigDict, workdir: epath.Path, may_change: bool) -> None:
       " all hosts the same files"
     )
   hosts.barrier("same model")
+
+
+def check(config: ConfigDict, workdir: epath.Path) -> None:
+  """Raises UserError if the run was begun with another model than is here."""
+  path, name = workdir / "model.json", config.model.name
+  if not path.exists():  # of an earlier version
+    return
+  if changed := pretrained.difference(path, _identity(name)):
+    raise UserError(
+      f"the run in {workdir} was begun with another model under the name"
+      f" {name} ({changed}); bring that back, or use another --workdir"
+    )
 
 
 # As the models themselves, which a process loads once.
