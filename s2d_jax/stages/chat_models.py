@@ -24,6 +24,8 @@ from s2d_jax.errors import UserError
 from s2d_jax.generation.engine import Engine
 from s2d_jax.generation.sampling import Sampling
 from s2d_jax.stages import finished_run, setup
+from s2d_jax.stages.gated import GatedRun
+from s2d_jax.stages.inputs import Input
 from s2d_jax.system2.methods import METHODS
 from s2d_jax.system2.program import Prompts, Template, for_chat
 from s2d_jax.system2.scheduler import (
@@ -35,7 +37,7 @@ from s2d_jax.system2.scheduler import (
 )
 from s2d_jax.tasks.task import Task, read_examples
 
-_DIRECT = "system1"
+_DIRECT, _GATED = "system1", "gated"
 # Tokens of a prompt that decoding takes without being compiled again.
 _PROMPT_CAPACITY = 256
 
@@ -259,6 +261,8 @@ class Chat:
     method: of System 2; None: the run's.
     n: samples of System 2.
     temperature: None: 0, or 0.7 for several samples.
+    gated: the run with its gate, for a column of what that lets pass, or has
+      thought about; None: there is no such column.
 
   Attributes:
     is_fresh: whether the next answers may have to wait for a compiler.
@@ -270,8 +274,10 @@ class Chat:
     method: str | None,
     n: int,
     temperature: float | None,
+    gated: GatedRun | None = None,
   ):
     self.setup = chat_setup
+    self._gated = gated
     self.method = method or chat_setup.config.method
     self.n = n
     self._temperature = temperature
@@ -304,6 +310,9 @@ class Chat:
     self._questions += 1
     name = f"question {self._questions}"
     shown = {title: Answer() for title in self._columns}
+    if self._gated:
+      asked = self._gated.inputs.read(question, "the question")
+      shown[_GATED] = Answer()
     show(shown)
     try:
       for title, (model, method, n) in self._columns.items():
@@ -316,11 +325,24 @@ class Chat:
         chosen = self._temperature
         temperature = several if chosen is None else chosen
         model.answer(method, question, name, temperature, n, note)
+      if self._gated:
+        shown[_GATED] = self._by_gate(asked)
+        show(shown)
     except BaseException:  # Ctrl-C too: replies are left in the engine
       model.reset()
       raise
     self.is_fresh = False
     return shown
+
+  def _by_gate(self, asked: Input) -> Answer:
+    """The direct answer if it stands, else what the base model thinks."""
+    began = time.monotonic()
+    base, distilled = self._models
+    [found] = self._gated.solve([asked], lambda: distilled, lambda: base, True)
+    seconds = time.monotonic() - began
+    likely = f"System 2 would say the same with {found.probability:.0%}"
+    note = f"thought, as {likely}" if found.thought else f"direct, {likely}"
+    return Answer([], found.text.strip(), found.tokens, seconds, note)
 
   def _check(self, method: str, n: int) -> None:
     if n < 1:
