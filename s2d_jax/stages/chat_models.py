@@ -35,7 +35,7 @@ from s2d_jax.system2.scheduler import (
   Step,
   end_tokens,
 )
-from s2d_jax.tasks.task import Task, read_examples
+from s2d_jax.tasks.task import Example, Task, inputs_of, read_examples
 
 _DIRECT, _GATED = "system1", "gated"
 # Tokens of a prompt that decoding takes without being compiled again.
@@ -61,12 +61,14 @@ class ChatSetup:
       without a run.
     task: has the templates.
     format: value of the placeholder of that name: how to answer.
+    example: a question that the task knows all about, if it knows any.
   """
 
   config: ConfigDict
   distilled: epath.Path | None
   task: Task | _AnyQuestion
   format: str
+  example: str = "?"
 
   def prompts(self, method: str) -> Prompts:
     """The templates of a method.
@@ -85,7 +87,23 @@ class ChatSetup:
     return for_chat(prompts, setup.chat_template(self.config, model))
 
   def fields(self, question: str) -> Mapping[str, str]:
-    return {"text": question, "format": self.format}
+    """All that the task knows of it, at least the text and the format."""
+    inputs = inputs_of(self.task, question)
+    if inputs is None:
+      return {"text": question, "format": self.format}
+    own = Example(question, self.task.name, inputs)
+    return self.task.fields(own, self.task.plain)
+
+  def check(self, method: str, question: str) -> None:
+    """Raises UserError if the method needs more than this question."""
+    prompts = setup.prompts_of(self.config, self.task, method)
+    try:
+      next(METHODS[method].think(self.fields(question), prompts))
+    except KeyError:  # of a field
+      raise UserError(
+        f"method={method!r} needs more than this question; ask as in"
+        f" {self.example!r}, or choose another method"
+      ) from None
 
   @property
   def methods(self) -> list[str]:
@@ -93,9 +111,8 @@ class ChatSetup:
 
     def fits(method: str) -> bool:
       try:
-        prompts = setup.prompts_of(self.config, self.task, method)
-        next(METHODS[method].think(self.fields("?"), prompts))
-      except (UserError, KeyError):  # of a template, of a field
+        self.check(method, self.example)
+      except UserError:  # of a template, or of a field
         return False
       return True
 
@@ -121,8 +138,9 @@ def chat_setup(name: str, dtype: str | None = None) -> ChatSetup:
   config = finished_run.read_config(run, dtype)
   task = setup.task_of(config)
   first = read_examples(run / "examples" / "test.jsonl")[0]
-  format = task.fields(first, task.plain).get("format", "the answer")
-  return ChatSetup(config, epath.Path(name), task, format)
+  fields = task.fields(first, task.plain)
+  format = fields.get("format", "the answer")
+  return ChatSetup(config, epath.Path(name), task, format, fields["text"])
 
 
 @dataclasses.dataclass
@@ -307,6 +325,8 @@ class Chat:
     self, question: str, show: Callable[[dict[str, Answer]], None]
   ) -> dict[str, Answer]:
     """The answers by column title; `show` gets them as they grow."""
+    for _, method, _ in self._columns.values():
+      self.setup.check(method, question)
     self._questions += 1
     name = f"question {self._questions}"
     shown = {title: Answer() for title in self._columns}

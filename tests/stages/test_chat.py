@@ -13,6 +13,7 @@ from s2d_jax import LanguageModel
 from s2d_jax.errors import UserError
 from s2d_jax.stages import chat, chat_models, gated, setup
 from s2d_jax.stages.gated import GatedRun
+from s2d_jax.tasks.registry import make_task
 from tests import tiny_chat
 from tests.stages import gates
 
@@ -219,6 +220,25 @@ def test_prompts_are_those_of_the_run(finished, tmp_path):
   model.tokenizer.chat_template = "{{ word }} {{ strftime_now('%d %b %Y') }}"
   chatting = setup.chat_template(chat_setup.config, model)
   assert chatting.prompt([{"role": "user", "content": "?"}]) == "So 06 Jul 2024"
+
+
+def test_a_method_that_needs_to_know_the_question(config):
+  """As decomposition needs the parts of it, which the task finds."""
+  config = config.copy_and_resolve_references()
+  config.method = "decompose"
+  with config.unlocked():
+    config.prompts = {}
+  task = make_task("same_continent", {})
+  asks = "Are Peru and Fiji on the same continent?"
+  known = chat_models.ChatSetup(config, None, task, "yes or no", asks)
+  assert {"decompose", "cot"} <= set(known.methods)
+  assert known.fields(asks)["parts"] == "Peru\nFiji"
+  known.check("decompose", asks)
+  known.check("cot", "Who are you?")
+  with pytest.raises(UserError, match="needs more than this question; ask as"):
+    known.check("decompose", "Who are you?")
+  unknown = dataclasses.replace(known, example="?")
+  assert "decompose" not in unknown.methods
 
 
 def test_a_model_that_nobody_knows(cache):
