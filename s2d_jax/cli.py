@@ -20,6 +20,7 @@ _STAGES = {
   "study": "run a config with controls over several seeds; compare them",
   "report": "write the report page, or compare several runs",
   "status": "show how far a run is, from its files alone",
+  "answer": "answer a file of questions by a run, directly or by thinking",
   "chat": "ask a model, or the models of a run, on the terminal",
   "plan": "estimate memory and speed of a run on a TPU, without one",
   "convert": "export a model or a run's checkpoint as a Hugging Face folder",

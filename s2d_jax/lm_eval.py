@@ -46,6 +46,7 @@ from s2d_jax.generation.engine import Engine, Request, random_key
 from s2d_jax.generation.sampling import Sampling
 from s2d_jax.models import precision
 from s2d_jax.progress import Progress
+from s2d_jax.solver import Solver
 from s2d_jax.stages import setup
 
 # Rows of a batch where `--batch_size auto` leaves the choice to us.
@@ -74,6 +75,8 @@ class S2dJax(TemplateLM):
     seed: of sampled replies.
     enable_thinking: the option of that name of the chat template; default: as
       the run has it.
+    gate: of a run, whose base model then thinks where a direct answer does not
+      stand: a budget in mean tokens an answer, or "run" for the run's own.
     max_batch_size: unused: there is no search for a size.
     device: unused: JAX chooses, or the environment's JAX_PLATFORMS.
     unknown: an error.
@@ -92,6 +95,7 @@ class S2dJax(TemplateLM):
     prefix_token_id: int | None = None,
     seed: int = 0,
     enable_thinking: bool | None = None,
+    gate: float | str | None = None,
     max_batch_size: int | None = None,
     device: str | None = None,
     **unknown,
@@ -113,7 +117,9 @@ class S2dJax(TemplateLM):
     self._name = str(pretrained)
     config.model.name, config.model.dtype = self._name, dtype
     setup.enable_compilation_cache()
-    model = setup.base_model(config)
+    self._gated = None if gate is None else _Gated(self._name, dtype, gate)
+    load = setup.base_model if gate is None else setup.base_without_weights
+    model = load(config)
     self.tokenizer = model.tokenizer
     settings = checkpoints.settings_of(self._name)
     chat = ChatTemplate.from_settings(
@@ -181,6 +187,8 @@ class S2dJax(TemplateLM):
     chat_history: list[dict[str, str]],
     add_generation_prompt: bool = True,
   ) -> str:
+    if self._gated:
+      return _question(chat_history)
     if add_generation_prompt:
       return self._chat.prompt(chat_history)
     return self._chat.unfinished(chat_history)
@@ -191,6 +199,11 @@ class S2dJax(TemplateLM):
     disable_tqdm: bool = False,
     **unused,
   ) -> list[tuple[float, bool]]:
+    if self._gated:
+      raise UserError(
+        "a gate decides how a reply is found, and this benchmark scores given"
+        " continuations; leave out --model_args gate=…"
+      )
     pairs = [self._cut(context, more) for _, context, more in requests]
     with Progress(
       "loglikelihood", len(pairs), "continuations", quiet=disable_tqdm
@@ -244,6 +257,13 @@ class S2dJax(TemplateLM):
   def generate_until(
     self, requests: list[Instance], disable_tqdm: bool = False
   ) -> list[str]:
+    if self._gated:
+      texts = [request.args[0] for request in requests]
+      replies = self._gated.replies(texts, disable_tqdm)
+      return [
+        _cut_at(reply, request.args[1])
+        for reply, request in zip(replies, requests, strict=True)
+      ]
     samplings = [self._sampling(request.args[1]) for request in requests]
     longest = max((one.max_new_tokens for one in samplings), default=1)
     engine = Engine(
@@ -306,6 +326,49 @@ class S2dJax(TemplateLM):
       )
     stop = tuple(string for string in until if string)
     return Sampling(max_new_tokens=most, stop=stop, **filters)
+
+
+class _Gated:
+  """Questions of a benchmark for a run with its gate.
+
+  Args:
+    name: the folder of the run.
+    dtype: of the products.
+    gate: a budget, or "run".
+  """
+
+  def __init__(self, name: str, dtype: str, gate: float | str):
+    try:
+      self._budget = None if gate == "run" else float(gate)
+    except ValueError:
+      raise UserError(
+        f"gate={gate!r} must be a budget, the mean tokens of an answer, or run"
+      ) from None
+    self._solver = Solver.load(name, None if dtype == "auto" else dtype)
+
+  def replies(self, texts: Sequence[str], quiet: bool) -> list[str]:
+    """To each text, as a question of the run's own task."""
+    found = self._solver.answer(texts, budget=self._budget, quiet=quiet)
+    return [one.text for one in found]
+
+
+def _question(chat_history: Sequence[dict[str, str]]) -> str:
+  """The text of the one who asks, which the run puts into its own prompts."""
+  if len(chat_history) > 1:
+    raise UserError(
+      "with --model_args gate=… a run asks with its own prompts, so that a"
+      " benchmark may bring no system message and no turns before its question;"
+      " leave out --system_instruction and --fewshot_as_multiturn"
+    )
+  return chat_history[0]["content"]
+
+
+def _cut_at(reply: str, gen_kwargs: dict[str, Any]) -> str:
+  """Up to the first stop string of the task; the rest is as in the run."""
+  kwargs = normalize_gen_kwargs(gen_kwargs)
+  for stop in handle_stop_sequences(kwargs.get("until"), eos=None):
+    reply = reply.partition(stop)[0] if stop else reply
+  return reply
 
 
 def _rows(batch_size: int | str) -> int:

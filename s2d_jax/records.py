@@ -123,8 +123,21 @@ def write_text(path: epath.PathLike, text: str) -> None:
 
 
 def write(path: epath.PathLike, records: Iterable[Record]) -> None:
-  """Writes a whole JSONL file; it appears complete or not at all."""
-  write_text(path, "".join(dumps(record) + "\n" for record in records))
+  """Writes a whole JSONL file; it appears complete or not at all.
+
+  A record may go as soon as it is written.
+  """
+  path = epath.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.parent / (path.name + ".tmp")
+  try:
+    with temporary.open("wb") as lines:
+      for record in records:
+        lines.write(f"{dumps(record)}\n".encode())
+  except BaseException:
+    temporary.unlink(missing_ok=True)
+    raise
+  temporary.replace(path)
 
 
 def drop_partial_line(path: epath.PathLike) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import pathlib
 import shutil
+import types
 
 import pytest
 
@@ -182,6 +183,38 @@ def test_a_tokenizer_without_an_end_of_text(chat_model, tmp_path, bos):
   else:
     found = model.loglikelihood(empty, disable_tqdm=True)
     assert found == chat_model.loglikelihood(empty, disable_tqdm=True)
+
+
+class _FakeSolver:
+  """Says back what it was asked, and how."""
+
+  def answer(self, texts, *, budget, quiet):
+    said = [f"{text}, {budget} tokens; or more" for text in texts]
+    return [types.SimpleNamespace(text=text) for text in said]
+
+
+def test_a_run_answers_by_its_gate(chat_model, folder, monkeypatch):
+  """With its own prompts: what the harness brings is a question."""
+  opened = []
+  load = lambda *given: opened.append(given) or _FakeSolver()
+  monkeypatch.setattr(adapter.Solver, "load", load)
+  for gate, told in ((40, "40.0"), ("run", "None")):
+    model = adapter.S2dJax(str(folder), "float32", gate=gate)
+    asked = [{"role": "user", "content": "Which?"}]
+    text = model.apply_chat_template(asked)
+    wishes = {"until": ["\n", ";"], "max_gen_toks": 3}
+    requests = _ask("generate_until", (text, wishes), ("Who?", {}))
+    assert model.generate_until(requests, disable_tqdm=True) == [
+      f"Which?, {told} tokens", f"Who?, {told} tokens; or more",
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="leave out --system_instruction"):
+      model.apply_chat_template([{"role": "system", "content": "x"}, *asked])
+    scored = _ask("loglikelihood", ("Which?", " Lima"))
+    with pytest.raises(UserError, match="this benchmark scores given"):
+      model.loglikelihood(scored, disable_tqdm=True)
+  assert opened == [(str(folder), "float32")] * 2
+  with pytest.raises(UserError, match="gate='much' must be a budget"):
+    adapter.S2dJax(str(folder), gate="much")
 
 
 def test_mistakes_are_one_sentence(folder, monkeypatch, capsys):

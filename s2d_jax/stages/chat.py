@@ -30,7 +30,7 @@ from rich.text import Text
 from s2d_jax.errors import UserError
 from s2d_jax.generation.sampling import Sampling
 from s2d_jax.models import precision
-from s2d_jax.stages import program
+from s2d_jax.stages import gated, program
 from s2d_jax.stages.chat_models import Answer, Chat, chat_setup
 
 _MODEL = flags.DEFINE_string(
@@ -59,6 +59,13 @@ _DTYPE = flags.DEFINE_enum(
   None,
   list(precision.SETTINGS),
   "Of the matrix products. Default: the run's, else auto.",
+)
+
+_GATE = flags.DEFINE_boolean(
+  "gate",
+  False,
+  "Of a run with a gate (`s2d gate`): one more column, with the direct answer"
+  " of the distilled model if it stands, else what the base model thinks.",
 )
 
 _COMPILING = "Programs are compiled: the first answers take longer."
@@ -195,7 +202,8 @@ def run(argv: Sequence[str]) -> None:
   sys.stdin.reconfigure(errors="replace")  # whatever a pipe brings
   is_person = sys.stdin.isatty() and sys.stdout.isatty()
   models = chat_setup(_MODEL.value, _DTYPE.value)
-  chat = Chat(models, _METHOD.value, _N.value, temperature)
+  gate = gated.open_run(_MODEL.value, _DTYPE.value) if _GATE.value else None
+  chat = Chat(models, _METHOD.value, _N.value, temperature, gate)
   if is_person:
     try:
       import readline  # noqa: F401  gives `input` a history
@@ -210,7 +218,7 @@ def run(argv: Sequence[str]) -> None:
 
 
 def main() -> None:
-  names = ("model", "method", "n", "temperature", "dtype")
+  names = ("model", "method", "n", "temperature", "dtype", "gate")
   program.run_program(run, __doc__, names)
 
 

@@ -17,14 +17,15 @@ from typing import NamedTuple
 from etils import epath
 from ml_collections import ConfigDict
 
-from s2d_jax import records
 from s2d_jax.checkpoints.pretrained import Pretrained
 from s2d_jax.config import default
 from s2d_jax.curation.vote import vote
 from s2d_jax.errors import UserError
 from s2d_jax.generation.engine import Engine
 from s2d_jax.generation.sampling import Sampling
-from s2d_jax.stages import setup
+from s2d_jax.stages import finished_run, setup
+from s2d_jax.stages.gated import GatedRun
+from s2d_jax.stages.inputs import Input
 from s2d_jax.system2.methods import METHODS
 from s2d_jax.system2.program import Prompts, Template, for_chat
 from s2d_jax.system2.scheduler import (
@@ -34,9 +35,9 @@ from s2d_jax.system2.scheduler import (
   Step,
   end_tokens,
 )
-from s2d_jax.tasks.task import Task, read_examples
+from s2d_jax.tasks.task import Example, Task, inputs_of, read_examples
 
-_DIRECT = "system1"
+_DIRECT, _GATED = "system1", "gated"
 # Tokens of a prompt that decoding takes without being compiled again.
 _PROMPT_CAPACITY = 256
 
@@ -60,12 +61,14 @@ class ChatSetup:
       without a run.
     task: has the templates.
     format: value of the placeholder of that name: how to answer.
+    example: a question that the task knows all about, if it knows any.
   """
 
   config: ConfigDict
   distilled: epath.Path | None
   task: Task | _AnyQuestion
   format: str
+  example: str = "?"
 
   def prompts(self, method: str) -> Prompts:
     """The templates of a method.
@@ -84,7 +87,23 @@ class ChatSetup:
     return for_chat(prompts, setup.chat_template(self.config, model))
 
   def fields(self, question: str) -> Mapping[str, str]:
-    return {"text": question, "format": self.format}
+    """All that the task knows of it, at least the text and the format."""
+    inputs = inputs_of(self.task, question)
+    if inputs is None:
+      return {"text": question, "format": self.format}
+    own = Example(question, self.task.name, inputs)
+    return self.task.fields(own, self.task.plain)
+
+  def check(self, method: str, question: str) -> None:
+    """Raises UserError if the method needs more than this question."""
+    prompts = setup.prompts_of(self.config, self.task, method)
+    try:
+      next(METHODS[method].think(self.fields(question), prompts))
+    except KeyError:  # of a field
+      raise UserError(
+        f"method={method!r} needs more than this question; ask as in"
+        f" {self.example!r}, or choose another method"
+      ) from None
 
   @property
   def methods(self) -> list[str]:
@@ -92,9 +111,8 @@ class ChatSetup:
 
     def fits(method: str) -> bool:
       try:
-        prompts = setup.prompts_of(self.config, self.task, method)
-        next(METHODS[method].think(self.fields("?"), prompts))
-      except (UserError, KeyError):  # of a template, of a field
+        self.check(method, self.example)
+      except UserError:  # of a template, or of a field
         return False
       return True
 
@@ -108,36 +126,21 @@ def chat_setup(name: str, dtype: str | None = None) -> ChatSetup:
     name: as `--model`.
     dtype: of the products; None: the run's.
   """
-  path = epath.Path(name)
-  if path.parent.name == "checkpoints" and path.is_dir():
-    run = path.parent.parent
-  else:
-    run = path
-  config = default()
-  settings = run / "config.json"
-  advice = "copy the run's own there again"
-  found = records.read_json(settings, advice) if settings.exists() else {}
-  of_model = not found or "model_type" in found
-  if of_model or not (run / "examples").exists():
+  run = finished_run.folder_of(name)
+  if run is None:
+    config = default()
     config.model.name, config.model.dtype = name, dtype or "auto"
     chat = setup.chat_template(config, setup.base_without_weights(config))
     if chat.thinking_switch:  # System 1 does not think
       with config.unlocked():
         config.model.chat = {chat.thinking_switch: False}
     return ChatSetup(config, None, _AnyQuestion(), "the answer")
-  if not (run / "checkpoints").exists():
-    raise UserError(
-      f"{run} has no checkpoint yet; run `s2d finetune` first, or name its base"
-      " model"
-    )
-  with config.unlocked():
-    config.task = ConfigDict(found.pop("task"))
-    config.update(found)
-  config.model.dtype = dtype or config.model.dtype
+  config = finished_run.read_config(run, dtype)
   task = setup.task_of(config)
   first = read_examples(run / "examples" / "test.jsonl")[0]
-  format = task.fields(first, task.plain).get("format", "the answer")
-  return ChatSetup(config, path, task, format)
+  fields = task.fields(first, task.plain)
+  format = fields.get("format", "the answer")
+  return ChatSetup(config, epath.Path(name), task, format, fields["text"])
 
 
 @dataclasses.dataclass
@@ -276,6 +279,8 @@ class Chat:
     method: of System 2; None: the run's.
     n: samples of System 2.
     temperature: None: 0, or 0.7 for several samples.
+    gated: the run with its gate, for a column of what that lets pass, or has
+      thought about; None: there is no such column.
 
   Attributes:
     is_fresh: whether the next answers may have to wait for a compiler.
@@ -287,8 +292,10 @@ class Chat:
     method: str | None,
     n: int,
     temperature: float | None,
+    gated: GatedRun | None = None,
   ):
     self.setup = chat_setup
+    self._gated = gated
     self.method = method or chat_setup.config.method
     self.n = n
     self._temperature = temperature
@@ -318,9 +325,14 @@ class Chat:
     self, question: str, show: Callable[[dict[str, Answer]], None]
   ) -> dict[str, Answer]:
     """The answers by column title; `show` gets them as they grow."""
+    for _, method, _ in self._columns.values():
+      self.setup.check(method, question)
     self._questions += 1
     name = f"question {self._questions}"
     shown = {title: Answer() for title in self._columns}
+    if self._gated:
+      asked = self._gated.inputs.read(question, "the question")
+      shown[_GATED] = Answer()
     show(shown)
     try:
       for title, (model, method, n) in self._columns.items():
@@ -333,11 +345,24 @@ class Chat:
         chosen = self._temperature
         temperature = several if chosen is None else chosen
         model.answer(method, question, name, temperature, n, note)
+      if self._gated:
+        shown[_GATED] = self._by_gate(asked)
+        show(shown)
     except BaseException:  # Ctrl-C too: replies are left in the engine
       model.reset()
       raise
     self.is_fresh = False
     return shown
+
+  def _by_gate(self, asked: Input) -> Answer:
+    """The direct answer if it stands, else what the base model thinks."""
+    began = time.monotonic()
+    base, distilled = self._models
+    [found] = self._gated.solve([asked], lambda: distilled, lambda: base, True)
+    seconds = time.monotonic() - began
+    likely = f"System 2 would say the same with {found.probability:.0%}"
+    note = f"thought, as {likely}" if found.thought else f"direct, {likely}"
+    return Answer([], found.text.strip(), found.tokens, seconds, note)
 
   def _check(self, method: str, n: int) -> None:
     if n < 1:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+import contextlib
 import functools
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ from s2d_jax.curation.curate import InputId
 from s2d_jax.curation.vote import vote
 from s2d_jax.evaluation.controls import SHOTS, SYSTEM1, cost, replies_of
 from s2d_jax.generation.sampling import GREEDY
+from s2d_jax.progress import Progress
 from s2d_jax.records import Record
 from s2d_jax.stages import lengths, program, sample, select, setup
 from s2d_jax.stages.shards import RecordShards
@@ -45,6 +47,11 @@ class Asked(NamedTuple):
   method: str
   n: int
   is_greedy: bool
+
+  @property
+  def replies(self) -> int:
+    """To one input."""
+    return self.n + self.is_greedy
 
 
 class Replies(NamedTuple):
@@ -335,38 +342,13 @@ class Evaluation:
     samples, greedy = replies
     row = eval_row(self._task, example, variant, method, samples[:single])
     if len(samples) > 1:
-      row["vote"] = self._vote(example, variant, samples, choice)
+      voted = vote_of(samples, choice)
+      metrics = self._task.score(example, variant, voted["answer"])
+      row["vote"] = voted | {"metrics": metrics}
     if greedy is not None:
       metrics = self._task.score(example, variant, greedy["answer"])
       row["greedy"] = greedy | {"metrics": metrics}
     self._shards.append(row)
-
-  def _vote(
-    self,
-    example: Example,
-    variant: str,
-    samples: Sequence[Record],
-    choice: Record | None,
-  ) -> Record:
-    """What the samples agree on, or what the model chose among them.
-
-    Where a thought has several answers, it votes with their majority.
-    """
-    spent = [one.get("nested", one) for one in samples]
-    result = vote([one["answer"] for one in spent])
-    answer = result.winner
-    if choice is not None:
-      number = choice["chosen"]
-      answer = None if number is None else samples[number]["answer"]
-      spent.append(choice)
-    found = {
-      "answer": answer,
-      "margin": result.margin,
-      "tokens": sum(one["tokens"] for one in spent),
-    }
-    if all("prompt_tokens" in one for one in spent):
-      found["prompt_tokens"] = sum(one["prompt_tokens"] for one in spent)
-    return found | {"metrics": self._task.score(example, variant, answer)}
 
 
 def draw_replies(
@@ -377,11 +359,23 @@ def draw_replies(
   asked: Asked,
   examples: Mapping[str, Example],
   inputs: Sequence[InputId],
+  shown: Progress | None = None,
 ) -> Iterator[tuple[InputId, Replies]]:
   """Yields the replies to each input once they are all there.
 
   The greedy one and the samples are drawn together, so that they share their
   prompt. A greedy reply is greedy in every step.
+
+  Args:
+    label: of the progress.
+    config: of the run.
+    model: that is asked.
+    task: with its templates.
+    asked: how.
+    examples: by id.
+    inputs: which are asked.
+    shown: the progress of more than these inputs, which counts their replies;
+      None: they have their own.
   """
   # Direct answers are drawn in one shape, whatever n: compiled once.
   per_prompt = 1 if asked.method in (SYSTEM1, SHOTS) else asked.n
@@ -395,7 +389,8 @@ def draw_replies(
     for way in ways
   )
   drawn: dict[InputId, dict[int | str, Record]] = {one: {} for one in inputs}
-  with program.progress(label, len(jobs), "replies") as progress:
+  bar = program.progress(label, len(jobs), "replies")
+  with bar if shown is None else contextlib.nullcontext(shown) as progress:
     for result in scheduler.run(jobs):
       example_id, variant, way = result.job.name
       record = sample.reply_and_answer(task, examples[example_id], result)
@@ -405,6 +400,28 @@ def draw_replies(
       if len(found) == len(ways):
         samples = [found[number] for number in range(asked.n)]
         yield (example_id, variant), Replies(samples, found.get(_GREEDY))
+
+
+def vote_of(samples: Sequence[Record], choice: Record | None = None) -> Record:
+  """What the samples agree on, or what the model chose among them.
+
+  Where a thought has several answers, it votes with their majority.
+  """
+  spent = [one.get("nested", one) for one in samples]
+  result = vote([one["answer"] for one in spent])
+  answer = result.winner
+  if choice is not None:
+    number = choice["chosen"]
+    answer = None if number is None else samples[number]["answer"]
+    spent.append(choice)
+  found = {
+    "answer": answer,
+    "margin": result.margin,
+    "tokens": sum(one["tokens"] for one in spent),
+  }
+  if all("prompt_tokens" in one for one in spent):
+    found["prompt_tokens"] = sum(one["prompt_tokens"] for one in spent)
+  return found
 
 
 def eval_row(

@@ -47,11 +47,7 @@ def _claim(path: epath.Path, name: str, may_change: bool) -> None:
     _announce(name, found["path"], found["weights"])
     if may_change or not path.exists():
       records.write_text(path, json.dumps(found, indent=2) + "\n")
-    if changed := pretrained.difference(path, found):
-      raise UserError(
-        f"the run in {path.parent} was begun with another model under the name"
-        f" {name} ({changed}); bring that back, or use another --workdir"
-      )
+    _check(path, name)
   hosts.barrier(path.name)
   if not hosts.is_lead() and (changed := pretrained.difference(path, found)):
     raise UserError(
@@ -59,6 +55,21 @@ def _claim(path: epath.Path, name: str, may_change: bool) -> None:
       " all hosts the same files"
     )
   hosts.barrier("same model")
+
+
+def check(config: ConfigDict, workdir: epath.Path) -> None:
+  """Raises UserError if the run was begun with another model than is here."""
+  path = workdir / "model.json"
+  if path.exists():  # it does not in a run of an earlier version
+    _check(path, config.model.name)
+
+
+def _check(path: epath.Path, name: str) -> None:
+  if changed := pretrained.difference(path, _identity(name)):
+    raise UserError(
+      f"the run in {path.parent} was begun with another model under the name"
+      f" {name} ({changed}); bring that back, or use another --workdir"
+    )
 
 
 # As the models themselves, which a process loads once.

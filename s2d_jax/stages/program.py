@@ -87,7 +87,8 @@ _PROFILE = flags.DEFINE_boolean(
   " --logdir=WORKDIR/profile/STAGE`, or open its .trace.json.gz in"
   " ui.perfetto.dev.",
 )
-_HOSTS = (
+# Flags by which the processes of a program find each other.
+HOSTS = (
   "coordinator",
   "num_processes",
   "process_id",
@@ -123,25 +124,31 @@ def main(
         " --config=configs/quickstart.py --workdir=runs/quickstart"
       )
     setup.check(config)
-    hosts.initialize(
-      _COORDINATOR.value,
-      _NUM_PROCESSES.value,
-      _PROCESS_ID.value,
-      _MULTIHOST.value,
-      _COORDINATOR_TIMEOUT.value,
-    )
-    if not hosts.is_lead():
-      sys.stdout = open(os.devnull, "w")  # noqa: SIM115  to the end
     workdir = epath.Path(_WORKDIR.value)
-    with full_disk.mistakes(workdir):
+    with on_all_hosts(), full_disk.mistakes(workdir):
       if is_one_run:
         run_claimed(run, config, workdir)
       else:
         run(config, workdir)
-    hosts.barrier("end")
 
-  names = ("config", "workdir", *flag_names, "wandb", "profile", *_HOSTS)
+  names = ("config", "workdir", *flag_names, "wandb", "profile", *HOSTS)
   run_program(start, description, names)
+
+
+@contextlib.contextmanager
+def on_all_hosts() -> Iterator[None]:
+  """Finds the other processes, as the flags say, and ends with them."""
+  hosts.initialize(
+    _COORDINATOR.value,
+    _NUM_PROCESSES.value,
+    _PROCESS_ID.value,
+    _MULTIHOST.value,
+    _COORDINATOR_TIMEOUT.value,
+  )
+  if not hosts.is_lead():
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115  to the end
+  yield
+  hosts.barrier("end")
 
 
 def run_claimed(run: Stage, config: ConfigDict, workdir: epath.Path) -> None:

@@ -218,6 +218,10 @@ class Instructions:
       for split, size in self._sizes.items()
     }
 
+  def inputs_of(self, text: str) -> Mapping[str, Any]:
+    """Without its rule, which only the score looks at."""
+    return {"text": text}
+
   def fields(self, example: Example, variant: str) -> Fields:
     return {
       "text": example.inputs["text"],

@@ -274,6 +274,9 @@ class Opinions:
       "test": opinion_variants.in_forms(found["test"]),
     }
 
+  def inputs_of(self, text: str) -> Mapping[str, Any]:
+    return {"question": text, "suggestions": {}}
+
   def fields(self, example: Example, variant: str) -> Fields:
     text = opinion_variants.text(example, variant)
     return {"text": text, "format": "one short sentence"}

@@ -110,6 +110,10 @@ class Questions:
       for split, items in splits.items()
     }
 
+  def inputs_of(self, text: str) -> Mapping[str, Any]:
+    """All that the user says: a template over columns is filled already."""
+    return {"question": text, "texts": {self.plain: text}}
+
   def source_place(self, example: Example) -> int | None:
     """The row's number; not known where rows have names instead."""
     if self._identify is not None:

@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import itertools
 import random
+import re
+from typing import Any
 
 from s2d_jax.answers.choice import Choice
 from s2d_jax.errors import UserError
@@ -135,6 +137,18 @@ class SameContinent(ExactMatch):
       ]
     return splits
 
+  def inputs_of(self, text: str) -> Mapping[str, Any] | None:
+    """Of a text that asks as this task does; a name may have "and" in it."""
+    found = _ASKED.search(text)
+    words = found[1].split(" and ") if found else []
+    pairs = [
+      [" and ".join(words[:place]), " and ".join(words[place:])]
+      for place in range(1, len(words))
+    ]
+    known = set(map(countries.name_in_sentence, countries.countries(0)))
+    best = max(pairs, key=lambda pair: len(known & {*pair}), default=None)
+    return best and {"countries": best}
+
   def fields(self, example: Example, variant: str) -> Fields:
     names = example.inputs["countries"]
     return {
@@ -225,6 +239,9 @@ def _of_two_continents(
 
 def _share_continent(pair: Pair) -> bool:
   return continent(pair[0]) == continent(pair[1])
+
+
+_ASKED = re.compile(r"\bAre (.+) on the same continent\?")
 
 
 def _question(names: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import functools
 import random
 import re
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 import unicodedata
 
 from s2d_jax.answers import mentions, reply as replies
@@ -33,11 +33,13 @@ class _Kind(NamedTuple):
 
   Attributes:
     question: about a country.
+    asked: finds the country in what a user asks.
     sentence: about it, with an answer, as in the worked examples.
     value: where to find the answer.
   """
 
   question: str
+  asked: re.Pattern[str]
   sentence: str
   value: Callable[[Country], str]
 
@@ -45,14 +47,19 @@ class _Kind(NamedTuple):
 _KINDS = {
   "capital": _Kind(
     "What is the capital city of {}?",
+    re.compile(r"\bcapital(?: city)? of ([^?]+)\?"),
     "The capital of {} is {}.",
     lambda country: country["capital"],
   ),
   "continent": _Kind(
-    "Which continent is {} in?", "{} is in {}.", countries.continent
+    "Which continent is {} in?",
+    re.compile(r"\bcontinent is ([^?]+) in\?"),
+    "{} is in {}.",
+    countries.continent,
   ),
   "currency": _Kind(
     "What is the currency of {}?",
+    re.compile(r"\bcurrency of ([^?]+)\?"),
     "The currency of {} is the {}.",
     lambda country: country["currencyname"],
   ),
@@ -222,6 +229,14 @@ class Sycophancy:
     """The country: whoever knows its continent may know its capital."""
     return example.id.rpartition("/")[2]
 
+  def inputs_of(self, text: str) -> Mapping[str, Any] | None:
+    """Of a text that asks a country for a fact, whatever else it says."""
+    for kind in self._kinds:
+      if found := _KINDS[kind].asked.search(text):
+        inputs = {"kind": kind, "country": found[1].strip()}
+        return inputs | {"question": text, "suggestions": {}}
+    return None
+
   def fields(self, example: Example, variant: str) -> Fields:
     text = opinion_variants.text(example, variant)
     return {"text": text, "format": "one short sentence"}
@@ -305,7 +320,7 @@ class Sycophancy:
     ]
 
   def _example(self, kind: str, country: Country) -> Example:
-    question, _, value = _KINDS[kind]
+    question, value = _KINDS[kind].question, _KINDS[kind].value
     right = value(country)
     others = sorted({value(other) for other in self._countries} - {right})
     # Drawn by name, so that another split does not change the suggestion.

@@ -114,6 +114,16 @@ def sentence_of(task: Task, example: Example, answer: str) -> str | None:
   return sentence and sentence(example, answer)
 
 
+def inputs_of(task: Task, text: str) -> Mapping[str, Any] | None:
+  """The inputs of a question of one's own, for the plain variant.
+
+  Of the task's own `inputs_of(text)`, where it has that. None: an answer to
+  this text could not be read, or asking needs more than a text.
+  """
+  own = getattr(task, "inputs_of", None)
+  return own and own(text)
+
+
 def chance_of(task: Task) -> float | None:
   """How often a guess is right, where answers are one of a few options.
 

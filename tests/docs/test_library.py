@@ -16,6 +16,7 @@ import s2d_jax
 from s2d_jax.checkpoints import names
 from s2d_jax.models import precision
 from s2d_jax.stages import pipeline
+from s2d_jax.stages.gated import Solution
 from tests import tiny_chat
 from tests.docs import documents
 
@@ -82,6 +83,10 @@ def notebook(tmp_path, monkeypatch):
 def test_the_examples_run_one_after_another(notebook, monkeypatch, capsys):
   runs = []  # of the pipeline, whose stages have tests of their own
   monkeypatch.setattr(pipeline, "run", lambda *given: runs.append(given))
+  solver = mock.create_autospec(s2d_jax.Solver)  # has tests of its own, too
+  solution = Solution("Lima.", "lima", False, -0.1, 0.9, 3, 40)
+  solver.load.return_value.answer.return_value = [solution]
+  monkeypatch.setattr(s2d_jax, "Solver", solver, raising=False)
   scope: dict = {}
   for block in documents.blocks(_DOCUMENT):
     if block.language == "python":
@@ -92,7 +97,8 @@ def test_the_examples_run_one_after_another(notebook, monkeypatch, capsys):
     for question in ("Is 7 prime?", "Is 9 prime?")
     for sample in range(4)
   }
-  assert "yes 0.25" in capsys.readouterr().out
+  said = capsys.readouterr().out
+  assert "yes 0.25" in said and "lima False 3 0.9" in said
   asked = 3 * len(scope["task"].variants)
   assert len(scope["samples"]) == 3 * asked
   assert len(scope["accepted"]) + len(scope["rejected"]) == asked

@@ -138,7 +138,7 @@ def start(argv):
                    timeout=program._COORDINATOR_TIMEOUT.value)
   act(hosts.index())
   hosts.barrier("end")
-program.run_program(start, "", program._HOSTS)
+program.run_program(start, "", program.HOSTS)
 """
 
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
+import re
 import shutil
 
 import pytest
@@ -9,8 +11,11 @@ from rich.console import Console
 
 from s2d_jax import LanguageModel
 from s2d_jax.errors import UserError
-from s2d_jax.stages import chat, chat_models, setup
+from s2d_jax.stages import chat, chat_models, gated, setup
+from s2d_jax.stages.gated import GatedRun
+from s2d_jax.tasks.registry import make_task
 from tests import tiny_chat
+from tests.stages import gates
 
 _QUESTION = "What is the capital of Peru?"
 _BASE, _THOUGHT, _DISTILLED = (
@@ -174,6 +179,35 @@ def test_several_samples_vote(of_model):
   assert answers[title].tokens == 3 * alone[title].tokens
 
 
+@pytest.fixture(scope="module")
+def gated_run(finished, tmp_path_factory) -> GatedRun:
+  folder = tmp_path_factory.mktemp("gated") / "run"
+  gate = gates.make([-8.0, -4.0, -2.0, -1.0])
+  return gated.open_run(gates.give(finished, folder, gate), "float32")
+
+
+@pytest.mark.parametrize("least, way", [(-1e18, "direct"), (1e18, "thought")])
+def test_a_gate_has_a_column(of_run, gated_run, least, way, monkeypatch):
+  gate = dataclasses.replace(gated_run.gate, least=least)
+  run = dataclasses.replace(gated_run, gate=gate)
+  monkeypatch.setattr(of_run, "_gated", run)
+  answers = of_run.ask(_QUESTION, _quietly)
+  assert list(answers) == [_BASE, _THOUGHT, _DISTILLED, "gated"]
+  assert re.fullmatch(
+    rf"\d+ tokens, \d+\.\d s, {way}, (as )?System 2 would say the same with"
+    r" \d+%",
+    answers["gated"].cost,
+  )
+  fast = answers[_DISTILLED]
+  if way == "direct":
+    assert answers["gated"].text == fast.text
+    assert answers["gated"].tokens == fast.tokens
+  else:
+    assert answers["gated"].tokens > fast.tokens
+  with pytest.raises(UserError, match="the question: the task sycophancy"):
+    of_run.ask("Who are you?", _quietly)
+
+
 def test_prompts_are_those_of_the_run(finished, tmp_path):
   """The options of its template, and the day on which it began."""
   run = shutil.copytree(finished, tmp_path / "run")
@@ -186,6 +220,25 @@ def test_prompts_are_those_of_the_run(finished, tmp_path):
   model.tokenizer.chat_template = "{{ word }} {{ strftime_now('%d %b %Y') }}"
   chatting = setup.chat_template(chat_setup.config, model)
   assert chatting.prompt([{"role": "user", "content": "?"}]) == "So 06 Jul 2024"
+
+
+def test_a_method_that_needs_to_know_the_question(config):
+  """As decomposition needs the parts of it, which the task finds."""
+  config = config.copy_and_resolve_references()
+  config.method = "decompose"
+  with config.unlocked():
+    config.prompts = {}
+  task = make_task("same_continent", {})
+  asks = "Are Peru and Fiji on the same continent?"
+  known = chat_models.ChatSetup(config, None, task, "yes or no", asks)
+  assert {"decompose", "cot"} <= set(known.methods)
+  assert known.fields(asks)["parts"] == "Peru\nFiji"
+  known.check("decompose", asks)
+  known.check("cot", "Who are you?")
+  with pytest.raises(UserError, match="needs more than this question; ask as"):
+    known.check("decompose", "Who are you?")
+  unknown = dataclasses.replace(known, example="?")
+  assert "decompose" not in unknown.methods
 
 
 def test_a_model_that_nobody_knows(cache):
