@@ -16,7 +16,12 @@ from tests import events
 from tests.processes import Processes
 
 _DISTILL = ("train.jsonl", "valid.jsonl", "rejected.jsonl")
-_PIPELINE = "from s2d_jax.stages import pipeline; pipeline.main()"
+_PIPELINE = """
+import jax
+from s2d_jax.stages import pipeline
+jax.clear_caches = lambda: None  # as in this process (`keep_programs`)
+pipeline.main()
+"""
 _SAMPLE = "from s2d_jax.stages import sample; sample.main()"
 # Sampling takes milliseconds: without a pause the kill would come too late.
 _SLOWLY = """
