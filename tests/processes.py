@@ -20,7 +20,9 @@ import tempfile
 from typing import NamedTuple
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["s2d_jax.stages.pipeline", "pytest"])
+_FORKS.set_forkserver_preload(
+  ["s2d_jax.stages.pipeline", "transformers", "pytest"]
+)
 
 
 class Ended(NamedTuple):

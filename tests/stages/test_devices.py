@@ -9,6 +9,12 @@ import pytest
 from s2d_jax import records
 from tests import processes
 
+_PROGRAM = """
+from s2d_jax.reporting import plots
+from s2d_jax.stages import pipeline
+plots.render = lambda *unused: b"a plot"  # those of every report
+pipeline.main()
+"""
 _ROWS = 3  # as the quickstart has; with 2 key-value heads
 
 
@@ -40,7 +46,7 @@ def test_a_run_ends_on_any_number_of_devices(
   for path in (workdir / "eval").glob("*distilled.jsonl"):
     path.unlink()
   ended = processes.run(
-    "from s2d_jax.stages import pipeline; pipeline.main()",
+    _PROGRAM,
     [
       f"--config={config_file}",
       f"--workdir={workdir}",
