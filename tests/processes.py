@@ -66,7 +66,7 @@ class Process:
     path = pathlib.Path(self._said.name, stream)
     return path.read_text() if path.exists() else ""
 
-  def wait(self, seconds: float = 300) -> Ended:
+  def wait(self, seconds: float = 500) -> Ended:
     """Waits until it has ended by itself.
 
     Raises:
