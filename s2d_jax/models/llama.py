@@ -338,7 +338,8 @@ class Llama(nn.Module):
       in_axes=(0, 0, *[nn.broadcast] * 4),
       length=self.config.num_layers,
       metadata_params={nn.PARTITION_NAME: "layers"},
-      check_constancy_invariants=False,  # or a layer is traced twice
+      # Traces a layer once more, which draws other first values.
+      check_constancy_invariants=self.is_initializing(),
     )
     return layers(self.config, self.kernels, self.lora, self.attention_impl)
 
