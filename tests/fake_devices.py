@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
 from typing import Any
 
-_ROOT = pathlib.Path(__file__).parents[1]
+from tests import processes
 
 
-def run(module: str) -> Any:
-  """What `python -m module` prints last, as JSON.
+def run(program: str) -> Any:
+  """What a Python program prints last, as JSON.
 
   The number of devices is fixed when JAX starts: it has its own process.
   """
-  env = {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
-  env["PYTHONPATH"] = str(_ROOT)
-  ended = subprocess.run(
-    [sys.executable, "-m", module],
-    cwd=_ROOT,
-    env=os.environ | env,
-    capture_output=True,
-    text=True,
-    timeout=300,
-  )
-  assert ended.returncode == 0, ended.stderr
-  return json.loads(ended.stdout.splitlines()[-1])
+  environ = {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
+  ended = processes.run(program, **environ)
+  assert ended.status == 0, ended.err
+  return json.loads(ended.out.splitlines()[-1])
+
+
+def run_module(module: str) -> Any:
+  """What `python -m module` prints last, as JSON."""
+  return run(f"import runpy; runpy.run_module({module!r}, None, '__main__')")

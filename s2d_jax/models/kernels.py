@@ -54,6 +54,11 @@ class Table(NamedTuple):
 
 def parameter(module, name, init, shape, axes, dtype=jnp.float32) -> Array:
   """Declares a parameter of `module` whose axes have logical names."""
+  if module.has_variable("params", name):
+    found = nn.unbox(module.get_variable("params", name))
+    # Not by `module.param`, which would trace `init` to know its shape.
+    assert found.shape == shape, (module.path, name, found.shape, shape)
+    return found
   return module.param(
     name, nn.with_logical_partitioning(init, axes), shape, dtype
   )

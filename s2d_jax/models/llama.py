@@ -338,6 +338,8 @@ class Llama(nn.Module):
       in_axes=(0, 0, *[nn.broadcast] * 4),
       length=self.config.num_layers,
       metadata_params={nn.PARTITION_NAME: "layers"},
+      # Traces a layer once more, which draws other first values.
+      check_constancy_invariants=self.is_initializing(),
     )
     return layers(self.config, self.kernels, self.lora, self.attention_impl)
 

@@ -59,15 +59,19 @@ def cases(path: pathlib.Path) -> list[Case]:
 
 def read(case: Case) -> Answer | None:
   """What the parser of its kind finds in a reply."""
-  kind, _, options = case["kind"].partition(":")
+  question = case.get("question") or case.get("words") or ""
+  return _read(case["kind"], case["reply"], question)
+
+
+@functools.cache
+def _read(kind: str, reply: str, question: str) -> Answer | None:
+  kind, _, options = kind.partition(":")
   if kind == "choice":
-    return Choice(tuple(options.split(",")))(case["reply"])
+    return Choice(tuple(options.split(",")))(reply)
   if kind == "country":
     task, by_question = _countries()
-    example = by_question[case["question"]]
-    return task.answer(example, "plain", case["reply"])
-  question = case.get("question") or case.get("words") or ""
-  return _PARSERS[kind](case["reply"], question)
+    return task.answer(by_question[question], "plain", reply)
+  return _PARSERS[kind](reply, question)
 
 
 @functools.cache

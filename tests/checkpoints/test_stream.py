@@ -1,7 +1,7 @@
 """Weights streamed into their shards: their values, what is read, memory.
 
-The number of devices is fixed when JAX starts, so what needs several runs as a
-program of its own: this file, with the name of a function below.
+The number of devices is fixed when JAX starts, so what needs several runs in a
+process of its own: one of the functions below.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from s2d_jax.models.quantize import quantize_params
 from s2d_jax.parallel.mesh import make_mesh, param_shardings
 from tests import tiny_chat
 from tests.one_device import read
+from tests.processes import Process
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _GOLDENS = _ROOT / "tests" / "goldens"
@@ -51,22 +52,25 @@ _CASES = [
 ]
 
 
-def _start(function: str, *args, devices: int = 8) -> subprocess.Popen:
-  env = {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
-  env["PYTHONPATH"] = str(_ROOT)
-  return subprocess.Popen(
-    [sys.executable, __file__, function, *map(str, args)],
-    env=os.environ | env,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
+_PROGRAM = """
+import json, sys
+from tests.checkpoints import test_stream
+print(json.dumps(getattr(test_stream, sys.argv[1])(*sys.argv[2:])))
+"""
 
 
-def _result(program: subprocess.Popen) -> dict:
-  stdout, stderr = program.communicate(timeout=500)
-  assert program.returncode == 0, stderr
-  return json.loads(stdout.splitlines()[-1])
+def _environ(devices: int = 8) -> dict[str, str]:
+  return {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
+
+
+def _start(function: str, *args, devices: int = 8) -> Process:
+  return Process(_PROGRAM, [function, *map(str, args)], **_environ(devices))
+
+
+def _result(process: Process) -> dict:
+  ended = process.wait()
+  assert ended.status == 0, ended.err
+  return json.loads(ended.out.splitlines()[-1])
 
 
 def _tensors(name: str) -> dict[str, np.ndarray]:
@@ -361,7 +365,17 @@ _linux = pytest.mark.skipif(
   "layers", [2, pytest.param(32, marks=pytest.mark.slow)]
 )
 def test_memory_is_the_arrays_and_one_shard(layers, tmp_path):
-  held = _result(_start("memory", tmp_path, layers, "bfloat16"))
+  # No fork: what that one has freed could be taken again.
+  ended = subprocess.run(
+    [sys.executable, "-c", _PROGRAM]
+    + ["memory", str(tmp_path), str(layers), "bfloat16"],
+    env=os.environ | _environ() | {"PYTHONPATH": str(_ROOT)},
+    capture_output=True,
+    text=True,
+    timeout=500,
+  )
+  assert ended.returncode == 0, ended.stderr
+  held = json.loads(ended.stdout.splitlines()[-1])
   print(held)
   assert held["beside_the_arrays"] <= 1.5 * held["largest_shard"]
 
@@ -369,7 +383,3 @@ def test_memory_is_the_arrays_and_one_shard(layers, tmp_path):
 def test_an_unknown_dtype(tmp_path):
   with pytest.raises(UserError, match="'float16' is none of float32, bfloat16"):
     read(hf, _GOLDENS / "qwen2", "float16")
-
-
-if __name__ == "__main__":
-  print(json.dumps(globals()[sys.argv[1]](*sys.argv[2:])))

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 
 from flax import linen as nn
 import jax
@@ -20,6 +18,7 @@ from s2d_jax.errors import UserError
 from s2d_jax.models.config import ModelConfig, alike
 from s2d_jax.models.params import abstract_params
 from s2d_jax.parallel.mesh import make_mesh, param_shardings
+from tests import processes
 
 CONFIG = ModelConfig(32, 8, 2, 4, 2, 2, 16, 16, alike(1e4), 1e-5, True)
 
@@ -109,17 +108,20 @@ def test_missing_steps_and_other_models_are_named(tmp_path):
     train_state.restore_params(tmp_path, untied, make_mesh())
 
 
-def run_here(directory, mode, **environment) -> int:
-  path = os.pathsep.join(sys.path)
-  return subprocess.run(
-    [sys.executable, __file__, str(directory), mode],
-    env=os.environ | {"PYTHONPATH": path} | environment,
-  ).returncode
+_PROGRAM = """
+import sys
+from tests.checkpoints import test_train_state
+getattr(test_train_state, sys.argv[1])(sys.argv[2])
+"""
+
+
+def run_here(function: str, directory, **environ) -> int:
+  return processes.run(_PROGRAM, [function, str(directory)], **environ).status
 
 
 def test_kill_while_saving_leaves_the_one_before(tmp_path):
   save_all(tmp_path, {1: 2.0})
-  assert run_here(tmp_path, "kill") == -signal.SIGKILL
+  assert run_here("kill_while_saving", tmp_path) == -signal.SIGKILL
   assert any("tmp" in name for name in names(tmp_path))  # it had begun
   best = train_state.restore_params(tmp_path, CONFIG, make_mesh())
   assert_same(best, state(1).params)
@@ -132,13 +134,14 @@ def test_kill_while_saving_leaves_the_one_before(tmp_path):
 
 def test_restores_on_another_number_of_devices(tmp_path):
   save_all(tmp_path, {1: 2.0})
-  assert run_here(tmp_path, "devices", JAX_NUM_CPU_DEVICES="8") == 0
+  eight = {"JAX_NUM_CPU_DEVICES": "8"}
+  assert run_here("restore_on_a_mesh", tmp_path, **eight) == 0
   # Saved by eight, restored by one.
   best = train_state.restore_params(tmp_path, CONFIG, make_mesh(), step=2)
   assert_same(best, state(1).params)
 
 
-def _kill(directory: str) -> None:
+def kill_while_saving(directory: str) -> None:
   ocp.JsonCheckpointHandler.async_save = lambda *_, **__: os.kill(
     os.getpid(), signal.SIGKILL
   )
@@ -146,7 +149,7 @@ def _kill(directory: str) -> None:
   save_all(directory, {2: 1.0})
 
 
-def _devices(directory: str) -> None:
+def restore_on_a_mesh(directory: str) -> None:
   mesh = make_mesh(data=2, fsdp=2, tensor=2)
   with train_state.open_manager(directory) as manager:
     restored, _ = train_state.restore_latest(manager, abstract(mesh))
@@ -154,7 +157,3 @@ def _devices(directory: str) -> None:
     assert kernel.sharding.spec == PartitionSpec(None, "fsdp", "tensor")
     assert_same(restored, state(1))
     train_state.save(manager, restored._replace(step=2), {}, 1.0)
-
-
-if __name__ == "__main__":
-  {"kill": _kill, "devices": _devices}[sys.argv[2]](sys.argv[1])

@@ -91,7 +91,7 @@ def test_hidden_states_are_compiled_once_for_both_models(models):
 
 
 def test_the_same_on_a_mesh():
-  alone, mesh = fake_devices.run("tests.evaluation.movement_on_meshes")
+  alone, mesh = fake_devices.run_module("tests.evaluation.movement_on_meshes")
   assert [len(kl) for kl in alone] == [29, 29, 29]
   for one, other in zip(alone, mesh, strict=True):
     assert other == pytest.approx(one, rel=1e-3, abs=1e-5)

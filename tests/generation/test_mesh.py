@@ -8,15 +8,10 @@ tokens over 304 candidates none is expected to.
 
 from __future__ import annotations
 
-import json
-import os
-import pathlib
-import subprocess
-import sys
-
 import pytest
 
-_ROOT = pathlib.Path(__file__).parents[2]
+from tests import fake_devices
+
 _SHAPES = ({"data": 8}, {"data": 4, "tensor": 2}, {"data": 2, "tensor": 4})
 _PROGRAM = """
 import json
@@ -34,18 +29,7 @@ print(json.dumps(found))
 @pytest.fixture(scope="module")
 def found() -> list[dict]:
   """One device first, then the meshes."""
-  env = {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
-  env["PYTHONPATH"] = str(_ROOT)
-  program = f"SHAPES = {({}, *_SHAPES)!r}\n{_PROGRAM}"
-  ended = subprocess.run(
-    [sys.executable, "-c", program],
-    env=os.environ | env,
-    capture_output=True,
-    text=True,
-    timeout=400,
-  )
-  assert ended.returncode == 0, ended.stderr
-  return json.loads(ended.stdout.splitlines()[-1])
+  return fake_devices.run(f"SHAPES = {({}, *_SHAPES)!r}\n{_PROGRAM}")
 
 
 def test_one_device_draws_everything(found):

@@ -37,11 +37,17 @@ def _first_pages(pages):
   return pages.gathered(_READ)
 
 
+@jax.jit
+def _past(pages, count):
+  """What rows see, and of it the entries that they have."""
+  start = jnp.zeros(_SHARDS * _ROWS, jnp.int32)
+  past = pages.past(count, start, _READ, is_whole=False)
+  return past, past.first_entries(_SHARDS, _READ)
+
+
 def _seen(pages, count):
   """Of each row, the keys that it sees, in the order of its tokens."""
-  start = jnp.zeros(_SHARDS * _ROWS, jnp.int32)
-  past = pages.past(jnp.asarray(count), start, _READ, is_whole=False)
-  cut = past.first_entries(_SHARDS, _READ)
+  past, cut = _past(pages, jnp.asarray(count))
   rows, order = past.owners
   np.testing.assert_array_equal(cut.keys, -cut.values)
   found = [[] for _ in range(_SHARDS * _ROWS)]

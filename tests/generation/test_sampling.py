@@ -8,14 +8,13 @@ from scipy import stats
 
 from s2d_jax.errors import UserError
 from s2d_jax.generation import sampling
-from s2d_jax.generation.sampling import (
-  Sampling,
-  filtered_weights,
-  knobs,
-  sample,
-)
+from s2d_jax.generation.sampling import Sampling, knobs
 
 VOCABULARY = 700  # two whole blocks and a part of one
+_CACHED = 2**12  # rows of it, which stay near the processor
+
+sample = jax.jit(sampling.sample)
+filtered_weights = jax.jit(sampling.filtered_weights)
 
 
 def _logits(rows: int, seed: int = 0) -> np.ndarray:
@@ -84,11 +83,10 @@ def test_draws_are_distributed_as_the_exact_softmax(name):
   logits = _logits(1, seed=3)
   want = _reference(logits[0], setting)
   uniform = jax.random.uniform(jax.random.key(5), (draws,))
-  rows = 4_000
+  rows = 400
   count = np.zeros(VOCABULARY)
-  step = jax.jit(sample)
   for start in range(0, draws, rows):
-    token, _ = step(
+    token, _ = sample(
       jnp.broadcast_to(logits, (rows, VOCABULARY)),
       uniform[start : start + rows],
       knobs([setting] * rows),
@@ -161,10 +159,8 @@ def _dropped(weights: np.ndarray, uniform: np.ndarray) -> int:
     rows = jnp.broadcast_to(weights, (len(uniform), len(weights)))
     return sampling._inverse_cdf(rows, uniform)
 
-  size = 2**15
-  token = np.concatenate(
-    [draw(uniform[i : i + size]) for i in range(0, len(uniform), size)]
-  )
+  parts = np.split(uniform, len(uniform) // _CACHED)
+  token = np.concatenate([draw(part) for part in parts])
   assert token.min() >= 0 and token.max() < len(weights)
   return int((weights[token] == 0).sum())
 
@@ -179,7 +175,7 @@ def test_a_token_without_weight_is_never_drawn_at_borders(name):
   steps = np.cumsum(weights.astype(np.float64)) / weights.sum()
   near = (steps[:, None] * _UNIFORMS).astype(np.int64) + np.arange(-8, 9)
   near = np.unique(np.clip(near, 0, _UNIFORMS - 1))
-  padded = np.resize(near, -(-len(near) // 2**15) * 2**15)
+  padded = np.resize(near, -(-len(near) // _CACHED) * _CACHED)
   assert _dropped(weights, np.float32(padded / _UNIFORMS)) == 0
 
 

@@ -235,7 +235,7 @@ def test_the_kernel_of_tpus_has_windows_and_caps(which):
 
 
 def test_each_device_runs_the_kernel_on_its_own_rows_and_heads():
-  errors = fake_devices.run("tests.models.splash")
+  errors = fake_devices.run_module("tests.models.splash")
   assert all(error < _ROUNDING for error in errors.values()), errors
 
 

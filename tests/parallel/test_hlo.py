@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 import pathlib
-import subprocess
-import sys
 
 import pytest
 
 from s2d_jax.parallel import hlo
+from tests import fake_devices
 
 _HERE = pathlib.Path(__file__).parent
-_ROOT = _HERE.parents[1]
 
 # Programs whose products, collectives and copies can be counted by hand. The
 # number of devices is fixed when JAX starts, so this has its own process.
@@ -96,17 +92,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def programs() -> dict[str, hlo.Module]:
-  env = {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
-  env["PYTHONPATH"] = str(_ROOT)
-  ended = subprocess.run(
-    [sys.executable, "-c", _PROGRAM],
-    env=os.environ | env,
-    capture_output=True,
-    text=True,
-    timeout=200,
-  )
-  assert ended.returncode == 0, ended.stderr
-  texts = json.loads(ended.stdout.splitlines()[-1])
+  texts = fake_devices.run(_PROGRAM)
   return {name: hlo.parse(text) for name, text in texts.items()}
 
 

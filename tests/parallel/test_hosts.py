@@ -4,14 +4,14 @@ from collections.abc import Iterator
 import os
 import signal
 import socket
-import subprocess
-import sys
+import time
 
 import pytest
 
 from s2d_jax.errors import UserError
 from s2d_jax.parallel import hosts
-from tests.processes import Processes
+from tests import processes
+from tests.processes import Process, Processes
 
 _SLURM = {
   "SLURM_JOB_ID": "7",
@@ -89,18 +89,13 @@ hosts.check_joined()
 
 
 @pytest.mark.parametrize("given", ["", "'localhost:1', 1, 0"])
-def test_one_process_needs_none_of_it(given):
+def test_one_process_needs_none_of_it(given, monkeypatch):
   several = ("SLURM", "OMPI", "PMI", "TPU", "MEGASCALE", "JAX_COORDINATOR")
-  env = {k: v for k, v in os.environ.items() if not k.startswith(several)}
-  ended = subprocess.run(
-    [sys.executable, "-c", _ALONE.format(given)],
-    env=env | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.getcwd()},
-    capture_output=True,
-    text=True,
-    timeout=100,
-  )
-  assert ended.returncode == 0, ended.stderr
-  assert ended.stdout == ended.stderr == ""
+  for name in os.environ:
+    if name.startswith(several):
+      monkeypatch.delenv(name)
+  ended = processes.run(_ALONE.format(given), JAX_PLATFORMS="cpu")
+  assert ended == (0, "", "")
 
 
 def test_processes_that_jax_cannot_join():
@@ -113,14 +108,8 @@ try:
 except UserError as error:
   print(error)
 """
-  ended = subprocess.run(
-    [sys.executable, "-c", program],
-    env=os.environ | {"PMI_SIZE": "2", "PYTHONPATH": os.getcwd()},
-    capture_output=True,
-    text=True,
-    timeout=100,
-  )
-  assert "give --coordinator=HOST:PORT --num_processes=N" in ended.stdout
+  ended = processes.run(program, PMI_SIZE="2")
+  assert "give --coordinator=HOST:PORT --num_processes=N" in ended.out
 
 
 # What each process runs: `act` with its index; then all wait for each other.
@@ -227,18 +216,17 @@ def nobody() -> str:
     return f"localhost:{free.getsockname()[1]}"
 
 
-def _alone(address: str, index: int, *flags: str) -> subprocess.Popen:
+def _alone(address: str, index: int, *flags: str) -> Process:
   """One of two processes; the other is never started."""
   # A shell's background job ignores Ctrl-C, and so do its children.
   hears = "import signal; signal.signal(2, signal.default_int_handler)"
-  return subprocess.Popen(
-    [sys.executable, "-c", _TOGETHER.format(act=f"{hears}; act = print")]
-    + [f"--coordinator={address}", "--num_processes=2"]
-    + [f"--process_id={index}", *flags],
-    env=os.environ | {"PYTHONPATH": os.getcwd(), "JAX_PLATFORMS": "cpu"},
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
+  return Process(
+    _TOGETHER.format(act=f"{hears}; act = print"),
+    [
+      *(f"--coordinator={address}", "--num_processes=2"),
+      *(f"--process_id={index}", *flags),
+    ],
+    JAX_PLATFORMS="cpu",
   )
 
 
@@ -255,13 +243,12 @@ def test_others_that_do_not_come_are_one_sentence(
 ):
   """Not SIGABRT with a stack trace, which is how XLA gives up."""
   address = request.getfixturevalue(where)
-  process = _alone(address, index, "--coordinator_timeout=2")
-  out, err = process.communicate(timeout=100)
-  joining, told = err.splitlines()
+  ended = _alone(address, index, "--coordinator_timeout=2").wait(100)
+  joining, told = ended.err.splitlines()
   assert joining == "joining the other processes of this run"
   assert told.startswith("error: " + sentence.format(address))
   assert told.endswith("give more --coordinator_timeout")
-  assert (process.returncode, out) == (75, "")
+  assert (ended.status, ended.out) == (75, "")
 
 
 def test_all_that_came_are_told_who_did_not():
@@ -279,10 +266,14 @@ def test_all_that_came_are_told_who_did_not():
 
 def test_ctrl_c_is_heard_while_others_are_waited_for(nobody):
   process = _alone(nobody, 0)
-  assert "joining" in process.stderr.readline()
-  process.send_signal(signal.SIGINT)
-  _, err = process.communicate(timeout=100)
-  assert process.returncode == 130 and "Traceback" not in err
+  until = time.monotonic() + 100
+  while not process.said("err"):
+    assert process.is_running and time.monotonic() < until
+    time.sleep(0.02)
+  assert "joining" in process.said("err")
+  process.kill(signal.SIGINT)
+  ended = process.wait(100)
+  assert ended.status == 130 and "Traceback" not in ended.err
 
 
 def test_signals_are_heard_while_others_are_waited_for():

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import pytest
 
 from s2d_jax.parallel import mesh as meshes
-
-_ROOT = pathlib.Path(__file__).parents[2]
+from tests import fake_devices
 
 # The number of devices is fixed when JAX starts, so this has its own process.
 _PROGRAM = """
@@ -60,17 +54,7 @@ print(json.dumps({"scale": float(np.abs(expected).max()), **found}))
 
 @pytest.fixture(scope="module")
 def found() -> dict:
-  env = {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
-  env["PYTHONPATH"] = str(_ROOT)
-  ended = subprocess.run(
-    [sys.executable, "-c", _PROGRAM],
-    env=os.environ | env,
-    capture_output=True,
-    text=True,
-    timeout=200,
-  )
-  assert ended.returncode == 0, ended.stderr
-  return json.loads(ended.stdout.splitlines()[-1])
+  return fake_devices.run(_PROGRAM)
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import pathlib
 import shutil
-import subprocess
-import sys
 
 import pytest
 
 from s2d_jax import records
+from tests import processes
 
-_ROOT = pathlib.Path(__file__).parents[2]
+_PROGRAM = """
+from s2d_jax.reporting import plots
+from s2d_jax.stages import pipeline
+plots.render = lambda *unused: b"a plot"  # those of every report
+pipeline.main()
+"""
 _ROWS = 3  # as the quickstart has; with 2 key-value heads
 
 
@@ -43,22 +45,19 @@ def test_a_run_ends_on_any_number_of_devices(
     (workdir / "done" / f"{name}.json").unlink()
   for path in (workdir / "eval").glob("*distilled.jsonl"):
     path.unlink()
-  ended = subprocess.run(
+  ended = processes.run(
+    _PROGRAM,
     [
-      *(sys.executable, "-m", "s2d_jax.cli", "pipeline"),
       f"--config={config_file}",
       f"--workdir={workdir}",
       f"--config.finetune.batch_rows={_ROWS}",
       "--config.finetune.warmup_steps=0",
     ],
-    cwd=_ROOT,
-    env=os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)},
-    capture_output=True,
-    text=True,
+    JAX_NUM_CPU_DEVICES=str(devices),
   )
-  assert ended.returncode == 0, ended.stderr
+  assert ended.status == 0, ended.err
   idle = f"finetune: on {used} of {devices} devices, since"
-  assert (idle in ended.stdout) is (used < devices)
+  assert (idle in ended.out) is (used < devices)
   first, *updates = records.read(workdir / "metrics" / "finetune.jsonl")
   assert updates[-1]["valid_loss"] < first["valid_loss"]
   assert (workdir / "report" / "index.html").exists()

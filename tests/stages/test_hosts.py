@@ -16,7 +16,15 @@ from tests import events
 from tests.processes import Processes
 
 _DISTILL = ("train.jsonl", "valid.jsonl", "rejected.jsonl")
-_PIPELINE = "from s2d_jax.stages import pipeline; pipeline.main()"
+# As the tests do in this process: programs are kept, plots are not drawn.
+_PIPELINE = """
+import jax
+from s2d_jax.reporting import plots
+from s2d_jax.stages import pipeline
+jax.clear_caches = lambda: None
+plots.render = lambda *unused: b"a plot"
+pipeline.main()
+"""
 _SAMPLE = "from s2d_jax.stages import sample; sample.main()"
 # Sampling takes milliseconds: without a pause the kill would come too late.
 _SLOWLY = """

@@ -8,7 +8,6 @@ import os
 import pathlib
 import re
 import shutil
-import subprocess
 import sys
 import time
 
@@ -32,8 +31,8 @@ from s2d_jax.stages import (
 from s2d_jax.system2.consistency import ORDERS, orders
 from s2d_jax.tasks.task import read_examples
 from tests import events
+from tests.processes import Process
 
-_ROOT = pathlib.Path(__file__).parents[2]
 _FORMS = ("plain", "suggests_wrong", "suggests_right", "denies_right")
 _DISTILL = ("train.jsonl", "valid.jsonl", "rejected.jsonl")
 
@@ -425,13 +424,12 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(
 ):
   workdir = tmp_path / "killed"
   given = [f"--config={config_file}", f"--workdir={workdir}"]
-  env = os.environ | {"PYTHONPATH": str(_ROOT), "JAX_PLATFORMS": "cpu"}
   path = _samples(workdir)
-  slow = subprocess.Popen([sys.executable, "-c", _SLOWLY, *given], env=env)
+  slow = Process(_SLOWLY, given, JAX_PLATFORMS="cpu")
   try:
     until = time.monotonic() + 100
     while not path.exists() or path.read_bytes().count(b"\n") < 7:
-      assert slow.poll() is None and time.monotonic() < until
+      assert slow.is_running and time.monotonic() < until
       time.sleep(0.02)
   finally:
     slow.kill()

@@ -364,7 +364,7 @@ def test_adapters_alone_have_gradients(params, examples):
 
 @pytest.fixture(scope="module")
 def on_meshes() -> dict:
-  cases = fake_devices.run("tests.training.on_meshes")
+  cases = fake_devices.run_module("tests.training.on_meshes")
   return {case["case"]: case for case in cases}
 
 

@@ -204,7 +204,7 @@ def test_adafactor_does_not_depend_on_the_mesh():
   Relative to what two steps move the weights by: a gradient's float32 rounding
   is divided by the root of its own mean square, which near zero is as small.
   """
-  found = fake_devices.run("tests.training.adafactor_on_a_mesh")
+  found = fake_devices.run_module("tests.training.adafactor_on_a_mesh")
   assert found["as_planned"]
   assert found["loss"] < 1e-5
   assert found["error"] < 2e-3

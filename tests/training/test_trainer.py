@@ -6,8 +6,6 @@ import os
 import pathlib
 import shutil
 import signal
-import subprocess
-import sys
 import types
 
 from flax import linen as nn, traverse_util
@@ -31,7 +29,7 @@ from s2d_jax.training.examples import Tokenised
 from s2d_jax.training.learner import Learner
 from s2d_jax.training.loss import target_loss
 from s2d_jax.training.packing import pack
-from tests import test_full_disk as full_disk_tests
+from tests import processes, test_full_disk as full_disk_tests
 
 MODEL = ModelConfig(
   vocab_size=64,
@@ -114,11 +112,15 @@ def whole(tmp_path_factory):
   return workdir, run(workdir), lines(workdir)
 
 
-def start_process(workdir, *arguments, **environment) -> subprocess.Popen:
-  return subprocess.Popen(
-    [sys.executable, __file__, str(workdir), *arguments],
-    env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | environment,
-  )
+_PROGRAM = """
+import sys
+from tests.training import test_trainer
+getattr(test_trainer, sys.argv[1])(sys.argv[2])
+"""
+
+
+def run_here(function: str, workdir, **environ) -> int:
+  return processes.run(_PROGRAM, [function, str(workdir)], **environ).status
 
 
 def test_every_row_is_trained_on_in_every_epoch(whole):
@@ -204,8 +206,7 @@ def test_overfits(tmp_path):
 
 def test_killed_run_goes_on_as_if_nothing_had_happened(whole, tmp_path):
   _, summary, curve = whole
-  killed = start_process(tmp_path, "4")
-  assert killed.wait() == -signal.SIGKILL
+  assert run_here("be_killed", tmp_path) == -signal.SIGKILL
   path = tmp_path / "metrics/finetune.jsonl"
   before = path.read_text()
   assert '"step":3,' in before  # written after the checkpoint of step 2
@@ -225,7 +226,7 @@ def test_it_goes_on_without_checkpoints_that_are_not_whole(
 ):
   """Along the same curve, from the last whole one or from the start."""
   _, summary, curve = whole
-  assert start_process(tmp_path, "4").wait() == -signal.SIGKILL
+  assert run_here("be_killed", tmp_path) == -signal.SIGKILL
   folder = tmp_path / "checkpoints"
   (folder / "6").mkdir()
   if not left:
@@ -371,7 +372,7 @@ def test_adafactor_learns(tmp_path):
 
 def test_eight_devices_give_the_same_losses(whole, tmp_path):
   _, _, curve = whole
-  assert not start_process(tmp_path, "0", JAX_NUM_CPU_DEVICES="8").wait()
+  assert not run_here("run_on_a_mesh", tmp_path, JAX_NUM_CPU_DEVICES="8")
   for one, eight in zip(curve, lines(tmp_path), strict=True):
     for name, value in one.items():
       np.testing.assert_allclose(
@@ -401,22 +402,21 @@ def test_loss_that_is_not_finite_stops_the_run(tmp_path):
     run(tmp_path, learning_rate=1e30, clip_norm=1e30)
 
 
-def _main(workdir: str, kill_at: int) -> None:
-  """In a process of its own: on eight devices, or killed at a step."""
+# In processes of their own.
+
+
+def be_killed(workdir: str) -> None:
   append = records.Appender.append
 
   def killing(self, record):
-    if record["step"] == kill_at:
+    if record["step"] == 4:
       os.kill(os.getpid(), signal.SIGKILL)
     append(self, record)
 
-  if kill_at:
-    records.Appender.append = killing
-    run(workdir)
-  else:
-    run(workdir, make_mesh(data=2, fsdp=2, tensor=2))
-    assert len(jax.devices()) == 8
+  records.Appender.append = killing
+  run(workdir)
 
 
-if __name__ == "__main__":
-  _main(sys.argv[1], int(sys.argv[2]))
+def run_on_a_mesh(workdir: str) -> None:
+  run(workdir, make_mesh(data=2, fsdp=2, tensor=2))
+  assert len(jax.devices()) == 8
