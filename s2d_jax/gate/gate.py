@@ -96,8 +96,8 @@ class Gate:
     fast = np.mean(self.fast_tokens)
     if budget < fast:
       raise UserError(
-        f"gate.budget={budget:g} is less than the {fast:.1f} tokens that a"
-        " direct answer takes; give more, or 0 for the default"
+        f"a budget of {budget:g} tokens an answer is less than the {fast:.1f}"
+        " that a direct answer takes; give more"
       )
     tokens = fast + np.cumsum(self.slow_tokens) / len(self.slow_tokens)
     affordable = int(np.searchsorted(tokens, budget, side="right"))

@@ -59,7 +59,7 @@ def test_a_budget_buys_whole_votes_for_the_least_sure():
   assert [thought(b) for b in (2, 5.9, 6, 13.9, 14, 41, 42)] == [
     0, 0, 1, 2, 3, 9, 10,
   ]  # fmt: skip
-  with pytest.raises(UserError, match=r"less than the 2\.0 tokens"):
+  with pytest.raises(UserError, match=r"less than the 2\.0 that"):
     gate.within(1.5)
 
 

@@ -142,7 +142,7 @@ def test_another_budget_draws_nothing_and_changes_what_was_said(
   assert _json(workdir)["target"] == {"budget": 5.0}
   assert not mark.exists()  # the report shows another gate
   with_gate.gate.budget = 1.5
-  with pytest.raises(UserError, match=r"gate\.budget=1\.5 is less than the"):
+  with pytest.raises(UserError, match=r"budget of 1\.5 tokens an answer is"):
     gate.run(with_gate, workdir)
 
 
