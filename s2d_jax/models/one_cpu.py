@@ -18,6 +18,7 @@ Axis letters as in `models.llama`, `models.kernels` and `models.key_values`.
 
 from __future__ import annotations
 
+import functools
 import math
 
 from flax import linen as nn
@@ -93,18 +94,25 @@ class _Layers(nn.Module):
   kernels: kernels.Float
   lora: Lora | None
 
-  @nn.compact
   def __call__(self, x, kinds, past: list[UnrolledKeyValues], *shared):
-    new = []
+    layer = Block(self.config, self.kernels, self.lora, "xla", parent=None)
+    params, new = self.variables["params"], []
     for index in range(self.config.num_layers):
-      layer = Block(
-        self.config, self.kernels, self.lora, "xla", name=f"layer_{index}"
-      )
       kind = kinds and LayerOfKind(*(int(part[index]) for part in kinds))
       own = [part.layer(index) for part in past]
-      x, keys_values = layer(x, kind, own, *shared)
+      x, keys_values = _run_layer(
+        layer, kind, params[f"layer_{index}"], x, own, *shared
+      )
       new.append(keys_values)
     return x, tuple(zip(*new, strict=True))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _run_layer(
+  layer: Block, kind: LayerOfKind | None, params, x, past, *shared
+):
+  """Inside a program: layers of a kind are alike, and traced once."""
+  return layer.apply({"params": params}, x, kind, past, *shared)
 
 
 class UnrolledKeyValues(KeyValues):
