@@ -251,9 +251,10 @@ def _ask(
       sample.make_job(part.task, part.examples[example_id], variant, 0, GREEDY)
       for example_id, variant in inputs[label]
     )
-  schedulers = setup.schedulers(
-    config, model, {label: (task, SYSTEM1) for label, task in asked.items()}, 1
-  )
+  # A prompt is read once: what is shared would not pay for its own programs,
+  # and without it those of System 1 are there.
+  methods = {label: (task, SYSTEM1) for label, task in asked.items()}
+  schedulers = setup.schedulers(config, model, methods, 1, share_prefixes=False)
   runs = {label: (schedulers[label], jobs[label]) for label in asked}
   count = sum(map(len, jobs.values()))
   with program.progress("retention", count, "replies") as progress:

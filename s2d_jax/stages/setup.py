@@ -343,6 +343,7 @@ def schedulers(
   model: Pretrained,
   asked: Mapping[str, tuple[Task, str]],
   n: int,
+  share_prefixes: bool = True,
 ) -> dict[str, Scheduler]:
   """Run methods on one batch, together or one after another, by a name each.
 
@@ -351,6 +352,7 @@ def schedulers(
     model: that is asked.
     asked: task and method of each.
     n: samples a prompt.
+    share_prefixes: see `Scheduler`.
   """
   enable_compilation_cache()
   prompts = {name: prompts_of(config, *one) for name, one in asked.items()}
@@ -383,6 +385,7 @@ def schedulers(
       seed=config.seed,
       in_flight=PROGRAMS_PER_ROW * config.sampling.batch_rows,
       drop_long=config.too_long == "drop",
+      share_prefixes=share_prefixes,
     )
     for name, (_, method) in asked.items()
   }

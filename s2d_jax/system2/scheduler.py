@@ -153,6 +153,8 @@ class Scheduler:
       more equal prompts, fewer lose less when the run is killed.
     drop_long: whether a prompt that does not fit the model's window ends its
       sample; else it is an error.
+    share_prefixes: whether what every use of a template begins with is
+      prefilled once.
 
   Attributes:
     in_flight: programs that are under way.
@@ -168,6 +170,7 @@ class Scheduler:
     seed: int,
     in_flight: int,
     drop_long: bool = False,
+    share_prefixes: bool = True,
   ):
     self._engine = engine
     self._chat = chat
@@ -177,7 +180,7 @@ class Scheduler:
     self._most_in_flight = in_flight
     self._drop_long = drop_long
     self.in_flight = 0
-    for template in self._prompts.values():
+    for template in self._prompts.values() if share_prefixes else ():
       engine.share_prefix(self._common_prefix(template))
 
   def run(
