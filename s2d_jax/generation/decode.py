@@ -240,9 +240,11 @@ def put_prompts(
   slots: Int[Array, " N"],
   source: Int[Array, " N"],
 ) -> Batch:
-  """Puts prompt `source[i]` into slot `slots[i]`; out of range means nowhere.
+  """Puts prompt `source[i]` into slot `slots[i]`.
 
-  The slots are distinct, and none of their rows is active.
+  Slots are distinct, and none of their rows is active; those that are out of
+  range, which stand behind all others, mean nowhere. The prompts lie as those
+  of the batch (`Llama.as_cache`).
   """
   put = lambda old, new: old.at[slots].set(new[source], mode="drop")
   prompt, new = batch.prompt, prefilled.prompt

@@ -264,7 +264,7 @@ class Engine:
     prefilled = self._programs.prefill(
       tokens, lengths, prefix_ids, self._shared_arrays()
     )
-    self._prefills.add(prompts, prefilled)
+    self._prefills.add(prompts, self._programs.for_decoding(prefilled))
 
   def _prefill_prefix(self, prefix: tuple[int, ...]) -> KeyValues:
     """In a row for each copy of the model, which has nothing else to do.

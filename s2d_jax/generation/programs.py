@@ -96,6 +96,10 @@ class Programs:
         shared.prefill,
       )
 
+  def for_decoding(self, prefilled: device.Prefilled) -> device.Prefilled:
+    """The same prompts as they lie in a batch."""
+    return prefilled._replace(prompt=self._decoder.as_cache(prefilled.prompt))
+
   def empty_batch(
     self, slots: int, rows: int, capacity: device.Capacity
   ) -> tuple[device.Batch, Pages]:

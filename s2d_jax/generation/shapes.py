@@ -17,9 +17,10 @@ _TOKENS_PER_PREFILL, _TOKENS_PER_PREFILL_CPU = 512, 256
 # Prompt tokens that another row to share them pays for: at least, and as a part
 # of the longest reply, since rows that share a prompt wait for each other.
 _TOKENS_PER_SHARER, _REPLY_PER_SHARER = 32, 1 / 8
-# The least capacity for tokens of a prompt. A CPU sums over fewer in another
-# order: replies would tell by their last bits which prompts came first.
-LEAST_CAPACITY = 32
+# The least capacity for tokens of a prompt: what most questions fit, so that
+# those of all stages are answered by one program. A CPU sums over fewer than 32
+# in another order: replies would tell by their last bits which came first.
+LEAST_CAPACITY = 48
 # Tokens of a page for replies. The last page of a reply is half empty in the
 # mean; the sums that a page gives cost as much as some of its keys.
 _PAGE = 256
@@ -29,7 +30,7 @@ _PAGES_PER_ROW, _GROWTH = 4, 1.25
 # On a CPU a step takes as long as there are pages, and a program for more
 # compiles in seconds. So rows begin with a page each, which most replies fit,
 # as long as the rows together have so many tokens, and each at least so many.
-_OWN_CPU, _OWN_ROW_CPU, _GROWTH_CPU = 4096, LEAST_CAPACITY, 1.5
+_OWN_CPU, _OWN_ROW_CPU, _GROWTH_CPU = 4096, 32, 1.5
 # Prefills that stay known on a CPU although nobody waits for their prompts.
 # Elsewhere memory is dearer, and a prefill is cheap beside drawing.
 _PREFILLS_KEPT_CPU = 8

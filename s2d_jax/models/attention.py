@@ -173,8 +173,11 @@ def _sees_own(
   """The first S tokens of the same rows."""
 
   def sees(queries: Queries) -> Bool[Array, "B 1 T S"]:
-    index = queries.index[:, :, None]
-    seen = (index >= jnp.arange(until.shape[1])) & (index < until[:, None])
+    # A query is behind the key, and by fewer tokens than that is seen: of
+    # unsigned numbers one comparison. Two take XLA for CPUs seconds to compile.
+    key = jnp.arange(until.shape[1])
+    behind = (queries.index[:, :, None] - key).astype(jnp.uint32)
+    seen = behind < jnp.maximum(until - key, 0).astype(jnp.uint32)[:, None]
     if (size := window.size) is not None:
       seen &= queries.position[:, :, None] - positions[:, None] < size
     return seen[:, None]

@@ -134,7 +134,10 @@ class KeyValues(NamedTuple):
   def with_entries(
     self, at: Int[Array, " N"], new: KeyValues, source: Int[Array, " N"]
   ):
-    """Entry `source[i]` of `new` in entry `at[i]`; out of range: nowhere."""
+    """Entry `source[i]` of `new`, which lies as this, in entry `at[i]`.
+
+    Those that are out of range, which stand behind all others, go nowhere.
+    """
 
     def put(old, new):
       new = new[:, source]

@@ -18,12 +18,13 @@ Axis letters as in `models.llama`, `models.kernels` and `models.key_values`.
 
 from __future__ import annotations
 
+import functools
 import math
 
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 import numpy as np
 
 from s2d_jax.models import kernels
@@ -93,18 +94,25 @@ class _Layers(nn.Module):
   kernels: kernels.Float
   lora: Lora | None
 
-  @nn.compact
   def __call__(self, x, kinds, past: list[UnrolledKeyValues], *shared):
-    new = []
+    layer = Block(self.config, self.kernels, self.lora, "xla", parent=None)
+    params, new = self.variables["params"], []
     for index in range(self.config.num_layers):
-      layer = Block(
-        self.config, self.kernels, self.lora, "xla", name=f"layer_{index}"
-      )
       kind = kinds and LayerOfKind(*(int(part[index]) for part in kinds))
       own = [part.layer(index) for part in past]
-      x, keys_values = layer(x, kind, own, *shared)
+      x, keys_values = _run_layer(
+        layer, kind, params[f"layer_{index}"], x, own, *shared
+      )
       new.append(keys_values)
     return x, tuple(zip(*new, strict=True))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _run_layer(
+  layer: Block, kind: LayerOfKind | None, params, x, past, *shared
+):
+  """Inside a program: layers of a kind are alike, and traced once."""
+  return layer.apply({"params": params}, x, kind, past, *shared)
 
 
 class UnrolledKeyValues(KeyValues):
@@ -113,8 +121,9 @@ class UnrolledKeyValues(KeyValues):
   @classmethod
   def of(cls, stacked: KeyValues) -> UnrolledKeyValues:
     """The same, from stacks of layers."""
-    keys = tuple(stacked.keys.swapaxes(-1, -2))
-    values = tuple(stacked.values)
+    layers = range(len(stacked.keys))
+    keys = tuple(_turned_layer(stacked.keys, index) for index in layers)
+    values = tuple(_layer(stacked.values, index) for index in layers)
     return cls(keys, values, stacked.valid, stacked.positions)
 
   def layer(self, index: int) -> UnrolledKeyValues:
@@ -137,18 +146,24 @@ class UnrolledKeyValues(KeyValues):
       values=tuple(longer(x, (0, more), (0, 0)) for x in self.values),
     )
 
-  def with_entries(self, at, new: KeyValues, source):
-    new, length = UnrolledKeyValues.of(new), new.capacity
-    put_keys = lambda old, new: old.at[at, :, :, :length].set(
-      new[source], mode="drop"
-    )
-    put_values = lambda old, new: old.at[at, :, :length].set(
-      new[source], mode="drop"
-    )
-    return self._replace(
-      keys=tuple(map(put_keys, self.keys, new.keys)),
-      values=tuple(map(put_values, self.values, new.values)),
-    )
+  def with_entries(self, at, new: UnrolledKeyValues, source):
+    # One loop for all layers: XLA compiles a scatter ten times as long.
+    write = jax.lax.dynamic_update_slice
+    count = (at < len(self.values[0])).sum()
+
+    def put(index, caches):
+      keys, values = caches
+      put_entry = lambda old, new: write(
+        old, new[source[index]][None], (at[index], 0, 0, 0)
+      )
+      return (
+        tuple(map(put_entry, keys, new.keys)),
+        tuple(map(put_entry, values, new.values)),
+      )
+
+    caches = self.keys, self.values
+    keys, values = jax.lax.fori_loop(0, count, put, caches)
+    return self._replace(keys=keys, values=values)
 
   def with_moved(self, source, target, count):
     raise NotImplementedError("what is cut out of an array is copied here")
@@ -171,6 +186,19 @@ class UnrolledKeyValues(KeyValues):
     caches = self.keys, self.values
     keys, values = jax.lax.fori_loop(0, len(column), put, caches)
     return self._replace(keys=keys, values=values)
+
+
+# One program cuts out any layer: one for all would compile for a second.
+@jax.jit
+def _layer(stack: Float[Array, "L ..."], index: int) -> Float[Array, "..."]:
+  return stack[index]
+
+
+@jax.jit
+def _turned_layer(
+  stack: Float[Array, "L P K S H"], index: int
+) -> Float[Array, "P K H S"]:
+  return stack[index].swapaxes(-1, -2)
 
 
 class _Turned:

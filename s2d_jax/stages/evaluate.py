@@ -26,11 +26,12 @@ from s2d_jax.curation import long_rows
 from s2d_jax.curation.curate import InputId
 from s2d_jax.curation.vote import vote
 from s2d_jax.evaluation.controls import SHOTS, SYSTEM1, cost, replies_of
-from s2d_jax.generation.sampling import GREEDY
+from s2d_jax.generation.sampling import GREEDY, Sampling
 from s2d_jax.progress import Progress
 from s2d_jax.records import Record
 from s2d_jax.stages import lengths, program, sample, select, setup
 from s2d_jax.stages.shards import RecordShards
+from s2d_jax.system2.scheduler import Result, run_together
 from s2d_jax.tasks.task import (
   Example,
   Task,
@@ -158,8 +159,10 @@ def ask(
   methods = [asked.method for asked in ways]
   with _shards(config, workdir, name, task, examples, methods) as shards:
     evaluation = Evaluation(config, task, examples, shards, model)
-    for asked in ways:
-      evaluation.run(asked)
+    # Direct answers apart: behind no worked examples a step is quicker.
+    direct = [asked for asked in ways if asked.method == SYSTEM1]
+    evaluation.run(*direct)
+    evaluation.run(*(asked for asked in ways if asked not in direct))
   return examples
 
 
@@ -256,26 +259,23 @@ class Evaluation:
       for row in shards.recovered
     }
 
-  def run(self, asked: Asked) -> None:
+  def run(self, *ways: Asked) -> None:
     """Adds a row for each input: its replies, their scores and their vote."""
-    missing = self._missing(asked.method)
-    if not missing:
+    missing = {asked: self._missing(asked.method) for asked in ways}
+    if not any(missing.values()):
       return
     model = self._model or setup.base_model(self._config)
     drawn = draw_replies(
-      f"evaluate {asked.method}",
-      self._config,
-      model,
-      self._task,
-      asked,
-      self._examples,
-      missing,
+      self._config, model, self._task, self._examples, missing
     )
-    if self._lets_model_choose(asked):
-      self._choose(model, asked.method, dict(drawn))
-    else:
-      for input_id, replies in drawn:
+    to_choose = {}
+    for asked, input_id, replies in drawn:
+      if self._lets_model_choose(asked):
+        to_choose[input_id] = replies
+      else:
         self._add(input_id, asked.method, replies, None)
+    if to_choose:
+      self._choose(model, self._config.method, to_choose)
 
   def _choose(
     self,
@@ -352,54 +352,70 @@ class Evaluation:
 
 
 def draw_replies(
-  label: str,
   config: ConfigDict,
   model: Pretrained,
   task: Task,
-  asked: Asked,
   examples: Mapping[str, Example],
-  inputs: Sequence[InputId],
+  inputs: Mapping[Asked, Sequence[InputId]],
   shown: Progress | None = None,
-) -> Iterator[tuple[InputId, Replies]]:
+) -> Iterator[tuple[Asked, InputId, Replies]]:
   """Yields the replies to each input once they are all there.
 
-  The greedy one and the samples are drawn together, so that they share their
-  prompt. A greedy reply is greedy in every step.
+  Those of all methods are drawn in one batch, and the greedy one with the
+  samples, so that they share their prompt. A greedy reply is greedy in every
+  step.
 
   Args:
-    label: of the progress.
     config: of the run.
     model: that is asked.
-    task: with its templates.
-    asked: how.
+    task: whose examples they are.
     examples: by id.
-    inputs: which are asked.
+    inputs: what each method is asked.
     shown: the progress of more than these inputs, which counts their replies;
       None: they have their own.
   """
-  # Direct answers are drawn in one shape, whatever n: compiled once.
-  per_prompt = 1 if asked.method in (SYSTEM1, SHOTS) else asked.n
-  scheduler = setup.scheduler(config, model, task, asked.method, per_prompt)
   sampling = setup.sampling_of(config)
-  ways = [(_GREEDY, GREEDY)] if asked.is_greedy else []
-  ways += [(number, sampling) for number in range(asked.n)]
-  jobs = collections.deque(
-    sample.make_job(task, examples[example_id], variant, *way)
-    for example_id, variant in inputs
-    for way in ways
+  ways = {asked.method: _ways(asked, sampling) for asked in inputs}
+  # Direct answers are drawn in one shape, whatever n: compiled once.
+  per_prompt = max(
+    1 if asked.method in (SYSTEM1, SHOTS) else asked.n for asked in inputs
   )
-  drawn: dict[InputId, dict[int | str, Record]] = {one: {} for one in inputs}
-  bar = program.progress(label, len(jobs), "replies")
+  schedulers = setup.schedulers(
+    config, model, {method: (task, method) for method in ways}, per_prompt
+  )
+  runs = {
+    asked.method: (
+      schedulers[asked.method],
+      collections.deque(
+        sample.make_job(task, examples[example_id], variant, *way)
+        for example_id, variant in own
+        for way in ways[asked.method].items()
+      ),
+    )
+    for asked, own in inputs.items()
+  }
+  by_method = {asked.method: asked for asked in inputs}
+  drawn = collections.defaultdict(dict)
+  label = f"evaluate {', '.join(ways)}"
+  count = sum(len(jobs) for _, jobs in runs.values())
+  bar = program.progress(label, count, "replies")
   with bar if shown is None else contextlib.nullcontext(shown) as progress:
-    for result in scheduler.run(jobs):
+    for method, result in run_together(runs):
+      asked = by_method[method]
       example_id, variant, way = result.job.name
-      record = sample.reply_and_answer(task, examples[example_id], result)
-      found = drawn[example_id, variant]
-      found[way] = one_pass(record, sample.step_records(result))
+      found = drawn[method, example_id, variant]
+      found[way] = reply_of(task, examples[example_id], result)
       progress.advance(1, tokens=result.tokens)
-      if len(found) == len(ways):
+      if len(found) == len(ways[method]):
         samples = [found[number] for number in range(asked.n)]
-        yield (example_id, variant), Replies(samples, found.get(_GREEDY))
+        replies = Replies(samples, found.get(_GREEDY))
+        yield asked, (example_id, variant), replies
+
+
+def _ways(asked: Asked, sampling: Sampling) -> dict[int | str, Sampling]:
+  """How each reply to an input is drawn, by its name."""
+  ways = {_GREEDY: GREEDY} if asked.is_greedy else {}
+  return ways | dict.fromkeys(range(asked.n), sampling)
 
 
 def vote_of(samples: Sequence[Record], choice: Record | None = None) -> Record:
@@ -455,6 +471,12 @@ def _mean_scores(
     metric: float(np.mean([score[metric] for score in scores]))
     for metric in (scores[0] if scores else ())
   }
+
+
+def reply_of(task: Task, example: Example, result: Result) -> Record:
+  """What was drawn, as `one_pass` has it."""
+  record = sample.reply_and_answer(task, example, result)
+  return one_pass(record, sample.step_records(result))
 
 
 def one_pass(record: Record, steps: Sequence[Record]) -> Record:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 import dataclasses
 from importlib import resources
 
-from ml_collections import ConfigDict
-
-from s2d_jax.checkpoints.pretrained import Pretrained
 from s2d_jax.conversation import ChatTemplate
 from s2d_jax.evaluation.controls import SYSTEM1
 from s2d_jax.generation.sampling import GREEDY
 from s2d_jax.records import Record
-from s2d_jax.stages import program, setup
 from s2d_jax.system2.program import Prompts, Template
 from s2d_jax.system2.scheduler import Job, Result
 
@@ -24,7 +20,7 @@ _TEMPLATE = Template("{text}", max_new_tokens=64)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Chat:
+class Chat:
   """The part of a task that prompts are made of: nothing beside a question."""
 
   name: str = EVERYDAY
@@ -40,23 +36,15 @@ def questions(most: int) -> dict[str, str]:
   return {f"{EVERYDAY}/{i}": text for i, text in enumerate(asked[:most])}
 
 
-def replies(
-  config: ConfigDict, model: Pretrained, asked: Mapping[str, str]
-) -> Iterator[Record]:
-  """Yields a record for each question, with the model's greedy reply."""
-  scheduler = setup.scheduler(config, model, _Chat(), SYSTEM1, 1)
-  jobs = collections.deque(
+def jobs(asked: Mapping[str, str]) -> collections.deque[Job]:
+  """For a greedy reply to each question."""
+  return collections.deque(
     Job((EVERYDAY, name), {"text": text}, GREEDY)
     for name, text in asked.items()
   )
-  label = "retention everyday questions"
-  with program.progress(label, len(jobs), "replies") as progress:
-    for result in scheduler.run(jobs):
-      progress.advance(1, tokens=result.tokens)
-      yield _record(result)
 
 
-def _record(result: Result) -> Record:
+def record(result: Result) -> Record:
   """Without a reply where the prompt does not fit the model's window."""
   found = {
     "task": EVERYDAY,

@@ -193,9 +193,10 @@ class GatedRun:
     """Draws the replies to each input once, however often it is there."""
     examples = {one.example.id: one.example for one in asked}
     inputs = list(dict.fromkeys(one.id for one in asked))
-    return evaluate.draw_replies(
-      how.method, self.config, model, self.task, how, examples, inputs, shown
+    drawn = evaluate.draw_replies(
+      self.config, model, self.task, examples, {how: inputs}, shown
     )
+    return ((input_id, replies) for _, input_id, replies in drawn)
 
   def confidence(self, direct: Replies) -> float:
     return self.gate.confidence(direct.greedy, direct.samples)

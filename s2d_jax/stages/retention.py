@@ -10,6 +10,7 @@ config.retention.n=0 leaves both out.
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import NamedTuple
@@ -20,13 +21,23 @@ from ml_collections import ConfigDict
 from s2d_jax import records
 from s2d_jax.checkpoints.pretrained import Pretrained
 from s2d_jax.errors import UserError
+from s2d_jax.evaluation.controls import SYSTEM1
 from s2d_jax.evaluation.perplexity import perplexity
+from s2d_jax.generation.sampling import GREEDY
 from s2d_jax.parallel import mesh as meshes
 from s2d_jax.records import Record
-from s2d_jax.stages import evaluate, everyday, movement, program, setup
+from s2d_jax.stages import (
+  evaluate,
+  everyday,
+  movement,
+  program,
+  sample,
+  setup,
+)
 from s2d_jax.stages.everyday import EVERYDAY
 from s2d_jax.stages.movement import MOVEMENT, TEXT
 from s2d_jax.stages.shards import RecordShards, SortKey
+from s2d_jax.system2.scheduler import Result, run_together
 from s2d_jax.tasks.task import Example, Task, asked, chance_of
 
 _PACKAGED = resources.files("s2d_jax.evaluation") / "retention_text.txt"
@@ -152,23 +163,21 @@ def _measure(
 ) -> None:
   """What is measured of one model alone."""
   done = set(map(_name, shards.recovered))
-  direct = _direct(config, measured)
-  for label, part in measured.tasks.items():
-    missing = [
+  missing = {
+    label: [
       one
       for one in shards.share(list(part.inputs))
       if (label, "", *one) not in done
     ]
-    if missing:
-      _evaluate(direct, model, label, part, missing, shards)
+    for label, part in measured.tasks.items()
+  }
   questions = {
     name: measured.questions[name]
     for name in shards.share(list(measured.questions))
     if (EVERYDAY, "", name, "") not in done
   }
-  if questions:
-    for row in everyday.replies(direct, model, questions):
-      shards.append(row)
+  if questions or any(missing.values()):
+    _ask(_direct(config, measured), model, measured, missing, questions, shards)
   if shards.share([TEXT]) and (TEXT, "", "", "") not in done:
     shards.append(_perplexity(config, model, measured.text))
 
@@ -216,24 +225,55 @@ def _read_text(name: str) -> str:
     ) from None
 
 
-def _evaluate(
+def _ask(
   config: ConfigDict,
   model: Pretrained,
-  label: str,
-  part: _Asked,
-  inputs: Sequence[tuple[str, str]],
+  measured: _Measured,
+  inputs: Mapping[str, Sequence[tuple[str, str]]],
+  questions: Mapping[str, str],
   shards: RecordShards,
 ) -> None:
-  """With the task's own template."""
-  task, method = part.task, evaluate.DIRECT
-  chance = chance_of(task)
+  """Asks tasks, with their own templates, and everyday questions in one batch.
+
+  Args:
+    config: without the run's own method and prompts.
+    model: that is asked.
+    measured: what both models are asked.
+    inputs: of the tasks, by label.
+    questions: everyday ones.
+    shards: of the rows.
+  """
+  asked = {EVERYDAY: everyday.Chat()}
+  asked |= {label: part.task for label, part in measured.tasks.items()}
+  jobs = {EVERYDAY: everyday.jobs(questions)}  # first, as they take longest
+  for label, part in measured.tasks.items():
+    jobs[label] = collections.deque(
+      sample.make_job(part.task, part.examples[example_id], variant, 0, GREEDY)
+      for example_id, variant in inputs[label]
+    )
+  # A prompt is read once: what is shared would not pay for its own programs,
+  # and without it those of System 1 are there.
+  methods = {label: (task, SYSTEM1) for label, task in asked.items()}
+  schedulers = setup.schedulers(config, model, methods, 1, share_prefixes=False)
+  runs = {label: (schedulers[label], jobs[label]) for label in asked}
+  count = sum(map(len, jobs.values()))
+  with program.progress("retention", count, "replies") as progress:
+    for label, result in run_together(runs):
+      progress.advance(1, tokens=result.tokens)
+      if label == EVERYDAY:
+        shards.append(everyday.record(result))
+      else:
+        shards.append(_row(label, measured.tasks[label], result))
+
+
+def _row(label: str, part: _Asked, result: Result) -> Record:
+  """Of a greedy reply to an input of a task."""
+  example_id, variant, _ = result.job.name
+  example, chance = part.examples[example_id], chance_of(part.task)
+  reply = evaluate.reply_of(part.task, example, result)
+  row = evaluate.eval_row(part.task, example, variant, SYSTEM1, [reply])
   known = {} if chance is None else {"chance": chance}
-  for (example_id, variant), replies in evaluate.draw_replies(
-    f"retention {label}", config, model, task, method, part.examples, inputs
-  ):
-    example, once = part.examples[example_id], [replies.greedy]
-    row = evaluate.eval_row(task, example, variant, method.method, once)
-    shards.append({"task": label} | known | row)
+  return {"task": label} | known | row
 
 
 def _direct(config: ConfigDict, measured: _Measured) -> ConfigDict:
@@ -244,11 +284,11 @@ def _direct(config: ConfigDict, measured: _Measured) -> ConfigDict:
   """
   changed = config.copy_and_resolve_references()
   counts = [len(part.inputs) for part in measured.tasks.values()]
-  most = max([*counts, len(measured.questions), 1])
+  count = sum(counts) + len(measured.questions)
   with changed.unlocked():
-    changed.method = "system1"
+    changed.method = SYSTEM1
     changed.prompts = ConfigDict()
-    rows = min(config.sampling.batch_rows, 1 << (most - 1).bit_length())
+    rows = min(config.sampling.batch_rows, 1 << (count - 1).bit_length())
     changed.sampling.batch_rows = rows
   return changed
 

@@ -397,13 +397,29 @@ def scheduler(
   config: ConfigDict, model: Pretrained, task: Task, method: str, n: int
 ) -> Scheduler:
   """Runs `method` on a batch of `sampling.batch_rows`, `n` samples a prompt."""
+  return schedulers(config, model, {method: (task, method)}, n)[method]
+
+
+def schedulers(
+  config: ConfigDict,
+  model: Pretrained,
+  asked: Mapping[str, tuple[Task, str]],
+  n: int,
+  share_prefixes: bool = True,
+) -> dict[str, Scheduler]:
+  """Run methods on one batch, together or one after another, by a name each.
+
+  Args:
+    config: of the run.
+    model: that is asked.
+    asked: task and method of each.
+    n: samples a prompt.
+    share_prefixes: see `Scheduler`.
+  """
   enable_compilation_cache()
-  prompts = prompts_of(config, task, method)
-  # The samples of an input share the first prompt. A later prompt contains an
-  # earlier reply, so only the replies to that very prompt share it.
-  replies = max(prompt.n for prompt in prompts.values())
-  samples = n * replies if len(prompts) == 1 else replies
+  prompts = {name: prompts_of(config, *one) for name, one in asked.items()}
   chat = chat_template(config, model)
+  ends = {end for own in prompts.values() for end in end_tokens(chat, own)}
   mesh = sampling_mesh(config, model.config)
   if config.sampling.scope == "host":
     sizes = config.sampling.mesh
@@ -412,21 +428,39 @@ def scheduler(
     network(config, model),
     model.params,
     model.tokenizer,
-    end_tokens(chat, prompts),
+    sorted(ends),
     rows=config.sampling.batch_rows,
-    samples=samples,
-    max_new_tokens=max(p.max_new_tokens for p in prompts.values()),
+    samples=min(_samples(own, n) for own in prompts.values()),
+    max_new_tokens=max(
+      template.max_new_tokens
+      for own in prompts.values()
+      for template in own.values()
+    ),
     mesh=mesh,
   )
-  return Scheduler(
-    engine,
-    chat,
-    methods.by_name(method),
-    prompts,
-    seed=config.seed,
-    in_flight=PROGRAMS_PER_ROW * config.sampling.batch_rows,
-    drop_long=config.too_long == "drop",
-  )
+  return {
+    name: Scheduler(
+      engine,
+      chat,
+      methods.by_name(method),
+      prompts[name],
+      seed=config.seed,
+      in_flight=PROGRAMS_PER_ROW * config.sampling.batch_rows,
+      drop_long=config.too_long == "drop",
+      share_prefixes=share_prefixes,
+    )
+    for name, (_, method) in asked.items()
+  }
+
+
+def _samples(prompts: Prompts, n: int) -> int:
+  """How many replies share a prompt, of n samples.
+
+  The samples of an input share the first prompt. A later prompt contains an
+  earlier reply, so only the replies to that very prompt share it.
+  """
+  replies = max(prompt.n for prompt in prompts.values())
+  return n * replies if len(prompts) == 1 else replies
 
 
 def sampling_of(config: ConfigDict) -> Sampling:

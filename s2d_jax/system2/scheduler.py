@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import itertools
 
@@ -94,8 +94,8 @@ class Result:
 class _Program:
   """A job in flight: its generator, and the replies it waits for."""
 
-  def __init__(self, job: Job, steps: Steps):
-    self.job = job
+  def __init__(self, scheduler: Scheduler, job: Job, steps: Steps):
+    self.scheduler, self.job = scheduler, job
     self.done: list[Step] = []
     self.unended = False
     self._generator = steps
@@ -153,6 +153,8 @@ class Scheduler:
       more equal prompts, fewer lose less when the run is killed.
     drop_long: whether a prompt that does not fit the model's window ends its
       sample; else it is an error.
+    share_prefixes: whether what every use of a template begins with is
+      prefilled once.
 
   Attributes:
     in_flight: programs that are under way.
@@ -168,6 +170,7 @@ class Scheduler:
     seed: int,
     in_flight: int,
     drop_long: bool = False,
+    share_prefixes: bool = True,
   ):
     self._engine = engine
     self._chat = chat
@@ -177,7 +180,7 @@ class Scheduler:
     self._most_in_flight = in_flight
     self._drop_long = drop_long
     self.in_flight = 0
-    for template in self._prompts.values():
+    for template in self._prompts.values() if share_prefixes else ():
       engine.share_prefix(self._common_prefix(template))
 
   def run(
@@ -200,19 +203,22 @@ class Scheduler:
     self._engine.watch = watch and (
       lambda tag, text: watch(tag[0].job, tag[0].done, text)
     )
-    self.in_flight = 0
-    while True:
-      while jobs and self.in_flight < self._most_in_flight:
-        job = jobs.popleft()
-        think = self._method.think(job.fields, self._prompts)
-        program = _Program(job, think)
-        yield from self._go_on(program, program.resume(None))
-      if not self.in_flight:
-        return
-      for (program, index, prompt, length), reply in self._engine.step():
-        if program.receive(index, Step(prompt, length, reply)):
-          self.in_flight -= 1
-          yield from self._go_on(program, program.advance())
+    for _, result in run_together({"": (self, jobs)}):
+      yield result
+
+  def _begin(self, job: Job) -> Iterator[Result]:
+    """Submits the first calls of a job, or yields its result."""
+    think = self._method.think(job.fields, self._prompts)
+    program = _Program(self, job, think)
+    yield from self._go_on(program, program.resume(None))
+
+  def _end_call(
+    self, program: _Program, index: int, step: Step
+  ) -> Iterator[Result]:
+    """Goes on with a program if it has now all replies that it waits for."""
+    if program.receive(index, step):
+      self.in_flight -= 1
+      yield from self._go_on(program, program.advance())
 
   def _go_on(
     self, program: _Program, following: list[ModelCall] | list[str]
@@ -271,3 +277,33 @@ class Scheduler:
       lambda pair: pair[0] == pair[1], zip(*uses, strict=False)
     )
     return tuple(token for token, _ in same)
+
+
+def run_together(
+  runs: Mapping[str, tuple[Scheduler, collections.deque[Job]]],
+) -> Iterator[tuple[str, Result]]:
+  """Yields results of several schedulers, each with the name of its own.
+
+  They share an engine, whose batch stays full from the jobs of one to those of
+  the next.
+
+  Args:
+    runs: schedulers and their jobs, of which those of the first are taken
+      first; see `Scheduler.run`.
+  """
+  names = {scheduler: name for name, (scheduler, _) in runs.items()}
+  first, *_ = names
+  for scheduler in names:
+    scheduler.in_flight = 0
+  in_flight = lambda: sum(scheduler.in_flight for scheduler in names)
+  while True:
+    for name, (scheduler, jobs) in runs.items():
+      while jobs and in_flight() < first._most_in_flight:
+        for result in scheduler._begin(jobs.popleft()):
+          yield name, result
+    if not in_flight():
+      return
+    for (program, index, prompt, length), reply in first._engine.step():
+      step = Step(prompt, length, reply)
+      for result in program.scheduler._end_call(program, index, step):
+        yield names[program.scheduler], result

@@ -129,6 +129,9 @@ class _Devices:
     self._programs.add(("prefill", tokens.shape))
     return tokens.shape
 
+  def for_decoding(self, prefilled):
+    return prefilled
+
   def empty_batch(self, slots, rows, capacity):
     assert slots * rows == len(self._count)
     self._programs.add("empty")

@@ -155,6 +155,9 @@ class _NoPrograms:
     self.prefills += 1
     return object()
 
+  def for_decoding(self, prefilled):
+    return prefilled
+
   def empty_batch(self, slots, rows, *unused):
     return slots * rows, _PAGES
 

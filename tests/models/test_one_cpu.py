@@ -75,13 +75,13 @@ def test_a_cache_changes_as_the_stacked_one_does():
     *(_random((layers, 3, heads, 5, size), i) for i in (0, 1))
   )
   token = KeyValues(*(_random((layers, 4, heads, 1, size), i) for i in (2, 3)))
-  at, source = np.array([2, 0, 9]), np.array([1, 2, 0])  # 9 is nowhere
+  at, source = jnp.array([2, 0, 9]), jnp.array([1, 2, 0])  # 9 is nowhere
   columns = jnp.array([0, 6, 3, 8])
 
   @functools.partial(jax.jit, static_argnums=0)
   def changed(model):
-    cache = model.empty_cache(4, 7).with_entries(at, prompts, source)
-    cache = cache.extended(2)
+    cache = model.empty_cache(4, 7)
+    cache = cache.with_entries(at, model.as_cache(prompts), source).extended(2)
     return cache, cache.with_token(
       model.as_cache(token), jnp.arange(4), columns
     )

@@ -58,21 +58,22 @@ def models(monkeypatch) -> list[str]:
   """Fast: "no", the less sure the larger the number. Slow: 2 of 3 say "yes"."""
   asked = []
 
-  def draw(label, config, model, task, how, examples, inputs, shown):
-    for example_id, variant in reversed(inputs):
+  def draw(config, model, task, examples, inputs, shown):
+    ((how, own),) = inputs.items()
+    for example_id, variant in reversed(own):
       asked.append(f"{model} {example_id}")
       text = task.fields(examples[example_id], variant)["text"]
       shown.advance(how.replies)
       if how.is_greedy:
         greedy = _says("No.", "no", 2) | {"logprob": float(-_number(text))}
-        yield (example_id, variant), Replies([], greedy)
+        yield how, (example_id, variant), Replies([], greedy)
       elif _number(text) == 13:
         long = _says("", None, 0) | {"too_long": 999}
-        yield (example_id, variant), Replies([long] * how.n, None)
+        yield how, (example_id, variant), Replies([long] * how.n, None)
       else:
         votes = [_says("It is.", "yes", 11), _says("Yes!", "yes", 11)]
         votes.insert(0, _says("Odd: no", "no", 12))
-        yield (example_id, variant), Replies(votes, None)
+        yield how, (example_id, variant), Replies(votes, None)
 
   monkeypatch.setattr(evaluate, "draw_replies", draw)
   monkeypatch.setattr(setup, "distilled_model", lambda *unused: "fast")

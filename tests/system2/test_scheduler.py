@@ -10,7 +10,7 @@ from s2d_jax.errors import UserError
 from s2d_jax.generation.engine import Completion, random_key
 from s2d_jax.generation.sampling import GREEDY, Sampling
 from s2d_jax.system2.program import Method, Template, Unended
-from s2d_jax.system2.scheduler import Job, Scheduler
+from s2d_jax.system2.scheduler import Job, Scheduler, run_together
 
 PROMPTS = {
   "split": Template(user="Split {text}", max_new_tokens=4, system="S"),
@@ -231,6 +231,33 @@ def test_only_so_many_programs_are_under_way():
   jobs = [job((i,), f"t{i}") for i in range(50)]
   assert len(run(schedule(engine, in_flight=4), *jobs)) == 50
   assert engine.most <= 8  # two calls a program at the most
+
+
+def test_schedulers_of_one_engine_run_together():
+  """One begins before another has ended, and each gets its own replies."""
+
+  def only(fields, prompts):
+    return (yield prompts["part"].ask(**fields))
+
+  engine = Echo()
+  runs = {
+    "both": (schedule(engine), collections.deque([job(("e", 0), "t")])),
+    "only": (
+      schedule(engine, think=only),
+      collections.deque(
+        job(("e", number), f"t{number}") for number in range(5)
+      ),
+    ),
+    "none": (schedule(engine), collections.deque()),
+  }
+  found = {(n, r.job.name): r.replies for n, r in run_together(runs)}
+  assert found == {("both", ("e", 0)): ["tltr"]} | {
+    ("only", ("e", number)): [f"t{number}"] for number in range(5)
+  }
+  first = "".join(map(chr, engine.requests[0].prompt))
+  assert first == "system:S;user:Split t;>"
+  others = ["".join(map(chr, r.prompt)) for r in engine.requests[1:3]]
+  assert others == ["user:Part t0;>", "user:Part t1;>"]  # three under way
 
 
 def test_the_constant_part_of_each_template_is_shared():
