@@ -168,7 +168,7 @@ def test_working_points(by_logprob, direct):
   for point, said in (
     ({"budget": 0}, "budget=0 must be more than 0 tokens"),
     ({"budget": float("nan")}, "budget=nan must be more than 0 tokens"),
-    ({"budget": 3.9}, "less than the 4.0 tokens that a direct answer takes"),
+    ({"budget": 3.9}, "less than the 4.0 that a direct answer takes"),
     ({"budget": 9, "agreement": 0.5}, "a budget or an agreement, not both"),
     ({"agreement": 90}, "agreement=90 must be a probability, from 0 to 1"),
   ):
