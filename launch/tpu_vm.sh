@@ -8,7 +8,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 poll=${S2D_POLL_SECONDS:-30} # between two looks at what takes minutes
 patience=3                   # failures in a row before it stops
 # The stages that run on all hosts of a pod.
-stages='prepare sample select curate evaluate retention finetune report pipeline contamination study'
+stages='prepare sample select curate evaluate retention finetune gate report pipeline contamination study'
 
 name='' zone='' project='' type='' runtime='' ref=HEAD setup=''
 minutes=60 # of waiting

@@ -380,11 +380,11 @@ def _advice(run: LiveRun, stages: Sequence[Stage]) -> str:
 
 def _newest_round(workdir: str) -> str:
   """The workdir of the newest round, if it is one of several rounds."""
-  numbers = [
-    int(path.name)
-    for path in epath.Path(workdir).glob("rounds/*")
-    if path.name.isdecimal()
-  ]
+  whole = epath.Path(workdir)
+  rounds = whole / "rounds"
+  # Of a bucket that cannot be read the whole workdir is what is named.
+  found = rounds.iterdir() if whole.exists() and rounds.exists() else ()
+  numbers = [int(path.name) for path in found if path.name.isdecimal()]
   return f"{workdir}/rounds/{max(numbers)}" if numbers else workdir
 
 
