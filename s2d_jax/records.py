@@ -111,8 +111,7 @@ def read_json(path: epath.PathLike, advice: str, kind: type = dict) -> Any:
 def write_bytes(path: epath.PathLike, content: bytes) -> None:
   """Writes a whole file under a temporary name, then renames it."""
   path = epath.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.parent / (path.name + ".tmp")
+  temporary = _temporary(path)
   temporary.write_bytes(content)
   temporary.replace(path)
 
@@ -128,8 +127,7 @@ def write(path: epath.PathLike, records: Iterable[Record]) -> None:
   A record may go as soon as it is written.
   """
   path = epath.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.parent / (path.name + ".tmp")
+  temporary = _temporary(path)
   try:
     with temporary.open("wb") as lines:
       for record in records:
@@ -138,6 +136,12 @@ def write(path: epath.PathLike, records: Iterable[Record]) -> None:
     temporary.unlink(missing_ok=True)
     raise
   temporary.replace(path)
+
+
+def _temporary(path: epath.Path) -> epath.Path:
+  """The name of a file until it is whole, in its folder, which is made."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  return path.parent / (path.name + ".tmp")
 
 
 def drop_partial_line(path: epath.PathLike) -> None:

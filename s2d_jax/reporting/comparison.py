@@ -18,7 +18,7 @@ from s2d_jax.errors import UserError
 from s2d_jax.records import Record
 from s2d_jax.reporting import page, plots, settings, table as tables
 from s2d_jax.reporting.retention import points
-from s2d_jax.reporting.sentences import inputs_of
+from s2d_jax.reporting.sentences import inputs_of, percent
 from s2d_jax.reporting.table import DIRECT, STUDENT, TEACHER, Cell, Kind, Table
 
 _KINDS: Mapping[str, tuple[Kind, ...]] = {
@@ -94,7 +94,7 @@ class FinishedRun:
   def kept(self) -> str:
     """Of the inputs of the train and the valid split."""
     kept, inputs = self.verdict["accepted"], self.verdict["inputs"]
-    return f"{_percent(kept / inputs)} of {inputs:,}" if inputs else "–"
+    return f"{percent(kept / inputs)} of {inputs:,}" if inputs else "–"
 
   @property
   def tokens(self) -> tuple[float, float | None]:
@@ -221,23 +221,19 @@ def sentence(runs: Sequence[FinishedRun]) -> str:
   caution = " (the 95 % intervals overlap)" if overlaps else ""
   return (
     f"{start}: on {on} {runs[best].name} is right most often after"
-    f" distillation, {_percent(after[best])} against"
-    f" {_span(rest)}{caution}; before it was {_percent(before[best])}."
+    f" distillation, {percent(after[best])} against"
+    f" {_span(rest)}{caution}; before it was {percent(before[best])}."
   )
 
 
 def _range(shares: Sequence[float]) -> str:
   mean = sum(shares) / len(shares)
-  return f"{_percent(mean)} ({_span(shares)})"
+  return f"{percent(mean)} ({_span(shares)})"
 
 
 def _span(shares: Sequence[float]) -> str:
-  low, high = _percent(min(shares)), _percent(max(shares))
+  low, high = percent(min(shares)), percent(max(shares))
   return low if low == high else f"{low} to {high}"
-
-
-def _percent(share: float) -> str:
-  return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
 
 
 def lines(runs: Sequence[FinishedRun]) -> list[list[str]]:

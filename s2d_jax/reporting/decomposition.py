@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from s2d_jax.evaluation.decomposition import WRONG, Wrong
 from s2d_jax.evaluation.verdict import Verdict
-from s2d_jax.reporting.retention import points
+from s2d_jax.reporting.retention import points_within
 from s2d_jax.reporting.sentences import inputs_of, p_value
 from s2d_jax.reporting.table import readable
 
@@ -64,7 +64,7 @@ def lines(verdict: Verdict) -> list[list[str]]:
       [
         readable(split),
         f"{100 * change.second:.0f} → {100 * change.first:.0f}",
-        f"{points(gain.value)} [{points(gain.low)} to {points(gain.high)}]",
+        points_within(gain),
         p_value(change.p),
         _split(part.mended),
         _split(part.lost),

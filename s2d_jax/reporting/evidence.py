@@ -8,7 +8,7 @@ from s2d_jax.evaluation.controls import SHOTS, SYSTEM1, Drawn, Way
 from s2d_jax.evaluation.paired import Comparison
 from s2d_jax.evaluation.thinking import Thinking
 from s2d_jax.evaluation.verdict import Verdict
-from s2d_jax.reporting.retention import points
+from s2d_jax.reporting.retention import points_within
 from s2d_jax.reporting.sentences import p_value, rounded_up
 from s2d_jax.reporting.table import DRAWN, WHO
 
@@ -75,7 +75,7 @@ def row(who: str, against: str, found: Comparison) -> list[str]:
     against,
     f"{100 * found.first:.0f}",
     f"{100 * found.second:.0f}",
-    f"{points(gain.value)} [{points(gain.low)} to {points(gain.high)}]",
+    points_within(gain),
     p_value(found.p),
     f"{found.n:,}{units}",
     _needed(found) if is_open else "",

@@ -14,7 +14,7 @@ from s2d_jax.evaluation.results import ALL, Score, by_group
 from s2d_jax.gate.confidence import SIGNALS
 from s2d_jax.gate.verdict import Worth, worth
 from s2d_jax.records import Record
-from s2d_jax.reporting.retention import points
+from s2d_jax.reporting.retention import points, points_within
 from s2d_jax.reporting.run_files import Run
 from s2d_jax.reporting.sentences import difference, few, percent, uncertainty
 from s2d_jax.reporting.table import Kind, kind_of
@@ -171,8 +171,7 @@ def _against_vote(found: Worth) -> str:
 
 
 def _interval(found: Comparison) -> str:
-  gain = found.gain
-  return f"{points(gain.value)} [{points(gain.low)} to {points(gain.high)}]"
+  return points_within(found.gain)
 
 
 def auroc(found: Interval | None) -> str:

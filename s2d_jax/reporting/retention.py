@@ -133,6 +133,11 @@ def points(share: float) -> str:
   return f"{rounded:+d}".replace("-", "−") if rounded else "0"
 
 
+def points_within(gain: Interval) -> str:
+  """The same with its interval, as "+9 [+2 to +16]"."""
+  return f"{points(gain.value)} [{points(gain.low)} to {points(gain.high)}]"
+
+
 def _worst_first(answers: Sequence[Answers]) -> list[Answers]:
   return sorted(
     answers,

@@ -14,6 +14,7 @@ from s2d_jax.evaluation.paired import Comparison
 from s2d_jax.evaluation.signs import Sign, Signs, stopping_sign
 from s2d_jax.reporting import comparison, page, run_files, table as tables
 from s2d_jax.reporting.comparison import FinishedRun
+from s2d_jax.reporting.sentences import percent
 from s2d_jax.reporting.study import difference, kept_and_right, markdown_table
 from s2d_jax.reporting.table import (
   DIRECT,
@@ -97,13 +98,9 @@ class Rounds:
     return said
 
 
-def _percent(share: float) -> str:
-  return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
-
-
 def _fall(change: Comparison | None) -> str:
   assert change is not None  # or it could not have fallen
-  return f"{_percent(change.second)} to {_percent(change.first)}"
+  return f"{percent(change.second)} to {percent(change.first)}"
 
 
 # What a sentence says of a round with a bad sign, and of the first one.
@@ -117,7 +114,7 @@ _WHY: Mapping[Sign, Callable[[Signs, Signs], str]] = {
     f" {_fall(found.less_agreement)}"
   ),
   "changed": lambda found, _: (
-    f"{_percent(found.changed.value)} of the inputs that it and the round"
+    f"{percent(found.changed.value)} of the inputs that it and the round"
     " before decide have another answer, so one of the two is often wrong"
   ),
   "entropy": lambda found, first: (

@@ -25,9 +25,9 @@ from s2d_jax.evaluation.verdict import Verdict
 from s2d_jax.reporting import evidence, gate as gates, page, run_files
 from s2d_jax.reporting.gate import GateReport
 from s2d_jax.reporting.report import right_by_label
-from s2d_jax.reporting.retention import points
+from s2d_jax.reporting.retention import points, points_within
 from s2d_jax.reporting.run_files import Run, mark_of
-from s2d_jax.reporting.sentences import inputs_of, thinking_pays
+from s2d_jax.reporting.sentences import inputs_of, percent, thinking_pays
 from s2d_jax.reporting.table import DRAWN, WHO, readable
 from s2d_jax.trained_controls import CONTROLS
 
@@ -179,7 +179,7 @@ class Study:
     word = certain.get(gain.outcome, "not clearly more often")
     return (
       f"On {inputs_of(self.biased)} the distilled model is right {word} than"
-      f" System 1: {_percent(gain.first)}, against {_percent(gain.second)}"
+      f" System 1: {percent(gain.first)}, against {percent(gain.second)}"
       f" ({over})."
     )
 
@@ -464,21 +464,16 @@ def _shows(row: Row) -> str:
       f" {points(found.gain.high)} points ({found.n} answers)"
     )
   return (
-    f"Taught {control.taught}: {_percent(found.first)}, against"
-    f" {_percent(found.second)} of the run; {words}."
+    f"Taught {control.taught}: {percent(found.first)}, against"
+    f" {percent(found.second)} of the run; {words}."
   )
-
-
-def _percent(share: float) -> str:
-  return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
 
 
 def difference(found: Comparison | None) -> str:
   """In points with its interval, as text."""
   if found is None:
     return "–"
-  gain = found.gain
-  return f"{points(gain.value)} [{points(gain.low)} to {points(gain.high)}]"
+  return points_within(found.gain)
 
 
 def lines(found: Study) -> Iterator[list[str]]:

@@ -288,7 +288,7 @@ def _savings(
     "confidence": rule.confidence,
     "inputs": len(inputs),
     "passes": len(samples),
-    "full": sample.in_full(config, workdir, inputs, samples),
+    "full": sample.in_full(most, inputs, samples),
     "decided_early": sum(
       len(group) < most[name] for (name, _), group in groups.items()
     ),

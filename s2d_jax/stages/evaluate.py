@@ -139,7 +139,7 @@ def _on_test(
   task = setup.task_of(config)
   examples = ask(config, workdir, name, "test", ways, model)
   own = config.method if name == "base" else ""
-  spent = cost(records.read(_path(workdir, name)), own)
+  spent = cost(records.read(path_of(workdir, name)), own)
   controls = f"; the controls took {spent}" if spent else ""
   return _summary(workdir, name, task, examples) + controls
 
@@ -171,7 +171,7 @@ def _summary(
 ) -> str:
   each = {len(without_perturbations(task, e)) for e in examples.values()}
   count = f"{len(examples)} examples{in_variants(each)}"
-  rows = list(records.read(_path(workdir, name)))
+  rows = list(records.read(path_of(workdir, name)))
   return count + not_answered(rows) + _unended(rows)
 
 
@@ -199,7 +199,8 @@ def _unended(rows: Iterable[Record]) -> str:
   return f"; {sample.without_end(names)}" if names else ""
 
 
-def _path(workdir: epath.Path, name: str) -> epath.Path:
+def path_of(workdir: epath.Path, name: str) -> epath.Path:
+  """Of the rows called `name`, as "base" or "distilled"."""
   return workdir / "eval" / f"{name}.jsonl"
 
 
@@ -226,7 +227,7 @@ def _shards(
       task.variants.index(row["variant"]),
     )
 
-  path = _path(workdir, name)
+  path = path_of(workdir, name)
   return RecordShards.merged_into(path, sort_key, config.sampling.scope)
 
 

@@ -14,7 +14,7 @@ think, and draws nothing. Where no gate can be learnt, it says why.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 import json
 
 from etils import epath
@@ -42,20 +42,21 @@ def learn(config: ConfigDict, workdir: epath.Path) -> str:
   answered: list[Answered] = []
   why_not = _why_not(config, workdir)
   if not why_not:
-    if not _path(workdir, _VALID).exists():
+    if not evaluate.path_of(workdir, _VALID).exists():
       _draw(config, workdir)
     answered = _answered(config, workdir)
     why_not = gates.why_not(answered)
   if why_not:
     if hosts.is_lead():
-      _path(workdir, "gated").unlink(missing_ok=True)
+      evaluate.path_of(workdir, "gated").unlink(missing_ok=True)
       _write(workdir, {"why_not": why_not})
     return f"none: {why_not}"
-  gate = _aimed(config, gates.learn(answered))
+  target = _target(config)
+  gate = _aimed(gates.learn(answered), **target)
   rows = _gated(config, workdir, gate)
   if hosts.is_lead():
-    _write(workdir, {"gate": gate.to_record(), "target": _target(config)})
-    records.write(_path(workdir, "gated"), rows)
+    _write(workdir, {"gate": gate.to_record(), "target": target})
+    records.write(evaluate.path_of(workdir, "gated"), rows)
   thought = np.mean([row["thought"] for row in rows])
   tokens = np.mean([row["passes"][0]["tokens"] for row in rows])
   return (
@@ -82,7 +83,8 @@ def is_current(config: ConfigDict, workdir: epath.Path) -> bool:
   return "why_not" in found or found.get("target") == _target(config)
 
 
-def _target(config: ConfigDict) -> Record:
+def _target(config: ConfigDict) -> dict[str, float]:
+  """By what it says where to think, as `_aimed` takes it."""
   if config.gate.budget:
     return {"budget": config.gate.budget}
   if config.gate.agreement:
@@ -90,12 +92,13 @@ def _target(config: ConfigDict) -> Record:
   return {"share": _SHARE}
 
 
-def _aimed(config: ConfigDict, gate: Gate) -> Gate:
-  if config.gate.budget:
-    return gate.within(config.gate.budget)
-  if config.gate.agreement:
-    return gate.agreeing(config.gate.agreement)
-  return gate.with_share(_SHARE)
+def _aimed(
+  gate: Gate, budget: float = 0, agreement: float = 0, share: float = 0
+) -> Gate:
+  """With one of these."""
+  if budget:
+    return gate.within(budget)
+  return gate.agreeing(agreement) if agreement else gate.with_share(share)
 
 
 def _why_not(config: ConfigDict, workdir: epath.Path) -> str:
@@ -138,33 +141,34 @@ def _draw(config: ConfigDict, workdir: epath.Path) -> None:
 
 def _answered(config: ConfigDict, workdir: epath.Path) -> list[Answered]:
   """The validation inputs that System 2 was asked, too."""
-  direct = _rows(workdir, _VALID, SYSTEM1)
-  thought = _rows(workdir, "valid", config.method)
   return [
-    gate_rows.answered(row, thought[name], config.evaluation.n)
-    for name, row in direct.items()
-    if name in thought
+    gate_rows.answered(direct, thought, config.evaluation.n)
+    for direct, thought in _both(config, workdir, _VALID, "valid")
   ]
 
 
 def _gated(config: ConfigDict, workdir: epath.Path, gate: Gate) -> list[Record]:
-  direct = _rows(workdir, "distilled", SYSTEM1)
-  thought = _rows(workdir, "base", config.method)
   return [
-    gate_rows.gated(gate, row, thought[name])
-    for name, row in direct.items()
-    if name in thought
+    gate_rows.gated(gate, direct, thought)
+    for direct, thought in _both(config, workdir, "distilled", "base")
   ]
+
+
+def _both(
+  config: ConfigDict, workdir: epath.Path, fast: str, slow: str
+) -> Iterator[tuple[Record, Record]]:
+  """Rows of the inputs that both models were asked."""
+  direct = _rows(workdir, fast, SYSTEM1)
+  thought = _rows(workdir, slow, config.method)
+  return ((direct[one], thought[one]) for one in direct if one in thought)
 
 
 def _rows(
   workdir: epath.Path, name: str, method: str
 ) -> Mapping[tuple[str, str], Record]:
-  return gate_rows.by_input(records.read(_path(workdir, name)), method)
-
-
-def _path(workdir: epath.Path, name: str) -> epath.Path:
-  return workdir / "eval" / f"{name}.jsonl"
+  return gate_rows.by_input(
+    records.read(evaluate.path_of(workdir, name)), method
+  )
 
 
 def _write(workdir: epath.Path, found: Record) -> None:

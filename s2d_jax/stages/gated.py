@@ -190,9 +190,9 @@ class GatedRun:
     asked: Sequence[Input],
     shown: Progress | None,
   ) -> Iterator[tuple[InputId, Replies]]:
-    """Draws the replies to each input once, however often it is there."""
+    """Yields the replies to inputs, none of which is there twice."""
     examples = {one.example.id: one.example for one in asked}
-    inputs = list(dict.fromkeys(one.id for one in asked))
+    inputs = [one.id for one in asked]
     drawn = evaluate.draw_replies(
       self.config, model, self.task, examples, {how: inputs}, shown
     )

@@ -53,14 +53,15 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
   folder = samples_folder(config, workdir)
   sort_key = _sort_key(examples)
   with RecordShards(folder, sort_key, config.sampling.scope) as shards:
-    votes = _votes(config, workdir, task, examples, long["train"], shards)
+    most = most_samples(config, workdir)
+    votes = _votes(config, workdir, task, examples, long["train"], most, shards)
     missing = {name: example.start() for name, example in votes.items()}
     if any(missing.values()):
       _sample(config, workdir, task, examples, votes, missing, shards)
   samples = read_samples(config, workdir)
   inputs = {(e.id, v) for e in examples.values() for v in asked(task, e)}
   inputs -= {(row.example_id, row.variant) for row in long["train"]}
-  drawn, full = len(samples), in_full(config, workdir, inputs, samples)
+  drawn, full = len(samples), in_full(most, inputs, samples)
   cut = [_name(record) for record in samples if long_rows.is_cut_short(record)]
   ended = f", {len(cut):,} too long at a later prompt {long_rows.listed(cut)}"
   return (
@@ -192,16 +193,19 @@ def most_samples(config: ConfigDict, workdir: epath.Path) -> dict[str, int]:
 
 
 def in_full(
-  config: ConfigDict,
-  workdir: epath.Path,
+  most: Mapping[str, int],
   inputs: Collection[InputId],
   samples: Sequence[Record],
 ) -> int:
   """Samples of these inputs if no vote were decided early.
 
   No fewer than there are: a round may take some over.
+
+  Args:
+    most: samples of an input of each example, as `most_samples` has them.
+    inputs: all that are asked.
+    samples: those that there are.
   """
-  most = most_samples(config, workdir)
   drawn = collections.Counter((r["example_id"], r["variant"]) for r in samples)
   return sum(max(most[name[0]], drawn[name]) for name in inputs)
 
@@ -226,11 +230,13 @@ def _votes(
   task: Task,
   examples: Mapping[str, Example],
   long: Sequence[LongRow],
+  most: Mapping[str, int],
   shards: RecordShards,
 ) -> dict[str, ExampleVotes]:
   """This host's examples, each as far as it has been sampled.
 
-  Those variants are left out that are `long`.
+  Those variants are left out that are `long`, and each other has `most` samples
+  of its example at most.
   """
   answers = collections.defaultdict(dict)
   loose = config.curation.loose_votes
@@ -240,7 +246,6 @@ def _votes(
     answers[input_id][record["sample"]] = answer
   valid = {e.id for e in read_examples(setup.examples_path(workdir, "valid"))}
   skipped = {(row.example_id, row.variant) for row in long}
-  most = most_samples(config, workdir)
   rule = stopping_rule(config, task)
   # The variant that is meant to lead astray settles most examples.
   by_bias = lambda variant: variant != task.biased

@@ -5,11 +5,15 @@ import fcntl
 import pathlib
 import runpy
 import shutil
+import sys
 
+from absl.testing import flagsaver
 from etils import epath
 import jax
 import pytest
 
+from s2d_jax import cli
+from s2d_jax.reporting import plots
 from s2d_jax.stages import evaluate, pipeline, program, report, setup
 from tests import tiny_chat
 
@@ -133,3 +137,19 @@ def with_controls(config, finished, once) -> epath.Path:
     setup.release()
 
   return epath.Path(once("controls", make))
+
+
+@pytest.fixture(scope="package")
+def s2d(config_file, cache):
+  """Runs a command without plots in this process; returns its status."""
+
+  def run(stage: str, workdir, *more: str) -> int:
+    given = [f"--config={config_file}", f"--workdir={workdir}", *more]
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setattr(sys, "argv", ["s2d", stage, *given])
+      patch.setattr(plots, "render", lambda *unused: b"a plot")
+      with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
+        cli.main()
+    return stopped.value.code or 0
+
+  return run

@@ -4,9 +4,7 @@ import collections
 import json
 import pathlib
 import shutil
-import sys
 
-from absl.testing import flagsaver
 from etils import epath
 import jax
 from ml_collections import ConfigDict
@@ -15,14 +13,13 @@ import pytest
 from rich.console import Console
 import scipy.special
 
-from s2d_jax import cli, records
+from s2d_jax import records
 from s2d_jax.checkpoints import pretrained
 from s2d_jax.curation.rounds import Beliefs
 from s2d_jax.errors import UserError
 from s2d_jax.evaluation import signs as signs_of
 from s2d_jax.language_model import LanguageModel
 from s2d_jax.parallel.mesh import make_mesh
-from s2d_jax.reporting import plots
 from s2d_jax.reporting.run_files import mark_of
 from s2d_jax.stages import (
   curate,
@@ -55,22 +52,6 @@ _KILLED = (
   (sample, "_record", 20),
   (finetune, "finetune", 1),
 )
-
-
-@pytest.fixture(scope="module")
-def s2d(config_file, cache):
-  """Runs a command in this process; returns its status."""
-
-  def run(stage: str, workdir, *more: str) -> int:
-    given = [f"--config={config_file}", f"--workdir={workdir}", *more]
-    with pytest.MonkeyPatch.context() as patch:
-      patch.setattr(sys, "argv", ["s2d", stage, *given])
-      patch.setattr(plots, "render", lambda *unused: b"a plot")
-      with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
-        cli.main()
-    return stopped.value.code or 0
-
-  return run
 
 
 @pytest.fixture(scope="module")

@@ -1,18 +1,17 @@
 from __future__ import annotations
 
+import functools
 import json
 import pathlib
 import shutil
-import sys
 
-from absl.testing import flagsaver
 from etils import epath
 import pytest
 
-from s2d_jax import cli, records, trained_controls
+from s2d_jax import records, trained_controls
 from s2d_jax.curation import refine
 from s2d_jax.errors import UserError
-from s2d_jax.reporting import plots, study as studies
+from s2d_jax.reporting import study as studies
 from s2d_jax.stages import curate, finetune, nested, program, setup, study
 from s2d_jax.trained_controls import CONTROLS
 from tests import bucket
@@ -23,19 +22,9 @@ _GIVEN = ("--controls=system1_votes,vote_and_agreement,vote", "--seeds=0,1")
 
 
 @pytest.fixture(scope="module")
-def s2d_study(config_file, cache):
+def s2d_study(s2d):
   """Runs the command in this process; returns its status."""
-
-  def run(workdir, *more: str) -> int:
-    given = [f"--config={config_file}", f"--workdir={workdir}", *more]
-    with pytest.MonkeyPatch.context() as patch:
-      patch.setattr(sys, "argv", ["s2d", "study", *given])
-      patch.setattr(plots, "render", lambda *unused: b"a plot")
-      with flagsaver.flagsaver(), pytest.raises(SystemExit) as stopped:
-        cli.main()
-    return stopped.value.code or 0
-
-  return run
+  return functools.partial(s2d, "study")
 
 
 @pytest.fixture(scope="module")
