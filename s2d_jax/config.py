@@ -89,6 +89,8 @@ def default() -> ConfigDict:
   # one way to write it (letters, a number, yes or no, a verdict), else own
   # words. So are labels (select = "label"), where a sample has them; where no
   # reply may be taught, the task writes a sentence, if it can.
+  # "shortest_thought": the shortest thought that led to the winning answer, and
+  # the answer behind it, as "auto" has it.
   config.curation.target = "auto"
   config.curation.variants = ()  # variants to train on; none: all
   config.curation.balance = False  # as many inputs of each answer
@@ -103,6 +105,9 @@ def default() -> ConfigDict:
   config.finetune.batch_rows = 4  # packed rows a step
   config.finetune.row_length = 256  # tokens a packed row
   config.finetune.accumulate = 1  # micro-batches a step
+  # With curation.target = "shortest_thought": tokens of each thought that are
+  # taught, its last ones; -1: all of it, 0: none.
+  config.finetune.thought = -1
   config.finetune.weight_decay = 0.0
   config.finetune.clip_norm = 1.0
   config.finetune.b1, config.finetune.b2 = 0.9, 0.95

@@ -16,6 +16,7 @@ import functools
 from typing import Literal, NamedTuple
 
 from s2d_jax.answers.reply import between_special_tokens, without_thinking
+from s2d_jax.curation import thoughts
 from s2d_jax.curation.choice import choice_vote, survivor
 from s2d_jax.curation.long_rows import REASON, is_too_long
 from s2d_jax.curation.vote import Thresholds, Vote, vote
@@ -25,7 +26,7 @@ from s2d_jax.records import Record
 Messages = list[dict[str, str]]
 InputId = tuple[str, str]  # example id, variant
 Select = Literal["vote", "usc", "first", "label"]
-Target = Literal["auto", "own_words", "answer"]
+Target = Literal["auto", "own_words", "answer", "shortest_thought"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +71,11 @@ class Formatter:
     taught: "answer", what the task writes; "own_words", the most frequent reply
       of the model; "auto", the reply where the task writes nothing. Whatever is
       not there is replaced by the other, by a sentence or by the answer itself.
+      "shortest_thought" is as "auto", behind a thought.
     sentence: (example id, variant, answer) → a sentence with the answer; None
       where the task has none.
+    thought: a record of samples/ → the thought in it; needed where thoughts are
+      taught.
   """
 
   prompt: Callable[[str, str], Messages]
@@ -79,6 +83,7 @@ class Formatter:
   own_words: Callable[[str, str, str, str], str | None] | None = None
   taught: Target = "auto"
   sentence: Callable[[str, str, str], str | None] | None = None
+  thought: Callable[[Record], thoughts.Thought] | None = None
 
 
 class _Outcome(NamedTuple):
@@ -146,17 +151,20 @@ def curate(
       if variant in perturbations:
         continue
       agreement = _agreement(own, list(outcomes.values()))
-      target = None
+      taught = {"target": None}
       if own.winner is not None:
         answered = example_id, variant, own.winner
-        target = _target(
+        taught["target"] = _target(
           formatter, answered, own.source or all_samples, rule.loose_votes
         )
+      if formatter.taught == "shortest_thought":
+        drawn = own.source or found[variant]
+        taught["thought"] = _thought(formatter, own.winner, drawn, rule)
       record = {
         "example_id": example_id,
         "variant": variant,
         "prompt": formatter.prompt(example_id, variant),
-        "target": target,
+        **taught,
         "votes": dict(own.vote.counts),
         "samples": own.vote.samples,
         "winner": own.winner,
@@ -385,13 +393,40 @@ def _target(
   """What is taught for an (example id, variant, answer)."""
   written = formatter.target(*answered)
   in_own_words = formatter.taught == "own_words"
-  if in_own_words or (formatter.taught == "auto" and not written):
+  if in_own_words or (formatter.taught != "answer" and not written):
     own_words = functools.partial(formatter.own_words or _whole, *answered)
     said = _frequent_reply(samples, answered[-1], loose, own_words)
     written = said or written
   if not written and formatter.sentence is not None:
     written = formatter.sentence(*answered)
   return written or answered[-1]
+
+
+def _thought(
+  formatter: Formatter,
+  winner: str | None,
+  samples: Sequence[Record],
+  rule: Filter,
+) -> str:
+  """The shortest that led to this answer; empty if none did.
+
+  Only samples of the input itself count: those of another variant may have
+  thought about what this one does not say. One that was cut off at the token
+  limit is taken only if all were.
+  """
+  if winner is None:
+    return ""
+  led = [
+    one
+    for one in samples
+    if winner in votes_of([one], nested=True, loose=rule.loose_votes)
+  ]
+  whole = [
+    one
+    for one in led
+    if all(step.get("finish") != "length" for step in one["steps"])
+  ]
+  return thoughts.shortest(map(formatter.thought, whole or led))
 
 
 def _whole(example_id: str, variant: str, answer: str, reply: str) -> str:

@@ -94,7 +94,11 @@ def shuffle_targets(accepted: Sequence[Record], seed: int) -> list[Record]:
     # A cycle in random order: nobody is given its own.
     for index, source in zip(group, [*group[1:], *group[:1]], strict=True):
       given = accepted[source]
-      taught = {"target": given["target"], "winner": given["winner"]}
+      taught = {
+        name: given[name]
+        for name in ("target", "thought", "winner")
+        if name in given
+      }
       found[index] = accepted[index] | taught
   return found
 

@@ -15,6 +15,7 @@ from s2d_jax.records import Record
 
 SYSTEM1 = "system1"
 SHOTS = "system1_shots"  # behind worked examples
+ALOUD = "system1_aloud"  # by a student that was taught to think first
 
 Drawn = Literal["greedy", "sample", "nested", "vote"]
 

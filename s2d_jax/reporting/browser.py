@@ -14,6 +14,7 @@ import markupsafe
 
 from s2d_jax.records import Record
 from s2d_jax.reporting.transcripts import Transcript
+from s2d_jax.training.examples import reply_of
 
 _BUDGET = 2_500_000  # characters of all inputs together
 _LONGEST = 2_000  # characters of a text
@@ -66,7 +67,7 @@ def _input(transcript: Transcript) -> dict[str, Any]:
     "reason": record.get("reason"),
     "wrong": transcript.wrong,
     "question": _cut(_question(record)),
-    "target": _cut(record["target"]),
+    "target": _cut(reply_of(record["target"], record.get("thought", ""))),
     "votes": [[_cut(name), count] for name, count in record["votes"].items()],
     "samples": record["samples"],
     "margin": record["margin"],

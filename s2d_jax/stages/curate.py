@@ -18,7 +18,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from s2d_jax import records
-from s2d_jax.curation import long_rows, refine, rounds
+from s2d_jax.curation import long_rows, refine, rounds, thoughts
 from s2d_jax.curation.adaptive import StoppingRule, stopping_time
 from s2d_jax.curation.curate import (
   Formatter,
@@ -33,7 +33,7 @@ from s2d_jax.errors import KeptTooLittle, UserError
 from s2d_jax.records import Record
 from s2d_jax.stages import lengths, program, sample, select, setup
 from s2d_jax.system2 import methods
-from s2d_jax.system2.cot import statement
+from s2d_jax.system2.cot import reasoning, statement
 from s2d_jax.tasks.task import (
   Example,
   Task,
@@ -168,7 +168,8 @@ def make_formatter(
 ) -> Formatter:
   """Of the student's prompts and targets, for these examples by id."""
   prompts = setup.prompts_of(config, task, "system1")
-  thinks_aloud = methods.by_name(config.method).thinks_aloud
+  method = methods.by_name(config.method)
+  thinks_aloud = method.thinks_aloud
 
   def prompt(example_id: str, variant: str):
     fields = task.fields(examples[example_id], variant)
@@ -188,7 +189,16 @@ def make_formatter(
   def sentence(example_id: str, variant: str, answer: str) -> str | None:
     return sentence_of(task, examples[example_id], answer)
 
-  return Formatter(prompt, target, own_words, config.curation.target, sentence)
+  def thought(sample: Record) -> thoughts.Thought:
+    if thinks_aloud:
+      read_last = reasoning
+    else:  # all that the steps say, but for a reply that is given as it is
+      read_last = None if method.final_prompt else str
+    return thoughts.of_steps(sample["steps"], read_last)
+
+  return Formatter(
+    prompt, target, own_words, config.curation.target, sentence, thought
+  )
 
 
 def _from_labels(

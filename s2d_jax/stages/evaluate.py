@@ -25,7 +25,13 @@ from s2d_jax.checkpoints.pretrained import Pretrained
 from s2d_jax.curation import long_rows
 from s2d_jax.curation.curate import InputId
 from s2d_jax.curation.vote import vote
-from s2d_jax.evaluation.controls import SHOTS, SYSTEM1, cost, replies_of
+from s2d_jax.evaluation.controls import (
+  ALOUD,
+  SHOTS,
+  SYSTEM1,
+  cost,
+  replies_of,
+)
 from s2d_jax.generation.sampling import GREEDY, Sampling
 from s2d_jax.progress import Progress
 from s2d_jax.records import Record
@@ -43,11 +49,15 @@ from s2d_jax.tasks.task import (
 
 
 class Asked(NamedTuple):
-  """How inputs are asked: by a method, greedily, and in n samples."""
+  """How inputs are asked: by a method, greedily, and in n samples.
+
+  A student that was taught to think first is asked as System 1 is, and does.
+  """
 
   method: str
   n: int
   is_greedy: bool
+  is_aloud: bool = False
 
   @property
   def replies(self) -> int:
@@ -115,8 +125,8 @@ def run_distilled(config: ConfigDict, workdir: epath.Path) -> str:
 
 def directly(config: ConfigDict) -> Asked:
   """How the distilled model is asked."""
-  controls = config.evaluation.controls
-  return DIRECT._replace(n=config.evaluation.n) if controls else DIRECT
+  n = config.evaluation.n if config.evaluation.controls else DIRECT.n
+  return DIRECT._replace(n=n, is_aloud=setup.thinks_aloud(config))
 
 
 def run(config: ConfigDict, workdir: epath.Path) -> None:
@@ -382,7 +392,13 @@ def draw_replies(
     1 if asked.method in (SYSTEM1, SHOTS) else asked.n for asked in inputs
   )
   schedulers = setup.schedulers(
-    config, model, {method: (task, method) for method in ways}, per_prompt
+    config,
+    model,
+    {
+      asked.method: (task, ALOUD if asked.is_aloud else asked.method)
+      for asked in inputs
+    },
+    per_prompt,
   )
   runs = {
     asked.method: (

@@ -25,8 +25,8 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
   model = setup.model_to_train(config, workdir)
   chat = setup.chat_template(config, model)
   splits = Splits(
-    train=_examples(chat, workdir, "train"),
-    valid=_examples(chat, workdir, "valid"),
+    train=_examples(config, chat, workdir, "train"),
+    valid=_examples(config, chat, workdir, "valid"),
   )
   mesh = setup.mesh_of(config, model.config)
   setup.announce_idle("finetune", mesh.size, jax.device_count(), config.mesh)
@@ -46,11 +46,15 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
 
 
 def _examples(
-  chat: ChatTemplate, workdir: epath.Path, split: str
+  config: ConfigDict, chat: ChatTemplate, workdir: epath.Path, split: str
 ) -> dict[str, Tokenised]:
   return {
     f"{record['example_id']}/{record['variant']}": tokenise(
-      chat, record["prompt"], record["target"]
+      chat,
+      record["prompt"],
+      record["target"],
+      record.get("thought", ""),
+      config.finetune.thought,
     )
     for record in records.read(workdir / "distill" / f"{split}.jsonl")
   }

@@ -20,7 +20,6 @@ from s2d_jax.curation import long_rows
 from s2d_jax.curation.curate import InputId
 from s2d_jax.curation.vote import vote
 from s2d_jax.errors import UserError
-from s2d_jax.evaluation.controls import SYSTEM1
 from s2d_jax.gate import rows
 from s2d_jax.gate.confidence import SIGNALS, taken
 from s2d_jax.gate.gate import Gate
@@ -114,7 +113,7 @@ class GatedRun:
   def fast(self) -> Asked:
     """How the distilled model is asked."""
     samples = SIGNALS[self.gate.signal].samples
-    return Asked(SYSTEM1, samples, is_greedy=True)
+    return evaluate.directly(self.config)._replace(n=samples)
 
   @property
   def slow(self) -> Asked:

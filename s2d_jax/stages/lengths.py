@@ -22,6 +22,7 @@ from s2d_jax.stages import setup
 from s2d_jax.system2 import methods
 from s2d_jax.system2.program import for_chat
 from s2d_jax.tasks.task import Example, Task, asked
+from s2d_jax.training.examples import reply_of
 
 _TOGETHER = 1000  # examples whose texts are tokenised at once
 _MANY = 10_000  # inputs that take a while
@@ -89,12 +90,15 @@ def window_limit(window: int) -> str:
 
 
 def of_targets(chat: ChatTemplate, records: Sequence[Record]) -> list[int]:
-  """Tokens of prompt and target together, as the fine-tune reads them."""
+  """Tokens of prompt, thought and target together, if all is taught."""
   lengths = []
   for start in range(0, len(records), _TOGETHER):
     lengths += chat.lengths(
       [
-        chat.answered(record["prompt"], record["target"]).text
+        chat.answered(
+          record["prompt"],
+          reply_of(record["target"], record.get("thought", "")),
+        ).text
         for record in records[start : start + _TOGETHER]
       ]
     )

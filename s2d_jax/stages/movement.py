@@ -41,10 +41,11 @@ def passages(
   chat = setup.chat_template(config, model)
   tokens = model.tokenizer(text)["input_ids"]
   window = model.config.max_context
+  keep = config.finetune.thought
   return {
     EVERYDAY: movement.spread(_replies(chat, workdir)),
     TEXT: movement.spread(movement.windows(tokens, window)),
-    TARGETS: movement.spread(_targets(chat, workdir), _MOST_TARGETS),
+    TARGETS: movement.spread(_targets(chat, workdir, keep), _MOST_TARGETS),
   }
 
 
@@ -60,11 +61,14 @@ def _replies(chat: ChatTemplate, workdir: epath.Path) -> list[Passage]:
   return found
 
 
-def _targets(chat: ChatTemplate, workdir: epath.Path) -> list[Passage]:
+def _targets(
+  chat: ChatTemplate, workdir: epath.Path, keep: int
+) -> list[Passage]:
   path = workdir / "distill" / "valid.jsonl"
   found = []
   for row in records.read(path) if path.exists() else ():
-    tokens, is_target = tokenise(chat, row["prompt"], row["target"])
+    taught = row["prompt"], row["target"], row.get("thought", "")
+    tokens, is_target = tokenise(chat, *taught, keep)
     positions = (is_target[1:].nonzero()[0]).tolist()
     name = f"{row['example_id']}/{row['variant']}"
     found.append(Passage(name, tuple(tokens.tolist()), tuple(positions)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import ctypes
+import dataclasses
 import functools
 import os
 import sys
@@ -21,7 +22,7 @@ from s2d_jax.curation.curate import Filter, Select, Target
 from s2d_jax.curation.long_rows import TooLong
 from s2d_jax.curation.vote import Thresholds
 from s2d_jax.errors import UserError
-from s2d_jax.evaluation.controls import SHOTS, SYSTEM1
+from s2d_jax.evaluation.controls import ALOUD, SHOTS, SYSTEM1
 from s2d_jax.generation.engine import Engine
 from s2d_jax.generation.sampling import Sampling
 from s2d_jax.models import kernels, placement, precision
@@ -30,7 +31,7 @@ from s2d_jax.models.llama import REMAT_POLICIES, Llama
 from s2d_jax.models.lora import PROJECTIONS
 from s2d_jax.parallel import hosts
 from s2d_jax.system2 import methods, program
-from s2d_jax.system2.program import Prompts
+from s2d_jax.system2.program import Prompts, Template
 from s2d_jax.system2.scheduler import (
   PROGRAMS_PER_ROW,
   Scheduler,
@@ -39,7 +40,7 @@ from s2d_jax.system2.scheduler import (
 from s2d_jax.tasks.registry import make_task
 from s2d_jax.tasks.task import Task
 from s2d_jax.training import step as steps
-from s2d_jax.training.examples import tokenise
+from s2d_jax.training.examples import WHOLE, tokenise
 from s2d_jax.training.optimizer import OPTIMIZERS
 
 
@@ -82,6 +83,7 @@ def check(config: ConfigDict) -> None:
     "retention.questions": (config.retention.questions, 0),
     "finetune.learning_rate": (finetune.learning_rate, 0),
     "finetune.warmup_steps": (finetune.warmup_steps, 0),
+    "finetune.thought": (finetune.thought, WHOLE),
     "finetune.lora.rank": (finetune.lora.rank, 0),
     "rounds.count": (config.rounds.count, 1),
     "rounds.number": (config.rounds.number, 0),
@@ -134,7 +136,36 @@ def check(config: ConfigDict) -> None:
       f"finetune.lora.targets={targets!r} must be some of"
       f" {', '.join(PROJECTIONS)}"
     )
+  _check_thoughts(config)
   _check_rounds(config)
+
+
+def _check_thoughts(config: ConfigDict) -> None:
+  """Raises UserError where there are none to be taught."""
+  if config.curation.target != "shortest_thought":
+    if config.finetune.thought != WHOLE:
+      raise UserError(
+        f"finetune.thought={config.finetune.thought}, but thoughts are taught"
+        " only with curation.target='shortest_thought'"
+      )
+    return
+  if config.method in (SYSTEM1, SHOTS):
+    raise UserError(
+      f"method={config.method!r} has no thoughts to be taught; choose another"
+      " one, or another curation.target than 'shortest_thought'"
+    )
+  if config.curation.select == "label":
+    raise UserError(
+      "curation.select='label' has no thoughts to be taught; choose another"
+      " way to select answers, or another curation.target than"
+      " 'shortest_thought'"
+    )
+
+
+def thinks_aloud(config: ConfigDict) -> bool:
+  """Whether the student is taught to think before it answers."""
+  is_taught = config.curation.target == "shortest_thought"
+  return is_taught and config.finetune.thought != 0
 
 
 def _check_rounds(config: ConfigDict) -> None:
@@ -203,8 +234,18 @@ def prompts_of(config: ConfigDict, task: Task, method: str = "") -> Prompts:
     inherited.pop("shots", None)
   inherited |= changes.get(SHOTS, {})
   changed |= program.override({SHOTS: known[SHOTS]}, {SHOTS: inherited})
+  if method == ALOUD:
+    changed[SYSTEM1] = _aloud(config, task, changed[SYSTEM1])
   methods.by_name(method).check_counts(changed)
   return {name: changed[name] for name in methods.by_name(method).prompts}
+
+
+def _aloud(config: ConfigDict, task: Task, direct: Template) -> Template:
+  """With space for a thought: no longer than it is taught, or was thought."""
+  own = prompts_of(config, task).values()
+  spent = sum(template.n * template.max_new_tokens for template in own)
+  most = min(config.finetune.row_length, spent + direct.max_new_tokens)
+  return dataclasses.replace(direct, max_new_tokens=most, stop=())
 
 
 def why_no_shots(config: ConfigDict, task: Task) -> str:

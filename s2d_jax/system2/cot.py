@@ -93,6 +93,7 @@ def final_answer(text: str) -> str:
   return next(filter(str.strip, reversed(text.splitlines())), "").strip()
 
 
+_OPENS_ANSWER = re.compile(r"[\s$]*(?:\\boxed\s*\{|\[\[)?\s*\Z")
 _VERDICT = re.compile(r"\[\[[^\[\]]*\]\]")
 
 
@@ -110,3 +111,16 @@ def statement(text: str) -> str:
   if marked:
     return replies.sentences(marked[0])[0]
   return next(reversed(replies.sentences(text)), "")
+
+
+def reasoning(text: str) -> str:
+  """What a reply says before it states its answer; may be empty.
+
+  A marker stays, at the end: it then marks what stands on the next line.
+  """
+  tagged, _, text = text.rpartition("</think>")
+  answer, text = statement(text), replies.said(text)
+  before = text[: text.rfind(answer)] if answer in text else text
+  before = _OPENS_ANSWER.sub("", before)
+  tagged = tagged.replace("<think>", "").strip()
+  return "\n".join(filter(None, (tagged, before)))

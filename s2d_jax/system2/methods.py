@@ -17,12 +17,22 @@ def system1_shots(fields: Fields, prompts: Prompts) -> Steps:
   return (yield prompts["system1_shots"].ask(**fields))
 
 
+def system1_aloud(fields: Fields, prompts: Prompts) -> Steps:
+  """The same question, to a student that was taught to think before it answers.
+
+  Its thought is thrown away like that of a chain of thought.
+  """
+  reply = yield prompts["system1"].ask(**fields)
+  return cot.final_answer(reply.text)
+
+
 # A template that is None is the task's own.
 METHODS: dict[str, Method] = {
   "system1": Method(system1, {"system1": None}, "system1"),
   "system1_shots": Method(
     system1_shots, {"system1_shots": None}, "system1_shots"
   ),
+  "system1_aloud": Method(system1_aloud, {"system1": None}, thinks_aloud=True),
   "cot": Method(cot.cot, cot.PROMPTS, thinks_aloud=True),
   "cot_few_shot": Method(
     cot.cot_few_shot, {"cot_few_shot": None}, thinks_aloud=True

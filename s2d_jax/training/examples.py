@@ -11,6 +11,8 @@ import numpy as np
 from s2d_jax.conversation import ChatTemplate, Message
 from s2d_jax.errors import UserError
 
+WHOLE = -1  # of a thought
+
 
 class Tokenised(NamedTuple):
   """A whole conversation; `is_target` marks the tokens to be learned."""
@@ -19,8 +21,17 @@ class Tokenised(NamedTuple):
   is_target: Bool[np.ndarray, " T"]
 
 
+def reply_of(target: str, thought: str) -> str:
+  """What a student is taught to say: the answer, behind a thought if any."""
+  return f"{thought}\n{target}" if thought else target
+
+
 def tokenise(
-  chat: ChatTemplate, prompt: Sequence[Message], target: str
+  chat: ChatTemplate,
+  prompt: Sequence[Message],
+  target: str,
+  thought: str = "",
+  keep: int = WHOLE,
 ) -> Tokenised:
   """Tokens of `prompt` answered by `target`, in a chat template.
 
@@ -29,6 +40,17 @@ def tokenise(
   token is a target if any of its characters lies behind that border, up to and
   including the end of the turn; what the template writes after the end of the
   turn (a newline, as a rule) is not.
+
+  A thought is on the lines before the target. Where less than all of it is
+  kept, tokens are taken from its beginning, as in stepwise internalisation
+  (Deng et al. 2024); those that are left do not change.
+
+  Args:
+    chat: the template.
+    prompt: the conversation so far.
+    target: the answer.
+    thought: what is said before the answer.
+    keep: how many tokens of the thought, its last ones; WHOLE: all.
 
   Raises:
     UserError: the template refuses the conversation, or does not end a turn
@@ -40,7 +62,9 @@ def tokenise(
       f"the tokenizer {tokenizer.name_or_path} has no tokenizer.json, which"
       " is needed to tell the reply's tokens from the prompt's"
     )
-  answered = chat.answered(prompt, target)
+  if keep == 0:
+    thought = ""
+  answered = chat.answered(prompt, reply_of(target, thought))
   encoded = tokenizer(
     answered.text, add_special_tokens=False, return_offsets_mapping=True
   )
@@ -48,4 +72,9 @@ def tokenise(
   begins, ends = np.asarray(encoded["offset_mapping"], np.int64).T
   # Some ends of a turn swallow the newline behind them.
   is_target = (ends > answered.start) & (begins < answered.stop)
+  if thought and keep != WHOLE:
+    border = answered.start + len(thought) + 1
+    of_thought = np.flatnonzero(is_target & (begins < border))
+    gone = of_thought[: max(len(of_thought) - keep, 0)]
+    tokens, is_target = np.delete(tokens, gone), np.delete(is_target, gone)
   return Tokenised(tokens, is_target)

@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from s2d_jax.curation import thoughts
 from s2d_jax.curation.curate import (
   Filter,
   Formatter,
@@ -536,3 +537,41 @@ def test_labels_that_were_read_out_of_sentences_may_be_left_out():
   for loose, wanted in ((True, "loose lima"), (False, "strict lima")):
     (row,) = supervised({"x": "lima"}, asked, IN_OWN_WORDS, records, loose)
     assert row["target"] == wanted
+
+
+def test_the_shortest_thought_that_led_to_the_winner_is_taught():
+  drawn = samples("x", "plain", said("lima", "lima", "lima", "quito", "lima"))
+  drawn += samples("x", "other", said("lima"))
+  for sample, (text, tokens) in zip(
+    drawn,
+    (("long", 9), ("short", 5), ("cut", 1), ("wrong", 1), ("even", 5),
+     ("of another", 1)),
+    strict=True,
+  ):  # fmt: skip
+    sample["steps"][0] |= {"text": text, "tokens": tokens}
+  drawn[2]["steps"][0]["finish"] = "length"
+  formatter = Formatter(
+    prompt,
+    lambda name, variant, answer: answer,
+    taught="shortest_thought",
+    thought=lambda sample: thoughts.of_steps(sample["steps"], None),
+  )
+  accepted, _ = curate(
+    drawn, {"x": ["other", "plain"]}, formatter, Filter(select="vote")
+  )
+  assert [(r["variant"], r["thought"], r["target"]) for r in accepted] == [
+    ("other", "of another", "lima"),
+    ("plain", "even", "lima"),
+  ]
+
+
+def test_without_a_winner_there_is_no_thought():
+  formatter = Formatter(
+    prompt,
+    lambda *unused: "-",
+    taught="shortest_thought",
+    thought=lambda sample: thoughts.of_steps(sample["steps"], None),
+  )
+  drawn = samples("x", "plain", said(None, None))
+  _, (rejected,) = curate(drawn, {"x": ["plain"]}, formatter, Filter())
+  assert rejected["thought"] == ""

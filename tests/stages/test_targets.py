@@ -11,7 +11,9 @@ from s2d_jax.curation.curate import Filter, curate, supervised
 from s2d_jax.stages import setup
 from s2d_jax.stages.curate import make_formatter
 from s2d_jax.system2 import methods
+from s2d_jax.system2.cot import final_answer
 from s2d_jax.tasks.task import Example
+from s2d_jax.training.examples import reply_of
 
 _PAIR = Example(
   "x", "judge", {"question": "Why?", "answer_1": "One.", "answer_2": "Two."}
@@ -188,3 +190,24 @@ def test_no_other_selection_has_words_from_a_label():
       )
       found += [row["target"] for row in kept + rejected]
   assert found == ["Quito."] * 6
+
+
+@pytest.mark.parametrize(
+  "task, method, example, reply, thought, target",
+  [
+    ("gsm8k", "cot", _SUM, "4 + 5.\nAnswer: 9", "4 + 5.\nAnswer:", "9"),
+    ("last_letters", "rar2", _WORDS, "ao", "", "ao"),
+    ("coin_flip", "rar1", _COIN, "Ruth flips. Yes.", "Ruth flips.", "yes"),
+  ],
+)  # fmt: skip
+def test_a_thought_before_the_answer(
+  task, method, example, reply, thought, target
+):
+  records, made, formatter = _sampled(
+    task, method, example, {"plain": [reply] * 3}, "shortest_thought"
+  )
+  (kept,), _ = curate(records, {example.id: made.variants}, formatter, Filter())
+  assert (kept["thought"], kept["target"]) == (thought, target)
+  # What the student says is read as a chain of thought is.
+  said = final_answer(reply_of(target, thought))
+  assert made.answer(example, "plain", said).text == kept["winner"]

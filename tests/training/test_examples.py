@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from s2d_jax.conversation import ChatTemplate
 from s2d_jax.errors import UserError
-from s2d_jax.training.examples import tokenise
+from s2d_jax.training.examples import reply_of, tokenise
 
 CHATML = (
   "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>"
@@ -153,3 +153,27 @@ def test_template_without_end_of_turn_is_refused(byte_level):
   )
   with pytest.raises(UserError, match="never learn to stop"):
     tokenise(ChatTemplate(endless), ASK, "Lima")
+
+
+def test_a_thought_goes_from_its_beginning(byte_level):
+  chat = ChatTemplate(byte_level)
+  thought, target = "It is São Tomé\nor Peru", "the capital"
+  whole = tokenise(chat, ASK, target, thought)
+  learnt = byte_level.decode(whole.tokens[whole.is_target])
+  assert learnt == f"{thought}\n{target}<|im_end|>"
+  assert reply_of(target, thought) == f"{thought}\n{target}"
+  asked = int(whole.is_target.argmax())
+  behind = tokenise(chat, ASK, target)
+  length = len(whole.tokens) - len(behind.tokens)
+  assert length > 8
+  for keep in range(1, length + 3):
+    tokens, is_target = tokenise(chat, ASK, target, thought, keep)
+    gone = max(length - keep, 0)
+    # Those that are left are what they were.
+    assert tokens[:asked].tolist() == whole.tokens[:asked].tolist()
+    assert tokens[asked:].tolist() == whole.tokens[asked + gone :].tolist()
+    assert is_target.tolist() == [False] * asked + (
+      whole.is_target[asked + gone :].tolist()
+    )
+  none = tokenise(chat, ASK, target, thought, 0)
+  assert none.tokens.tolist() == behind.tokens.tolist()
