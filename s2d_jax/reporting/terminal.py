@@ -14,11 +14,13 @@ from s2d_jax import records
 from s2d_jax.errors import UserError
 from s2d_jax.reporting import (
   comparison,
+  internalise,
   rounds,
   study as studies,
   table as tables,
 )
 from s2d_jax.reporting.comparison import FinishedRun
+from s2d_jax.reporting.internalise import Internalisation
 from s2d_jax.reporting.rounds import Rounds
 from s2d_jax.reporting.study import Study
 
@@ -118,6 +120,21 @@ def print_rounds(found: Rounds, console: Console | None = None) -> None:
   for lines in (rounds.lines(found), rounds.sign_lines(found)):
     head, *body = lines
     console.print(_table(head, body))
+  _print_sentences(console, [found.answer])
+
+
+def print_internalisation(
+  found: Internalisation, console: Console | None = None
+) -> None:
+  """Prints the stages side by side, and which of them to use.
+
+  Args:
+    found: the stages.
+    console: standard output if None.
+  """
+  console = console or Console()
+  head, *body = internalise.lines(found)
+  console.print(_table(head, body))
   _print_sentences(console, [found.answer])
 
 
