@@ -98,7 +98,7 @@ def _report(workdir: epath.Path, done: Sequence[Run]) -> bool:
     thoughts,
   )
   path = pages.write(found, workdir)
-  terminal.print_internalisation(found)
+  terminal.print_series(found.answer, pages.lines(found))
   print(f"wrote {path}", flush=True)
   return False  # how far to go is only known at the end
 

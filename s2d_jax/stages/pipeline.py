@@ -2,7 +2,8 @@
 
 A stage that is done is skipped, and one that was killed goes on where it was:
 just run the same command again. With config.rounds.count=2 or more it is run
-again with what it has made (docs/rounds.md).
+again with what it has made (docs/rounds.md), with config.internalise.stages=1
+or more to teach ever less of a thought (docs/internalise.md).
 """
 
 from __future__ import annotations

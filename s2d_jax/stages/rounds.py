@@ -43,7 +43,8 @@ def _report(workdir: epath.Path, done: Sequence[Run]) -> bool:
     is_unfinished=program.is_done(following, "select"),
   )
   path = pages.write(found, workdir)
-  terminal.print_rounds(found)
+  tables = pages.lines(found), pages.sign_lines(found)
+  terminal.print_series(found.answer, *tables)
   print(f"wrote {path}", flush=True)
   return bool(found.stopped)
 

@@ -65,7 +65,7 @@ def make(series: Series, config: ConfigDict, workdir: epath.Path) -> None:
       f" {series.setting}={series.single}"
     )
   workdirs = series.workdirs(config, workdir)
-  for place, _ in enumerate(workdirs):
+  for place in range(len(workdirs)):
     one = series.run_of(config, workdir, place)
     print(f"{series.name}: {place + 1} of {len(workdirs)}", flush=True)
     make_one = functools.partial(_make_one, series, is_first=place == 0)

@@ -18,6 +18,7 @@ from s2d_jax.reporting.run_files import mark_of
 from s2d_jax.stages import finetune, internalise, nested, setup, status
 from s2d_jax.training.learner import Learner
 from tests import tiny_chat
+from tests.reporting.test_gate import plainly
 from tests.reporting.test_report import Page
 from tests.stages.killed import files, killed
 
@@ -33,7 +34,6 @@ _KILLED = (
   (nested, "copy", 6),  # into the second
   (Learner, "update", 3),
 )
-plainly = lambda text: text.replace("\N{NO-BREAK SPACE}", " ")
 _NAMES = ("0", "1", "2", "direct")
 
 
