@@ -165,32 +165,41 @@ def load(
       their names.
     thoughts: tokens of a thought that each is taught, at most.
   """
-  runs = {name: run_files.load(folder) for name, folder in finished.items()}
-  method = runs["0"].config.get("method", "")
-  scores = {name: _scores(run.distilled) for name, run in runs.items()}
+  first = finished["0"]
+  runs = {
+    name: comparison.load_run(folder, name) for name, folder in finished.items()
+  }
+  distilled = {
+    name: run_files.rows_of(folder, "distilled")
+    for name, folder in finished.items()
+  }
+  thought = run_files.rows_of(first, "valid")
   agreements = {
     name: agreement(
-      run_files.rows_of(run.workdir, "distilled-valid"), run.valid, method
+      run_files.rows_of(folder, "distilled-valid"),
+      thought,
+      runs["0"].config["method"],
     )
-    for name, run in runs.items()
+    for name, folder in finished.items()
   }
+  control = _scores(distilled.get(DIRECT, []))
   rows = {
     name: Row(
-      comparison.load_run(run.workdir, name),
+      run,
       thoughts[name],
-      next(iter(ways_of("distilled", run.distilled)), None),
-      None if name == DIRECT else compare(scores[name], scores.get(DIRECT, {})),
+      next(iter(ways_of("distilled", distilled[name])), None),
+      None if name == DIRECT else compare(_scores(distilled[name]), control),
     )
     for name, run in runs.items()
   }
   direct = rows.pop(DIRECT, None)
-  control = agreements.pop(DIRECT, None)
+  agrees = agreements.pop(DIRECT, None)
   return Internalisation(
     stages,
     [*rows.values()],
     direct,
-    choose([*agreements.values()], control),
-    ways_of("base", runs["0"].base),
+    choose([*agreements.values()], agrees),
+    ways_of("base", run_files.rows_of(first, "base")),
   )
 
 

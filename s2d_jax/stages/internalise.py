@@ -17,9 +17,12 @@ from ml_collections import ConfigDict
 from s2d_jax import records
 from s2d_jax.errors import UserError
 from s2d_jax.reporting import internalise as pages, terminal
-from s2d_jax.stages import curate, nested, prepare, series, setup
+from s2d_jax.stages import curate, lengths, nested, prepare, series, setup
 from s2d_jax.stages.series import Run, Series
 from s2d_jax.training.internalise import DIRECT, last_tokens, long_thought
+
+# Workdir → its long thought, which may be one of a million.
+_measured: dict[epath.Path, int] = {}
 
 
 def _is_wanted(config: ConfigDict) -> bool:
@@ -50,12 +53,11 @@ def _run_of(config: ConfigDict, workdir: epath.Path, place: int) -> Run:
 
 def _long_thought(config: ConfigDict, workdir: epath.Path) -> int:
   """In tokens, of what is taught in the first stage."""
-  chat = setup.chat_template(config, setup.base_without_weights(config))
-  rows = records.read(workdir / "distill" / "train.jsonl")
-  # With the end of the line, as it stands before an answer.
-  return long_thought(
-    chat.lengths([row["thought"] and f"{row['thought']}\n" for row in rows])
-  )
+  if workdir not in _measured:
+    chat = setup.chat_template(config, setup.base_without_weights(config))
+    rows = records.read(workdir / "distill" / "train.jsonl")
+    _measured[workdir] = long_thought(lengths.of_thoughts(chat, rows))
+  return _measured[workdir]
 
 
 def _check_valid(config: ConfigDict, workdir: epath.Path) -> None:

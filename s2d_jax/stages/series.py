@@ -61,13 +61,13 @@ def make(series: Series, config: ConfigDict, workdir: epath.Path) -> None:
   if (workdir / "config.json").exists():
     raise UserError(
       f"{workdir} holds a single run; {series.name} are runs in a workdir of"
-      f" their own, so use another --workdir, or set"
+      " their own, so use another --workdir, or set"
       f" {series.setting}={series.single}"
     )
   workdirs = series.workdirs(config, workdir)
   for place in range(len(workdirs)):
     one = series.run_of(config, workdir, place)
-    print(f"{series.name}: {place + 1} of {len(workdirs)}", flush=True)
+    print(f"{series.name}: {place + 1} of at most {len(workdirs)}", flush=True)
     make_one = functools.partial(_make_one, series, is_first=place == 0)
     program.run_claimed(make_one, *one)
     config.model.date = one.config.model.date
