@@ -116,7 +116,7 @@ def _internalised(found: Internalisation) -> str:
     ""
     if use is best
     else f", where stage {best.run.name}, the best, gives it to"
-    f" {percent(choice.shares[choice.best])}"
+    f" {percent(choice.shares[choice.best])}{uncertainty(choice.over_best)}"
   )
   if use.thought == 0:
     return (

@@ -59,7 +59,8 @@ _WORSE = (
       (90, 91, 90, 60),
       "Internalised to 9 tokens: taught the last 9 of a thought, stage 2 gives"
       " the answer of System 2’s vote to 90 % of 100 validation inputs, where"
-      " stage 1, the best, gives it to 91 %.",
+      " stage 1, the best, gives it to 91 % (−1 points, 95 % interval −3 to 0,"
+      " p = 1).",
       "2",
     ),
     (
