@@ -107,6 +107,8 @@ def _internalised(found: Internalisation) -> str:
     )
   use, best = rows[choice.use], rows[choice.best]
   doubt = few(choice.over_best)
+  if use is not best and not choice.over_best.is_level:
+    doubt = doubt or ", not for certain"
   share = percent(choice.shares[choice.use])
   gives = (
     f"gives the answer of System 2’s vote to {share} of {choice.over_best.n:,}"

@@ -110,6 +110,20 @@ def test_few_inputs_are_too_few_to_tell():
   )
 
 
+def test_a_stage_that_may_have_lost_ten_points_is_not_for_certain():
+  """Of 40 that the best has, it loses ten and gains seven others."""
+  best, other = _agreement(40, 50), _agreement(47, 50)
+  for name in map(str, range(10)):
+    other[name] = dataclasses.replace(other[name], metrics={"agreement": 0.0})
+  choice = choose([best, other, _agreement(0, 50)], None)
+  assert choice.use == 1 and choice.over_best.gain.value == pytest.approx(-0.06)
+  lacks_direct = _found((40, 40, 40, 0), direct=None)
+  found = dataclasses.replace(lacks_direct, choice=choice)
+  assert "Internalised to 18 tokens, not for certain: taught the" in (
+    found.answer
+  )
+
+
 def test_what_is_not_finished_is_said():
   assert _found((90, 91), direct=None).answer.startswith(
     "Stage 2 is not finished, or had too little to learn from. Internalised"
