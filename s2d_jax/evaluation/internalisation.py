@@ -70,6 +70,13 @@ class Choice:
   over_direct: Comparison | None
   is_direct_as_good: bool | None
 
+  @property
+  def buys_nothing(self) -> bool:
+    """Whether the control is as good, and `use` not better by ten points."""
+    over = self.over_direct
+    is_certain = over is not None and over.outcome in ("no better", "worse")
+    return is_certain and bool(self.is_direct_as_good)
+
 
 def choose(
   stages: Sequence[Agreement], direct: Agreement | None

@@ -75,7 +75,7 @@ class Internalisation:
     if self.choice is None:
       return None
     use = self.rows[self.choice.use]
-    return DIRECT if self.choice.is_direct_as_good else use.run.name
+    return DIRECT if self.choice.buys_nothing else use.run.name
 
   @property
   def answer(self) -> str:
@@ -146,10 +146,15 @@ def _control(choice: Choice) -> str:
   over = choice.over_direct
   assert over is not None  # it is finished
   named = "The direct control, taught answers alone for as many epochs,"
-  if choice.is_direct_as_good:
+  if choice.buys_nothing:
     return (
       f"{named} does as well with {percent(over.second)}, so the stages buy"
       " nothing."
+    )
+  if choice.is_direct_as_good:
+    return (
+      f"{named} may do as well with {percent(over.second)}: more validation"
+      f" inputs would tell{uncertainty(over)}."
     )
   return f"{named} gives it to {percent(over.second)}{uncertainty(over)}."
 
@@ -287,6 +292,7 @@ def _as_json(found: Internalisation) -> str:
     "stage": choice and choice.use,
     "best": choice and choice.best,
     "is_direct_as_good": choice and choice.is_direct_as_good,
+    "buys_nothing": choice and choice.buys_nothing,
     "over_best": _comparison(choice and choice.over_best),
     "over_direct": _comparison(choice and choice.over_direct),
     "stages": [_row(found, row) for row in found.rows],

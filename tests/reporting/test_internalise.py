@@ -103,6 +103,19 @@ def test_a_control_that_does_as_well_is_used():
   )
 
 
+def test_a_control_that_may_do_as_well_is_not_used():
+  """Of 50 it has six that the stage lacks, and lacks eight that it has."""
+  stage, direct = _agreement(40, 50), _agreement(46, 50)
+  for name in map(str, range(8)):
+    direct[name] = dataclasses.replace(direct[name], metrics={"agreement": 0.0})
+  choice = choose([stage], direct)
+  assert choice.is_direct_as_good and not choice.buys_nothing
+  found = dataclasses.replace(_found((40,), direct=40), choice=choice)
+  assert found.use == "0"
+  assert "may do as well with" in found.answer
+  assert "more validation inputs would tell (" in found.answer
+
+
 def test_few_inputs_are_too_few_to_tell():
   found = _found((9, 9, 9, 3), direct=2, n=12)
   assert "Internalised to 9 tokens (12 inputs are too few to tell)" in (
