@@ -168,4 +168,14 @@ def default() -> ConfigDict:
   config.rounds.start = "base"
   # Which round a workdir is; 0: of no rounds. The pipeline sets it.
   config.rounds.number = 0
+
+  # Teaches ever less of the thought before an answer: `s2d pipeline` makes a
+  # run for each stage, in WORKDIR/stages/0, 1, … (docs/internalise.md).
+  config.internalise = ConfigDict()
+  # After the first, which teaches whole thoughts; the last teaches none. 0:
+  # a single run, in WORKDIR itself.
+  config.internalise.stages = 0
+  # Which stage a workdir is, or "direct" for the control, which is taught
+  # answers alone; empty: of no stages. The pipeline sets it.
+  config.internalise.stage = ""
   return config.lock()

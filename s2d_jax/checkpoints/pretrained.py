@@ -254,11 +254,12 @@ def _run_and_step(
     and not _is_of_model(path)
   ):
     return path.parent.parent, int(path.name)
-  if (path / "rounds" / "1").is_dir() and not _is_of_model(path):
-    raise UserError(
-      f"{path} holds several rounds, each with a model; name one of them, as"
-      f" {path / 'rounds' / '1'}"
-    )
+  for first in ("rounds/1", "stages/0"):
+    if (path / first).is_dir() and not _is_of_model(path):
+      raise UserError(
+        f"{path} holds several runs, each with a model; name one of them, as"
+        f" {path / first}"
+      )
   return None, None
 
 

@@ -211,6 +211,13 @@ def methods_of(groups: Groups) -> set[str]:
   return {method for method, _ in groups}
 
 
+def votes_of(groups: Groups, method: str, split: str) -> Mapping[str, Score]:
+  """A method's: of several samples, or what there is of a single one."""
+  ways = [str(Way(method, drawn)) for drawn in ("vote", "nested", "sample")]
+  found = (groups[way, split] for way in ways if (way, split) in groups)
+  return next(found, {})
+
+
 def by_group(rows: Sequence[Record]) -> Groups:
   """Scores by (method, split), then by example; see `results`."""
   groups: dict[tuple[str, str], dict[str, Score]] = {}

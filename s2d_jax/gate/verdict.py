@@ -16,7 +16,7 @@ from s2d_jax.evaluation.controls import SYSTEM1, Way
 from s2d_jax.evaluation.members import mean_of_sharing
 from s2d_jax.evaluation.metrics import Interval
 from s2d_jax.evaluation.paired import Comparison, compare, pooled
-from s2d_jax.evaluation.results import ALL, Groups, Score, by_group
+from s2d_jax.evaluation.results import ALL, Score, by_group, votes_of
 from s2d_jax.gate.curve import Curve, auroc, calibration_error, trade_off
 from s2d_jax.gate.rows import METHOD
 from s2d_jax.records import Record
@@ -127,7 +127,7 @@ def worth(
   )
   own = found.get((METHOD, ALL), {})
   direct = after.get((str(Way(SYSTEM1, "greedy")), ALL), {})
-  vote = _votes(before, method)
+  vote = votes_of(before, method, ALL)
   names = [name for name in own if name in direct and name in vote]
   labelled = [name for name in names if "accuracy" in vote[name].metrics]
   names = labelled or names
@@ -139,13 +139,6 @@ def worth(
   ]
   rows = {f"{row['example_id']}/{row['variant']}": row for row in gated}
   return _worth([rows[name] for name in names], *systems, bool(labelled))
-
-
-def _votes(groups: Groups, method: str) -> Mapping[str, Score]:
-  """System 2's: of several samples, or what there is of a single one."""
-  ways = [str(Way(method, drawn)) for drawn in ("vote", "nested", "sample")]
-  found = (groups[way, ALL] for way in ways if (way, ALL) in groups)
-  return next(found, {})
 
 
 def _judged(score: Score, vote: Score) -> Score:

@@ -69,6 +69,13 @@ class FinishedRun:
     return self.table.cell(_KINDS[kind], self.verdict["split"])
 
   @property
+  def student(self) -> tables.Row:
+    """Of its table, the distilled model's."""
+    found = self.table.row(STUDENT)
+    assert found is not None  # or the run would not be finished
+    return found
+
+  @property
   def plain_cell(self) -> Cell | None:
     """Right answers of the distilled model on the neutral split."""
     found = self.table if self.table.is_labelled else None

@@ -4,28 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-from typing import NamedTuple
-
-import numpy as np
 
 from s2d_jax.evaluation.metrics import Interval
-from s2d_jax.evaluation.paired import Comparison, pooled
-from s2d_jax.evaluation.results import ALL, Score, by_group
+from s2d_jax.evaluation.paired import Comparison
 from s2d_jax.gate.confidence import SIGNALS
 from s2d_jax.gate.verdict import Worth, worth
 from s2d_jax.records import Record
 from s2d_jax.reporting.retention import points, points_within
 from s2d_jax.reporting.run_files import Run
 from s2d_jax.reporting.sentences import difference, few, percent, uncertainty
-from s2d_jax.reporting.table import Kind, kind_of
-
-
-class Point(NamedTuple):
-  """A way to answer: of all test inputs, in whatever form."""
-
-  kind: Kind
-  tokens: float
-  accuracy: float
+from s2d_jax.reporting.ways import Point, ways_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +54,7 @@ def of_run(run: Run) -> GateReport:
     signal=SIGNALS[run.gate["gate"]["signal"]].told,
     aim=_aim(run.gate["target"]),
     worth=found,
-    ways=_ways(run) if found and found.is_labelled else (),
+    ways=ways_of("base", run.base) + ways_of("distilled", run.distilled),
   )
 
 
@@ -77,23 +65,6 @@ def _aim(target: Mapping[str, float]) -> str:
     return f"{percent(target['share'])} of the tokens of System 2’s vote"
   sure = percent(target["agreement"])
   return f"System 2’s vote says the same with {sure} probability"
-
-
-def _ways(run: Run) -> list[Point]:
-  """Few: greedily, and by System 2's vote."""
-  found = []
-  for model, rows in (("base", run.base), ("distilled", run.distilled)):
-    for (method, _), scores in pooled(by_group(rows), ALL).items():
-      kind = kind_of(model, method)
-      if kind.drawn == "greedy" or kind == ("system2", "vote"):
-        found.append(_point(kind, [*scores.values()]))
-  return found
-
-
-def _point(kind: Kind, scores: Sequence[Score]) -> Point:
-  right = [s.metrics["accuracy"] for s in scores if "accuracy" in s.metrics]
-  tokens = np.mean([score.tokens for score in scores])
-  return Point(kind, float(tokens), float(np.mean(right)))
 
 
 def _sentence(found: Worth) -> str:

@@ -84,6 +84,7 @@ _MARKERS = {
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
 
 Draw = Callable[[Axes, Theme], None]
+Way = tuple[Kind, float, float]  # of answering, its tokens and accuracy
 
 
 class _Shares(MaxNLocator):
@@ -238,11 +239,7 @@ def accuracy_by_tokens(table: Table, plain: str) -> Draw:
         )
     axes.set_xscale("log")
     axes.margins(x=0.25)
-    left, right = axes.get_xlim()
-    ticks = [m * 10**e for e in range(7) for m in (1, 2, 5)]
-    ticks = [tick for tick in ticks if left <= tick <= right]
-    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-    axes.minorticks_off()
+    _log_ticks(axes)
     _all_shares(axes.yaxis)
     axes.set_xlabel("tokens an answer")
     axes.set_ylabel("right answers")
@@ -255,14 +252,14 @@ def accuracy_by_tokens(table: Table, plain: str) -> Draw:
 def gate(
   curve: Curve,
   working: tuple[float, float],
-  ways: Sequence[tuple[Kind, float, float]],
+  ways: Sequence[Way],
 ) -> Draw:
   """Accuracy against tokens: all gates of a confidence, and other ways.
 
   Args:
     curve: from never to always thinking; its chord is thinking at random.
     working: tokens and accuracy of the gate that is used.
-    ways: who is asked and how, tokens, accuracy.
+    ways: with which it is compared.
   """
 
   def draw(axes: Axes, theme: Theme) -> None:
@@ -279,30 +276,96 @@ def gate(
     axes.plot(
       curve.tokens, curve.accuracy, color=colour, linewidth=1.8, label="gates"
     )
-    for kind, tokens, accuracy in ways:
-      marker, size = _MARKERS[kind.drawn]
-      axes.plot(
-        tokens,
-        accuracy,
-        marker,
-        markersize=1.4 * size,
-        color=theme.who[kind.who],
-        label=f"{WHO[kind.who]}, {DRAWN[kind.drawn]}",
-      )
+    _ways(axes, theme, ways)
     marker, size = _MARKERS["gate"]
     axes.plot(
       *working, marker, markersize=1.8 * size, color=colour, label="this gate"
     )
     axes.margins(x=0.06, y=0.15)
     axes.set_xlim(left=0)
-    axes.yaxis.set_major_locator(_Shares())
-    axes.yaxis.set_major_formatter(_percent)
-    axes.set_xlabel("tokens an answer")
-    axes.set_ylabel("right answers")
-    axes.grid()
-    _legend(axes, handletextpad=0.3)
+    _right_by_tokens(axes)
 
   return draw
+
+
+def internalisation(
+  stages: Sequence[tuple[str, float, float]],
+  direct: tuple[float, float] | None,
+  ways: Sequence[Way],
+) -> Draw:
+  """Accuracy against tokens: a student of each stage, and other ways.
+
+  Args:
+    stages: how much of a thought is taught, tokens, accuracy.
+    direct: tokens and accuracy of the control; None where there is none.
+    ways: of the base model.
+  """
+
+  def draw(axes: Axes, theme: Theme) -> None:
+    colour = theme.who["distilled"]
+    marker, size = _MARKERS["greedy"]
+    _, tokens, accuracies = zip(*stages, strict=True)
+    axes.plot(
+      tokens,
+      accuracies,
+      f"-{marker}",
+      markersize=1.4 * size,
+      linewidth=1.6,
+      color=colour,
+      label="stages, by tokens of thought taught",
+    )
+    for name, *at in stages:
+      axes.annotate(
+        name, at, (0, 8), textcoords="offset points", ha="center", fontsize=8
+      )
+    if direct:
+      axes.plot(
+        *direct,
+        "X",
+        markersize=1.4 * size,
+        color=theme.who["gated"],
+        label="answers alone",
+      )
+    _ways(axes, theme, ways)
+    axes.set_xscale("log")
+    axes.margins(x=0.12, y=0.2)
+    _log_ticks(axes)
+    _right_by_tokens(axes)
+
+  return draw
+
+
+def _ways(axes: Axes, theme: Theme, ways: Sequence[Way]) -> None:
+  """A dot each."""
+  for kind, tokens, accuracy in ways:
+    marker, size = _MARKERS[kind.drawn]
+    axes.plot(
+      tokens,
+      accuracy,
+      marker,
+      markersize=1.4 * size,
+      color=theme.who[kind.who],
+      label=f"{WHO[kind.who]}, {DRAWN[kind.drawn]}",
+    )
+
+
+def _right_by_tokens(axes: Axes) -> None:
+  """The axes of right answers against tokens."""
+  axes.yaxis.set_major_locator(_Shares())
+  axes.yaxis.set_major_formatter(_percent)
+  axes.set_xlabel("tokens an answer")
+  axes.set_ylabel("right answers")
+  axes.grid()
+  _legend(axes, handletextpad=0.3)
+
+
+def _log_ticks(axes: Axes) -> None:
+  """Whole numbers of tokens along a logarithmic axis."""
+  left, right = axes.get_xlim()
+  ticks = [m * 10**e for e in range(7) for m in (1, 2, 5)]
+  ticks = [tick for tick in ticks if left <= tick <= right]
+  axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+  axes.minorticks_off()
 
 
 def margins(

@@ -12,18 +12,10 @@ from etils import epath
 from s2d_jax import records
 from s2d_jax.evaluation.paired import Comparison
 from s2d_jax.evaluation.signs import Sign, Signs, stopping_sign
-from s2d_jax.reporting import comparison, page, run_files, table as tables
+from s2d_jax.reporting import comparison, page, run_files
 from s2d_jax.reporting.comparison import FinishedRun
 from s2d_jax.reporting.sentences import percent
 from s2d_jax.reporting.study import difference, kept_and_right, markdown_table
-from s2d_jax.reporting.table import (
-  DIRECT,
-  STUDENT,
-  TEACHER,
-  Kind,
-  Table,
-  readable,
-)
 
 _NONE = "–"
 
@@ -49,13 +41,6 @@ class Row:
   signs: Signs
   taught: float
   right: float | None
-
-  @property
-  def student(self) -> tables.Row:
-    """Of its table, the distilled model's."""
-    found = _row_of(self.run.table, STUDENT)
-    assert found is not None  # or the run would not be finished
-    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,28 +139,14 @@ def load(
 def lines(found: Rounds) -> Iterator[list[str]]:
   """Right answers as text, the head first: the base model, then the rounds."""
   table = found.rows[0].run.table
-  splits = sorted(table.splits, key=lambda split: split != table.biased)
-  share = "% right" if table.is_labelled else "% answered"
-  yield [share, *map(readable, splits), "tokens", "taught", "right of it"]
-  for kinds in (DIRECT, TEACHER):
-    if base := _row_of(table, kinds):
-      yield [base.label, *_cells(base, splits), "", ""]
+  splits = table.biased_first
+  yield [*table.head(splits), "taught", "right of it"]
+  for base in table.of_base:
+    yield [base.label, *base.figures(splits), "", ""]
   for row in found.rows:
     right = _NONE if row.right is None else f"{100 * row.right:.1f}"
     taught = f"{100 * row.taught:.1f}"
-    yield [row.run.name, *_cells(row.student, splits), taught, right]
-
-
-def _row_of(table: Table, kinds: Sequence[Kind]) -> tables.Row | None:
-  """The first of these kinds that the table has."""
-  rows = {row.kind: row for row in table.rows}
-  return next((rows[kind] for kind in kinds if kind in rows), None)
-
-
-def _cells(row: tables.Row, splits: Sequence[str]) -> list[str]:
-  cells = [row.accuracy.get(split) for split in splits]
-  shares = [f"{c.percent} [{c.interval}]" if c else _NONE for c in cells]
-  return [*shares, f"{row.tokens:.1f}"]
+    yield [row.run.name, *row.run.student.figures(splits), taught, right]
 
 
 def sign_lines(found: Rounds) -> Iterator[list[str]]:
@@ -232,9 +203,9 @@ def _as_json(found: Rounds) -> str:
       "round": row.signs.number,
       "accuracy": {
         split: dataclasses.asdict(cell)
-        for split, cell in row.student.accuracy.items()
+        for split, cell in row.run.student.accuracy.items()
       },
-      "tokens": row.student.tokens,
+      "tokens": row.run.student.tokens,
       "taught": row.taught,
       "right": row.right,
     }

@@ -115,8 +115,7 @@ def load(workdir: epath.PathLike) -> Run:
     for record in _read(workdir / "examples" / f"{split}.jsonl", ("id",))
   ]
   valid, base, distilled, gated = (
-    _read(workdir / "eval" / f"{name}.jsonl", _EVAL)
-    for name in ("valid", "base", "distilled", "gated")
+    rows_of(workdir, name) for name in ("valid", "base", "distilled", "gated")
   )
   train, held_out, rejected = (
     _read(workdir / "distill" / f"{name}.jsonl", _DISTILL)
@@ -154,6 +153,11 @@ def load(workdir: epath.PathLike) -> Run:
       if (mark := _read_json(mark_of(workdir, stage)))
     },
   )
+
+
+def rows_of(workdir: epath.Path, name: str) -> list[Record]:
+  """Rows of eval/; none where the file is not there yet."""
+  return _read(workdir / "eval" / f"{name}.jsonl", _EVAL)
 
 
 def samples_of(

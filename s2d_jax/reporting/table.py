@@ -124,6 +124,12 @@ class Row:
   def short_label(self) -> str:
     return f"{_SHORT_WHO[self.kind.who]}, {_SHORT_DRAWN[self.kind.drawn]}"
 
+  def figures(self, splits: Sequence[str]) -> list[str]:
+    """Its shares of these splits with their intervals, and tokens, as text."""
+    cells = [self.accuracy.get(split) for split in splits]
+    shares = [f"{c.percent} [{c.interval}]" if c else "–" for c in cells]
+    return [*shares, f"{self.tokens:.1f}"]
+
   @property
   def with_prompts(self) -> float | None:
     """Tokens of an answer and of all prompts that it takes."""
@@ -182,6 +188,26 @@ class Table:
     found = (rows[kind].accuracy.get(split) for kind in kinds if kind in rows)
     return next(filter(None, found), None)
 
+  def row(self, kinds: Sequence[Kind]) -> Row | None:
+    """The first of these kinds that the table has."""
+    rows = {row.kind: row for row in self.rows}
+    return next((rows[kind] for kind in kinds if kind in rows), None)
+
+  @property
+  def biased_first(self) -> list[str]:
+    """The splits, the one that the report is about before the others."""
+    return sorted(self.splits, key=lambda split: split != self.biased)
+
+  @property
+  def of_base(self) -> list[Row]:
+    """What stands for System 1 and System 2 in a comparison of three."""
+    return list(filter(None, map(self.row, (DIRECT, TEACHER))))
+
+  def head(self, splits: Sequence[str]) -> list[str]:
+    """Of `Row.figures`, and what the shares are of."""
+    share = "% right" if self.is_labelled else "% answered"
+    return [share, *map(readable, splits), "tokens"]
+
   def lines(self, is_narrow: bool = False) -> Iterator[list[str]]:
     """The table as text, the head first, for a page without typography.
 
@@ -192,10 +218,10 @@ class Table:
     has_forms = self.has_forms and not is_narrow
     repeats = [f"repeats {readable(self.biased)}"] * self.has_repeats
     order = ["inconsistent", "not compared"] * self.has_inconsistent
-    share = "% right" if self.is_labelled else "% answered"
     forms = ["strict / loose / none"] * has_forms
-    head = [share, *map(readable, self.splits), *repeats, *order, *forms]
-    yield [*head, "tokens", *["with prompts"] * has_prompts]
+    *shares, tokens = self.head(self.splits)
+    yield [*shares, *repeats, *order, *forms, tokens,
+           *["with prompts"] * has_prompts]  # fmt: skip
     for row in self.rows:
       cells = [row.accuracy.get(split) for split in self.splits]
       cells += [row.repeats] * self.has_repeats

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from etils import epath
 from rich import box
@@ -14,12 +14,10 @@ from s2d_jax import records
 from s2d_jax.errors import UserError
 from s2d_jax.reporting import (
   comparison,
-  rounds,
   study as studies,
   table as tables,
 )
 from s2d_jax.reporting.comparison import FinishedRun
-from s2d_jax.reporting.rounds import Rounds
 from s2d_jax.reporting.study import Study
 
 
@@ -107,18 +105,17 @@ def print_study(found: Study, console: Console | None = None) -> None:
   _print_sentences(console, [*notes, *(row.shows for row in found.rows)])
 
 
-def print_rounds(found: Rounds, console: Console | None = None) -> None:
-  """Prints the rounds side by side, their signs, and which of them to use.
+def print_series(answer: str, *tables: Iterable[Sequence[str]]) -> None:
+  """Prints runs that follow from each other, and which of them to use.
 
   Args:
-    found: the rounds.
-    console: standard output if None.
+    answer: that says it.
+    *tables: lines of text, the head first.
   """
-  console = console or Console()
-  for lines in (rounds.lines(found), rounds.sign_lines(found)):
-    head, *body = lines
+  console = Console()
+  for head, *body in tables:
     console.print(_table(head, body))
-  _print_sentences(console, [found.answer])
+  _print_sentences(console, [answer])
 
 
 def _print_sentences(console: Console, sentences: Sequence[str | None]) -> None:

@@ -41,9 +41,10 @@ def learn(config: ConfigDict, workdir: epath.Path) -> str:
   """Learns the gate, and answers the test split with it."""
   answered: list[Answered] = []
   why_not = _why_not(config, workdir)
+  # A stage of an internalisation is chosen by them, with a gate or without.
+  if not why_not or config.internalise.stages:
+    _draw(config, workdir)
   if not why_not:
-    if not evaluate.path_of(workdir, _VALID).exists():
-      _draw(config, workdir)
     answered = _answered(config, workdir)
     why_not = gates.why_not(answered)
   if why_not:
@@ -134,6 +135,9 @@ def _has_logprob(row: Record) -> bool:
 
 
 def _draw(config: ConfigDict, workdir: epath.Path) -> None:
+  """The distilled model's answers to the validation split, if they lack."""
+  if evaluate.path_of(workdir, _VALID).exists():
+    return
   model = setup.distilled_model(config, workdir)
   asked = [evaluate.directly(config)]
   evaluate.ask(config, workdir, _VALID, "valid", asked, model)

@@ -6,7 +6,8 @@ sampled. Later ones are found on the way, by the scheduler.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+import itertools
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
@@ -91,17 +92,24 @@ def window_limit(window: int) -> str:
 
 def of_targets(chat: ChatTemplate, records: Sequence[Record]) -> list[int]:
   """Tokens of prompt, thought and target together, if all is taught."""
-  lengths = []
-  for start in range(0, len(records), _TOGETHER):
-    lengths += chat.lengths(
-      [
-        chat.answered(
-          record["prompt"],
-          reply_of(record["target"], record.get("thought", "")),
-        ).text
-        for record in records[start : start + _TOGETHER]
-      ]
-    )
+
+  def text(record: Record) -> str:
+    reply = reply_of(record["target"], record.get("thought", ""))
+    return chat.answered(record["prompt"], reply).text
+
+  return _of_texts(chat, map(text, records))
+
+
+def of_thoughts(chat: ChatTemplate, records: Iterable[Record]) -> list[int]:
+  """Tokens of thoughts, with the end of the line as before an answer."""
+  thoughts = (record["thought"] for record in records)
+  return _of_texts(chat, (one and f"{one}\n" for one in thoughts))
+
+
+def _of_texts(chat: ChatTemplate, texts: Iterable[str]) -> list[int]:
+  lengths, texts = [], iter(texts)
+  while some := list(itertools.islice(texts, _TOGETHER)):
+    lengths += chat.lengths(some)
   return lengths
 
 

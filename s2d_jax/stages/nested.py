@@ -1,4 +1,4 @@
-"""Runs in the workdir of several: what they take over, and how each is run."""
+"""Runs that share what another one has made: what they take over of it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,28 @@ from s2d_jax.stages import gate, pipeline, program
 
 
 class Part(NamedTuple):
-  """What a stage leaves in a workdir: its files are a folder and a pattern."""
+  """What a stage leaves in a workdir: patterns of its files."""
 
   stage: str
-  folder: str
-  pattern: str
+  files: tuple[str, ...]
+
+
+EXAMPLES = Part("prepare", ("examples/*.jsonl",))
+CURATION = Part("curate", ("distill/*.jsonl", "metrics/voting.json"))
+EVALUATION_OF_BASE = Part("evaluate base", ("eval/base.jsonl",))
+RETENTION_OF_BASE = Part("retention base", ("eval/retention-base.jsonl",))
+
+
+def samples(method: str) -> tuple[Part, Part]:
+  """What was drawn to learn from."""
+  return (
+    Part("sample", (f"samples/{method}/*.jsonl",)),
+    Part("evaluate valid", ("eval/valid.jsonl",)),
+  )
+
+
+def selections(method: str) -> Part:
+  return Part("select", (f"selections/{method}.jsonl",))
 
 
 def take_over(
@@ -32,9 +49,11 @@ def take_over(
   for part in parts:
     if program.is_done(target, part.stage):
       continue
-    folder = source / part.folder
-    for path in sorted(folder.glob(part.pattern)) if folder.exists() else ():
-      copy(path, target / part.folder)
+    for pattern in part.files:
+      folder, _, name = pattern.rpartition("/")
+      there = source / folder
+      for path in sorted(there.glob(name)) if there.exists() else ():
+        copy(path, target / folder)
     copy(mark_of(source, part.stage), target / "done")
 
 
@@ -52,7 +71,19 @@ def is_finished(config: ConfigDict, workdir: epath.Path) -> bool:
   return True
 
 
-def learn(config: ConfigDict, workdir: epath.Path) -> None:
+def learn_from(
+  config: ConfigDict, workdir: epath.Path, take_over: program.Stage
+) -> None:
+  """A run that goes on from what it takes over of another one, if it is new."""
+  if is_finished(config, workdir):
+    return
+  if hosts.is_lead():
+    take_over(config, workdir)
+  hosts.barrier("shared")
+  _learn(config, workdir)
+
+
+def _learn(config: ConfigDict, workdir: epath.Path) -> None:
   """As the pipeline; where too little is kept, it says so and returns."""
   try:
     for stage in pipeline.CURATION:

@@ -2,10 +2,13 @@
 
 A stage that is done is skipped, and one that was killed goes on where it was:
 just run the same command again. With config.rounds.count=2 or more it is run
-again with what it has made (docs/rounds.md).
+again with what it has made (docs/rounds.md), with config.internalise.stages=1
+or more to teach ever less of a thought (docs/internalise.md).
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from etils import epath
 from ml_collections import ConfigDict
@@ -39,34 +42,37 @@ LEARNING = (
   report.show,
 )
 
+# What is looked at once a stage is through: UserError if the run cannot go on.
+Checks = Mapping[program.Stage, program.Stage]
+
 
 def run(config: ConfigDict, workdir: epath.Path) -> None:
   """Runs the stages in one process; they share the model while they can."""
-  run_checked(config, workdir, lambda *unused: None)
+  run_checked(config, workdir, {})
 
 
 def run_checked(
-  config: ConfigDict, workdir: epath.Path, check_examples: program.Stage
+  config: ConfigDict, workdir: epath.Path, checks: Checks
 ) -> None:
-  """The same; the examples are checked on the first host once they are there.
+  """The same; what some stages have made is checked on the first host.
 
   Args:
     config: of the run.
     workdir: its folder.
-    check_examples: raises UserError if the run cannot have such examples.
+    checks: by stage.
   """
   if not program.is_done(workdir, "finetune"):
     setup.check_devices(config)  # before hours of sampling, not behind them
   for stage in CURATION + LEARNING:
     stage(config, workdir)
-    if stage is prepare.run and hosts.is_lead():
-      check_examples(config, workdir)
+    if stage in checks and hosts.is_lead():
+      checks[stage](config, workdir)
 
 
 def main() -> None:
-  from s2d_jax.stages import rounds  # each of which is a run of these stages
+  from s2d_jax.stages import several  # runs of these stages
 
-  program.main(rounds.run, __doc__, is_one_run=False)
+  program.main(several.run, __doc__, is_one_run=False)
 
 
 if __name__ == "__main__":

@@ -307,6 +307,7 @@ _USED_BY = {
   "evaluation": ("evaluate base", None),
   "finetune": ("finetune", "checkpoints/*"),
   "finetune.row_length": ("curate", None),  # what does not fit is not kept
+  "internalise": ("finetune", "checkpoints/*"),
   "retention": ("retention base", None),
 }
 
@@ -327,14 +328,20 @@ def claim_workdir(config: ConfigDict, workdir: epath.Path) -> None:
 
 
 def _check_one_run(config: ConfigDict, workdir: epath.Path) -> None:
-  """Raises UserError for the workdir of several rounds, which holds no run."""
-  first = workdir / "rounds" / "1"
-  if first.exists() or (config.rounds.count > 1 and not config.rounds.number):
-    raise UserError(
-      f"{workdir} is for a run of several rounds, of which only s2d pipeline"
-      " and s2d report take it (with rounds.count=2 or more); for one of them"
-      f" give --config.rounds.number=1 --workdir={first}"
-    )
+  """Raises UserError for the workdir of several runs, which holds none."""
+  rounds, stages = config.rounds, config.internalise
+  for name, first, is_wanted, most, one in (
+    ("rounds", "rounds/1", rounds.count > 1 and not rounds.number,
+     "rounds.count=2", "rounds.number=1"),
+    ("stages", "stages/0", stages.stages and not stages.stage,
+     "internalise.stages=1", "internalise.stage=0"),
+  ):  # fmt: skip
+    if is_wanted or (workdir / first).exists():
+      raise UserError(
+        f"{workdir} is for a run of several {name}, of which only s2d pipeline"
+        f" and s2d report take it (with {most} or more); for one of them"
+        f" give --config.{one} --workdir={workdir / first}"
+      )
 
 
 def _check_claim(config: ConfigDict, workdir: epath.Path) -> None:

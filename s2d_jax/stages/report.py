@@ -1,7 +1,7 @@
 """Writes the report: report/index.html, results.md, two .json files, plots.
 
 s2d report --config=FILE --workdir=FOLDER     the report of a run, made again;
-                                              of rounds, all side by side
+                                              of several, all side by side
 s2d report --compare runs/a runs/b …          finished runs side by side
                                               (--out=FILE: compare/index.html)
 """
@@ -115,9 +115,9 @@ def main() -> None:
   """One run, or several where the line has --compare."""
   names = {argument.lstrip("-").partition("=")[0] for argument in sys.argv[1:]}
   if "compare" not in names:
-    from s2d_jax.stages import rounds  # whose runs end with this stage
+    from s2d_jax.stages import several  # runs that end with this stage
 
-    start = functools.partial(rounds.report, report_run=run)
+    start = functools.partial(several.report, report_run=run)
     program.main(start, __doc__, is_one_run=False)
     return
   from s2d_jax.stages import compare  # whose flags are others

@@ -41,6 +41,7 @@ from s2d_jax.tasks.registry import make_task
 from s2d_jax.tasks.task import Task
 from s2d_jax.training import step as steps
 from s2d_jax.training.examples import WHOLE, tokenise
+from s2d_jax.training.internalise import DIRECT
 from s2d_jax.training.optimizer import OPTIMIZERS
 
 
@@ -87,6 +88,7 @@ def check(config: ConfigDict) -> None:
     "finetune.lora.rank": (finetune.lora.rank, 0),
     "rounds.count": (config.rounds.count, 1),
     "rounds.number": (config.rounds.number, 0),
+    "internalise.stages": (config.internalise.stages, 0),
   }
   for axis, size in config.mesh.items():
     at_least[f"mesh.{axis}"] = size, 0
@@ -138,6 +140,7 @@ def check(config: ConfigDict) -> None:
     )
   _check_thoughts(config)
   _check_rounds(config)
+  _check_internalise(config)
 
 
 def _check_thoughts(config: ConfigDict) -> None:
@@ -182,6 +185,45 @@ def _check_rounds(config: ConfigDict) -> None:
     raise UserError(
       "rounds.start='last' cannot train adapters, which stand beside the base"
       " model's weights; set finetune.lora.rank=0 or rounds.start='base'"
+    )
+
+
+def _check_internalise(config: ConfigDict) -> None:
+  """Raises UserError for what cannot be internalised stage by stage."""
+  stages, stage = config.internalise.stages, config.internalise.stage
+  known = ["", *map(str, range(stages + 1)), DIRECT] if stages else [""]
+  if stage not in known:
+    raise UserError(
+      f"internalise.stage={stage!r} must be one of {', '.join(known[1:])}, or"
+      f" empty, with internalise.stages={stages}"
+    )
+  if not stages:
+    return
+  if config.rounds.count > 1 or config.rounds.number:
+    raise UserError(
+      f"internalise.stages={stages} cannot be in rounds; set rounds.count=1 or"
+      " internalise.stages=0"
+    )
+  if config.curation.target != "shortest_thought":
+    raise UserError(
+      f"internalise.stages={stages} needs thoughts, and curation.target="
+      f"{config.curation.target!r} teaches none; set curation.target="
+      "'shortest_thought'"
+    )
+  if config.curation.select == "usc":
+    raise UserError(
+      "curation.select='usc' leaves no votes to choose among stages by; set"
+      " curation.select='vote' or internalise.stages=0"
+    )
+  if config.finetune.lora.rank:
+    raise UserError(
+      f"internalise.stages={stages} cannot train adapters, as each stage goes"
+      " on from the weights of the one before; set finetune.lora.rank=0"
+    )
+  if not stage and config.finetune.thought != WHOLE:
+    raise UserError(
+      f"finetune.thought={config.finetune.thought} is what each of the"
+      f" internalise.stages={stages} sets; leave it at {WHOLE}"
     )
 
 
@@ -325,6 +367,14 @@ def round_before(config: ConfigDict, workdir: epath.Path) -> epath.Path | None:
   return workdir.parent / str(number - 1) if number > 1 else None
 
 
+def stage_before(config: ConfigDict, workdir: epath.Path) -> epath.Path | None:
+  """The workdir of the stage that this one goes on from, if there is one."""
+  stage = config.internalise.stage
+  if not stage.isdecimal() or stage == "0":
+    return None
+  return workdir.parent / str(int(stage) - 1)
+
+
 def thinker(config: ConfigDict, workdir: epath.Path) -> Pretrained:
   """The model whose samples are learnt from, laid out to sample from it."""
   return _sampler(config, thinker_name(config, workdir))
@@ -341,12 +391,13 @@ def thinker_name(config: ConfigDict, workdir: epath.Path) -> str:
 def model_to_train(config: ConfigDict, workdir: epath.Path) -> Pretrained:
   """The model that the fine-tune overwrites, laid out for it.
 
-  It is the base model, or that of the round before (rounds.start). The copy
-  that was sampled from is taken over if it lies alike.
+  It is the base model, or that of the round (rounds.start) or of the stage
+  before. The copy that was sampled from is taken over if it lies alike.
   """
-  before = round_before(config, workdir)
-  goes_on = before is not None and config.rounds.start == "last"
-  name = str(before) if goes_on else config.model.name
+  before = stage_before(config, workdir)
+  if config.rounds.start == "last":
+    before = round_before(config, workdir)
+  name = config.model.name if before is None else str(before)
   mesh = mesh_of(config, pretrained.read_config(name))
   model = _load(name, mesh, steps.given_dtype(config.finetune, mesh))
   # Programs of sampling would hold half a GB. Those that are needed again are

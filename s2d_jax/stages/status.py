@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import json
+import math
 import time
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ from s2d_jax.progress import format_duration
 from s2d_jax.records import Record
 from s2d_jax.reporting.run_files import mark_of
 from s2d_jax.stages import program
+from s2d_jax.training.internalise import DIRECT
 
 # No stage leaves its files alone for longer, unless it was stopped.
 _QUIET_SECONDS = 600.0
@@ -363,10 +365,9 @@ def _advice(run: LiveRun, stages: Sequence[Stage]) -> str:
   name = next_stage(stages)
   if name is None:
     return f"Everything is done: {run.workdir / 'report' / 'index.html'}"
-  number = run.setting("rounds", "number", 0)
-  if number:  # only the pipeline knows what follows it
+  if one := _one_of_several(run):  # only the pipeline knows what follows it
     return (
-      f"Next: {name} of round {number}. `s2d pipeline --config=…"
+      f"Next: {name} of {one}. `s2d pipeline --config=…"
       f" --workdir={run.workdir.parent.parent}`, with the config of before,"
       " goes on with it and what follows."
     )
@@ -378,14 +379,34 @@ def _advice(run: LiveRun, stages: Sequence[Stage]) -> str:
   )
 
 
-def _newest_round(workdir: str) -> str:
-  """The workdir of the newest round, if it is one of several rounds."""
+def _one_of_several(run: LiveRun) -> str:
+  """Which one it is; empty for a single run."""
+  if number := run.setting("rounds", "number", 0):
+    return f"round {number}"
+  stage = run.setting("internalise", "stage", "")
+  if stage == DIRECT:
+    return "the direct control"
+  return stage and f"stage {stage}"
+
+
+def _newest(workdir: str) -> str:
+  """The workdir of the newest run, if it is one of several runs."""
   whole = epath.Path(workdir)
-  rounds = whole / "rounds"
-  # Of a bucket that cannot be read the whole workdir is what is named.
-  found = rounds.iterdir() if whole.exists() and rounds.exists() else ()
-  numbers = [int(path.name) for path in found if path.name.isdecimal()]
-  return f"{workdir}/rounds/{max(numbers)}" if numbers else workdir
+  for name in ("rounds", "stages"):
+    folder = whole / name
+    # Of a bucket that cannot be read the whole workdir is what is named.
+    found = folder.iterdir() if whole.exists() and folder.exists() else ()
+    places = {_place(path.name): path.name for path in found}
+    if (last := max(places, default=-1)) >= 0:
+      return f"{workdir}/{name}/{places[last]}"
+  return workdir
+
+
+def _place(name: str) -> float:
+  """Of a run among several, by its name; below 0 for another file."""
+  if name.isdecimal():
+    return int(name)
+  return math.inf if name == DIRECT else -1
 
 
 def status(argv) -> None:
@@ -393,7 +414,7 @@ def status(argv) -> None:
   workdir = flags.FLAGS.workdir
   if not workdir:
     raise UserError("give --workdir=FOLDER, for instance runs/quickstart")
-  workdir = _newest_round(workdir)
+  workdir = _newest(workdir)
   stages = inspect_run(workdir)
   if flags.FLAGS.json:
     found = {

@@ -30,7 +30,14 @@ from s2d_jax.progress import format_duration
 from s2d_jax.reporting import study as studies, terminal
 from s2d_jax.reporting.run_files import mark_of
 from s2d_jax.reporting.study import RUN
-from s2d_jax.stages import nested, pipeline, program, setup
+from s2d_jax.stages import (
+  nested,
+  pipeline,
+  prepare,
+  program,
+  setup,
+  several,
+)
 from s2d_jax.stages.nested import Part
 from s2d_jax.tasks.task import read_examples
 from s2d_jax.trained_controls import CONTROLS
@@ -62,10 +69,10 @@ class _Workdir(NamedTuple):
 
 def run(config: ConfigDict, workdir: epath.Path) -> None:
   """Runs what is missing, and writes the page after each seed."""
-  if config.rounds.count > 1:
+  if series := several.series_of(config):
     raise UserError(
-      f"rounds.count={config.rounds.count}, but a study is of single runs; set"
-      " rounds.count=1"
+      f"{series.setting}={series.count(config)}, but a study is of single runs;"
+      f" set {series.setting}={series.single}"
     )
   seeds, names = _seeds(_SEEDS.value), _names(_CONTROLS.value)
   own = _as_in_a_study(config)
@@ -179,7 +186,7 @@ def _run_itself(
 
   def whole(config: ConfigDict, workdir: epath.Path) -> None:
     if not nested.is_finished(config, workdir):
-      pipeline.run_checked(config, workdir, check_examples)
+      pipeline.run_checked(config, workdir, {prepare.run: check_examples})
 
   program.run_claimed(whole, config, workdir)
 
@@ -210,13 +217,11 @@ def _run_control(
   changed.retention.n = 0  # the run's own says what becomes of other tasks
   changed.evaluation.controls = False  # of the base model, and in the run
 
+  def take_over(changed: ConfigDict, workdir: epath.Path) -> None:
+    _share(config, studies.workdir_of(study, seed, RUN), changed, workdir)
+
   def learnt(changed: ConfigDict, workdir: epath.Path) -> None:
-    if nested.is_finished(changed, workdir):
-      return
-    if hosts.is_lead():
-      _share(config, studies.workdir_of(study, seed, RUN), changed, workdir)
-    hosts.barrier("shared")
-    nested.learn(changed, workdir)
+    nested.learn_from(changed, workdir, take_over)
 
   program.run_claimed(learnt, changed, studies.workdir_of(study, seed, name))
 
@@ -237,13 +242,12 @@ def _share(
 
 def _in_common(own: ConfigDict, changed: ConfigDict) -> Iterator[Part]:
   """The stages whose files are the same for both."""
-  yield Part("prepare", "examples", "*.jsonl")
+  yield nested.EXAMPLES
   # A run of labels has drawn no samples.
   if changed.method == own.method and own.curation.select != "label":
-    yield Part("sample", f"samples/{own.method}", "*.jsonl")
-    yield Part("evaluate valid", "eval", "valid.jsonl")
+    yield from nested.samples(own.method)
     if changed.curation.select == own.curation.select:
-      yield Part("select", "selections", f"{own.method}.jsonl")
+      yield nested.selections(own.method)
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from s2d_jax import cli
 from s2d_jax.reporting import plots
+from s2d_jax.reporting.run_files import mark_of
 from s2d_jax.stages import evaluate, pipeline, program, report, setup
 from tests import tiny_chat
 
@@ -117,6 +118,27 @@ def finished(config, cache, once) -> epath.Path:
     setup.release()
 
   return epath.Path(once("whole", make))
+
+
+@pytest.fixture(scope="package")
+def sampled(finished, once) -> pathlib.Path:
+  """The same run up to its samples: nothing is curated, nothing learnt."""
+
+  def make(folder):
+    for name in ("examples", "samples", "eval"):
+      shutil.copytree(finished / name, folder / name)
+    for path in (folder / "eval").glob("*"):
+      if path.name not in ("valid.jsonl", "base.jsonl"):
+        path.unlink()
+    for name in ("model.json", "config.json"):
+      shutil.copy(finished / name, folder)
+    (folder / "done").mkdir()
+    for stage in (
+      *("prepare", "sample", "select", "evaluate valid", "evaluate base"),
+    ):
+      shutil.copy(mark_of(finished, stage), folder / "done")
+
+  return once("sampled", make)
 
 
 @pytest.fixture(scope="package")

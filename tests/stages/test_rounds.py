@@ -29,12 +29,14 @@ from s2d_jax.stages import (
   rounds,
   sample,
   select,
+  series,
   setup,
   signs,
   status,
 )
 from tests import bucket, tiny_chat
 from tests.reporting.test_report import Page
+from tests.stages.killed import files, killed
 
 # Three samples of an input, so that few of them agree and few are decided.
 _TWO = (
@@ -55,42 +57,15 @@ _KILLED = (
 
 
 @pytest.fixture(scope="module")
-def sampled(finished, tmp_path_factory) -> pathlib.Path:
-  """A first round up to its samples, which are those of a single run."""
-  workdir = tmp_path_factory.mktemp("sampled") / "1"
-  for name in ("examples", "samples", "eval"):
-    shutil.copytree(finished / name, workdir / name)
-  for path in (workdir / "eval").glob("*"):
-    if path.name not in ("valid.jsonl", "base.jsonl"):
-      path.unlink()
-  shutil.copy(finished / "model.json", workdir)
-  (workdir / "done").mkdir()
-  for stage in (
-    *("prepare", "sample", "select", "evaluate valid", "evaluate base"),
-  ):
-    shutil.copy(mark_of(finished, stage), workdir / "done")
-  settings = json.loads((finished / "config.json").read_text())
-  settings["rounds"]["number"] = 1
-  (workdir / "config.json").write_text(json.dumps(settings))
-  return workdir
-
-
-@pytest.fixture(scope="module")
 def made(s2d, sampled, tmp_path_factory) -> pathlib.Path:
   """Two rounds that were killed again and again."""
   workdir = tmp_path_factory.mktemp("rounds") / "tiny"
-  shutil.copytree(sampled, workdir / "rounds" / "1")
-  for module, name, calls in _KILLED:
-    with pytest.MonkeyPatch.context() as patch:
-      whole, left = getattr(module, name), [None] * calls
-
-      def killed(*values, whole=whole, left=left):
-        left.pop()
-        if not left:
-          raise RuntimeError("killed")
-        return whole(*values)
-
-      patch.setattr(module, name, killed)
+  first = shutil.copytree(sampled, workdir / "rounds" / "1")
+  settings = json.loads((first / "config.json").read_text())
+  settings["rounds"]["number"] = 1
+  (first / "config.json").write_text(json.dumps(settings))
+  for one in _KILLED:
+    with killed(*one):
       assert s2d("pipeline", workdir, *_TWO) == 1
   assert s2d("pipeline", workdir, *_TWO) == 0
   return workdir
@@ -98,14 +73,6 @@ def made(s2d, sampled, tmp_path_factory) -> pathlib.Path:
 
 def _rows(path) -> list[records.Record]:
   return list(records.read(path))
-
-
-def _files(folder) -> dict[str, bytes]:
-  return {
-    str(path.relative_to(folder)): path.read_bytes()
-    for path in sorted(folder.rglob("*"))
-    if path.is_file()
-  }
 
 
 def _second(config, workdir) -> tuple[ConfigDict, epath.Path]:
@@ -124,12 +91,12 @@ def second(made, config, tmp_path):
   """A second round that has taken over, and drawn nothing."""
   shutil.copytree(made / "rounds" / "1", tmp_path / "rounds" / "1")
   config, workdir = _second(config, tmp_path)
-  rounds._take_over(config, workdir.parent / "1", workdir)
+  rounds._take_over(config, workdir)
   return config, workdir
 
 
 def test_what_is_the_same_in_every_round_is_copied(made):
-  first, second = (_files(made / "rounds" / number) for number in "12")
+  first, second = (files(made / "rounds" / number) for number in "12")
   same = {name for name in first if first[name] == second.get(name)}
   assert same >= {
     "model.json",
@@ -232,7 +199,7 @@ def test_after_kills_a_round_is_what_it_would_have_been(made, second):
     stage(config, workdir)
   for part in ("samples", "distill"):
     there, here = (
-      _files(pathlib.Path(folder) / part)
+      files(pathlib.Path(folder) / part)
       for folder in (made / "rounds" / "2", workdir)
     )
     assert there == here
@@ -243,7 +210,7 @@ def test_the_base_model_may_go_on_thinking(second, made):
   config, workdir = second
   config.rounds.thinker = "base"
   for _ in range(2):  # killed before it drew anything
-    rounds._take_over(config, workdir.parent / "1", workdir)
+    rounds._take_over(config, workdir)
   sample.run(config, workdir)
   assert not (workdir / "thinker.json").exists()
   before, now = (
@@ -345,16 +312,18 @@ def test_what_was_measured_of_the_base_model_is_copied(
   finished, config, tmp_path
 ):
   config, workdir = _second(config, tmp_path)
-  rounds._take_over(config, finished, workdir)
+  workdir.parent.mkdir()
+  pathlib.Path(workdir.parent / "1").symlink_to(finished)
+  rounds._take_over(config, workdir)
   for path in ("eval/retention-base.jsonl", "done/retention_base.json"):
     assert (workdir / path).read_bytes() == (finished / path).read_bytes()
 
 
 def test_once_more_changes_nothing(made, s2d, capfd):
-  before = _files(made)
+  before = files(made)
   assert s2d("pipeline", made, *_TWO) == 0
   assert s2d("report", made, *_TWO) == 0
-  assert _files(made) == before
+  assert files(made) == before
   said = capfd.readouterr().out
   assert said.count("done already\n") == 2
   assert said.count("report/index.html") == 2
@@ -408,7 +377,9 @@ def test_rounds_may_lie_in_a_bucket(made, config, tmp_path, monkeypatch):
   config, workdir = _second(config, "gs://b/run")
   assert setup.thinker_name(config, workdir) == "gs://b/run/rounds/1"
   config.rounds.number = 0
-  rounds._report(config, epath.Path("gs://b/run"))
+  there = epath.Path("gs://b/run")
+  done = list(series._finished(rounds.SERIES, config, there))
+  rounds._report(there, done)
   text = (tmp_path / "b" / "run" / "report" / "rounds.md").read_text()
   assert text == (made / "report" / "rounds.md").read_text()
 
@@ -416,13 +387,13 @@ def test_rounds_may_lie_in_a_bucket(made, config, tmp_path, monkeypatch):
 def test_status_is_of_the_newest_round(made, monkeypatch, capsys, tmp_path):
   workdir = shutil.copytree(made, tmp_path / "run")
   mark_of(workdir / "rounds" / "2", "report").unlink()
-  newest = status._newest_round(str(workdir))
+  newest = status._newest(str(workdir))
   assert newest == str(workdir / "rounds" / "2")
   status.show(newest, status.inspect_run(newest), Console(width=200))
   _, said = capsys.readouterr().out.split("Next: ")
   command = f"s2d pipeline --config=… --workdir={workdir}"
   assert said.startswith(f"report of round 2. `{command}`")
-  assert status._newest_round(newest) == newest
+  assert status._newest(newest) == newest
 
 
 @pytest.mark.parametrize(
@@ -457,13 +428,13 @@ def test_a_mistake_is_a_sentence(
 ):
   other = tmp_path / folder
   workdir = other if folder == "other" else made / folder
-  before = _files(made)
+  before = files(made)
   assert s2d(stage, workdir, *given) == 1
   said = capfd.readouterr().err
   assert "Traceback" not in said
   (sentence,) = [x for x in said.splitlines() if x.startswith("error: ")]
   assert named in sentence
-  assert _files(made) == before and not (tmp_path / "other").exists()
+  assert files(made) == before and not (tmp_path / "other").exists()
 
 
 def test_rounds_need_a_validation_split(made, config, tmp_path):
