@@ -40,12 +40,12 @@ class Learner:
       overwrites its arrays.
     frozen: the weights under adapters; nothing where all weights are trained.
     taught: the teacher's weights, those that the run began with; nothing where
-      targets are learnt.
+      there is no teacher, or they are the frozen ones.
   """
 
   state: TrainState
   frozen: Params
-  taught: Params | None
+  taught: Params
 
   def __init__(
     self,
@@ -151,10 +151,9 @@ class Learner:
 
   def _keep(self, params: Params) -> None:
     """Of what the run begins with, what no update changes."""
-    self.frozen, self.taught = {}, None
+    self.frozen, self.taught = {}, {}
     if not self._trains_all:
       self.frozen = _cast(params, self._abstract_frozen(), donate=True)
-      self.taught = self.frozen if self._has_teacher else None
     elif self._has_teacher:
       abstract = steps.abstract_teacher(
         self._config, self._model.config, self._mesh

@@ -139,7 +139,12 @@ def abstract_frozen(
 def abstract_teacher(
   config: ml_collections.ConfigDict, model_config: ModelConfig, mesh: Mesh
 ) -> Params:
-  """Shapes and shardings of a teacher's parameters, as narrow as is read."""
+  """Shapes and shardings of a teacher's parameters, as narrow as is read.
+
+  None under adapters: it is what is frozen there.
+  """
+  if config.lora.rank:
+    return {}
   boxed = abstract_params(model_config, _kernels(config, mesh).loaded_as)
   return train_state.with_shardings(boxed, meshes.param_shardings(boxed, mesh))
 
@@ -212,7 +217,8 @@ def make_train_step(
 ) -> Callable:
   """The jitted `(state, frozen, rows [A, B, …]) → (state, metrics)`, in place.
 
-  With a teacher it takes its parameters as well, and rows of both.
+  With a teacher it takes rows of both, and the teacher's parameters as well, if
+  they are not those that are frozen.
 
   Args:
     config: the `finetune` section.
@@ -227,7 +233,7 @@ def make_train_step(
   def train_step(state: TrainState, frozen: Params, rows, taught=None):
     summed = target_loss
     if teacher is not None:
-      learnt_from = Teacher(teacher, taught)
+      learnt_from = Teacher(teacher, taught or frozen)
       summed = functools.partial(teacher_loss, teacher=learnt_from)
     loss, grads = mean_loss_and_grads(model, state.params, frozen, rows, summed)
     grads = optax.tree.cast(grads, jnp.float32)
