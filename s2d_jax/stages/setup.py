@@ -166,6 +166,11 @@ def _check_thoughts(config: ConfigDict) -> None:
       " way to select answers, or another curation.target than"
       " 'shortest_thought'"
     )
+  if config.finetune.objective == "kl" and config.finetune.thought:
+    raise UserError(
+      f"finetune.thought={config.finetune.thought}, but finetune.objective='kl'"
+      " shows thoughts to the teacher alone; set finetune.thought=0"
+    )
 
 
 def thinks_aloud(config: ConfigDict) -> bool:
