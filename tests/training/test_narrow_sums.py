@@ -57,9 +57,9 @@ def _gradients(config, dtype, micro_batches, lora=None, has_teacher=False):
   model = Llama(config, Float(dtype), lora=lora)
   rows, summed = _rows(micro_batches), target_loss
   if has_teacher:
-    # It has read the rows in another order, and is a little sharper.
+    # It has read the rows in another order, and is sharper.
     rows = OnPolicyRows(rows, rows._replace(tokens=rows.tokens[..., ::-1]))
-    narrowed = jax.tree.map(lambda x: (1.2 * x).astype(dtype), params)
+    narrowed = jax.tree.map(lambda x: (2 * x).astype(dtype), params)
     teacher = Teacher(Llama(config, Float(dtype)), narrowed)
     summed = functools.partial(teacher_loss, teacher=teacher)
   compute = jax.jit(mean_loss_and_grads, static_argnums=(0, 4))
