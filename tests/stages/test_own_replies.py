@@ -21,6 +21,7 @@ _SETTINGS = (
   "--config.finetune.kl.every=2",
   "--config.finetune.kl.temperature=0",
   "--config.finetune.batch_rows=2",
+  "--config.finetune.epochs=3",
 )
 _FINETUNE = "from s2d_jax.stages import finetune; finetune.main()"
 
@@ -39,6 +40,7 @@ def _curated(finished, folder) -> epath.Path:
 def on_policy(config):
   changed = config.copy_and_resolve_references()
   changed.finetune.objective, changed.finetune.batch_rows = "kl", 2
+  changed.finetune.epochs = 3
   changed.finetune.kl.every, changed.finetune.kl.temperature = 2, 0.0
   return changed
 
@@ -106,7 +108,9 @@ def test_two_processes_learn_from_the_same_replies(
   learnt, finished, config_file, tmp_path
 ):
   workdir = _curated(finished, tmp_path)
+  # Weights are spread over both, and each samples with a copy of its own.
   flags = [f"--config={config_file}", f"--workdir={workdir}", *_SETTINGS]
+  flags.append("--config.mesh.fsdp=2")
   ended = Processes(2, _FINETUNE, flags).wait()
   assert [one.status for one in ended] == [0, 0], ended
   assert _replies(workdir) == _replies(learnt)
