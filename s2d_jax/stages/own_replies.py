@@ -96,50 +96,45 @@ class _Student:
     chat: ChatTemplate,
     sampling: Sampling,
   ):
-    self._config, self._sampling, self._chat = config, sampling, chat
-    self._model = model._replace(params={})
-
-  def __call__(
-    self, weights: Params, questions: Sequence[Question]
-  ) -> list[Reply]:
-    engine = self._engine(weights)
-    for number, question in enumerate(questions):
-      key = random_key(self._config.seed, "reply", *question.name)
-      engine.submit(Request(question.prompt, key, self._sampling, number))
-    replies: list[Reply] = [Reply("", ())] * len(questions)
-    while engine.busy:
-      for number, found in engine.step():
-        replies[number] = Reply(found.text, found.tokens)
-    return replies
-
-  def _engine(self, weights: Params) -> Engine:
-    """Of these weights, in the number format and the places of a sampler."""
-    config, model = self._config, self._model
+    self._config, self._sampling = config, sampling
+    self._tokenizer, self._ends = model.tokenizer, chat.end_tokens
     platform = jax.default_backend()
     dtype = precision.choose(config.model.dtype, platform)
     # Not int8, whatever samples are drawn with: the replies are the student's.
     way = kernels.for_platform(dtype, platform)
-    mesh = setup.mesh_of_student(config, model.config, way.loaded_as)
+    self._network = Llama(model.config, way)
+    self._mesh = setup.mesh_of_student(config, model.config, way.loaded_as)
     boxed = abstract_params(model.config, way.loaded_as)
-    wanted = with_shardings(boxed, meshes.param_shardings(boxed, mesh))
-    return Engine(
-      Llama(model.config, way),
-      _placed(weights, wanted),
-      model.tokenizer,
-      self._chat.end_tokens,
-      rows=config.sampling.batch_rows,
+    shardings = meshes.param_shardings(boxed, self._mesh)
+    self._wanted = with_shardings(boxed, shardings)
+    self._narrowed = jax.jit(self._narrow)
+
+  def __call__(
+    self, weights: Params, questions: Sequence[Question]
+  ) -> list[Reply]:
+    engine = Engine(
+      self._network,
+      self._placed(weights),
+      self._tokenizer,
+      self._ends,
+      rows=self._config.sampling.batch_rows,
       max_new_tokens=self._sampling.max_new_tokens,
-      mesh=mesh,
+      mesh=self._mesh,
     )
+    for number, question in enumerate(questions):
+      key = random_key(self._config.seed, "reply", *question.name)
+      engine.submit(Request(question.prompt, key, self._sampling, number))
+    replies: dict[int, Reply] = {}
+    while engine.busy:
+      for number, found in engine.step():
+        replies[number] = Reply(found.text, found.tokens)
+    return [replies[number] for number in range(len(questions))]
 
+  def _placed(self, weights: Params) -> Params:
+    """As a sampler has them. Nothing passes through the host."""
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, self._wanted)
+    return jax.device_put(self._narrowed(weights), shardings)
 
-def _placed(weights: Params, wanted: Params) -> Params:
-  """From device to device, in fewer bits; nothing passes through the host."""
-
-  @jax.jit
-  def narrowed(weights):
+  def _narrow(self, weights: Params) -> Params:
     cast = lambda leaf, like: leaf.astype(like.dtype)
-    return jax.tree.map(cast, weights, wanted)
-
-  shardings = jax.tree.map(lambda leaf: leaf.sharding, wanted)
-  return jax.device_put(narrowed(weights), shardings)
+    return jax.tree.map(cast, weights, self._wanted)

@@ -86,6 +86,10 @@ class Learner:
       config, self._model, self._abstract, total_steps, teacher
     )
     self._add_loss = _make_add_loss(self._model, mesh)
+    self._merge = jax.jit(
+      functools.partial(lora.merge, lora=self._model.lora),
+      out_shardings=_shardings(self._abstract_frozen()),
+    )
 
   def start(self, params: Params, seed: int) -> None:
     """Begins with `params`, and with adapters drawn from `seed` if any."""
@@ -121,11 +125,7 @@ class Learner:
     """
     if self._trains_all:
       return self.state.params
-    merge = jax.jit(
-      functools.partial(lora.merge, lora=self._model.lora),
-      out_shardings=_shardings(self._abstract_frozen()),
-    )
-    return merge(self.frozen, self.state.params)
+    return self._merge(self.frozen, self.state.params)
 
   def update(self, rows: PackedRows | OnPolicyRows) -> dict[str, Array]:
     """One update. Its metrics are there when the devices are done, not before.

@@ -27,8 +27,6 @@ from s2d_jax.training.data import Splits, TrainingData
 from s2d_jax.training.examples import Tokenised
 from s2d_jax.training.packing import OnPolicyRows, in_order, stack
 
-_MULTIPLE = 128  # tokens of a teacher's row: as the kernel of TPUs wants it
-
 
 class Asked(NamedTuple):
   """What the student is asked, and what its teacher reads in place of that."""
@@ -83,6 +81,7 @@ class OnPolicyData(TrainingData):
     folder: epath.Path,
     seed: int,
     share: bool,
+    multiple: int = 1,
   ):
     """Packs the prompts.
 
@@ -93,6 +92,7 @@ class OnPolicyData(TrainingData):
       folder: of the files of replies.
       seed: of the order of rows.
       share: whether examples may share tokens (`step.can_share`).
+      multiple: of what the tokens of a teacher's row are one.
 
     Raises:
       UserError: there are no examples, or one does not fit.
@@ -114,7 +114,7 @@ class OnPolicyData(TrainingData):
     ]
     self._row_length = config.row_length
     self.teacher_length = max(map(self._teacher_tokens, self._rows))
-    self.teacher_length += -self.teacher_length % _MULTIPLE
+    self.teacher_length += -self.teacher_length % multiple
     self._temperature = config.kl.temperature
     self._replies: dict[tuple[str | int, ...], Reply] = {}
     self._first_step = 0  # of the updates whose replies these are

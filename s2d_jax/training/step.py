@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -77,11 +78,30 @@ def _attention(config, model_config: ModelConfig, mesh: Mesh, length) -> str:
 
 
 def can_share(
-  config: ml_collections.ConfigDict, model_config: ModelConfig, mesh: Mesh
+  config: ml_collections.ConfigDict,
+  model_config: ModelConfig,
+  mesh: Mesh,
+  row_length: int | None = None,
 ) -> bool:
-  """Whether the examples of a row may share tokens: see `packing.pack`."""
-  impl = _attention(config, model_config, mesh, config.row_length)
+  """Whether the examples of a row may share tokens: see `packing.pack`.
+
+  Args:
+    config: the `finetune` section.
+    model_config: architecture.
+    mesh: devices.
+    row_length: default: that of the config.
+  """
+  length = row_length or config.row_length
+  impl = _attention(config, model_config, mesh, length)
   return impl not in attention.OF_SEGMENTS
+
+
+def teacher_multiple(mesh: Mesh) -> int:
+  """What the length of a teacher's row is a multiple of.
+
+  The kernel of TPUs wants the one, devices along tensor the other.
+  """
+  return math.lcm(128, mesh.shape["tensor"])
 
 
 def _platform(mesh: Mesh) -> str:

@@ -81,8 +81,11 @@ def finetune(
   if own is None:
     data = TrainingData(config, splits, seed, share)
   else:
-    folder = workdir / "replies"
-    data = OnPolicyData(config, splits.valid, own, folder, seed, share)
+    multiple = steps.teacher_multiple(mesh)
+    share &= steps.can_share(config, model.config, mesh, multiple)
+    data = OnPolicyData(
+      config, splits.valid, own, workdir / "replies", seed, share, multiple
+    )
   total = data.total_steps
   learner = Learner(config, model.config, mesh, total, data.teacher_length)
   with (
