@@ -25,7 +25,7 @@ from s2d_jax.training.packing import OnPolicyRows, PackedRows
 
 Objective = Literal["nll", "kl"]
 
-_LOGITS_BYTES = 2**28  # of float32 logits that a device holds at once
+_LOGITS_BYTES = 2**28  # of a model's float32 logits, on a device at once
 
 
 def joined(params: Params, frozen: Params) -> Params:
@@ -88,8 +88,9 @@ def teacher_loss(
     return (reverse_kl(logits, wanted) * weight).sum()
 
   slots = hidden, taught, rows.student.target_weight
-  # The logits of both are there at once.
-  return _sum_of_chunks(of_chunk, slots, 2 * model.config.vocab_size)
+  # Of each model's logits a device holds as many as it does of one: with half
+  # of them the gradient of the head would be added up twice as often.
+  return _sum_of_chunks(of_chunk, slots, model.config.vocab_size)
 
 
 @jax.custom_vjp
@@ -139,16 +140,16 @@ def _at_targets(
 def _sum_of_chunks(
   of_chunk: Callable[..., Float[Array, ""]],
   slots: tuple[Float[Array, "B M ..."], ...],
-  logits: int,
+  vocabulary: int,
 ) -> Float[Array, ""]:
   """`of_chunk(*slots)`, of some slots at a time, added up.
 
   Args:
     of_chunk: a sum over slots.
     slots: fields of all.
-    logits: that are held of a slot.
+    vocabulary: logits of a slot.
   """
-  chunks = _chunks(*slots[-1].shape, logits)
+  chunks = _chunks(*slots[-1].shape, vocabulary)
   if chunks == 1:
     return of_chunk(*slots)
 
@@ -165,14 +166,14 @@ def _sum_of_chunks(
   return jax.lax.scan(add, jnp.float32(0), jax.tree.map(split, slots))[0]
 
 
-def _chunks(rows: int, slots: int, logits: int) -> int:
+def _chunks(rows: int, slots: int, vocabulary: int) -> int:
   """Into how many parts the target slots of a row are cut.
 
   As few as keep a device's float32 logits within `_LOGITS_BYTES`.
   """
   sizes = jax.sharding.get_abstract_mesh().shape
   devices = math.prod(sizes.values())
-  whole = 4 * rows * slots * logits / devices
+  whole = 4 * rows * slots * vocabulary / devices
   enough = (n for n in range(1, slots) if slots % n == 0)
   return next((n for n in enough if whole / n <= _LOGITS_BYTES), slots)
 

@@ -74,7 +74,7 @@ def _gradients(config, dtype, micro_batches, lora=None, has_teacher=False):
     (UNTIED, 1, None, None, False),
     (TIED, 3, None, 2**17, False),
     (UNTIED, 1, LORA, None, False),
-    (TIED, 1, None, 2**18, True),
+    (TIED, 1, None, 2**17, True),
   ],
   ids=[
     "untied",

@@ -162,7 +162,7 @@ def test_however_it_is_computed_it_is_the_same(
 ):
   """Micro-batches have 6 targets each, chunks two slots of both rows."""
   if how == "in chunks":
-    monkeypatch.setattr(losses, "_LOGITS_BYTES", 4 * 2 * 2 * 2 * 61)
+    monkeypatch.setattr(losses, "_LOGITS_BYTES", 4 * 2 * 2 * 61)
   rows = _rows(share=how != "apart")
   parts = 2 if how == "in micro-batches" else 1
   _assert_alike(_compute(params, teacher, rows, parts), whole)
