@@ -99,6 +99,16 @@ def default() -> ConfigDict:
   config.curation.shuffle_targets = False
 
   config.finetune = ConfigDict()
+  # "nll": the targets are learnt. "kl": the student writes its own replies, and
+  # learns at each of their tokens what a teacher would say next: itself before
+  # the fine-tune, behind a prompt that tells it more.
+  config.finetune.objective = "nll"
+  config.finetune.kl = ConfigDict()
+  # What that prompt tells: the "answer" of the vote, or to be "brief".
+  # config.prompts.teacher.user replaces it.
+  config.finetune.kl.teacher = "answer"
+  config.finetune.kl.every = 8  # updates between two drawings of replies
+  config.finetune.kl.temperature = 1.0  # of the student's replies
   config.finetune.learning_rate = 2e-5
   config.finetune.warmup_steps = 4
   config.finetune.epochs = 1

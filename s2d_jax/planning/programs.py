@@ -32,9 +32,13 @@ from s2d_jax.models.params import abstract_params
 from s2d_jax.parallel import hlo, mesh as meshes
 from s2d_jax.parallel.topology import Topology
 from s2d_jax.training import step as steps
+from s2d_jax.training.packing import OnPolicyRows
 
 _TOTAL_STEPS = 1000  # of a run: only the learning rate depends on it
 _PREFIX = 16  # tokens of the shared prefix
+# A teacher's prompts say more than the student's: its rows are taken to be so
+# many times as long.
+_TEACHER_ROW = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +127,7 @@ def train_step(
   model_config: ModelConfig,
   topology: Topology,
 ) -> Program:
-  """One update of the fine-tune.
+  """One update of the fine-tune, with what its teacher computes if it has one.
 
   Args:
     config: of a run; `config.mesh` and `config.finetune` are read.
@@ -146,7 +150,14 @@ def train_step(
   state = steps.abstract_state(finetune, model_config, mesh, _TOTAL_STEPS)
   model = steps.make_model(finetune, model_config, mesh)
   frozen = steps.abstract_frozen(finetune, model_config, mesh)
-  rows = steps.abstract_rows(finetune, mesh, targets)
+  rows = steps.abstract_rows(finetune, mesh, targets, finetune.row_length)
+  teacher, taught = None, {}
+  if finetune.objective == "kl":
+    length = _TEACHER_ROW * finetune.row_length
+    teacher = steps.make_teacher(finetune, model_config, mesh, length)
+    taught = steps.abstract_teacher(finetune, model_config, mesh)
+    of_teacher = steps.abstract_rows(finetune, mesh, targets, length)
+    rows = OnPolicyRows(rows, of_teacher)
 
   def temporaries(module: hlo.Module) -> dict[str, int]:
     loops = [
@@ -159,28 +170,30 @@ def train_step(
     return {"kept activations": kept, "gradients of layers": back}
 
   tokens = finetune.batch_rows * finetune.row_length
+  forward = lambda length: forward_flops(
+    model_config,
+    finetune.batch_rows * length,
+    seen=length / 2,
+    projected=finetune.batch_rows * targets,
+  )
   return _compile(
     "train step",
     topology,
     mesh,
-    steps.make_train_step(finetune, model, state, _TOTAL_STEPS),
-    (state, frozen, rows),
+    steps.make_train_step(finetune, model, state, _TOTAL_STEPS, teacher),
+    (state, frozen, rows, taught),
     {
       "parameters": local_bytes((state.params, frozen)),
       "optimiser state": local_bytes(state.opt_state),
+      **({"teacher": local_bytes(taught)} if taught else {}),
       "rows": local_bytes(rows),
     },
     temporaries,
     training=True,
     tokens=tokens,
     # Backward, the gradient of the activations, and that of the weights.
-    model_flops=(2 if finetune.lora.rank else 3)
-    * forward_flops(
-      model_config,
-      tokens,
-      seen=finetune.row_length / 2,
-      projected=finetune.batch_rows * targets,
-    ),
+    model_flops=(2 if finetune.lora.rank else 3) * forward(finetune.row_length)
+    + (forward(_TEACHER_ROW * finetune.row_length) if teacher else 0),
   )
 
 

@@ -289,6 +289,10 @@ def _plots(runs: Sequence[FinishedRun]) -> list[page.Plot]:
     wanted.append(
       ("accuracy", "Right answers by run", "Test inputs.", draw, height)
     )
+  kl = [run for run, lines in curves.items() if plots.is_on_policy(lines)]
+  caption = "Loss on the target alone."
+  if kl:
+    caption += f" Training loss is {plots.KL} for {', '.join(kl)}."
   for name, called in (("valid_loss", "Validation"), ("loss", "Training")):
     if any(line.get(name) is not None for c in curves.values() for line in c):
       draw = plots.curves_by_run(curves, name, "loss, nats a target token")
@@ -296,7 +300,7 @@ def _plots(runs: Sequence[FinishedRun]) -> list[page.Plot]:
         (
           name,
           f"{called} loss",
-          "Loss on the target alone.",
+          caption,
           draw,
           plots.HEIGHT,
         )

@@ -463,13 +463,24 @@ def _apart(wanted: Sequence[Point], distance: float) -> list[Point]:
   return found
 
 
+KL = "KL(student || teacher)"  # what a loss is called that is one
+
+
+def is_on_policy(lines: Sequence[Record]) -> bool:
+  """Whether a fine-tune learnt from its own replies: its loss is a KL then."""
+  return any("reply_tokens" in line for line in lines)
+
+
 def training(lines: Sequence[Record]) -> Draw:
   """Loss of each step, and of the valid split now and then."""
+  labels = "training", "validation"
+  if is_on_policy(lines):
+    labels = KL, "validation: given answers"
 
   def draw(axes: Axes, theme: Theme) -> None:
     for name, label, style, colour in (
-      ("loss", "training", "-", theme.who["system2"]),
-      ("valid_loss", "validation", "-o", theme.who["distilled"]),
+      ("loss", labels[0], "-", theme.who["system2"]),
+      ("valid_loss", labels[1], "-o", theme.who["distilled"]),
     ):
       found = [(r["step"], r[name]) for r in lines if r.get(name) is not None]
       if found:
@@ -478,7 +489,8 @@ def training(lines: Sequence[Record]) -> Draw:
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_xlabel("step")
-    axes.set_ylabel("loss, nats a target token")
+    of = "token" if is_on_policy(lines) else "target token"
+    axes.set_ylabel(f"loss, nats a {of}")
     axes.grid(axis="y")
     _legend(axes)
 

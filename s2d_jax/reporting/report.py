@@ -368,7 +368,8 @@ def _training(lines: Sequence[Record]) -> dict[str, str]:
   if losses:
     found["updates"] = f"{len(losses):,}"
     found["target tokens"] = f"{tokens:,}"
-    found["training loss"] = f"{losses[0]:.3f} → {losses[-1]:.3f}"
+    name = plots.KL if plots.is_on_policy(lines) else "training loss"
+    found[name] = f"{losses[0]:.3f} → {losses[-1]:.3f}"
   if valid:
     best = min(valid, key=lambda line: line["valid_loss"])
     first, last = valid[0]["valid_loss"], valid[-1]["valid_loss"]
@@ -446,7 +447,10 @@ def _plots(
       (
         "training",
         "Fine-tuning",
-        "Loss on the target tokens only.",
+        "How far the student was from its teacher at the tokens of its own"
+        " replies, and the loss on given answers."
+        if plots.is_on_policy(run.finetune)
+        else "Loss on the target tokens only.",
         plots.training(run.finetune),
       )
     )

@@ -1,7 +1,8 @@
 """Fine-tunes the same model to give the kept answers directly.
 
-Writes checkpoints/ and metrics/finetune.jsonl; a stage that was killed goes on
-from the newest checkpoint, along the same loss curve.
+Writes checkpoints/ and metrics/finetune.jsonl, and with the objective "kl" what
+the student replied as it learnt, replies/. A stage that was killed goes on from
+the newest checkpoint, along the same loss curve.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from ml_collections import ConfigDict
 
 from s2d_jax import records
 from s2d_jax.conversation import ChatTemplate
-from s2d_jax.stages import program, setup
+from s2d_jax.parallel import hosts
+from s2d_jax.stages import own_replies, program, setup
 from s2d_jax.training.data import Splits
 from s2d_jax.training.examples import Tokenised, tokenise
 from s2d_jax.training.trainer import finetune
@@ -20,12 +22,15 @@ from s2d_jax.training.trainer import finetune
 
 @program.stage("finetune", on="all")
 def run(config: ConfigDict, workdir: epath.Path) -> str:
-  """Trains on distill/train, chooses by the loss on distill/valid."""
+  """Trains on distill/train, chooses by the likelihood of distill/valid."""
   setup.enable_compilation_cache()
   model = setup.model_to_train(config, workdir)
   chat = setup.chat_template(config, model)
+  own = None
+  if config.finetune.objective == "kl":
+    own = own_replies.of_run(config, model, chat, workdir)
   splits = Splits(
-    train=_examples(config, chat, workdir, "train"),
+    train=_examples(config, chat, workdir, "train") if own is None else {},
     valid=_examples(config, chat, workdir, "valid"),
   )
   mesh = setup.mesh_of(config, model.config)
@@ -37,8 +42,12 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
     workdir,
     mesh,
     config.seed,
+    own,
   )
-  return (
+  learnt = ""
+  if own and hosts.is_lead():  # who has written the metrics
+    learnt = f"{own_replies.learnt(config, workdir)}; "
+  return learnt + (
     f"validation loss {summary.start_valid_loss:.3f} →"
     f" {summary.valid_loss:.3f} nats a token, best at step {summary.step} of"
     f" {summary.total_steps}"

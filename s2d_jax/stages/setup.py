@@ -30,7 +30,7 @@ from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import REMAT_POLICIES, Llama
 from s2d_jax.models.lora import PROJECTIONS
 from s2d_jax.parallel import hosts
-from s2d_jax.system2 import methods, program
+from s2d_jax.system2 import methods, program, teacher
 from s2d_jax.system2.program import Prompts, Template
 from s2d_jax.system2.scheduler import (
   PROGRAMS_PER_ROW,
@@ -42,6 +42,7 @@ from s2d_jax.tasks.task import Task
 from s2d_jax.training import step as steps
 from s2d_jax.training.examples import WHOLE, tokenise
 from s2d_jax.training.internalise import DIRECT
+from s2d_jax.training.loss import Objective
 from s2d_jax.training.optimizer import OPTIMIZERS
 
 
@@ -86,6 +87,8 @@ def check(config: ConfigDict) -> None:
     "finetune.warmup_steps": (finetune.warmup_steps, 0),
     "finetune.thought": (finetune.thought, WHOLE),
     "finetune.lora.rank": (finetune.lora.rank, 0),
+    "finetune.kl.every": (finetune.kl.every, 1),
+    "finetune.kl.temperature": (finetune.kl.temperature, 0),
     "rounds.count": (config.rounds.count, 1),
     "rounds.number": (config.rounds.number, 0),
     "internalise.stages": (config.internalise.stages, 0),
@@ -109,6 +112,8 @@ def check(config: ConfigDict) -> None:
     ("sampling.scope", config.sampling.scope, ("host", "global")),
     ("sampling.weights", config.sampling.weights, ("float", "int8")),
     ("finetune.dtype", finetune.dtype, precision.SETTINGS),
+    ("finetune.objective", finetune.objective, get_args(Objective)),
+    ("finetune.kl.teacher", finetune.kl.teacher, tuple(teacher.PROMPTS)),
     ("finetune.optimizer", finetune.optimizer, tuple(OPTIMIZERS)),
     ("finetune.remat", finetune.remat, ("auto", *REMAT_POLICIES)),
     ("rounds.thinker", config.rounds.thinker, ("distilled", "base")),
@@ -139,6 +144,7 @@ def check(config: ConfigDict) -> None:
       f" {', '.join(PROJECTIONS)}"
     )
   _check_thoughts(config)
+  teacher_prompt(config)
   _check_rounds(config)
   _check_internalise(config)
 
@@ -162,6 +168,11 @@ def _check_thoughts(config: ConfigDict) -> None:
       "curation.select='label' has no thoughts to be taught; choose another"
       " way to select answers, or another curation.target than"
       " 'shortest_thought'"
+    )
+  if config.finetune.objective == "kl" and config.finetune.thought:
+    raise UserError(
+      f"finetune.thought={config.finetune.thought}, but finetune.objective='kl'"
+      " shows thoughts to the teacher alone; set finetune.thought=0"
     )
 
 
@@ -263,6 +274,7 @@ def prompts_of(config: ConfigDict, task: Task, method: str = "") -> Prompts:
   for name in names:
     known |= methods.by_name(name).prompts_for(task.name, own)
   changes = config.prompts.to_dict()
+  changes.pop(TEACHER, None)  # which asks nothing: see `teacher_prompt`
   for name in (SYSTEM1, SHOTS):
     if "chat" in changes.get(name, ()):
       raise UserError(
@@ -288,6 +300,21 @@ def _aloud(config: ConfigDict, task: Task, direct: Template) -> Template:
   spent = sum(template.n * template.max_new_tokens for template in own)
   most = min(config.finetune.row_length, spent + direct.max_new_tokens)
   return dataclasses.replace(direct, max_new_tokens=most, stop=())
+
+
+def teacher_prompt(config: ConfigDict) -> str:
+  """What a teacher reads in place of the student's question, with placeholders.
+
+  Raises:
+    UserError: the config has one that cannot be read, or that nobody reads.
+  """
+  changes = config.prompts.to_dict().get(TEACHER, {})
+  if changes and config.finetune.objective != "kl":
+    raise UserError(
+      f"prompts.{TEACHER} has no reader: there is a teacher with"
+      " finetune.objective='kl' only"
+    )
+  return teacher.prompt(changes, config.finetune.kl.teacher)
 
 
 def why_no_shots(config: ConfigDict, task: Task) -> str:
@@ -335,6 +362,7 @@ def filter_of(config: ConfigDict) -> Filter:
   )
 
 
+TEACHER = "teacher"  # stands for its prompt in the settings
 _WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 
 # The model that is on the devices, by its name, layout and number format.
@@ -569,6 +597,18 @@ def sampling_mesh(config: ConfigDict, model: ModelConfig) -> Mesh:
     config.sampling.mesh.to_dict(),
     _WEIGHT_BYTES[_sampling_dtype(config)],
     jax.local_devices() if is_shared else jax.devices(),
+  )
+
+
+def mesh_of_student(config: ConfigDict, model: ModelConfig, dtype: str) -> Mesh:
+  """The devices of the fine-tune, as a sampler with these weights has them."""
+  slices = {getattr(one, "slice_index", None) or 0 for one in jax.devices()}
+  shape = {"dcn": len(slices) if len(slices) > 1 else 0, "data": 0}
+  return placement.sampling_mesh(
+    model,
+    shape | {"tensor": config.sampling.mesh.tensor},
+    _WEIGHT_BYTES[dtype],
+    jax.devices(),
   )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import hashlib
 from typing import NamedTuple
 
@@ -10,8 +10,9 @@ import grain
 import ml_collections
 import numpy as np
 
+from s2d_jax.models.params import Params
 from s2d_jax.training.examples import Tokenised
-from s2d_jax.training.packing import PackedRows, pack
+from s2d_jax.training.packing import PackedRows, arrange, pack, stack
 
 
 class Splits(NamedTuple):
@@ -29,7 +30,10 @@ class TrainingData:
 
   Attributes:
     valid: all rows of the validation split.
+    teacher_length: tokens of a row of the teacher; None where there is none.
   """
+
+  teacher_length: int | None = None
 
   def __init__(
     self,
@@ -49,9 +53,9 @@ class TrainingData:
     Raises:
       UserError: a split has no examples, or one is too long.
     """
-    self._train, self.valid = (
-      pack(split, config.row_length, share) for split in splits
-    )
+    self._places = arrange(splits.train, config.row_length, share)
+    self._train = stack(self._places, config.row_length)
+    self.valid = pack(splits.valid, config.row_length, share)
     self._batch_rows = config.batch_rows
     self._seed = seed
     self._order = (
@@ -66,6 +70,15 @@ class TrainingData:
   def total_steps(self) -> int:
     """Updates of the whole run."""
     return len(self._order)
+
+  def prepare(self, step: int, weights: Callable[[], Params]) -> None:
+    """What has to be done before `batch`: nothing, where targets are given."""
+    del step, weights
+
+  def figures(self, step: int) -> dict[str, float]:
+    """What its line of metrics says of the rows of update `step`."""
+    del step
+    return {}
 
   def batch(self, step: int) -> PackedRows:
     """The rows of update `step`, from 1; the last has empty ones at its end."""

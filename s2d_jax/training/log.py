@@ -89,5 +89,7 @@ class TrainingLog:
     line["grad_norm"] = float(metrics["grad_norm"])
     line["tokens"] = int(metrics["tokens"])
     line["target_tokens"] = int(metrics["target_tokens"])
+    if "reply_tokens" in metrics:
+      line["reply_tokens"] = float(metrics["reply_tokens"])
     self._curve.append(line)
     self._progress.advance(1, f"loss {loss:.4f}", line["tokens"])

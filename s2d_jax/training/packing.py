@@ -57,7 +57,26 @@ class PackedRows(NamedTuple):
     return PackedRows(*map(padded, self))
 
 
-class _Placed(NamedTuple):
+class OnPolicyRows(NamedTuple):
+  """The same replies in rows of the student, and in rows of its teacher.
+
+  Slot j of a row is the same token of the same reply in both.
+  """
+
+  student: PackedRows
+  teacher: PackedRows
+
+  @property
+  def until(self) -> Int[np.ndarray, "R T"]:
+    """Of the rows that are learnt from."""
+    return self.student.until
+
+  @property
+  def target_weight(self) -> Float[np.ndarray, "R M"]:
+    return self.student.target_weight
+
+
+class Placed(NamedTuple):
   """An example in its row, and the tokens it shares with the one before."""
 
   example: Tokenised
@@ -67,7 +86,14 @@ class _Placed(NamedTuple):
 def pack(
   examples: Mapping[str, Tokenised], row_length: int, share: bool = True
 ) -> PackedRows:
-  """Packs named examples into few rows. Nothing is truncated.
+  """Packs named examples into few rows: see `arrange`."""
+  return stack(arrange(examples, row_length, share), row_length)
+
+
+def arrange(
+  examples: Mapping[str, Tokenised], row_length: int, share: bool = True
+) -> list[list[Placed]]:
+  """Gives named examples places in few rows. Nothing is truncated.
 
   Either the examples are sorted by their tokens, so that common prefixes follow
   each other, and each goes into the first row that has space for it and whose
@@ -102,7 +128,7 @@ def pack(
     pairs = zip([by_tokens[0], *by_tokens], by_tokens, strict=False)
     overlaps = [_overlap(a.tokens, b.tokens) for a, b in pairs]
     rows = min(_first_fit(by_tokens, overlaps, row_length), rows, key=len)
-  return _stacked([_lay_out(row, row_length) for row in rows])
+  return rows
 
 
 def _overlap(a: Int[np.ndarray, " T"], b: Int[np.ndarray, " T"]) -> int:
@@ -114,13 +140,13 @@ def _overlap(a: Int[np.ndarray, " T"], b: Int[np.ndarray, " T"]) -> int:
 
 def _first_fit(
   examples: Sequence[Tokenised], overlaps: Sequence[int], row_length: int
-) -> list[list[_Placed]]:
+) -> list[list[Placed]]:
   """Each example into the row with space whose last one it shares most with.
 
   `overlaps` are those of each example with the one before it in the order of
   tokens; with one further before it, it shares the least of those between.
   """
-  rows: list[list[_Placed]] = []
+  rows: list[list[Placed]] = []
   free = np.full(len(examples), row_length)  # of each row, opened or not
   shared = np.zeros(len(examples), int)  # with its last example
   for example, overlap in zip(examples, overlaps, strict=True):
@@ -130,14 +156,33 @@ def _first_fit(
     row = int(np.argmax(np.where(free[first] >= own, shared[first], -1)))
     if row == len(rows):
       rows.append([])
-    rows[row].append(_Placed(example, int(shared[row])))
+    rows[row].append(Placed(example, int(shared[row])))
     free[row] -= own[row]
     shared[row] = len(example.tokens)
   return rows
 
 
+def in_order(examples: Sequence[Tokenised], share: bool) -> list[Placed]:
+  """Places for all examples of a row, in this order.
+
+  An example shares what it has in common with the one before, but no target,
+  and no token that predicts one: each target is that of one example.
+  """
+  places = []
+  before = None
+  for example in examples:
+    shared = 0
+    if share and before is not None:
+      first_target = min(e.is_target.argmax() for e in (before, example))
+      common = _overlap(before.tokens, example.tokens)
+      shared = max(0, min(common, int(first_target) - 1))
+    places.append(Placed(example, shared))
+    before = example
+  return places
+
+
 def _lay_out(
-  row: Sequence[_Placed], length: int
+  row: Sequence[Placed], length: int
 ) -> tuple[list[Int[np.ndarray, " T"]], collections.Counter]:
   """Tokens, positions and until; and the weight of each target.
 
@@ -163,10 +208,20 @@ def _lay_out(
   return fields, targets
 
 
-def _stacked(laid_out) -> PackedRows:
-  """All rows, each with as many slots as the fullest needs."""
-  slots = max(len(targets) for _, targets in laid_out)
-  slots = -(-slots // _TARGET_BUCKET) * _TARGET_BUCKET
+def stack(
+  rows: Sequence[Sequence[Placed]], row_length: int, slots: int | None = None
+) -> PackedRows:
+  """Examples in their places as arrays.
+
+  Args:
+    rows: examples, each with room for it.
+    row_length: T.
+    slots: M; by default as many as the fullest row needs.
+  """
+  laid_out = [_lay_out(row, row_length) for row in rows]
+  if slots is None:
+    most = max(len(targets) for _, targets in laid_out)
+    slots = -(-most // _TARGET_BUCKET) * _TARGET_BUCKET
   stacked = []
   for fields, targets in laid_out:
     index, token = np.zeros((2, slots), np.int32)

@@ -73,9 +73,10 @@ class RunCheckpoints:
     """
     state, position = train_state.restore_latest(self._manager, abstract)
     for name, value in self._fingerprint.items():
-      if position[name] != value:
+      before = position.get(name)
+      if before != value:
         raise UserError(
-          f"{self._manager.directory} was trained with {name}={position[name]},"
+          f"{self._manager.directory} was trained with {name}={before},"
           f" this run has {value}; use another workdir or delete that folder"
         )
     self.start_valid_loss = position["start_valid_loss"]

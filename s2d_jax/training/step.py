@@ -10,6 +10,8 @@ M target slots a row.
 from __future__ import annotations
 
 from collections.abc import Callable
+import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -26,9 +28,14 @@ from s2d_jax.models.llama import Llama
 from s2d_jax.models.lora import Lora, split
 from s2d_jax.models.params import Params, abstract_params
 from s2d_jax.parallel import mesh as meshes
-from s2d_jax.training.loss import mean_loss_and_grads
+from s2d_jax.training.loss import (
+  Teacher,
+  mean_loss_and_grads,
+  target_loss,
+  teacher_loss,
+)
 from s2d_jax.training.optimizer import learning_rate, make_optimizer
-from s2d_jax.training.packing import PackedRows
+from s2d_jax.training.packing import OnPolicyRows, PackedRows
 
 
 def make_model(
@@ -40,27 +47,61 @@ def make_model(
     _kernels(config, mesh),
     remat_of(config, mesh),
     lora_of(config),
-    _attention(config, model_config, mesh),
+    _attention(config, model_config, mesh, config.row_length),
   )
 
 
-def _attention(config, model_config: ModelConfig, mesh: Mesh) -> str:
-  """What computes it."""
+def make_teacher(
+  config: ml_collections.ConfigDict,
+  model_config: ModelConfig,
+  mesh: Mesh,
+  row_length: int,
+) -> Llama:
+  """The network of a teacher that reads rows of this length."""
+  return Llama(
+    model_config,
+    _kernels(config, mesh),
+    attention_impl=_attention(config, model_config, mesh, row_length),
+  )
+
+
+def _attention(config, model_config: ModelConfig, mesh: Mesh, length) -> str:
+  """What computes it in rows of this length."""
   device = mesh.devices.flat[0]
   return attention.choose(
     device.platform,
     model_config,
     _kernels(config, mesh).dtype,
-    config.row_length,
+    length,
     device.device_kind,
   )
 
 
 def can_share(
-  config: ml_collections.ConfigDict, model_config: ModelConfig, mesh: Mesh
+  config: ml_collections.ConfigDict,
+  model_config: ModelConfig,
+  mesh: Mesh,
+  row_length: int | None = None,
 ) -> bool:
-  """Whether the examples of a row may share tokens: see `packing.pack`."""
-  return _attention(config, model_config, mesh) not in attention.OF_SEGMENTS
+  """Whether the examples of a row may share tokens: see `packing.pack`.
+
+  Args:
+    config: the `finetune` section.
+    model_config: architecture.
+    mesh: devices.
+    row_length: default: that of the config.
+  """
+  length = row_length or config.row_length
+  impl = _attention(config, model_config, mesh, length)
+  return impl not in attention.OF_SEGMENTS
+
+
+def teacher_multiple(mesh: Mesh) -> int:
+  """What the length of a teacher's row is a multiple of.
+
+  The kernel of TPUs wants the one, devices along tensor the other.
+  """
+  return math.lcm(128, mesh.shape["tensor"])
 
 
 def _platform(mesh: Mesh) -> str:
@@ -115,6 +156,19 @@ def abstract_frozen(
   )
 
 
+def abstract_teacher(
+  config: ml_collections.ConfigDict, model_config: ModelConfig, mesh: Mesh
+) -> Params:
+  """Shapes and shardings of a teacher's parameters, as narrow as is read.
+
+  None under adapters: it is what is frozen there.
+  """
+  if config.lora.rank:
+    return {}
+  boxed = abstract_params(model_config, _kernels(config, mesh).loaded_as)
+  return train_state.with_shardings(boxed, meshes.param_shardings(boxed, mesh))
+
+
 def given_dtype(config: ml_collections.ConfigDict, mesh: Mesh) -> str:
   """Of the weights that the fine-tune begins with.
 
@@ -135,21 +189,20 @@ def _trained_and_frozen(config, model_config, mesh) -> tuple[Params, Params]:
 
 
 def abstract_rows(
-  config: ml_collections.ConfigDict, mesh: Mesh, targets: int
+  config: ml_collections.ConfigDict, mesh: Mesh, targets: int, tokens: int
 ) -> PackedRows:
-  """Shapes and shardings of a step's rows with `targets` slots each."""
+  """Shapes and shardings of a step's rows of so many tokens and targets."""
   lead = config.accumulate, config.batch_rows // config.accumulate
   row = (lambda length, dtype: jax.ShapeDtypeStruct(
     (*lead, length), dtype, sharding=rows_sharding(mesh)
   ))  # fmt: skip
-  tokens, slots = config.row_length, targets
   return PackedRows(
     tokens=row(tokens, np.int32),
     positions=row(tokens, np.int32),
     until=row(tokens, np.int32),
-    target_index=row(slots, np.int32),
-    target_token=row(slots, np.int32),
-    target_weight=row(slots, np.float32),
+    target_index=row(targets, np.int32),
+    target_token=row(targets, np.int32),
+    target_weight=row(targets, np.float32),
   )
 
 
@@ -158,7 +211,9 @@ def rows_sharding(mesh: Mesh) -> jax.sharding.NamedSharding:
   return meshes.sharding(mesh, None, "batch", None)
 
 
-def put_rows(rows: PackedRows, micro_batches: int, mesh: Mesh) -> PackedRows:
+def put_rows(
+  rows: PackedRows | OnPolicyRows, micro_batches: int, mesh: Mesh
+) -> PackedRows | OnPolicyRows:
   """Rows on the devices as [A, B, …].
 
   Each process holds all rows and hands over those of its own devices.
@@ -170,7 +225,7 @@ def put_rows(rows: PackedRows, micro_batches: int, mesh: Mesh) -> PackedRows:
       field.shape, rows_sharding(mesh), lambda index: field[index]
     )
 
-  return PackedRows(*map(put, rows))
+  return jax.tree.map(put, rows)
 
 
 def make_train_step(
@@ -178,20 +233,29 @@ def make_train_step(
   model: Llama,
   state: TrainState,
   total_steps: int,
+  teacher: Llama | None = None,
 ) -> Callable:
   """The jitted `(state, frozen, rows [A, B, …]) → (state, metrics)`, in place.
+
+  With a teacher it takes rows of both, and the teacher's parameters as well, if
+  they are not those that are frozen.
 
   Args:
     config: the `finetune` section.
     model: the network.
     state: abstract, for its shardings.
     total_steps: of the run, for the learning rate.
+    teacher: the network that is learnt from, if it is not targets.
   """
   schedule = learning_rate(config, total_steps)
   optimizer = make_optimizer(config, total_steps)
 
-  def train_step(state: TrainState, frozen: Params, rows: PackedRows):
-    loss, grads = mean_loss_and_grads(model, state.params, frozen, rows)
+  def train_step(state: TrainState, frozen: Params, rows, taught=None):
+    summed = target_loss
+    if teacher is not None:
+      learnt_from = Teacher(teacher, taught or frozen)
+      summed = functools.partial(teacher_loss, teacher=learnt_from)
+    loss, grads = mean_loss_and_grads(model, state.params, frozen, rows, summed)
     grads = optax.tree.cast(grads, jnp.float32)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     metrics = {

@@ -24,6 +24,7 @@ from s2d_jax.training import step as steps
 from s2d_jax.training.data import Splits, TrainingData
 from s2d_jax.training.learner import Learner
 from s2d_jax.training.log import TrainingLog
+from s2d_jax.training.on_policy import OnPolicyData, OwnReplies
 from s2d_jax.training.preemption import Preemption
 from s2d_jax.training.run_checkpoints import RunCheckpoints
 
@@ -46,6 +47,7 @@ def finetune(
   workdir: epath.PathLike,
   mesh: Mesh,
   seed: int,
+  own: OwnReplies | None = None,
 ) -> Summary:
   """Trains on `splits.train`, keeps the checkpoint best on `splits.valid`.
 
@@ -64,6 +66,9 @@ def finetune(
     workdir: folder of the run.
     mesh: devices; the rows of a micro-batch must divide evenly over them.
     seed: of the order of rows and of new adapters.
+    own: how the model's own replies come about, if it learns from them and not
+      from `splits.train`: their files are in `replies/`, and the loss of a line
+      is KL(student || teacher) in nats a token.
 
   Raises:
     UserError: sizes that do not fit together, no examples or one too long, a
@@ -72,11 +77,17 @@ def finetune(
   """
   workdir = epath.Path(workdir)
   directory = workdir / "checkpoints"
-  data = TrainingData(
-    config, splits, seed, steps.can_share(config, model.config, mesh)
-  )
+  share = steps.can_share(config, model.config, mesh)
+  if own is None:
+    data = TrainingData(config, splits, seed, share)
+  else:
+    multiple = steps.teacher_multiple(mesh)
+    share &= steps.can_share(config, model.config, mesh, multiple)
+    data = OnPolicyData(
+      config, splits.valid, own, workdir / "replies", seed, share, multiple
+    )
   total = data.total_steps
-  learner = Learner(config, model.config, mesh, total)
+  learner = Learner(config, model.config, mesh, total, data.teacher_length)
   with (
     meshes.use(mesh, training=True),
     RunCheckpoints(directory, config, data.fingerprint()) as checkpoints,
@@ -93,7 +104,8 @@ def finetune(
         checkpoints.start_valid_loss = learner.mean_loss(data.valid)
         log.start_line(checkpoints.start_valid_loss)
       for step in profiling.traced("finetune", range(start + 1, total + 1)):
-        metrics = learner.update(data.batch(step))
+        data.prepare(step, learner.weights)
+        metrics = learner.update(data.batch(step)) | data.figures(step)
         log.update(step, metrics)  # reads those of the update before
         if step % config.eval_every == 0 or step == total:
           valid_loss = learner.mean_loss(data.valid)

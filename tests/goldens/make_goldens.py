@@ -310,6 +310,36 @@ def _gradients(model, tokens) -> dict[str, np.ndarray]:
   return {key: value.astype(np.float32) for key, value in arrays.items()}
 
 
+def reverse_kl() -> None:
+  """KL(student || teacher) and its gradient by the student's logits.
+
+  Of random logits; of a student that hardly differs from its teacher; of one
+  that is sure of what the teacher excludes, and the other way round.
+  """
+  rng = np.random.default_rng(0)
+  student = rng.normal(0, 3, (6, 50)).astype(np.float32)
+  teacher = rng.normal(0, 3, (6, 50)).astype(np.float32)
+  teacher[2] = student[2] + rng.normal(0, 1e-3, 50)
+  teacher[3] = student[3]
+  student[4, 7], teacher[4, 7] = 60.0, -200.0
+  teacher[5, 9] = 200.0
+  logits = torch.tensor(student, dtype=torch.float64, requires_grad=True)
+  log_q = torch.log_softmax(logits, -1)
+  log_p = torch.log_softmax(torch.tensor(teacher, dtype=torch.float64), -1)
+  # PyTorch's takes the target second, and here that is the student.
+  kl = torch.nn.functional.kl_div(
+    log_p, log_q, reduction="none", log_target=True
+  ).sum(-1)
+  kl.sum().backward()
+  np.savez(
+    HERE / "reverse_kl.npz",
+    student=student,
+    teacher=teacher,
+    kl=kl.detach().numpy(),
+    gradient=logits.grad.numpy(),
+  )
+
+
 def quantised_blocks() -> None:
   """Random blocks of the types that gguf cannot write, and their values."""
   generator = np.random.default_rng(0)
@@ -557,6 +587,7 @@ def _greedy(model, prompt, eos) -> tuple[list[int], list[float]]:
 if __name__ == "__main__":
   tiny_models()
   families()
+  reverse_kl()
   quantised_blocks()
   tokenizers()
   if len(sys.argv) > 1:

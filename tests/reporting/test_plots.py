@@ -83,6 +83,23 @@ def test_training_curve_leaves_out_what_a_line_lacks():
   assert list(valid.get_ydata()) == [2.0, 1.6]
 
 
+def test_a_loss_that_is_a_divergence_is_called_so():
+  lines = [
+    {"step": 0, "valid_loss": 2.0},
+    {"step": 1, "loss": 0.3, "reply_tokens": 4.0},
+    {"step": 2, "loss": 0.1, "reply_tokens": 3.0, "valid_loss": 1.6},
+  ]
+  axes = axes_of(plots.training(lines))
+  assert [line.get_label() for line in axes.lines] == [
+    "KL(student || teacher)",
+    "validation: given answers",
+  ]
+  assert axes.get_ylabel() == "loss, nats a token"
+  given = [{"step": 1, "loss": 0.3, "valid_loss": 0.4}]
+  axes = axes_of(plots.training(given))
+  assert [line.get_label() for line in axes.lines] == ["training", "validation"]
+
+
 def test_the_same_data_give_the_same_bytes():
   draw = plots.margins(VOTES, 0.4, is_right)
   light = plots.render(draw, plots.LIGHT)

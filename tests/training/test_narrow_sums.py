@@ -7,6 +7,7 @@ sums over tokens must be float32; a toy batch would not show it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 from flax import traverse_util
 import jax
@@ -19,8 +20,13 @@ from s2d_jax.models.llama import Llama
 from s2d_jax.models.lora import PROJECTIONS, Lora, split
 from s2d_jax.training import loss as losses
 from s2d_jax.training.examples import Tokenised
-from s2d_jax.training.loss import mean_loss_and_grads
-from s2d_jax.training.packing import pack
+from s2d_jax.training.loss import (
+  Teacher,
+  mean_loss_and_grads,
+  target_loss,
+  teacher_loss,
+)
+from s2d_jax.training.packing import OnPolicyRows, pack
 from tests.random_model import TIED, UNTIED, filled_params
 
 LENGTH, ROWS = 1_000, 6  # of which a third is a micro-batch
@@ -45,32 +51,46 @@ def _rows(micro_batches: int):
   )
 
 
-def _gradients(config, dtype, micro_batches, lora=None) -> dict:
+def _gradients(config, dtype, micro_batches, lora=None, has_teacher=False):
   params = jax.tree.map(lambda x: 0.1 * x, filled_params(config, lora))
   learnt, frozen = split(params) if lora else (params, {})
   model = Llama(config, Float(dtype), lora=lora)
-  compute = jax.jit(mean_loss_and_grads, static_argnums=0)
-  _, grads = compute(model, learnt, frozen, _rows(micro_batches))
+  rows, summed = _rows(micro_batches), target_loss
+  if has_teacher:
+    # It has read the rows in another order, and is sharper.
+    rows = OnPolicyRows(rows, rows._replace(tokens=rows.tokens[..., ::-1]))
+    narrowed = jax.tree.map(lambda x: (2 * x).astype(dtype), params)
+    teacher = Teacher(Llama(config, Float(dtype)), narrowed)
+    summed = functools.partial(teacher_loss, teacher=teacher)
+  compute = jax.jit(mean_loss_and_grads, static_argnums=(0, 4))
+  _, grads = compute(model, learnt, frozen, rows, summed)
   flat = traverse_util.flatten_dict(grads, sep="/")
   return {path: np.asarray(leaf, np.float64) for path, leaf in flat.items()}
 
 
 @pytest.mark.parametrize(
-  "config, micro_batches, lora, logits_bytes",
+  "config, micro_batches, lora, logits_bytes, has_teacher",
   [
-    (UNTIED, 1, None, None),
-    (TIED, 3, None, 2**17),
-    (UNTIED, 1, LORA, None),
+    (UNTIED, 1, None, None, False),
+    (TIED, 3, None, 2**17, False),
+    (UNTIED, 1, LORA, None, False),
+    (TIED, 1, None, 2**17, True),
   ],
-  ids=["untied", "tied, in micro-batches and chunks", "adapters"],
+  ids=[
+    "untied",
+    "tied, in micro-batches and chunks",
+    "adapters",
+    "from a teacher, in chunks",
+  ],
 )
 def test_every_leaf_is_that_of_float32(
-  config, micro_batches, lora, logits_bytes, monkeypatch
+  config, micro_batches, lora, logits_bytes, has_teacher, monkeypatch
 ):
   if logits_bytes:
     monkeypatch.setattr(losses, "_LOGITS_BYTES", logits_bytes)
-  narrow = _gradients(config, "bfloat16", micro_batches, lora)
-  wanted = _gradients(config, "float32", micro_batches, lora)
+  how = micro_batches, lora, has_teacher
+  narrow = _gradients(config, "bfloat16", *how)
+  wanted = _gradients(config, "float32", *how)
   assert set(narrow) == set(wanted)
   errors = {
     path: float(np.linalg.norm(narrow[path] - leaf) / np.linalg.norm(leaf))

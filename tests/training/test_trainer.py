@@ -157,6 +157,14 @@ def test_examples_share_tokens_where_the_kernel_can(platform, length, shared):
   assert steps.can_share(config, MODEL, _devices(platform)) is shared
 
 
+def test_a_longer_row_may_have_another_kernel():
+  """Of 200 tokens it can share, of a multiple of 128 it cannot."""
+  changes = {"row_length": 200, "dtype": "bfloat16"}
+  config = ml_collections.ConfigDict(CONFIG.to_dict() | changes)
+  assert steps.can_share(config, MODEL, _devices("tpu"))
+  assert not steps.can_share(config, MODEL, _devices("tpu"), 256)
+
+
 def test_validation_at_the_start_every_two_steps_and_at_the_end(whole):
   _, summary, curve = whole
   evaluated = [line["step"] for line in curve if "valid_loss" in line]
