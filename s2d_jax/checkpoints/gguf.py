@@ -104,6 +104,11 @@ def read_config(path: epath.PathLike) -> ModelConfig:
   return _read_config(GGUFFile(path))
 
 
+def read_stored(path: epath.PathLike) -> Stored:
+  """How the weights of a GGUF file hold what the tree holds."""
+  return _stored(GGUFFile(path))
+
+
 def read_generation_config(path: epath.PathLike) -> dict[str, Any]:
   """The tokens that end a reply, as transformers has them: "eos_token_id"."""
   fields = GGUFFile(path).fields

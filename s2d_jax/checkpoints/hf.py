@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import functools
-import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +14,14 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save_file
 
-from s2d_jax import records
-from s2d_jax.checkpoints import layout, stream
+from s2d_jax.checkpoints import export, layout, stream
 from s2d_jax.checkpoints.families import FAMILIES
 from s2d_jax.checkpoints.hf_config import (
   config_values,
   read_config as read_config,
   read_generation_config as read_generation_config,
   read_json,
-  read_stored,
+  read_stored as read_stored,
 )
 from s2d_jax.checkpoints.layout import Leaf
 from s2d_jax.errors import UserError
@@ -123,17 +121,8 @@ def write(
     generation_config: the model's own, kept but for its end tokens.
     end_tokens: those that end a reply; by default the end of text.
   """
-  folder = epath.Path(folder)
   if dtype not in ("float32", "bfloat16"):
     raise UserError(f"dtype {dtype!r} is neither float32 nor bfloat16")
-  if folder.exists():
-    raise UserError(
-      f"{folder} exists already; name another folder or delete this one"
-    )
-  temporary = folder.parent / (folder.name + ".tmp")
-  if temporary.exists():  # left by a kill
-    temporary.rmtree()
-  temporary.mkdir(parents=True)
   special = {
     key: getattr(tokenizer, key)
     for key in ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -142,15 +131,14 @@ def write(
   dtypes = {"dtype": dtype, "torch_dtype": dtype}
   values = config_values(config)
   tensors = layout.tensors(config, FAMILIES[values["model_type"]].stored)
-  values |= special | dtypes
-  _write_json(temporary / "config.json", values)
-  _write_json(
-    temporary / "generation_config.json",
-    _generation_values(special, generation_config or {}, end_tokens),
-  )
-  _write_tokenizer(temporary, tokenizer)
-  _write_tensors(temporary, tensors, params, jnp.dtype(dtype), max_shard_bytes)
-  temporary.rename(folder)
+  with export.new_folder(folder) as new:
+    export.write_json(new / "config.json", values | special | dtypes)
+    export.write_json(
+      new / "generation_config.json",
+      _generation_values(special, generation_config or {}, end_tokens),
+    )
+    _write_tokenizer(new, tokenizer)
+    _write_tensors(new, tensors, params, jnp.dtype(dtype), max_shard_bytes)
 
 
 def _generation_values(
@@ -195,7 +183,7 @@ def _write_tensors(folder, tensors, params, dtype, max_shard_bytes) -> None:
     weight_map |= dict.fromkeys(arrays, file)
     total += sum(array.nbytes for array in arrays.values())
   if len(shards) > 1:
-    _write_json(
+    export.write_json(
       folder / "model.safetensors.index.json",
       {"metadata": {"total_size": total}, "weight_map": weight_map},
     )
@@ -208,12 +196,7 @@ def _write_tokenizer(folder, tokenizer: PreTrainedTokenizerBase) -> None:
   values = read_json(path)
   if values.get("tokenizer_class") == "TokenizersBackend":
     values["tokenizer_class"] = "PreTrainedTokenizerFast"
-    _write_json(path, values)
-
-
-def _write_json(path: epath.Path, values) -> None:
-  text = json.dumps(values, indent=2, ensure_ascii=False)
-  records.write_text(path, text + "\n")
+    export.write_json(path, values)
 
 
 def _tensor_files(folder: epath.Path) -> dict[str, epath.Path]:

@@ -22,6 +22,7 @@ from s2d_jax.checkpoints import (
   train_state,
 )
 from s2d_jax.checkpoints.hf_config import read_json
+from s2d_jax.checkpoints.layout import Stored
 from s2d_jax.checkpoints.tokenizer import check_fits, load_tokenizer
 from s2d_jax.errors import UserError
 from s2d_jax.models import lora
@@ -56,6 +57,24 @@ class Pretrained(NamedTuple):
     return tuple(end for end in ends if 0 <= end < self.config.vocab_size)
 
 
+class Adapters(NamedTuple):
+  """What a run has trained beside the weights of a model.
+
+  Attributes:
+    config: the architecture of the model.
+    stored: how its files hold the weights.
+    base: the path of its files, as the run recorded it.
+    lora: which kernels have adapters.
+    params: the adapters, laid out over a mesh.
+  """
+
+  config: ModelConfig
+  stored: Stored
+  base: str
+  lora: Lora
+  params: Params
+
+
 def load(
   name: epath.PathLike, mesh: Mesh, dtype: str = "float32"
 ) -> Pretrained:
@@ -75,6 +94,36 @@ def load(
   """
   model = load_without_weights(name)
   return model._replace(params=_params(name, model.config, mesh, dtype))
+
+
+def load_adapters(name: epath.PathLike, mesh: Mesh) -> Adapters:
+  """The adapters of a run, without the weights that they stand beside.
+
+  Raises:
+    UserError: it has none, or they stand beside what another run has learnt.
+  """
+  run, step = _run_and_step(name)
+  adapters = None if run is None else _adapters(run)
+  if adapters is None:
+    raise UserError(
+      f"{name} has no adapters: it is no run with finetune.lora.rank above 0;"
+      " leave out --adapter"
+    )
+  _check_base(run)
+  base = _base_name(run)
+  if _run_and_step(base)[0] is not None:
+    raise UserError(
+      f"the adapters of {name} stand beside what the run {base} has learnt,"
+      " and PEFT puts adapters beside the files of a model; leave out --adapter"
+    )
+  path, record = _path(name, weights=False), run / "model.json"
+  told = read_json(record) if record.exists() else {"path": os.fspath(path)}
+  config = _reader(path).read_config(path)
+  trained = train_state.restore_adapters(
+    run / "checkpoints", config, adapters, mesh, step
+  )
+  stored = _reader(path).read_stored(path)
+  return Adapters(config, stored, told["path"], adapters, trained)
 
 
 def load_without_weights(name: epath.PathLike) -> Pretrained:

@@ -1,6 +1,7 @@
-"""Exports a model, or the distilled model of a run, as a Hugging Face folder.
+"""Exports a model, or the distilled model of a run, for other programs.
 
 s2d convert --model=runs/quickstart --out=distilled
+s2d convert --model=runs/lora --out=adapter --adapter
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 from absl import flags
 import jax
 
-from s2d_jax.checkpoints import hf, pretrained
+from s2d_jax.checkpoints import hf, peft, pretrained
 from s2d_jax.conversation import ChatTemplate
 from s2d_jax.errors import UserError
 from s2d_jax.parallel.mesh import make_mesh
@@ -24,11 +25,24 @@ _DTYPE = flags.DEFINE_enum(
   "dtype", "float32", ["float32", "bfloat16"], "Of the weights in the folder."
 )
 
+_ADAPTER = flags.DEFINE_boolean(
+  "adapter",
+  False,
+  "Writes only the LoRA adapters that a run has trained, for PEFT.",
+)
+
 
 def convert(argv) -> None:
   del argv
   if not _MODEL.value or not _OUT.value:
     raise UserError("give --model=NAME and --out=FOLDER")
+  if _ADAPTER.value:
+    _write_adapters()
+  else:
+    _write_folder()
+
+
+def _write_folder() -> None:
   # One copy over all devices, in the dtype that is written.
   devices = jax.local_devices()
   embed_dim = pretrained.read_config(_MODEL.value).embed_dim
@@ -48,8 +62,16 @@ def convert(argv) -> None:
   print(f"wrote {_OUT.value}: {model.config.num_params:,} parameters")
 
 
+def _write_adapters() -> None:
+  mesh = make_mesh(devices=jax.local_devices()[:1])
+  adapters = pretrained.load_adapters(_MODEL.value, mesh)
+  peft.write(_OUT.value, adapters, _DTYPE.value)
+  count = sum(leaf.size for leaf in jax.tree.leaves(adapters.params))
+  print(f"wrote {_OUT.value}: adapters of {count:,} parameters")
+
+
 def main() -> None:
-  program.run_program(convert, __doc__, ("model", "out", "dtype"))
+  program.run_program(convert, __doc__, ("model", "out", "dtype", "adapter"))
 
 
 if __name__ == "__main__":

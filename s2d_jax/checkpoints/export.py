@@ -1,0 +1,42 @@
+"""What an export appears by: complete or not at all, and never over another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import contextlib
+import json
+from typing import Any
+
+from etils import epath
+
+from s2d_jax import records
+from s2d_jax.errors import UserError
+
+
+@contextlib.contextmanager
+def new_folder(folder: epath.PathLike) -> Iterator[epath.Path]:
+  """Yields an empty folder that becomes `folder` at the end.
+
+  Raises:
+    UserError: there is something under that name.
+  """
+  with _new(folder) as temporary:
+    temporary.mkdir(parents=True)
+    yield temporary
+
+
+@contextlib.contextmanager
+def _new(path: epath.PathLike) -> Iterator[epath.Path]:
+  path = epath.Path(path)
+  if path.exists():
+    raise UserError(f"{path} exists already; name another or delete this one")
+  temporary = path.parent / (path.name + ".tmp")
+  if temporary.is_dir():  # left by a kill
+    temporary.rmtree()
+  yield temporary
+  temporary.rename(path)
+
+
+def write_json(path: epath.Path, values: Any) -> None:
+  text = json.dumps(values, indent=2, ensure_ascii=False)
+  records.write_text(path, text + "\n")
