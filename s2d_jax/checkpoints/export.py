@@ -26,6 +26,18 @@ def new_folder(folder: epath.PathLike) -> Iterator[epath.Path]:
 
 
 @contextlib.contextmanager
+def new_file(file: epath.PathLike) -> Iterator[epath.Path]:
+  """Yields the name of a file that becomes `file` at the end.
+
+  Raises:
+    UserError: there is something under that name.
+  """
+  with _new(file) as temporary:
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    yield temporary
+
+
+@contextlib.contextmanager
 def _new(path: epath.PathLike) -> Iterator[epath.Path]:
   path = epath.Path(path)
   if path.exists():
