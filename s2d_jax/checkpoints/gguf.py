@@ -128,27 +128,38 @@ def read_params(
     UserError: a tensor is missing, truncated, of the wrong shape or type, or
       belongs to something that this package does not compute; it is named.
   """
+  source = open_params(path, config)
+  load_leaf = functools.partial(stream.place_shards, fill=source.fill)
+  return stream.load(config, mesh, dtype, load_leaf, transform, source.stored)
+
+
+def open_params(path: epath.PathLike, config: ModelConfig) -> stream.Source:
+  """What `read_params` reads, to be read later; raises what it does."""
   file = GGUFFile(path)
   stored = _stored(file)
   _check_tensors(file, config, stored)
 
   @functools.lru_cache(maxsize=1)  # the shards of a leaf follow one another
-  def read_leaf(leaf: Leaf, dtype: np.dtype) -> np.ndarray:
-    whole = np.empty(leaf.shape, dtype)
-    everything = [slice(None)] * whole.ndim
-    for tensor_slice in layout.tensor_slices(leaf, everything, whole):
-      decoded = file.tensor(gguf_name(tensor_slice.tensor))
-      rows = decoded[tensor_slice.window]
+  def decoded(leaf: Leaf, first: int, stop: int, dtype: np.dtype) -> np.ndarray:
+    """Rows of a leaf that are whole layers, or all of a leaf without layers."""
+    whole = np.empty((stop - first, *leaf.shape[1:]), dtype)
+    index = [slice(first, stop), *[slice(None)] * (whole.ndim - 1)]
+    for tensor_slice in layout.tensor_slices(leaf, index, whole):
+      tensor = file.tensor(gguf_name(tensor_slice.tensor))
+      rows = tensor[tensor_slice.window]
       if is_reordered(_architecture(file), leaf.path):
         rows = _half_split(rows, config.head_dim)
       tensor_slice.view[...] = rows
     return whole
 
   def fill(leaf: Leaf, index: Sequence[slice], shard: np.ndarray) -> None:
-    shard[...] = read_leaf(leaf, shard.dtype)[index]
+    rows, *others = index
+    stacked = leaf.tensors[0].layer is not None
+    first, stop, _ = (rows if stacked else slice(None)).indices(leaf.shape[0])
+    whole = decoded(leaf, first, stop, shard.dtype)
+    shard[...] = whole[(slice(None) if stacked else rows, *others)]
 
-  load_leaf = functools.partial(stream.place_shards, fill=fill)
-  return stream.load(config, mesh, dtype, load_leaf, transform, stored)
+  return stream.Source(fill, stored)
 
 
 def gguf_name(tensor: Tensor) -> str:

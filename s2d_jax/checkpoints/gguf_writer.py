@@ -78,7 +78,8 @@ def write(
   Args:
     path: a local file that does not exist yet.
     config: the architecture.
-    params: numpy or jax arrays; one tensor is held a second time.
+    params: numpy or jax arrays, or leaves in files (`stream.LazyLeaf`); one
+      tensor is held a second time.
     tokenizer: written along with its chat template.
     kind: of the matrices: "f16", or "q8_0" for blocks of 32 bytes that share a
       factor. Vectors are float32.

@@ -15,9 +15,8 @@ from flax import traverse_util
 import jax.numpy as jnp
 from jaxtyping import DTypeLike
 import numpy as np
-from safetensors.numpy import save_file
 
-from s2d_jax.checkpoints import export, layout
+from s2d_jax.checkpoints import export, layout, safetensors_file
 from s2d_jax.checkpoints.pretrained import Adapters
 from s2d_jax.errors import UserError
 from s2d_jax.models.lora import DOWN, UP
@@ -45,11 +44,14 @@ def write(
     export.write_json(
       new / "adapter_config.json", _config_values(adapters, modules)
     )
-    save_file(
-      _tensors(adapters, modules, jnp.dtype(dtype)),
+    tensors = _tensors(adapters, modules, jnp.dtype(dtype))
+    with safetensors_file.new(
       new / "adapter_model.safetensors",
-      metadata={"format": "pt"},
-    )
+      {name: tensor.shape for name, tensor in tensors.items()},
+      jnp.dtype(dtype),
+    ) as append:
+      for tensor in tensors.values():
+        append(tensor)
 
 
 def _modules(adapters: Adapters) -> dict[str, list[str]]:
@@ -99,6 +101,6 @@ def _tensors(
     up = np.asarray(flat[f"{path}/{UP}"].astype(dtype))
     for layer, name in enumerate(names):
       a, b = down[layer].reshape(-1, rank).T, up[layer].reshape(rank, -1).T
-      found[f"{_PREFIX}{name}.lora_A.weight"] = np.ascontiguousarray(a)
-      found[f"{_PREFIX}{name}.lora_B.weight"] = np.ascontiguousarray(b)
+      found[f"{_PREFIX}{name}.lora_A.weight"] = a
+      found[f"{_PREFIX}{name}.lora_B.weight"] = b
   return found

@@ -9,8 +9,10 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from etils import epath
+from flax import traverse_util
 import jax
 from jax.sharding import Mesh
+import numpy as np
 
 from s2d_jax import records
 from s2d_jax.checkpoints import (
@@ -29,6 +31,7 @@ from s2d_jax.models import lora
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.lora import Lora
 from s2d_jax.models.params import Params
+from s2d_jax.parallel.mesh import make_mesh
 
 if TYPE_CHECKING:  # importing transformers takes seconds
   from transformers import PreTrainedTokenizerBase
@@ -65,7 +68,7 @@ class Adapters(NamedTuple):
     stored: how its files hold the weights.
     base: the path of its files, as the run recorded it.
     lora: which kernels have adapters.
-    params: the adapters, laid out over a mesh.
+    params: the adapters.
   """
 
   config: ModelConfig
@@ -96,7 +99,21 @@ def load(
   return model._replace(params=_params(name, model.config, mesh, dtype))
 
 
-def load_adapters(name: epath.PathLike, mesh: Mesh) -> Adapters:
+def load_lazily(name: epath.PathLike, dtype: str = "float32") -> Pretrained:
+  """`load` of a model that need not fit into memory.
+
+  Args:
+    name: of the model.
+    dtype: of the weights: "float32" or "bfloat16".
+
+  Returns:
+    The model with leaves that stay in their files (`stream.LazyLeaf`).
+  """
+  model = load_without_weights(name)
+  return model._replace(params=_lazy_params(name, model.config, dtype))
+
+
+def load_adapters(name: epath.PathLike) -> Adapters:
   """The adapters of a run, without the weights that they stand beside.
 
   Raises:
@@ -120,7 +137,7 @@ def load_adapters(name: epath.PathLike, mesh: Mesh) -> Adapters:
   told = read_json(record) if record.exists() else {"path": os.fspath(path)}
   config = _reader(path).read_config(path)
   trained = train_state.restore_adapters(
-    run / "checkpoints", config, adapters, mesh, step
+    run / "checkpoints", config, adapters, _one_device(), step
   )
   stored = _reader(path).read_stored(path)
   return Adapters(config, stored, told["path"], adapters, trained)
@@ -236,6 +253,41 @@ def _params(
 
   # The weights they were trained with: a model, or the result of another run.
   return _params(_base_name(run), config, mesh, dtype, merged)
+
+
+def _lazy_params(
+  name: epath.PathLike, config: ModelConfig, dtype: str
+) -> Params:
+  run, step = _run_and_step(name)
+  if run is None:
+    path = names.resolve(name)
+    return stream.lazy(config, dtype, _reader(path).open_params(path, config))
+  checkpoints, adapters = run / "checkpoints", _adapters(run)
+  if adapters is None:
+    source = train_state.open_params(checkpoints, config, step)
+    return stream.lazy(config, dtype, source)
+  trained = train_state.restore_adapters(
+    checkpoints, config, adapters, _one_device(), step
+  )
+
+  def merged(path: str, leaf: stream.LazyLeaf) -> stream.LazyLeaf:
+    pair = lora.pair_of(path, trained)
+    if pair is None:
+      return leaf
+    down, up = map(np.asarray, pair)
+    merge = jax.jit(functools.partial(lora.merge_layer, lora=adapters))
+    return stream.LazyLeaf(
+      lambda layer: np.asarray(merge(leaf[layer], down[layer], up[layer]))
+    )
+
+  base = _lazy_params(_base_name(run), config, dtype)
+  flat = traverse_util.flatten_dict(base, sep="/")
+  leaves = {path: merged(path, leaf) for path, leaf in flat.items()}
+  return traverse_util.unflatten_dict(leaves, sep="/")
+
+
+def _one_device() -> Mesh:
+  return make_mesh(devices=jax.local_devices()[:1])
 
 
 def _adapters(run: epath.Path) -> Lora | None:

@@ -7,15 +7,12 @@ s2d convert --model=runs/lora --out=adapter --adapter
 
 from __future__ import annotations
 
-import math
-
 from absl import flags
 import jax
 
 from s2d_jax.checkpoints import gguf_writer, hf, peft, pretrained
 from s2d_jax.conversation import ChatTemplate
 from s2d_jax.errors import UserError
-from s2d_jax.parallel.mesh import make_mesh
 from s2d_jax.stages import program
 
 _MODEL = flags.DEFINE_string(
@@ -59,12 +56,8 @@ def _write_model() -> None:
     raise UserError(
       f"--out={_OUT.value} is no name of a GGUF file; it ends in .gguf"
     )
-  # One copy over all devices, in the dtype that is written.
-  devices = jax.local_devices()
-  embed_dim = pretrained.read_config(_MODEL.value).embed_dim
-  mesh = make_mesh(fsdp=math.gcd(embed_dim, len(devices)), devices=devices)
   dtype = "float32" if _GGUF.value else _DTYPE.value
-  model = pretrained.load(_MODEL.value, mesh, dtype)
+  model = pretrained.load_lazily(_MODEL.value, dtype)
   settings = pretrained.settings_of(_MODEL.value)
   chat = ChatTemplate.from_settings(model.tokenizer, settings, model.end_tokens)
   tokenizer, ends = chat.as_tokenizer(), chat.end_tokens
@@ -86,8 +79,7 @@ def _write_model() -> None:
 
 
 def _write_adapters() -> None:
-  mesh = make_mesh(devices=jax.local_devices()[:1])
-  adapters = pretrained.load_adapters(_MODEL.value, mesh)
+  adapters = pretrained.load_adapters(_MODEL.value)
   peft.write(_OUT.value, adapters, _DTYPE.value)
   count = sum(leaf.size for leaf in jax.tree.leaves(adapters.params))
   print(f"wrote {_OUT.value}: adapters of {count:,} parameters")

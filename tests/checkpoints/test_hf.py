@@ -212,7 +212,7 @@ def test_write_leaves_nothing_half_done(tiny, tmp_path, monkeypatch):
   def killed(*unused, **also_unused):
     raise KeyboardInterrupt
 
-  monkeypatch.setattr(hf, "save_file", killed)
+  monkeypatch.setattr(hf.layout, "extract", killed)
   with pytest.raises(KeyboardInterrupt):
     hf.write(tmp_path / "out", *tiny, tokenizer())
   assert not (tmp_path / "out").exists()

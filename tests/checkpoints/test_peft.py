@@ -69,7 +69,7 @@ def run(tmp_path_factory) -> pathlib.Path:
 
 def test_the_files_are_those_of_peft(run, tmp_path):
   """Names, shapes and values of the tensors; of the config what we give."""
-  peft.write(tmp_path / "out", pretrained.load_adapters(run, make_mesh()))
+  peft.write(tmp_path / "out", pretrained.load_adapters(run))
   files = sorted(path.name for path in (tmp_path / "out").iterdir())
   assert files == ["adapter_config.json", "adapter_model.safetensors"]
   ours = load_file(tmp_path / "out" / "adapter_model.safetensors")
@@ -86,7 +86,7 @@ def test_the_files_are_those_of_peft(run, tmp_path):
 
 
 def test_bfloat16_is_rounded_once(run, tmp_path):
-  adapters = pretrained.load_adapters(run, make_mesh())
+  adapters = pretrained.load_adapters(run)
   peft.write(tmp_path / "out", adapters, "bfloat16")
   ours = load_file(tmp_path / "out" / "adapter_model.safetensors")
   for name, theirs in load_file(_PEFT / "adapter_model.safetensors").items():
@@ -113,11 +113,11 @@ def test_the_base_is_the_one_that_the_run_recorded(run, tmp_path):
   record = pretrained.identity(run.parent / "model") | {"path": "/pod/model"}
   (mine / "model.json").write_text(json.dumps(record))
   for name in (mine, mine / "checkpoints" / "1"):
-    assert pretrained.load_adapters(name, make_mesh()).base == "/pod/model"
+    assert pretrained.load_adapters(name).base == "/pod/model"
 
 
 def test_what_has_no_adapters_for_peft_is_refused(run, tmp_path):
-  load = lambda name: pretrained.load_adapters(name, make_mesh())
+  load = lambda name: pretrained.load_adapters(name)
   whole = tmp_path / "whole"
   shutil.copytree(run, whole)
   settings = json.loads((whole / "config.json").read_text())

@@ -97,12 +97,11 @@ def check_families(folder: str) -> None:
 
 def export_adapters(folder: str) -> None:
   from s2d_jax.checkpoints import peft, pretrained
-  from s2d_jax.parallel.mesh import make_mesh
   from tests.checkpoints.test_peft import write_run
 
   run = pathlib.Path(folder) / "run"
   write_run(run, HERE / "llama3_gqa")
-  adapters = pretrained.load_adapters(run, make_mesh())
+  adapters = pretrained.load_adapters(run)
   peft.write(pathlib.Path(folder) / "adapters", adapters)
 
 

@@ -31,9 +31,8 @@ def export(name: str, folder: str, kind: str = "f16") -> None:
   """What we say is of the file that was written."""
   from s2d_jax import LanguageModel
   from s2d_jax.checkpoints import gguf_writer, pretrained
-  from s2d_jax.parallel.mesh import make_mesh
 
-  model = pretrained.load(name, make_mesh())
+  model = pretrained.load_lazily(name)
   path = pathlib.Path(folder) / "model.gguf"
   gguf_writer.write(
     path, model.config, model.params, model.tokenizer, kind, model.end_tokens

@@ -69,5 +69,5 @@ def test_mistakes(convert, flags, said):
 def test_a_model_has_no_adapters(convert, tmp_path):
   out, model = tmp_path / "adapter", tiny_chat.write(tmp_path / "model")
   status, _, said = convert(f"--model={model}", f"--out={out}", "--adapter")
-  assert status == 1 and said.startswith(f"error: {model} has no adapters")
+  assert status == 1 and f"error: {model} has no adapters" in said
   assert not out.exists()
