@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 import contextlib
 import json
+import os
 from typing import Any
 
 from etils import epath
@@ -18,7 +19,7 @@ def new_folder(folder: epath.PathLike) -> Iterator[epath.Path]:
   """Yields an empty folder that becomes `folder` at the end.
 
   Raises:
-    UserError: there is something under that name.
+    UserError: there is something under that name, or it is in a bucket.
   """
   with _new(folder) as temporary:
     temporary.mkdir(parents=True)
@@ -30,7 +31,7 @@ def new_file(file: epath.PathLike) -> Iterator[epath.Path]:
   """Yields the name of a file that becomes `file` at the end.
 
   Raises:
-    UserError: there is something under that name.
+    UserError: there is something under that name, or it is in a bucket.
   """
   with _new(file) as temporary:
     temporary.parent.mkdir(parents=True, exist_ok=True)
@@ -40,13 +41,28 @@ def new_file(file: epath.PathLike) -> Iterator[epath.Path]:
 @contextlib.contextmanager
 def _new(path: epath.PathLike) -> Iterator[epath.Path]:
   path = epath.Path(path)
+  if "://" in os.fspath(path):
+    raise UserError(
+      f"{path} is in a bucket, and exports are written to a local disk; name a"
+      " folder or file there and copy it: gcloud storage cp -r"
+    )
   if path.exists():
     raise UserError(f"{path} exists already; name another or delete this one")
   temporary = path.parent / (path.name + ".tmp")
-  if temporary.is_dir():  # left by a kill
-    temporary.rmtree()
-  yield temporary
+  _delete(temporary)  # left by a kill
+  try:
+    yield temporary
+  except BaseException:
+    _delete(temporary)
+    raise
   temporary.rename(path)
+
+
+def _delete(path: epath.Path) -> None:
+  if path.is_dir():
+    path.rmtree()
+  else:
+    path.unlink(missing_ok=True)
 
 
 def write_json(path: epath.Path, values: Any) -> None:

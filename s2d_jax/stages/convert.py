@@ -8,8 +8,10 @@ s2d convert --model=runs/lora --out=adapter --adapter
 from __future__ import annotations
 
 from absl import flags
+from etils import epath
 import jax
 
+from s2d_jax import full_disk
 from s2d_jax.checkpoints import gguf_writer, hf, peft, pretrained
 from s2d_jax.conversation import ChatTemplate
 from s2d_jax.errors import UserError
@@ -45,10 +47,11 @@ def convert(argv) -> None:
     raise UserError("give --model=NAME and --out=FOLDER")
   if _ADAPTER.value and _GGUF.value:
     raise UserError("give --adapter or --gguf, not both")
-  if _ADAPTER.value:
-    _write_adapters()
-  else:
-    _write_model()
+  with full_disk.mistakes(epath.Path(_OUT.value).parent):
+    if _ADAPTER.value:
+      _write_adapters()
+    else:
+      _write_model()
 
 
 def _write_model() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 
 from absl.testing import flagsaver
@@ -64,6 +65,18 @@ def test_one_file_for_llama_cpp(convert, tiny, tmp_path):
 def test_mistakes(convert, flags, said):
   status, _, error = convert("--model=smollm2-135m-instruct", *flags)
   assert status == 1 and said in error
+
+
+def test_a_full_disk(convert, tmp_path, monkeypatch):
+  def full(*unused):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  model = tiny_chat.write(tmp_path / "model")
+  monkeypatch.setattr(hf.layout, "extract", full)
+  status, _, said = convert(f"--model={model}", f"--out={tmp_path / 'out'}")
+  assert status == 1
+  assert f"error: too little room is left on the disk of {tmp_path}" in said
+  assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_model_has_no_adapters(convert, tmp_path):
