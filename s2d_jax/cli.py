@@ -23,7 +23,7 @@ _STAGES = {
   "answer": "answer a file of questions by a run, directly or by thinking",
   "chat": "ask a model, or the models of a run, on the terminal",
   "plan": "estimate memory and speed of a run on a TPU, without one",
-  "convert": "export a model or a run's checkpoint as a Hugging Face folder",
+  "convert": "export a model or a run: a folder, a GGUF file or its adapters",
 }
 
 _USAGE = "usage: s2d STAGE [flags]        s2d STAGE --help lists the flags\n\n"

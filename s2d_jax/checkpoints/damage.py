@@ -117,7 +117,7 @@ def _lost_arrays(folder: epath.Path, item: str) -> Iterator[str]:
   for path in (folder / item).glob("array_metadatas/*"):
     yield from _cut_json(folder, f"{item}/array_metadatas/{path.name}")
   try:
-    store = _open_arrays(folder / item)
+    store = open_arrays(folder / item)
     keys = store.list().result()
     if not keys:
       yield f"no arrays in {item}"
@@ -136,7 +136,8 @@ def _lost_arrays(folder: epath.Path, item: str) -> Iterator[str]:
     yield f"arrays of {item} are cut"
 
 
-def _open_arrays(folder: epath.Path) -> tensorstore.KvStore:
+def open_arrays(folder: epath.Path) -> tensorstore.KvStore:
+  """The store of one item of a checkpoint, local or in a bucket."""
   if "://" in str(folder):
     base = f"{folder}/"
   else:

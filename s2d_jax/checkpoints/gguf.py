@@ -21,6 +21,7 @@ import numpy as np
 
 from s2d_jax.checkpoints import hf_config, layout, stream
 from s2d_jax.checkpoints.gguf_file import GGUFFile
+from s2d_jax.checkpoints.gguf_tokenizer import END_NAMES
 from s2d_jax.checkpoints.layout import Leaf, Stored, Tensor
 from s2d_jax.errors import UserError
 from s2d_jax.models.config import Llama3Scaling, ModelConfig
@@ -28,7 +29,7 @@ from s2d_jax.models.params import Params
 from s2d_jax.models.rope import rope_frequencies
 
 # general.architecture → model_type.
-_FAMILIES = {
+FAMILIES = {
   "llama": "llama",
   "qwen2": "qwen2",
   "qwen3": "qwen3",
@@ -42,7 +43,7 @@ _FAMILIES = {
 }
 _REORDERED = ("llama", "smollm3", "granite")
 # Without "{architecture}." in front → in config.json.
-_NUMBERS = {
+NUMBERS = {
   "rope.freq_base": "rope_theta",
   "rope.freq_base_swa": "rope_local_base_freq",
   "attention.layer_norm_rms_epsilon": "rms_norm_eps",
@@ -53,7 +54,7 @@ _NUMBERS = {
   "attn_logit_softcapping": "attn_logit_softcapping",
   "final_logit_softcapping": "final_logit_softcapping",
 }
-_SCALING = {
+SCALING = {
   "rope.scaling.factor": "factor",
   "rope.scaling.attn_factor": "attention_factor",
   "rope.scaling.yarn_beta_fast": "beta_fast",
@@ -79,19 +80,8 @@ _NAMES = {
   "mlp/down": "ffn_down",
 }
 _FUSED_NAMES = {"self_attn.qkv_proj": "attn_qkv", "mlp.gate_up_proj": "ffn_up"}
-_ROPE_FACTORS = "rope_freqs.weight"
+ROPE_FACTORS = "rope_freqs.weight"
 _END_KEYS = [f"tokenizer.ggml.{end}_token_id" for end in ("eos", "eot", "eom")]
-# Converters left out the keys of most, so llama.cpp knows them by name, in
-# `llama_vocab::impl::load` (src/llama-vocab.cpp).
-_END_NAMES = (
-  "<|endoftext|>",
-  "<|end_of_text|>",
-  "<|im_end|>",
-  "<|eot_id|>",
-  "<|eom_id|>",
-  "<|end|>",
-  "<end_of_turn>",
-)
 
 
 def read_config(path: epath.PathLike) -> ModelConfig:
@@ -101,7 +91,12 @@ def read_config(path: epath.PathLike) -> ModelConfig:
     UserError: not a GGUF file, truncated, of another architecture, or with a
       value that this package does not compute; it is named.
   """
-  return _read_config(GGUFFile(path))
+  return config_of(GGUFFile(path))
+
+
+def read_stored(path: epath.PathLike) -> Stored:
+  """How the weights of a GGUF file hold what the tree holds."""
+  return _stored(GGUFFile(path))
 
 
 def read_generation_config(path: epath.PathLike) -> dict[str, Any]:
@@ -109,7 +104,7 @@ def read_generation_config(path: epath.PathLike) -> dict[str, Any]:
   fields = GGUFFile(path).fields
   ends = {fields[key] for key in _END_KEYS if key in fields}
   tokens = fields.get("tokenizer.ggml.tokens", ())
-  ends.update(i for i, token in enumerate(tokens) if token in _END_NAMES)
+  ends.update(i for i, token in enumerate(tokens) if token in END_NAMES)
   return {"eos_token_id": sorted(ends)}
 
 
@@ -133,30 +128,41 @@ def read_params(
     UserError: a tensor is missing, truncated, of the wrong shape or type, or
       belongs to something that this package does not compute; it is named.
   """
+  source = open_params(path, config)
+  load_leaf = functools.partial(stream.place_shards, fill=source.fill)
+  return stream.load(config, mesh, dtype, load_leaf, transform, source.stored)
+
+
+def open_params(path: epath.PathLike, config: ModelConfig) -> stream.Source:
+  """What `read_params` reads, to be read later; raises what it does."""
   file = GGUFFile(path)
   stored = _stored(file)
   _check_tensors(file, config, stored)
 
   @functools.lru_cache(maxsize=1)  # the shards of a leaf follow one another
-  def read_leaf(leaf: Leaf, dtype: np.dtype) -> np.ndarray:
-    whole = np.empty(leaf.shape, dtype)
-    everything = [slice(None)] * whole.ndim
-    for tensor_slice in layout.tensor_slices(leaf, everything, whole):
-      decoded = file.tensor(_gguf_name(tensor_slice.tensor))
-      rows = decoded[tensor_slice.window]
-      if _is_reordered(file, leaf):
+  def decoded(leaf: Leaf, first: int, stop: int, dtype: np.dtype) -> np.ndarray:
+    """Rows of a leaf that are whole layers, or all of a leaf without layers."""
+    whole = np.empty((stop - first, *leaf.shape[1:]), dtype)
+    index = [slice(first, stop), *[slice(None)] * (whole.ndim - 1)]
+    for tensor_slice in layout.tensor_slices(leaf, index, whole):
+      tensor = file.tensor(gguf_name(tensor_slice.tensor))
+      rows = tensor[tensor_slice.window]
+      if is_reordered(_architecture(file), leaf.path):
         rows = _half_split(rows, config.head_dim)
       tensor_slice.view[...] = rows
     return whole
 
   def fill(leaf: Leaf, index: Sequence[slice], shard: np.ndarray) -> None:
-    shard[...] = read_leaf(leaf, shard.dtype)[index]
+    rows, *others = index
+    stacked = leaf.tensors[0].layer is not None
+    first, stop, _ = (rows if stacked else slice(None)).indices(leaf.shape[0])
+    whole = decoded(leaf, first, stop, shard.dtype)
+    shard[...] = whole[(slice(None) if stacked else rows, *others)]
 
-  load_leaf = functools.partial(stream.place_shards, fill=fill)
-  return stream.load(config, mesh, dtype, load_leaf, transform, stored)
+  return stream.Source(fill, stored)
 
 
-def _gguf_name(tensor: Tensor) -> str:
+def gguf_name(tensor: Tensor) -> str:
   """layers/attention/q/kernel of layer 3 → blk.3.attn_q.weight."""
   stem, _, leaf = tensor.path.removeprefix("layers/").rpartition("/")
   name = _NAMES[stem]
@@ -171,9 +177,9 @@ def _stored(file: GGUFFile) -> Stored:
   return Stored(fused="blk.0.attn_qkv.weight" in file.tensors)
 
 
-def _is_reordered(file: GGUFFile, leaf: Leaf) -> bool:
-  of_queries_or_keys = leaf.path.split("/")[-2] in ("q", "k")
-  return _architecture(file) in _REORDERED and of_queries_or_keys
+def is_reordered(architecture: str, path: str) -> bool:
+  """Whether pairs that turn together are side by side in this leaf's tensor."""
+  return architecture in _REORDERED and path.split("/")[-2] in ("q", "k")
 
 
 def _architecture(file: GGUFFile) -> str:
@@ -186,12 +192,18 @@ def _half_split(rows: np.ndarray, head_dim: int) -> np.ndarray:
   return pairs.swapaxes(1, 2).reshape(rows.shape)
 
 
-def _read_config(file: GGUFFile) -> ModelConfig:
+def side_by_side(rows: np.ndarray, head_dim: int) -> np.ndarray:
+  """The opposite: channels i and i + H/2 of each head become 2i and 2i + 1."""
+  halves = rows.reshape(-1, 2, head_dim // 2, *rows.shape[1:])
+  return halves.swapaxes(1, 2).reshape(rows.shape)
+
+
+def config_of(file: GGUFFile) -> ModelConfig:
   architecture = _architecture(file)
-  if architecture not in _FAMILIES:
+  if architecture not in FAMILIES:
     raise UserError(
       f"{file.path}: architecture {architecture!r} is not supported;"
-      f" {', '.join(_FAMILIES)} are"
+      f" {', '.join(FAMILIES)} are"
     )
   config = hf_config.from_values(file.path, _values(file))
   # They are where their tensors are, whatever the family has.
@@ -202,7 +214,7 @@ def _read_config(file: GGUFFile) -> ModelConfig:
     o_bias=biased("attn_output"),
     mlp_bias=biased("ffn_up"),
   )
-  if _ROPE_FACTORS in file.tensors:
+  if ROPE_FACTORS in file.tensors:
     config = _with_factors(file, config)
   return config
 
@@ -234,7 +246,7 @@ def _values(file: GGUFFile) -> dict[str, Any]:
   _check_fields(file, head_dim)
   embedding = file.tensors.get("token_embd.weight")
   values = {
-    "model_type": _FAMILIES[architecture],
+    "model_type": FAMILIES[architecture],
     "vocab_size": embedding.shape[0] if embedding else 0,
     "hidden_size": embed_dim,
     "num_hidden_layers": layers,
@@ -245,7 +257,7 @@ def _values(file: GGUFFile) -> dict[str, Any]:
     "max_position_embeddings": value("context_length", int),
     "tie_word_embeddings": "output.weight" not in file.tensors,
     "rope_theta": 10_000.0,
-    **numbers(_NUMBERS),
+    **numbers(NUMBERS),
   }
   if turned != head_dim:
     values["partial_rotary_factor"] = turned / head_dim
@@ -256,7 +268,7 @@ def _values(file: GGUFFile) -> dict[str, Any]:
     values["query_pre_attn_scalar"] = squared
   kind = file.fields.get(f"{architecture}.rope.scaling.type", "none")
   if kind != "none":
-    values["rope_scaling"] = {"rope_type": kind} | numbers(_SCALING)
+    values["rope_scaling"] = {"rope_type": kind} | numbers(SCALING)
   return values | _window_values(file, layers)
 
 
@@ -301,7 +313,7 @@ def _check_fields(file: GGUFFile, head_dim: int) -> None:
     allowed["rope.scaling.finetuned"] = (None, True)
   for key in file.fields:
     key = key.removeprefix(f"{architecture}.")
-    known = key in (*_SCALING, "rope.scaling.type", "rope.scaling.finetuned")
+    known = key in (*SCALING, "rope.scaling.type", "rope.scaling.finetuned")
     if key.startswith("rope.scaling.") and not known:
       allowed[key] = (None,)
   if architecture not in ("olmo2", "gemma2", "gemma3", "phi3"):
@@ -326,7 +338,7 @@ def _with_factors(file: GGUFFile, config: ModelConfig) -> ModelConfig:
   Of Llama 3's four constants only `factor` differs among the published models,
   and it is the largest of the factors; all of them are then compared.
   """
-  factors = file.tensor(_ROPE_FACTORS)
+  factors = file.tensor(ROPE_FACTORS)
   scaling = Llama3Scaling(
     factor=float(factors.max()),
     low_freq_factor=1.0,
@@ -341,7 +353,7 @@ def _with_factors(file: GGUFFile, config: ModelConfig) -> ModelConfig:
     factors, derived, rtol=1e-4
   ):
     raise UserError(
-      f"{file.path}: tensor {_ROPE_FACTORS} is not the frequency scaling of"
+      f"{file.path}: tensor {ROPE_FACTORS} is not the frequency scaling of"
       " Llama 3 (factors 1 and 4, original context 8192), the only one that"
       " is computed here"
     )
@@ -354,12 +366,12 @@ def _with_factors(file: GGUFFile, config: ModelConfig) -> ModelConfig:
 
 def _check_tensors(file: GGUFFile, config: ModelConfig, stored: Stored) -> None:
   wanted = {
-    _gguf_name(parts[0]): parts[0].shape
+    gguf_name(parts[0]): parts[0].shape
     for parts in layout.tensors(config, stored).values()
   }
   if missing := sorted(set(wanted) - set(file.tensors)):
     raise UserError(f"{file.path}: tensor {missing[0]} is missing")
-  if surplus := sorted(set(file.tensors) - set(wanted) - {_ROPE_FACTORS}):
+  if surplus := sorted(set(file.tensors) - set(wanted) - {ROPE_FACTORS}):
     raise UserError(
       f"{file.path}: tensor {surplus[0]} belongs to something that this"
       " package does not compute, so the model would not be the same"

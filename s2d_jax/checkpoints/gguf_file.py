@@ -54,7 +54,8 @@ class GGUFFile:
   def tensor(self, name: str) -> Float[np.ndarray, "*rows D"]:
     """Decodes one tensor to float32."""
     info = self.tensors[name]
-    raw = np.frombuffer(self._bytes, np.uint8, info.size, info.start)
+    # Of what is mapped, pages once read would count as ours to the end.
+    raw = np.fromfile(self.path, np.uint8, info.size, offset=info.start)
     rows = raw.reshape(*info.shape[:-1], -1)
     try:
       return quants.dequantize(rows, info.type).reshape(info.shape)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import functools
-import json
-import shutil
+import math
 from typing import TYPE_CHECKING, Any
 
 from etils import epath
@@ -13,22 +12,21 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 import numpy as np
 import safetensors
-from safetensors.numpy import save_file
 
-from s2d_jax import records
-from s2d_jax.checkpoints import layout, stream
+from s2d_jax.checkpoints import export, layout, safetensors_file, stream
 from s2d_jax.checkpoints.families import FAMILIES
 from s2d_jax.checkpoints.hf_config import (
   config_values,
   read_config as read_config,
   read_generation_config as read_generation_config,
   read_json,
-  read_stored,
+  read_stored as read_stored,
 )
 from s2d_jax.checkpoints.layout import Leaf
 from s2d_jax.errors import UserError
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.params import Params
+from s2d_jax.progress import Progress
 
 if TYPE_CHECKING:  # importing transformers takes seconds
   from transformers import PreTrainedTokenizerBase
@@ -62,6 +60,13 @@ def read_params(
       a float type, or belongs to something that `config` does not compute: a
       head of its own where `config` has it tied, too.
   """
+  source = open_params(folder, config)
+  load_leaf = functools.partial(stream.place_shards, fill=source.fill)
+  return stream.load(config, mesh, dtype, load_leaf, transform, source.stored)
+
+
+def open_params(folder: epath.PathLike, config: ModelConfig) -> stream.Source:
+  """What `read_params` reads, to be read later; raises what it does."""
   folder = epath.Path(folder)
   files, stored = _tensor_files(folder), read_stored(folder)
   tensors = layout.tensors(config, stored)
@@ -74,8 +79,7 @@ def read_params(
     for tensor_slice in layout.tensor_slices(leaf, index, shard):
       _copy(files[tensor_slice.tensor.name], tensor_slice)
 
-  load_leaf = functools.partial(stream.place_shards, fill=fill)
-  return stream.load(config, mesh, dtype, load_leaf, transform, stored)
+  return stream.Source(fill, stored)
 
 
 def _copy(file: epath.Path, tensor_slice: layout.TensorSlice) -> None:
@@ -116,24 +120,16 @@ def write(
   Args:
     folder: a local folder that does not exist yet.
     config: the architecture.
-    params: numpy or jax arrays; one file's worth is held a second time.
+    params: numpy or jax arrays, or leaves in files (`stream.LazyLeaf`); one
+      tensor is held a second time.
     tokenizer: saved along with its chat template.
     dtype: "float32" or "bfloat16".
     max_shard_bytes: weights larger than this are split over several files.
     generation_config: the model's own, kept but for its end tokens.
     end_tokens: those that end a reply; by default the end of text.
   """
-  folder = epath.Path(folder)
   if dtype not in ("float32", "bfloat16"):
     raise UserError(f"dtype {dtype!r} is neither float32 nor bfloat16")
-  if folder.exists():
-    raise UserError(
-      f"{folder} exists already; name another folder or delete this one"
-    )
-  temporary = folder.parent / (folder.name + ".tmp")
-  if temporary.exists():  # left by a kill
-    temporary.rmtree()
-  temporary.mkdir(parents=True)
   special = {
     key: getattr(tokenizer, key)
     for key in ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -142,15 +138,14 @@ def write(
   dtypes = {"dtype": dtype, "torch_dtype": dtype}
   values = config_values(config)
   tensors = layout.tensors(config, FAMILIES[values["model_type"]].stored)
-  values |= special | dtypes
-  _write_json(temporary / "config.json", values)
-  _write_json(
-    temporary / "generation_config.json",
-    _generation_values(special, generation_config or {}, end_tokens),
-  )
-  _write_tokenizer(temporary, tokenizer)
-  _write_tensors(temporary, tensors, params, jnp.dtype(dtype), max_shard_bytes)
-  temporary.rename(folder)
+  with export.new_folder(folder) as new:
+    export.write_json(new / "config.json", values | special | dtypes)
+    export.write_json(
+      new / "generation_config.json",
+      _generation_values(special, generation_config or {}, end_tokens),
+    )
+    _write_tokenizer(new, tokenizer)
+    _write_tensors(new, tensors, params, jnp.dtype(dtype), max_shard_bytes)
 
 
 def _generation_values(
@@ -173,31 +168,35 @@ def _generation_values(
 def _write_tensors(folder, tensors, params, dtype, max_shard_bytes) -> None:
   shards, size = [{}], 0
   for name, parts in tensors.items():
-    tensor_bytes = int(np.prod(parts[0].shape)) * dtype.itemsize
+    tensor_bytes = math.prod(parts[0].shape) * dtype.itemsize
     if shards[-1] and size + tensor_bytes > max_shard_bytes:
       shards.append({})
       size = 0
     shards[-1][name] = parts
     size += tensor_bytes
 
-  weight_map, total = {}, 0
-  for number, shard in enumerate(shards, start=1):
-    file = "model.safetensors"
-    if len(shards) > 1:
-      file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-    arrays = {
-      name: layout.extract(params, parts, dtype)
-      for name, parts in shard.items()
-    }
-    save_file(arrays, folder / file, metadata={"format": "pt"})
-    # safetensors makes files that only their owner may read.
-    shutil.copymode(folder / "config.json", folder / file)
-    weight_map |= dict.fromkeys(arrays, file)
-    total += sum(array.nbytes for array in arrays.values())
+  shapes = {name: parts[0].shape for name, parts in tensors.items()}
+  total = sum(math.prod(shape) for shape in shapes.values())
+  weight_map = {}
+  with Progress("write", total, "weights") as progress:
+    for number, shard in enumerate(shards, start=1):
+      file = "model.safetensors"
+      if len(shards) > 1:
+        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+      with safetensors_file.new(
+        folder / file, {name: shapes[name] for name in shard}, dtype
+      ) as append:
+        for name, parts in shard.items():
+          append(layout.extract(params, parts, dtype))
+          progress.advance(math.prod(shapes[name]))
+      weight_map |= dict.fromkeys(shard, file)
   if len(shards) > 1:
-    _write_json(
+    export.write_json(
       folder / "model.safetensors.index.json",
-      {"metadata": {"total_size": total}, "weight_map": weight_map},
+      {
+        "metadata": {"total_size": total * dtype.itemsize},
+        "weight_map": weight_map,
+      },
     )
 
 
@@ -208,12 +207,7 @@ def _write_tokenizer(folder, tokenizer: PreTrainedTokenizerBase) -> None:
   values = read_json(path)
   if values.get("tokenizer_class") == "TokenizersBackend":
     values["tokenizer_class"] = "PreTrainedTokenizerFast"
-    _write_json(path, values)
-
-
-def _write_json(path: epath.Path, values) -> None:
-  text = json.dumps(values, indent=2, ensure_ascii=False)
-  records.write_text(path, text + "\n")
+    export.write_json(path, values)
 
 
 def _tensor_files(folder: epath.Path) -> dict[str, epath.Path]:

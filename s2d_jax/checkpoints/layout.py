@@ -199,17 +199,19 @@ def extract(
 ) -> np.ndarray:
   """One tensor of a file out of the tree.
 
-  A leaf on devices is transposed there, and only that layer is fetched.
+  A leaf on devices is transposed there, and only that layer is fetched. Of one
+  that is still in a file (`stream.LazyLeaf`) only that layer is read.
   """
 
   def rows(tensor: Tensor):
     leaf = params
     for key in tensor.path.split("/"):
       leaf = leaf[key]
-    leaf = leaf if tensor.layer is None else leaf[tensor.layer]
+    leaf = leaf[... if tensor.layer is None else tensor.layer]
     if tensor.added:
       leaf = leaf.astype(np.float32) - tensor.added
-    return np.asarray(_file_view(tensor.path, leaf).astype(dtype))
+    view = _file_view(tensor.path, leaf).astype(dtype, copy=False)
+    return np.asarray(view)
 
   found = [rows(part) for part in parts]
   whole = found[0] if len(found) == 1 else np.concatenate(found)

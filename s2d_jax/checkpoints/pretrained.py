@@ -9,8 +9,10 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from etils import epath
+from flax import traverse_util
 import jax
 from jax.sharding import Mesh
+import numpy as np
 
 from s2d_jax import records
 from s2d_jax.checkpoints import (
@@ -22,12 +24,14 @@ from s2d_jax.checkpoints import (
   train_state,
 )
 from s2d_jax.checkpoints.hf_config import read_json
+from s2d_jax.checkpoints.layout import Stored
 from s2d_jax.checkpoints.tokenizer import check_fits, load_tokenizer
 from s2d_jax.errors import UserError
 from s2d_jax.models import lora
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.lora import Lora
 from s2d_jax.models.params import Params
+from s2d_jax.parallel.mesh import make_mesh
 
 if TYPE_CHECKING:  # importing transformers takes seconds
   from transformers import PreTrainedTokenizerBase
@@ -56,6 +60,24 @@ class Pretrained(NamedTuple):
     return tuple(end for end in ends if 0 <= end < self.config.vocab_size)
 
 
+class Adapters(NamedTuple):
+  """What a run has trained beside the weights of a model.
+
+  Attributes:
+    config: the architecture of the model.
+    stored: how its files hold the weights.
+    base: the path of its files, as the run recorded it.
+    lora: which kernels have adapters.
+    params: the adapters.
+  """
+
+  config: ModelConfig
+  stored: Stored
+  base: str
+  lora: Lora
+  params: Params
+
+
 def load(
   name: epath.PathLike, mesh: Mesh, dtype: str = "float32"
 ) -> Pretrained:
@@ -75,6 +97,50 @@ def load(
   """
   model = load_without_weights(name)
   return model._replace(params=_params(name, model.config, mesh, dtype))
+
+
+def load_lazily(name: epath.PathLike, dtype: str = "float32") -> Pretrained:
+  """`load` of a model that need not fit into memory.
+
+  Args:
+    name: of the model.
+    dtype: of the weights: "float32" or "bfloat16".
+
+  Returns:
+    The model with leaves that stay in their files (`stream.LazyLeaf`).
+  """
+  model = load_without_weights(name)
+  return model._replace(params=_lazy_params(name, model.config, dtype))
+
+
+def load_adapters(name: epath.PathLike) -> Adapters:
+  """The adapters of a run, without the weights that they stand beside.
+
+  Raises:
+    UserError: it has none, or they stand beside what another run has learnt.
+  """
+  run, step = _run_and_step(name)
+  adapters = None if run is None else _adapters(run)
+  if adapters is None:
+    raise UserError(
+      f"{name} has no adapters: it is no run with finetune.lora.rank above 0;"
+      " leave out --adapter"
+    )
+  _check_base(run)
+  base = _base_name(run)
+  if _run_and_step(base)[0] is not None:
+    raise UserError(
+      f"the adapters of {name} stand beside what the run {base} has learnt,"
+      " and PEFT puts adapters beside the files of a model; leave out --adapter"
+    )
+  path, record = _path(name, weights=False), run / "model.json"
+  told = read_json(record) if record.exists() else {"path": os.fspath(path)}
+  config = _reader(path).read_config(path)
+  trained = train_state.restore_adapters(
+    run / "checkpoints", config, adapters, _one_device(), step
+  )
+  stored = _reader(path).read_stored(path)
+  return Adapters(config, stored, told["path"], adapters, trained)
 
 
 def load_without_weights(name: epath.PathLike) -> Pretrained:
@@ -187,6 +253,41 @@ def _params(
 
   # The weights they were trained with: a model, or the result of another run.
   return _params(_base_name(run), config, mesh, dtype, merged)
+
+
+def _lazy_params(
+  name: epath.PathLike, config: ModelConfig, dtype: str
+) -> Params:
+  run, step = _run_and_step(name)
+  if run is None:
+    path = names.resolve(name)
+    return stream.lazy(config, dtype, _reader(path).open_params(path, config))
+  checkpoints, adapters = run / "checkpoints", _adapters(run)
+  if adapters is None:
+    source = train_state.open_params(checkpoints, config, step)
+    return stream.lazy(config, dtype, source)
+  trained = train_state.restore_adapters(
+    checkpoints, config, adapters, _one_device(), step
+  )
+
+  def merged(path: str, leaf: stream.LazyLeaf) -> stream.LazyLeaf:
+    pair = lora.pair_of(path, trained)
+    if pair is None:
+      return leaf
+    down, up = map(np.asarray, pair)
+    merge = jax.jit(functools.partial(lora.merge_layer, lora=adapters))
+    return stream.LazyLeaf(
+      lambda layer: np.asarray(merge(leaf[layer], down[layer], up[layer]))
+    )
+
+  base = _lazy_params(_base_name(run), config, dtype)
+  flat = traverse_util.flatten_dict(base, sep="/")
+  leaves = {path: merged(path, leaf) for path, leaf in flat.items()}
+  return traverse_util.unflatten_dict(leaves, sep="/")
+
+
+def _one_device() -> Mesh:
+  return make_mesh(devices=jax.local_devices()[:1])
 
 
 def _adapters(run: epath.Path) -> Lora | None:

@@ -4,13 +4,19 @@ Leaves are loaded one after the other, the largest first, and a leaf of a file
 one shard at a time, each into a buffer of its own size that is gone when the
 device has it. A shard that several devices hold is read once. In a run of
 several processes each reads what its own devices hold.
+
+Or they stay where they are until they are asked for, layer by layer: whoever
+writes them elsewhere needs the memory of one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+import dataclasses
 import functools
 import math
+from types import EllipsisType
+from typing import NamedTuple
 
 from flax import linen as nn, traverse_util
 import jax
@@ -34,6 +40,28 @@ LoadLeaf = Callable[[Leaf, jax.ShapeDtypeStruct], jax.Array]
 Transform = Callable[[str, jax.Array], jax.Array]
 # Fills an array with leaf[index], whatever float type it is of.
 Fill = Callable[[Leaf, Index, np.ndarray], None]
+
+
+class Source(NamedTuple):
+  """Files that have been looked at, and are whole as far as that shows.
+
+  Attributes:
+    fill: reads part of a leaf.
+    stored: how the files hold the leaves.
+  """
+
+  fill: Fill
+  stored: Stored = layout.PLAIN
+
+
+@dataclasses.dataclass(frozen=True)
+class LazyLeaf:
+  """A leaf that is not in memory: [layer] reads one of it, [...] all."""
+
+  read: Callable[[int | EllipsisType], np.ndarray]
+
+  def __getitem__(self, layer: int | EllipsisType) -> np.ndarray:
+    return self.read(layer)
 
 
 def load(
@@ -104,6 +132,32 @@ def place_shards(
       [jax.device_put(shard, device) for device in devices]
     )
   return jax.make_array_from_single_device_arrays(shape, sharding, arrays)
+
+
+def lazy(config: ModelConfig, dtype: str, source: Source) -> Params:
+  """The tree that `load` gives, of leaves that stay in their files.
+
+  Args:
+    config: the architecture.
+    dtype: "float32" or "bfloat16".
+    source: where they are read when they are asked for.
+  """
+  abstract = _flat(nn.unbox(abstract_params(config, jnp.dtype(dtype))))
+
+  def lazy_leaf(leaf: Leaf) -> LazyLeaf:
+    def read(layer: int | EllipsisType) -> np.ndarray:
+      rows = slice(layer, layer + 1) if layer is not ... else slice(None)
+      index = (rows, *[slice(None)] * (len(leaf.shape) - 1))
+      count = leaf.shape[0] if layer is ... else 1
+      found = np.empty((count, *leaf.shape[1:]), abstract[leaf.path].dtype)
+      source.fill(leaf, index, found)
+      return found if layer is ... else found[0]
+
+    return LazyLeaf(read)
+
+  leaves = layout.leaves(config, source.stored)
+  params = {leaf.path: lazy_leaf(leaf) for leaf in leaves}
+  return traverse_util.unflatten_dict(params, sep="/")
 
 
 def _quantized(path: str, array: jax.Array, shardings) -> dict[str, jax.Array]:

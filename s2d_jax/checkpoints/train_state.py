@@ -21,7 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from s2d_jax.checkpoints import damage, stream
+from s2d_jax.checkpoints import checkpoint_arrays, damage, stream
 from s2d_jax.checkpoints.layout import Leaf
 from s2d_jax.errors import UserError
 from s2d_jax.models import lora
@@ -194,6 +194,16 @@ def restore_params(
       return traverse_util.flatten_dict(restored, sep="/")[leaf.path]
 
     return stream.load(config, mesh, dtype, load_leaf, transform)
+
+
+def open_params(
+  directory: epath.PathLike, config: ModelConfig, step: int | None = None
+) -> stream.Source:
+  """What `restore_params` reads, to be read later; raises what it does."""
+  abstract = nn.unbox(abstract_params(config))
+  with _finished(directory, step) as (manager, found):
+    _check_model(manager, found, abstract)
+  return checkpoint_arrays.open_params(epath.Path(directory) / str(found))
 
 
 def restore_adapters(

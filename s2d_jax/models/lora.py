@@ -92,18 +92,29 @@ def merge(params: Params, adapters: Params, lora: Lora) -> Params:
 
 def merge_leaf(path: str, leaf: Array, adapters: Params, lora: Lora) -> Array:
   """`merge` for the leaf at `path`, with "/" between the keys."""
-  pairs = traverse_util.flatten_dict(adapters, sep="/")
-  parent, _, name = path.rpartition("/")
-  if name != "kernel" or f"{parent}/{DOWN}" not in pairs:
+  pair = pair_of(path, adapters)
+  if pair is None:
     return leaf
-  down, up = pairs[f"{parent}/{DOWN}"], pairs[f"{parent}/{UP}"]
+  # One layer at a time: the product is as large as the kernel.
+  return jax.lax.map(lambda one: merge_layer(*one, lora=lora), (leaf, *pair))
 
-  def layer_sum(layer):  # one at a time: the product is as large as the kernel
-    kernel, down, up = layer
-    change = down.reshape(-1, lora.rank) @ up.reshape(lora.rank, -1)
-    total = kernel.astype(jnp.float32) + lora.scale * change.reshape(
-      kernel.shape
-    )
-    return total.astype(kernel.dtype)
 
-  return jax.lax.map(layer_sum, (leaf, down, up))
+def pair_of(path: str, adapters: Params) -> tuple[Array, Array] | None:
+  """Down and up of the kernel at `path`; None: it has no adapters."""
+  flat = traverse_util.flatten_dict(adapters, sep="/")
+  parent, _, name = path.rpartition("/")
+  if name != "kernel" or f"{parent}/{DOWN}" not in flat:
+    return None
+  return flat[f"{parent}/{DOWN}"], flat[f"{parent}/{UP}"]
+
+
+def merge_layer(
+  kernel: Float[Array, "..."],
+  down: Float[Array, "... R"],
+  up: Float[Array, "R ..."],
+  lora: Lora,
+) -> Float[Array, "..."]:
+  """`merge` for one layer of a kernel [in…, out…]."""
+  change = down.reshape(-1, lora.rank) @ up.reshape(lora.rank, -1)
+  total = kernel.astype(jnp.float32) + lora.scale * change.reshape(kernel.shape)
+  return total.astype(kernel.dtype)

@@ -224,7 +224,7 @@ def test_what_cannot_be_read_is_not_called_damaged(checkpoints, monkeypatch):
   def refuse(folder):
     raise ValueError("PERMISSION_DENIED: no rights\nto this")
 
-  monkeypatch.setattr(damage, "_open_arrays", refuse)
+  monkeypatch.setattr(damage, "open_arrays", refuse)
   with pytest.raises(UserError, match="PERMISSION_DENIED: no rights to this"):
     damage.set_aside(epath.Path(checkpoints))
   assert names(checkpoints) == {"2", "4", "6"}
@@ -239,13 +239,13 @@ def test_a_relative_folder_will_do(checkpoints, monkeypatch):
 def test_a_run_in_a_bucket(checkpoints, monkeypatch, capsys):
   """What was only half copied there; arrays are read past etils, locally."""
   bucket.make(checkpoints.parents[1], monkeypatch)
-  open_arrays = damage._open_arrays
+  open_arrays = damage.open_arrays
 
   def open_here(folder: epath.Path):
     inside = str(folder).removeprefix("gs://")
     return open_arrays(epath.Path(checkpoints.parents[1] / inside))
 
-  monkeypatch.setattr(damage, "_open_arrays", open_here)
+  monkeypatch.setattr(damage, "open_arrays", open_here)
   # Orbax asks Google what kind of bucket it is.
   monkeypatch.setattr(
     gcs_utils, "is_hierarchical_namespace_enabled", lambda path: False

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from s2d_jax.checkpoints import gguf, hf
+from s2d_jax.checkpoints import gguf, hf, stream
 from s2d_jax.checkpoints.gguf_file import GGUFFile
 from s2d_jax.errors import UserError
 from s2d_jax.models.config import LayerKind, LinearScaling, YarnScaling
 from s2d_jax.models.llama import Llama
+from tests.lazy import in_memory
 from tests.one_device import read
 from tests.random_model import as_loaded
 
@@ -263,6 +264,26 @@ def test_bfloat16_is_rounded_once(name, tmp_path):
   _, wanted = read(hf, GOLDENS / name)
   wanted = as_loaded(wanted, "bfloat16")
   jax.tree.map(np.testing.assert_array_equal, params, wanted)
+
+
+@pytest.mark.parametrize("name", ["theta_untied", "phi3"])
+def test_layers_that_stay_in_the_file(name, tmp_path):
+  """Of which no more is decoded than is asked for."""
+  fields, _ = FAMILIES.get(name, ({}, None))
+  path = write_gguf(tmp_path / "m.gguf", name, **fields)
+  config, wanted = read(gguf, path)
+  source = gguf.open_params(path, config)
+  lazy = in_memory(config, stream.lazy(config, "float32", source))
+  jax.tree.map(np.testing.assert_array_equal, lazy, wanted)
+  largest = []
+
+  def fill(leaf, index, shard):
+    largest.append(shard.size)
+    source.fill(leaf, index, shard)
+
+  counted = stream.Source(fill, source.stored)
+  in_memory(config, stream.lazy(config, "float32", counted))
+  assert max(largest) == config.vocab_size * config.embed_dim
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -212,15 +212,20 @@ def test_write_leaves_nothing_half_done(tiny, tmp_path, monkeypatch):
   def killed(*unused, **also_unused):
     raise KeyboardInterrupt
 
-  monkeypatch.setattr(hf, "save_file", killed)
+  monkeypatch.setattr(hf.layout, "extract", killed)
   with pytest.raises(KeyboardInterrupt):
     hf.write(tmp_path / "out", *tiny, tokenizer())
-  assert not (tmp_path / "out").exists()
+  assert list(tmp_path.iterdir()) == []
+  (tmp_path / "out.tmp").mkdir()  # as a kill leaves it
+  (tmp_path / "out.tmp" / "half").touch()
   monkeypatch.undo()
   hf.write(tmp_path / "out", *tiny, tokenizer())
   assert [path.name for path in tmp_path.iterdir()] == ["out"]
   with pytest.raises(UserError, match="exists already"):
     hf.write(tmp_path / "out", *tiny, tokenizer())
+  assert not (tmp_path / "out" / "half").exists()
+  with pytest.raises(UserError, match="gs://b/out is in a bucket"):
+    hf.write("gs://b/out", *tiny, tokenizer())
   with pytest.raises(UserError, match="float16"):
     hf.write(tmp_path / "other", *tiny, tokenizer(), dtype="float16")
 

@@ -22,6 +22,7 @@ from s2d_jax.models.params import abstract_params
 from s2d_jax.parallel.mesh import make_mesh
 from s2d_jax.stages.chat_models import chat_setup
 from tests import tiny_chat
+from tests.lazy import in_memory
 from tests.random_model import as_loaded
 
 
@@ -71,6 +72,17 @@ def test_a_run_gives_what_it_has_learnt(run, step, factor, dtype):
   assert dtypes(model.params) == dtypes(expected)
   assert model.config == pretrained.read_config(name)
   assert model.tokenizer.eos_token == tiny_chat.END
+
+
+@pytest.mark.parametrize("name", ["model", "second", "second/checkpoints/3"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_leaves_in_files_are_those_that_are_loaded(run, name, dtype):
+  lazy = pretrained.load_lazily(run.parent / name, dtype)
+  loaded = pretrained.load(run.parent / name, make_mesh(), dtype)
+  assert lazy[0] == loaded[0] and lazy[3] == loaded[3]
+  found = in_memory(lazy.config, lazy.params)
+  assert dtypes(found) == dtypes(loaded.params)
+  jax.tree.map(np.testing.assert_array_equal, found, loaded.params)
 
 
 def test_a_run_gives_its_prompts_too(run):
@@ -127,7 +139,10 @@ def test_adapters_are_added_to_the_model_they_were_trained_beside(
     state = TrainState(jnp.int32(1), tree, {"moment": jnp.zeros(1)})
     train_state.save(manager, state, {}, 1.0)
 
+  model = pretrained.load_lazily(tmp_path, dtype)
+  lazy = in_memory(model.config, model.params)
   params = pretrained.load(tmp_path, make_mesh(), dtype).params
+  jax.tree.map(np.testing.assert_array_equal, lazy, params)
   expected = jax.tree.map(np.array, _times(3))
   for name, (_, _, product) in shapes.items():
     change = np.einsum(product, *adapters[name].values())

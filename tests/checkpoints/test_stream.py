@@ -23,13 +23,14 @@ import pytest
 import safetensors
 from safetensors.numpy import load_file
 
-from s2d_jax.checkpoints import hf, hf_config, layout, train_state
+from s2d_jax.checkpoints import hf, hf_config, layout, stream, train_state
 from s2d_jax.errors import UserError
 from s2d_jax.models.config import ModelConfig, alike
 from s2d_jax.models.params import abstract_params
 from s2d_jax.models.quantize import quantize_params
 from s2d_jax.parallel.mesh import make_mesh, param_shardings
 from tests import tiny_chat
+from tests.lazy import in_memory
 from tests.one_device import read
 from tests.processes import Process
 
@@ -283,6 +284,11 @@ def pod(process: str, port: str, directory: str) -> dict:
     state = train_state.TrainState(np.int32(1), params, {"moment": params})
     train_state.save(manager, state, {}, 1.0)
   if me == 1:  # alone: the other process is at its end
+    source = train_state.open_params(directory, config)
+    lazy = in_memory(config, stream.lazy(config, "float32", source))
+    found = traverse_util.flatten_dict(lazy, sep="/")
+    for path, leaf in leaves.items():
+      np.testing.assert_array_equal(found[path], leaf, err_msg=path)
     here = make_mesh(tensor=2, devices=jax.local_devices())
     for mesh in (here, everywhere):
       restored = train_state.restore_params(directory, config, mesh)

@@ -109,14 +109,15 @@ def test_smollm_cuts_digits_apart(pre, tmp_path):
   assert [word for word, _ in words] == ["a", "Ġ", "1", "2", "'s"]
 
 
+def sentencepiece(path):
+  golden = GOLDEN["sentencepiece"]
+  told = {key: golden[key] for key in ("tokens", "scores", "types")}
+  return load_tokenizer(write_gguf(path, "llama", **told))
+
+
 def test_sentencepiece_is_that_of_its_library(tmp_path):
   golden = GOLDEN["sentencepiece"]
-  path = write_gguf(
-    tmp_path / "t.gguf",
-    "llama",
-    **{key: golden[key] for key in ("tokens", "scores", "types")},
-  )
-  tokenizer = load_tokenizer(path)
+  tokenizer = sentencepiece(tmp_path / "t.gguf")
   for text, ids in zip(GOLDEN["texts"], golden["ids"], strict=True):
     assert tokenizer(text)["input_ids"] == ids, text
     assert tokenizer.decode(ids, skip_special_tokens=True) == text

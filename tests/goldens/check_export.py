@@ -5,6 +5,9 @@ one with PyTorch (transformers 4 or 5), load the folder and compare:
 
   PYTHONPATH=. python tests/goldens/check_export.py export NAME FOLDER [DTYPE]
   python tests/goldens/check_export.py check FOLDER
+
+The same of the families (export_families, check_families) and, where PEFT is
+there too, of adapters (export_adapters, check_adapters).
 """
 
 from __future__ import annotations
@@ -92,6 +95,26 @@ def check_families(folder: str) -> None:
     assert worst <= 1e-5
 
 
+def export_adapters(folder: str) -> None:
+  from s2d_jax.checkpoints import peft, pretrained
+  from tests.checkpoints.test_peft import write_run
+
+  run = pathlib.Path(folder) / "run"
+  write_run(run, HERE / "llama3_gqa")
+  adapters = pretrained.load_adapters(run)
+  peft.write(pathlib.Path(folder) / "adapters", adapters)
+
+
+def check_adapters(folder: str) -> None:
+  from make_peft_golden import logits
+
+  tokens = np.load(HERE / "llama3_gqa" / "logits.npz")["tokens"]
+  found = logits(pathlib.Path(folder) / "adapters", tokens)
+  worst = np.abs(found - np.load(HERE / "peft" / "adapted.npz")["logits"]).max()
+  print(f"PEFT: max |difference of logits| {worst:.1e}")
+  assert worst <= 1e-5
+
+
 def _prompt(tokenizer) -> list[int]:
   text = tokenizer.apply_chat_template(
     CHAT, add_generation_prompt=True, tokenize=False
@@ -101,6 +124,7 @@ def _prompt(tokenizer) -> list[int]:
 
 if __name__ == "__main__":
   commands = (export, check, export_families, check_families)
+  commands += (export_adapters, check_adapters)
   {command.__name__: command for command in commands}[sys.argv[1]](
     *sys.argv[2:]
   )
