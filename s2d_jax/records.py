@@ -109,8 +109,14 @@ def read_json(path: epath.PathLike, advice: str, kind: type = dict) -> Any:
 
 
 def write_bytes(path: epath.PathLike, content: bytes) -> None:
-  """Writes a whole file under a temporary name, then renames it."""
+  """Writes a whole file under a temporary name, then renames it.
+
+  What is uploaded to a bucket at once appears whole by itself.
+  """
   path = epath.Path(path)
+  if "://" in str(path):
+    path.write_bytes(content)
+    return
   temporary = _temporary(path)
   temporary.write_bytes(content)
   temporary.replace(path)

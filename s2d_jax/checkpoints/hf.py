@@ -126,10 +126,7 @@ def write(
   folder = epath.Path(folder)
   if dtype not in ("float32", "bfloat16"):
     raise UserError(f"dtype {dtype!r} is neither float32 nor bfloat16")
-  if folder.exists():
-    raise UserError(
-      f"{folder} exists already; name another folder or delete this one"
-    )
+  check_folder(folder)
   temporary = folder.parent / (folder.name + ".tmp")
   if temporary.exists():  # left by a kill
     temporary.rmtree()
@@ -151,6 +148,24 @@ def write(
   _write_tokenizer(temporary, tokenizer)
   _write_tensors(temporary, tensors, params, jnp.dtype(dtype), max_shard_bytes)
   temporary.rename(folder)
+
+
+def check_folder(folder: epath.PathLike) -> None:
+  """Raises UserError where no model can be written.
+
+  Args:
+    folder: that is to be made.
+  """
+  folder = epath.Path(folder)
+  if "://" in str(folder):
+    raise UserError(
+      f"{folder} is in a bucket; name a folder on this machine, then copy it"
+      f" there: gcloud storage cp -r FOLDER {folder}"
+    )
+  if folder.exists():
+    raise UserError(
+      f"{folder} exists already; name another folder or delete this one"
+    )
 
 
 def _generation_values(

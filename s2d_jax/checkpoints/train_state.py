@@ -1,7 +1,8 @@
 """The state of a fine-tune on disk: parameters, optimiser, data position.
 
-One folder a step, written by Orbax under a temporary name and then renamed: a
-kill while it is written leaves the earlier ones as they were.
+One folder a step, written by Orbax under a temporary name and then renamed, in
+a bucket marked by a last file: a kill while it is written leaves the earlier
+ones as they were.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from s2d_jax import buckets
 from s2d_jax.checkpoints import damage, stream
 from s2d_jax.checkpoints.layout import Leaf
 from s2d_jax.errors import UserError
@@ -227,9 +229,7 @@ def params_files(
   """
   with _finished(directory, step) as (_, found):
     folder = epath.Path(directory) / str(found) / "params"
-    return sorted(
-      root / name for root, _, names in folder.walk() for name in names
-    )
+    return buckets.files(folder)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,9 @@ from s2d_jax.stages import program
 _MODEL = flags.DEFINE_string(
   "model", None, "A name, a Hub id, a folder, a .gguf file or a run's folder."
 )
-_OUT = flags.DEFINE_string("out", None, "Folder to write; must not exist yet.")
+_OUT = flags.DEFINE_string(
+  "out", None, "Local folder to write; must not exist yet."
+)
 _DTYPE = flags.DEFINE_enum(
   "dtype", "float32", ["float32", "bfloat16"], "Of the weights in the folder."
 )
@@ -29,6 +31,7 @@ def convert(argv) -> None:
   del argv
   if not _MODEL.value or not _OUT.value:
     raise UserError("give --model=NAME and --out=FOLDER")
+  hf.check_folder(_OUT.value)
   # One copy over all devices, in the dtype that is written.
   devices = jax.local_devices()
   embed_dim = pretrained.read_config(_MODEL.value).embed_dim

@@ -221,6 +221,8 @@ def test_write_leaves_nothing_half_done(tiny, tmp_path, monkeypatch):
   assert [path.name for path in tmp_path.iterdir()] == ["out"]
   with pytest.raises(UserError, match="exists already"):
     hf.write(tmp_path / "out", *tiny, tokenizer())
+  with pytest.raises(UserError, match="^gs://b/out is in a bucket; name a"):
+    hf.write("gs://b/out", *tiny, tokenizer())
   with pytest.raises(UserError, match="float16"):
     hf.write(tmp_path / "other", *tiny, tokenizer(), dtype="float16")
 
