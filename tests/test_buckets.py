@@ -8,6 +8,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import types
 
 import aiohttp
 from etils import epath
@@ -271,6 +272,43 @@ def test_what_other_hosts_write_is_seen(bucket, tmp_path):
   assert part.stat().length == 16 and other.exists()
   assert list(bucket.path.glob("part-*")) == [part, other]
   assert sorted(bucket.path.iterdir()) == [part, other]
+
+
+def test_a_part_grows_by_one_upload(bucket):
+  """Of two requests, which docs/architecture.md counts as one operation."""
+  part = records.Appender(bucket.path / "part.jsonl")
+  lines = b""
+  for number in range(3):
+    bucket.server.requests.clear()
+    part.append({"n": number})
+    part.flush()
+    lines += b'{"n":%d}\n' % number
+    assert [method for method, _ in bucket.server.requests] == ["POST", "POST"]
+    assert bucket.files() == {"part.jsonl": lines}
+  part.append({"n": 3})  # killed
+  with records.Appender(bucket.path / "part.jsonl") as part:
+    assert [record["n"] for record in part.recovered] == [0, 1, 2]
+    part.append({"n": 4})
+  assert bucket.files() == {"part.jsonl": lines + b'{"n":4}\n'}
+
+
+def test_a_large_part_is_uploaded_more_rarely(bucket, monkeypatch):
+  """Uploads that take ten seconds take a tenth of the time."""
+  now, uploads = [0.0], []
+
+  def upload(path, text: str) -> None:
+    now[0] += 10.0
+    uploads.append(now[0])
+
+  monkeypatch.setattr(records, "write_text", upload)
+  clock = types.SimpleNamespace(monotonic=lambda: now[0])
+  monkeypatch.setattr(records, "time", clock)
+  with records.Appender(bucket.path / "part.jsonl") as part:
+    while now[0] < 1000.0:
+      now[0] += 1.0
+      part.append({"n": now[0]})
+  assert uploads[:3] == [31.0, 132.0, 233.0]
+  assert len(uploads) == 11
 
 
 _KINDS = [
