@@ -62,16 +62,39 @@ def open_manager(
     keep_checkpoints_without_metrics=False,
   )
   latest = checkpoint_managers.LatestN(1)
+  kept = checkpoint_managers.AnyPreservationPolicy([best, latest])
   options = ocp.CheckpointManagerOptions(
     best_fn=_valid_loss,
     best_mode="min",
-    preservation_policy=checkpoint_managers.AnyPreservationPolicy(
-      [best, latest]
-    ),
+    preservation_policy=kept,
     enable_async_checkpointing=background,
     cleanup_tmp_directories=True,
   )
-  return _manager(directory, options)
+  manager = _manager(directory, options)
+  _delete_superseded(manager, kept)
+  return manager
+
+
+class _Saved(NamedTuple):
+  """What Orbax's policies look at."""
+
+  step: int
+  metrics: dict[str, float] | None
+  time: None = None  # which those here do not ask for
+
+
+def _delete_superseded(
+  manager: ocp.CheckpointManager,
+  kept: checkpoint_managers.PreservationPolicy,
+) -> None:
+  """What was still there when a kill came behind the save of a better one."""
+  steps = sorted(manager.all_steps())
+  there = [_Saved(step, manager.metrics(step)) for step in steps]
+  context = checkpoint_managers.PreservationContext()
+  stays = kept.should_preserve(there, context=context) if there else ()
+  for checkpoint, is_kept in zip(there, stays, strict=True):
+    if not is_kept:
+      manager.delete(checkpoint.step)
 
 
 def _manager(directory, options) -> ocp.CheckpointManager:
