@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 import inspect
+import io
 import random
 import sys
 import time
@@ -37,6 +38,7 @@ _LONGEST_PAUSE = 32.0
 # Seconds without a byte. By itself gcsfs limits the whole time of a request,
 # which a large file may take.
 _SILENCE = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
+_BUFFER = 1 << 20  # bytes
 # A request of gcsfs, without the tries that it makes.
 _ask_once = inspect.unwrap(GCSFileSystem._request)
 
@@ -70,6 +72,14 @@ class BucketClient(GCSFileSystem):
       else:
         self._has_answered, self._has_said_so = True, False
         return answer
+
+  def _open(self, path: str, mode: str = "rb", **options: Any):
+    """A file; what is read is buffered, as on a disk.
+
+    By itself a file of fsspec copies a block of megabytes for each line.
+    """
+    file = super()._open(path, mode=mode, **options)
+    return io.BufferedReader(file, _BUFFER) if mode == "rb" else file
 
   async def _delete_files(self, files: Sequence[str], batchsize: int):
     """One by one: what a batch finds missing is told in its answer alone."""

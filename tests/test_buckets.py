@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import logging
@@ -257,6 +258,20 @@ def test_files_are_as_on_a_disk(bucket, tmp_path):
     if path.is_file()
   }
   assert bucket.files() == there
+
+
+def test_lines_are_read_by_the_megabyte(bucket):
+  """Which takes a thousandth of the time of a file without a buffer."""
+  path = bucket.path / "part.jsonl"
+  records.write(path, ({"n": number} for number in range(9999)))
+  bucket.server.requests.clear()
+  assert [r["n"] for r in records.read(path)] == list(range(9999))
+  assert len(bucket.server.requests) < 9
+  with path.open("rb") as file:
+    assert isinstance(file, io.BufferedReader)
+    file.seek(-11, io.SEEK_END)
+    assert file.read() == b'{"n":9998}\n' and file.tell() == path.stat().length
+  assert path.read_text().count("\n") == 9999
 
 
 def test_what_other_hosts_write_is_seen(bucket, tmp_path):
