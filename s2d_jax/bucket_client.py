@@ -28,6 +28,7 @@ from typing import Any
 import aiohttp
 from gcsfs.core import GCSFileSystem
 from gcsfs.retry import is_retriable
+from google.auth.exceptions import TransportError
 
 _now, _sleep = time.monotonic, asyncio.sleep  # which tests make short
 
@@ -41,6 +42,13 @@ _SILENCE = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
 _BUFFER = 1 << 20  # bytes
 # A request of gcsfs, without the tries that it makes.
 _ask_once = inspect.unwrap(GCSFileSystem._request)
+
+
+def _may_pass(error: Exception) -> bool:
+  """gcsfs does not count a server that is silent, or where one signs in."""
+  return is_retriable(error) or isinstance(
+    error, (TimeoutError, TransportError)
+  )
 
 
 class BucketClient(GCSFileSystem):
@@ -60,7 +68,7 @@ class BucketClient(GCSFileSystem):
       except Exception as error:
         if isinstance(error, FileNotFoundError) and method == "DELETE":
           return 204, {}, None, b""
-        if not (is_retriable(error) or isinstance(error, TimeoutError)):
+        if not _may_pass(error):
           self._has_answered = True
           raise
         patience = _PATIENCE if self._has_answered else _PATIENCE_AT_FIRST

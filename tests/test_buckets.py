@@ -16,6 +16,7 @@ from etils import epath
 from etils.epath import backend
 import fsspec
 from fsspec.asyn import AsyncFileSystem
+from google.auth.exceptions import TransportError
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -383,6 +384,20 @@ def test_a_silent_server_is_asked_again(bucket, client, monkeypatch):
   bucket.server.faults = lambda *_: next(slow, None)
   records.write_text(bucket.path / "config.json", "{}")
   assert len(client.pauses) == 1
+  assert bucket.files() == {"config.json": b"{}"}
+
+
+def test_signing_in_is_tried_again(bucket, client, monkeypatch):
+  """A token is renewed every hour, and by another server."""
+  failing = iter([TransportError("no route"), TimeoutError()])
+
+  def apply(headers):
+    for error in failing:
+      raise error
+
+  monkeypatch.setattr(client.credentials, "apply", apply)
+  records.write_text(bucket.path / "config.json", "{}")
+  assert len(client.pauses) == 2
   assert bucket.files() == {"config.json": b"{}"}
 
 

@@ -24,6 +24,7 @@ _DISTRIBUTIONS = metadata.packages_distributions()
 _OPTIONAL = {
   "aiohttp": "tpu",
   "gcsfs": "tpu",
+  "google-auth": "tpu",
   "lm-eval": "lm-eval",
   "wandb": "wandb",
 }
