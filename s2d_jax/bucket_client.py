@@ -20,6 +20,7 @@ import asyncio
 from collections.abc import Sequence
 import inspect
 import io
+import itertools
 import random
 import sys
 import time
@@ -62,7 +63,7 @@ class BucketClient(GCSFileSystem):
   async def _request(self, method: str, path: str, *args: Any, **options: Any):
     """What all that gcsfs asks goes through: status, headers, …, content."""
     began = _now()
-    for attempt in range(10**6):
+    for attempt in itertools.count():
       try:
         answer = await _ask_once(self, method, path, *args, **options)
       except Exception as error:
@@ -74,7 +75,8 @@ class BucketClient(GCSFileSystem):
         patience = _PATIENCE if self._has_answered else _PATIENCE_AT_FIRST
         if _now() - began > patience:
           raise
-        self._say_that_it_waits(error, attempt)
+        if attempt >= 5 and self._has_answered:
+          self._say_that_it_waits(error)
         pause = min(2.0**attempt, _LONGEST_PAUSE)
         await _sleep(pause * random.uniform(0.5, 1))
       else:
@@ -95,8 +97,8 @@ class BucketClient(GCSFileSystem):
     deletions = [self._rm_file(file) for file in files]
     return await asyncio.gather(*deletions, return_exceptions=True)
 
-  def _say_that_it_waits(self, error: Exception, attempt: int) -> None:
-    if attempt < 5 or self._has_said_so:
+  def _say_that_it_waits(self, error: Exception) -> None:
+    if self._has_said_so:
       return
     reason = " ".join(str(error).split()) or type(error).__name__
     print(

@@ -130,6 +130,15 @@ def test_what_tensorstore_says_is_one_sentence():
     raise ValueError(said)
   assert str(told.value).startswith("gs://b/run/checkpoints/2/params/ cannot")
   assert f"{_DENIED}); check" in str(told.value)
+  # As it has said it after a quarter of an hour.
+  said = (
+    "ABORTED: Error reading gs://b/run/manifest.ocdbt: All 32 retry attempts"
+    " failed: Service Unavailable"
+  )
+  with pytest.raises(UserError) as told, buckets.mistakes():
+    raise ValueError(said)
+  assert str(told.value).startswith("gs://b/run/manifest.ocdbt cannot be used")
+  assert f"({said}); check" in str(told.value)
   cut = "DATA_LOSS: Error reading gs://b/run/checkpoints/2/params/d/0"
   with pytest.raises(ValueError, match=cut), buckets.mistakes():
     raise ValueError(cut)
@@ -403,20 +412,21 @@ def test_signing_in_is_tried_again(bucket, client, monkeypatch):
 
 @pytest.mark.parametrize("has_answered", [False, True])
 def test_a_bucket_that_stays_away_is_one_sentence(
-  bucket, client, monkeypatch, has_answered
+  bucket, client, monkeypatch, capsys, has_answered
 ):
   """Within half a minute, or ten where it was there before."""
   path = bucket.path / "part.jsonl"
   with records.Appender(path) as part:
     part.append({"n": 0})
   client._has_answered = has_answered
-  now = iter(range(0, 10**6, 7))
+  now = iter(range(0, 10**6, 3))
   monkeypatch.setattr(bucket_client, "_now", lambda: next(now))
   bucket.server.faults = lambda *_: Fault(status=503, text="Backend Error")
   with pytest.raises(UserError) as told, buckets.mistakes():
     records.write_text(path, "")
   assert str(told.value).startswith(f"{path} cannot be used (Backend Error")
-  assert len(client.pauses) == (600 if has_answered else 30) // 7
+  assert len(client.pauses) == (600 if has_answered else 30) // 3
+  assert ("for 10 minutes" in capsys.readouterr().err) == has_answered
   bucket.server.faults = None
   with records.Appender(path) as part:
     assert part.recovered == [{"n": 0}]
