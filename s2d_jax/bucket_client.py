@@ -40,7 +40,10 @@ _LONGEST_PAUSE = 32.0
 # Seconds without a byte. By itself gcsfs limits the whole time of a request,
 # which a large file may take.
 _SILENCE = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
-_BUFFER = 1 << 20  # bytes
+# Bytes: what one request reads, how many of these an open file keeps, and what
+# is copied for a line.
+_BLOCK, _BLOCKS = 2 << 20, 16
+_BUFFER = 1 << 16
 # A request of gcsfs, without the tries that it makes.
 _ask_once = inspect.unwrap(GCSFileSystem._request)
 
@@ -84,12 +87,20 @@ class BucketClient(GCSFileSystem):
         return answer
 
   def _open(self, path: str, mode: str = "rb", **options: Any):
-    """A file; what is read is buffered, as on a disk.
+    """A file; what is read is kept for a while, as of a disk.
 
-    By itself a file of fsspec copies a block of megabytes for each line.
+    By itself a file of gcsfs copies a block of megabytes for each line, and
+    asks anew for each that is not behind the one before: samples are sorted so.
     """
+    if mode != "rb":
+      return super()._open(path, mode=mode, **options)
+    options |= {
+      "block_size": _BLOCK,
+      "cache_type": "blockcache",
+      "cache_options": {"maxblocks": _BLOCKS},
+    }
     file = super()._open(path, mode=mode, **options)
-    return io.BufferedReader(file, _BUFFER) if mode == "rb" else file
+    return io.BufferedReader(file, _BUFFER)
 
   async def _delete_files(self, files: Sequence[str], batchsize: int):
     """One by one: what a batch finds missing is told in its answer alone."""

@@ -284,6 +284,23 @@ def test_lines_are_read_by_the_megabyte(bucket):
   assert path.read_text().count("\n") == 9999
 
 
+def test_lines_that_are_not_in_order_are_read_by_the_block(bucket, monkeypatch):
+  """In four places by turns, as the waves of an example's samples lie."""
+  monkeypatch.setattr(bucket_client, "_BLOCK", 1 << 12)
+  monkeypatch.setattr(bucket_client, "_BUFFER", 1 << 8)
+  path = bucket.path / "part.jsonl"
+  records.write(path, ({"n": 10_000 + number} for number in range(8000)))
+  bucket.server.requests.clear()
+  line = len('{"n":10000}\n')
+  with path.open("rb") as file:
+    for number in range(2000):
+      for wave in range(4):
+        file.seek((2000 * wave + number) * line)
+        assert b":%d}" % (10_000 + 2000 * wave + number) in file.read(line)
+  blocks = 8000 * line / (1 << 12)
+  assert len(bucket.server.requests) < blocks + 9
+
+
 def test_what_other_hosts_write_is_seen(bucket, tmp_path):
   """Not what was there when this process last looked."""
   part, other = bucket.path / "part-0.jsonl", bucket.path / "part-1.jsonl"
