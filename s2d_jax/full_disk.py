@@ -13,6 +13,7 @@ import errno
 import logging
 import os
 import shutil
+import tempfile
 
 from etils import epath
 
@@ -69,6 +70,8 @@ def _is_full(error: BaseException) -> bool:
 
 
 def _refused(folder: epath.PathLike, needed: int) -> UserError:
+  if "://" in os.fspath(folder):
+    folder = tempfile.gettempdir()  # where what goes to a bucket is made
   wanted = f", and a checkpoint takes {_size(needed)}" if needed else ""
   return UserError(
     f"too little room is left on the disk of {folder}: it has"

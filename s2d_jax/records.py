@@ -109,8 +109,14 @@ def read_json(path: epath.PathLike, advice: str, kind: type = dict) -> Any:
 
 
 def write_bytes(path: epath.PathLike, content: bytes) -> None:
-  """Writes a whole file under a temporary name, then renames it."""
+  """Writes a whole file under a temporary name, then renames it.
+
+  What is uploaded to a bucket at once appears whole by itself.
+  """
   path = epath.Path(path)
+  if "://" in str(path):
+    path.write_bytes(content)
+    return
   temporary = _temporary(path)
   temporary.write_bytes(content)
   temporary.replace(path)
@@ -157,13 +163,14 @@ class Appender:
 
   `recovered` holds the records that were already there. A last line cut by a
   kill is dropped; a broken line before it is an error, since it was edited.
-  Object stores cannot append, so there the whole file is
-  rewritten every `interval` seconds and at the end.
+  Object stores cannot append, so there the whole file is rewritten every
+  `interval` seconds and at the end. A file that has become large is rewritten
+  more rarely: that takes a tenth of the time at most.
   """
 
   def __init__(self, path: epath.PathLike, interval: float = 20.0):
     self._path = epath.Path(path)
-    self._interval = interval
+    self._interval = self._pause = interval
     self._written = time.monotonic()
     self._path.parent.mkdir(parents=True, exist_ok=True)
     if self._path.exists():
@@ -182,7 +189,7 @@ class Appender:
       self._file.flush()
       return
     self._lines.append(line)
-    if time.monotonic() - self._written > self._interval:
+    if time.monotonic() - self._written > self._pause:
       self._rewrite()
 
   def flush(self) -> None:
@@ -191,8 +198,10 @@ class Appender:
       self._rewrite()
 
   def _rewrite(self) -> None:
+    began = time.monotonic()
     write_text(self._path, "".join(self._lines))
     self._written = time.monotonic()
+    self._pause = max(self._interval, 9 * (self._written - began))
 
   def close(self) -> None:
     if self._file is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 import gc
 import os
 import pathlib
@@ -17,6 +18,7 @@ from s2d_jax.checkpoints import names, pretrained
 from s2d_jax.errors import UserError
 from s2d_jax.models.config import ModelConfig, alike
 from s2d_jax.parallel.mesh import make_mesh
+from tests.bucket import Bucket, Server, served
 from tests.random_model import random_params
 
 _HERE = pathlib.Path(__file__).parent
@@ -165,3 +167,19 @@ def smollm2() -> pretrained.Pretrained:
   except UserError as error:
     pytest.skip(f"the real model cannot be had: {error}")
   return pretrained.load(path, make_mesh())
+
+
+@pytest.fixture(scope="session")
+def bucket_server(tmp_path_factory) -> Iterator[Server]:
+  """One for all tests of a process."""
+  with served(tmp_path_factory.mktemp("signed_out")) as server:
+    yield server
+
+
+@pytest.fixture
+def bucket(bucket_server, monkeypatch) -> Iterator[Bucket]:
+  """An empty bucket, which processes that the test starts reach as well."""
+  for name, value in bucket_server.environ.items():
+    monkeypatch.setenv(name, value)
+  yield bucket_server.make()
+  bucket_server.faults = None

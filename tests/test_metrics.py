@@ -10,7 +10,7 @@ import pytest
 from s2d_jax import records, tracking
 from s2d_jax.errors import UserError
 from s2d_jax.metrics import Curve
-from tests import bucket, events
+from tests import events
 
 
 def _draw(workdir, start, end, quiet=False):
@@ -51,12 +51,14 @@ def test_a_curve_that_goes_on_has_each_step_once(tmp_path):
   _check(workdir, tmp_path / "tensorboard" / "finetune", lines)
 
 
-def test_a_curve_in_a_bucket(tmp_path, monkeypatch):
-  bucket.make(tmp_path, monkeypatch)
-  workdir = epath.Path("gs://b/run")
+def test_a_curve_in_a_bucket(tmp_path, bucket):
+  workdir = bucket.path / "run"
   lines = _killed_after(workdir, 5)
-  folder = tmp_path / "b" / "run" / "tensorboard" / "finetune"
-  _check(workdir, folder, lines)
+  for name, content in bucket.files(workdir / "tensorboard").items():
+    path = epath.Path(tmp_path / name)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+  _check(workdir, tmp_path / "finetune", lines)
 
 
 def test_a_curve_that_begins_anew_has_nothing_of_the_old_one(tmp_path):

@@ -21,7 +21,13 @@ _ROOT = pathlib.Path(__file__).parents[1]
 _OURS = {"configs", "s2d_jax", "tests"}
 _DISTRIBUTIONS = metadata.packages_distributions()
 # Packages that few want → the extra that brings them.
-_OPTIONAL = {"lm-eval": "lm-eval", "wandb": "wandb"}
+_OPTIONAL = {
+  "aiohttp": "tpu",
+  "gcsfs": "tpu",
+  "google-auth": "tpu",
+  "lm-eval": "lm-eval",
+  "wandb": "wandb",
+}
 _ELSEWHERE = (
   # Each is run in an environment of its own, with what it competes with.
   "tests/benchmarks/contenders",

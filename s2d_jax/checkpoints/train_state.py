@@ -1,7 +1,8 @@
 """The state of a fine-tune on disk: parameters, optimiser, data position.
 
-One folder a step, written by Orbax under a temporary name and then renamed: a
-kill while it is written leaves the earlier ones as they were.
+One folder a step, written by Orbax under a temporary name and then renamed, in
+a bucket marked by a last file: a kill while it is written leaves the earlier
+ones as they were.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from s2d_jax import buckets
 from s2d_jax.checkpoints import checkpoint_arrays, damage, stream
 from s2d_jax.checkpoints.layout import Leaf
 from s2d_jax.errors import UserError
@@ -60,16 +62,39 @@ def open_manager(
     keep_checkpoints_without_metrics=False,
   )
   latest = checkpoint_managers.LatestN(1)
+  kept = checkpoint_managers.AnyPreservationPolicy([best, latest])
   options = ocp.CheckpointManagerOptions(
     best_fn=_valid_loss,
     best_mode="min",
-    preservation_policy=checkpoint_managers.AnyPreservationPolicy(
-      [best, latest]
-    ),
+    preservation_policy=kept,
     enable_async_checkpointing=background,
     cleanup_tmp_directories=True,
   )
-  return _manager(directory, options)
+  manager = _manager(directory, options)
+  _delete_superseded(manager, kept)
+  return manager
+
+
+class _Saved(NamedTuple):
+  """What Orbax's policies look at."""
+
+  step: int
+  metrics: dict[str, float] | None
+  time: None = None  # which those here do not ask for
+
+
+def _delete_superseded(
+  manager: ocp.CheckpointManager,
+  kept: checkpoint_managers.PreservationPolicy,
+) -> None:
+  """What was still there when a kill came behind the save of a better one."""
+  steps = sorted(manager.all_steps())
+  there = [_Saved(step, manager.metrics(step)) for step in steps]
+  context = checkpoint_managers.PreservationContext()
+  stays = kept.should_preserve(there, context=context) if there else ()
+  for checkpoint, is_kept in zip(there, stays, strict=True):
+    if not is_kept:
+      manager.delete(checkpoint.step)
 
 
 def _manager(directory, options) -> ocp.CheckpointManager:
@@ -237,9 +262,7 @@ def params_files(
   """
   with _finished(directory, step) as (_, found):
     folder = epath.Path(directory) / str(found) / "params"
-    return sorted(
-      root / name for root, _, names in folder.walk() for name in names
-    )
+    return buckets.files(folder)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ _MODEL = flags.DEFINE_string(
   "model", None, "A name, a Hub id, a folder, a .gguf file or a run's folder."
 )
 _OUT = flags.DEFINE_string(
-  "out", None, "Folder or file to write; must not exist yet."
+  "out", None, "Local folder or file to write; must not exist yet."
 )
 _DTYPE = flags.DEFINE_enum(
   "dtype", "float32", ["float32", "bfloat16"], "Of the weights in the folder."

@@ -10,7 +10,6 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from orbax.checkpoint._src.path import gcs_utils
 import pytest
 
 from s2d_jax.checkpoints import damage, train_state
@@ -19,7 +18,6 @@ from s2d_jax.errors import UserError
 from s2d_jax.models.config import ModelConfig, alike
 from s2d_jax.models.params import abstract_params
 from s2d_jax.parallel.mesh import make_mesh, param_shardings
-from tests import bucket
 
 # Wide enough for arrays in files of their own: small ones lie in the index.
 CONFIG = ModelConfig(512, 16, 1, 2, 1, 8, 16, 16, alike(1e4), 1e-5, True)
@@ -236,25 +234,17 @@ def test_a_relative_folder_will_do(checkpoints, monkeypatch):
   assert names(checkpoints) == {"2", "4", "6"}
 
 
-def test_a_run_in_a_bucket(checkpoints, monkeypatch, capsys):
-  """What was only half copied there; arrays are read past etils, locally."""
-  bucket.make(checkpoints.parents[1], monkeypatch)
-  open_arrays = damage.open_arrays
-
-  def open_here(folder: epath.Path):
-    inside = str(folder).removeprefix("gs://")
-    return open_arrays(epath.Path(checkpoints.parents[1] / inside))
-
-  monkeypatch.setattr(damage, "open_arrays", open_here)
-  # Orbax asks Google what kind of bucket it is.
-  monkeypatch.setattr(
-    gcs_utils, "is_hierarchical_namespace_enabled", lambda path: False
-  )
+def test_a_run_in_a_bucket(checkpoints, bucket, capsys):
+  """What was only half copied there."""
   lose("metrics")(checkpoints / "6")
   cut("params/ocdbt.process_0/d/*")(checkpoints / "4")
-  damage.set_aside(epath.Path("gs://run/checkpoints"))
-  assert names(checkpoints) == {"2", "broken-4", "broken-6"}
-  assert "gs://run/checkpoints/6 is not whole (" in capsys.readouterr().out
+  for path in checkpoints.iterdir():  # as Orbax marks them in buckets
+    (path / "commit_success.txt").touch()
+  bucket.fill(checkpoints)
+  damage.set_aside(bucket.path)
+  there = {name.partition("/")[0] for name in bucket.files()}
+  assert there == {"2", "broken-4", "broken-6"}
+  assert f"{bucket.path}/6 is not whole (" in capsys.readouterr().out
 
 
 def test_a_run_that_begins_has_none(tmp_path, capsys):

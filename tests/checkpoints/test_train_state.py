@@ -92,6 +92,17 @@ def test_best_and_latest_are_kept(tmp_path, keep, kept):
   assert_same(latest, state(6).params)
 
 
+def test_what_a_kill_left_is_deleted_when_the_run_goes_on(tmp_path):
+  """It came after a save, before the deletion of what that superseded."""
+  save_all(tmp_path, {1: 3.0, 2: 1.0, 3: 2.0, 4: 4.0}, keep=4)
+  assert names(tmp_path) == {"1", "2", "3", "4"}
+  with train_state.open_manager(tmp_path) as manager:
+    assert manager.all_steps() == [2, 4]
+    restored, _ = train_state.restore_latest(manager, abstract(make_mesh()))
+    assert_same(restored, state(4))
+  assert names(tmp_path) == {"2", "4"}
+
+
 def test_missing_steps_and_other_models_are_named(tmp_path):
   with pytest.raises(UserError, match="finetune stage"):
     train_state.restore_params(tmp_path / "no", CONFIG, make_mesh())

@@ -142,6 +142,19 @@ def test_the_same_command_again_does_nothing(run, files, models):
   assert not models and files.output.read_bytes() == whole
 
 
+def test_questions_and_answers_may_lie_in_a_bucket(run, files, bucket):
+  whole = _whole(run, files)
+  there = answer_file.Files(
+    bucket.path / "in" / "questions.jsonl", bucket.path / "answers.jsonl"
+  )
+  records.write(there.questions, records.read(files.questions))
+  answer_file.answer(run, there, _SETTINGS)
+  found = bucket.files()
+  assert found["answers.jsonl"] == whole
+  assert found[there.summary.name] == files.summary.read_bytes()
+  assert len(found) == 3
+
+
 def test_a_question_that_is_there_twice_is_asked_once(run, files, models):
   records.write(files.questions, [{"text": "Is 2 even?"}] * 3)
   answer_file.answer(run, files, _SETTINGS)

@@ -34,7 +34,7 @@ from s2d_jax.stages import (
   signs,
   status,
 )
-from tests import bucket, tiny_chat
+from tests import tiny_chat
 from tests.reporting.test_report import Page
 from tests.stages.killed import files, killed
 
@@ -370,18 +370,18 @@ def test_a_sign_ends_the_rounds(made, s2d, tmp_path, monkeypatch, capfd):
   assert said.count("Use round 1.") == 1
 
 
-def test_rounds_may_lie_in_a_bucket(made, config, tmp_path, monkeypatch):
-  shutil.copytree(made, tmp_path / "b" / "run")
-  shutil.rmtree(tmp_path / "b" / "run" / "report")
-  bucket.make(tmp_path, monkeypatch)
-  config, workdir = _second(config, "gs://b/run")
-  assert setup.thinker_name(config, workdir) == "gs://b/run/rounds/1"
+def test_rounds_may_lie_in_a_bucket(made, config, tmp_path, bucket):
+  shutil.copytree(made, tmp_path / "run")
+  shutil.rmtree(tmp_path / "run" / "report")
+  bucket.fill(tmp_path)
+  run = bucket.path / "run"
+  config, workdir = _second(config, str(run))
+  assert setup.thinker_name(config, workdir) == f"{run}/rounds/1"
   config.rounds.number = 0
-  there = epath.Path("gs://b/run")
-  done = list(series._finished(rounds.SERIES, config, there))
-  rounds._report(there, done)
-  text = (tmp_path / "b" / "run" / "report" / "rounds.md").read_text()
-  assert text == (made / "report" / "rounds.md").read_text()
+  done = list(series._finished(rounds.SERIES, config, run))
+  rounds._report(run, done)
+  text = bucket.files(run / "report")["rounds.md"]
+  assert text == (made / "report" / "rounds.md").read_bytes()
 
 
 def test_status_is_of_the_newest_round(made, monkeypatch, capsys, tmp_path):

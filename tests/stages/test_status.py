@@ -14,7 +14,6 @@ from rich.console import Console
 from s2d_jax import records
 from s2d_jax.errors import UserError
 from s2d_jax.stages import status
-from tests import bucket
 from tests.reporting.fake_run import FakeRun
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -93,9 +92,9 @@ def test_a_run_that_was_stopped_has_no_time_left(sampling):
   assert "days" not in sample.summary and " d " in _printed(sampling)
 
 
-def test_a_run_in_a_bucket(sampling, tmp_path, monkeypatch):
-  bucket.make(tmp_path, monkeypatch)
-  here, there = _stages(sampling), _stages(epath.Path("gs://run"))
+def test_a_run_in_a_bucket(sampling, bucket):
+  bucket.fill(sampling)
+  here, there = _stages(sampling), _stages(bucket.path)
   assert there["sample"].summary == here["sample"].summary
   assert [s.state for s in there.values()] == [s.state for s in here.values()]
 

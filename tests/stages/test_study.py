@@ -14,7 +14,6 @@ from s2d_jax.errors import UserError
 from s2d_jax.reporting import study as studies
 from s2d_jax.stages import curate, finetune, nested, program, setup, study
 from s2d_jax.trained_controls import CONTROLS
-from tests import bucket
 from tests.reporting.test_report import Page
 
 # Of these, `vote` is the tiny config itself, and hardly anything agrees.
@@ -248,21 +247,19 @@ def test_every_control_takes_what_it_may(made, config, tmp_path, name):
   assert (tmp_path / path).read_bytes() == (run / path).read_bytes()
 
 
-def test_a_study_may_lie_in_a_bucket(made, config, tmp_path, monkeypatch):
-  run = tmp_path / "b" / "seed0" / "run"
-  shutil.copytree(made / "seed0" / "run", run)
-  bucket.make(tmp_path, monkeypatch)
-  folder = epath.Path("gs://b/seed0")
+def test_a_study_may_lie_in_a_bucket(made, config, bucket):
+  run, folder = made / "seed0" / "run", bucket.path / "seed0"
+  bucket.fill(run, to=folder / "run")
   changed = trained_controls.apply(config, "shuffled")
   study._share(config, folder / "run", changed, folder / "shuffled")
-  copied = tmp_path / "b" / "seed0" / "shuffled"
-  there = list(copied.rglob("*.json*"))
+  copied = bucket.files(folder / "shuffled")
+  there = [name for name in copied if ".json" in name]
   # model.json, marks, examples, samples, evaluations of the base model.
   assert len(there) == 1 + 5 + 3 + 1 + 2
-  for path in there:
-    same = run / path.relative_to(copied)
-    assert path.read_bytes() == same.read_bytes()
-  found = studies.load("gs://b", [0], ["vote"], ["vote"], "suggests_wrong")
-  written = studies.write(found, "gs://b")
-  text = (tmp_path / "b" / "study" / "index.html").read_text()
-  assert str(written) == "gs://b/study/index.html" and "Distilled" in text
+  for name in there:
+    assert copied[name] == (run / name).read_bytes()
+  root = str(bucket.path)
+  found = studies.load(root, [0], ["vote"], ["vote"], "suggests_wrong")
+  written = studies.write(found, root)
+  text = bucket.files(bucket.path / "study")["index.html"].decode()
+  assert str(written) == f"{root}/study/index.html" and "Distilled" in text
