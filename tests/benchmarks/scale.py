@@ -16,10 +16,10 @@ import json
 import math
 import pathlib
 import random
-import resource
 import subprocess
 import sys
 import time
+from unittest import mock
 
 from absl import app, flags
 from etils import epath
@@ -27,6 +27,7 @@ from ml_collections import ConfigDict
 
 from s2d_jax import records
 from s2d_jax.config import default
+from s2d_jax.parallel import hosts
 from s2d_jax.records import Record
 from s2d_jax.stages import (
   curate,
@@ -46,6 +47,7 @@ from tests import tiny_chat
 _ROOT = pathlib.Path(__file__).parents[2]
 _SAMPLES = 8
 _WORDS = ("Lima", "Quito", "Paris", "Oslo")
+_HOSTS = 8  # of which one is measured when it goes on
 _IN_FLIGHT = 512  # samples that may end before an earlier one does
 _WINDOW = 8192  # bytes, which are the tokens of the tiny model
 
@@ -194,15 +196,26 @@ def _step(prompt: str, text: str, rng: random.Random) -> Record:
 
 
 def _resume(config: ConfigDict, workdir: epath.Path) -> str:
-  """What a host does before it draws what is missing: here nothing is."""
-  task = setup.task_of(config)
-  examples = sample.training_examples(workdir)
-  most = sample.most_samples(config, workdir)
+  """What one of several hosts does before it draws what is missing."""
+  task, examples = setup.task_of(config), sample.training_examples(workdir)
+  votes = sample._Votes(config, workdir, task, examples, ())
+  share = lambda items: list(items[::_HOSTS])
+  with mock.patch.object(hosts, "share", share):
+    shards = _shards(config, workdir, examples)
+    shards.__enter__()
+    found = sample._recovered(config, task, examples, votes, (), shards)
+  return f"{len(found.decided)} examples decided by {shards.count()} samples"
+
+
+def _merge(config: ConfigDict, workdir: epath.Path) -> str:
+  """The end of sampling."""
+  with _shards(config, workdir, sample.training_examples(workdir)) as shards:
+    return f"{shards.count()} samples"
+
+
+def _shards(config, workdir, examples) -> RecordShards:
   folder = sample.samples_folder(config, workdir)
-  with RecordShards(folder, sample._sort_key(examples), "host") as shards:
-    votes = sample._votes(config, workdir, task, examples, [], most, shards)
-    missing = sum(bool(example.start()) for example in votes.values())
-  return f"{missing} of {len(votes)} examples to go on with"
+  return RecordShards(folder, sample.sample_order(examples), "host")
 
 
 def _pack(config: ConfigDict, workdir: epath.Path) -> str:
@@ -223,12 +236,13 @@ def _status(config: ConfigDict, workdir: epath.Path) -> str:
   return status.inspect_run(workdir)[1].summary
 
 
-# In the order of a run. The merge at the end of sampling is part of "resume".
+# In the order of a run.
 STAGES: dict[str, Callable[[ConfigDict, epath.Path], str | None]] = {
   "prepare": prepare.run,
   "draw": draw,
   "status": _status,
   "resume": _resume,
+  "merge": _merge,
   "curate": curate.run,
   "pack": _pack,
   "report": report.build,
@@ -248,10 +262,16 @@ def _run_here(name: str, folder: epath.Path, questions: int) -> None:
         "said": said,
         "seconds": time.perf_counter() - began,
         "cpu": time.process_time() - used,
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak": _peak(),
       }
     )
   )
+
+
+def _peak() -> int:
+  """Most bytes that this process held; `getrusage` has its parent's, too."""
+  found = pathlib.Path("/proc/self/status").read_text()
+  return 1024 * int(found.partition("VmHWM:")[2].split()[0])
 
 
 def _measure(name: str, folder: epath.Path, questions: int) -> Record:

@@ -11,6 +11,7 @@ import pytest
 
 from s2d_jax import records
 from s2d_jax.errors import UserError
+from s2d_jax.ordered import Order
 from s2d_jax.stages import curate, evaluate, sample, shards
 from tests import events
 from tests.processes import Processes
@@ -240,12 +241,12 @@ def test_a_sample_that_is_there_twice(finished, config, tmp_path):
   copy = _shard(workdir, 1, 2)
   rows = list(records.read(_shard(workdir, 0, 1)))
   records.write(copy, rows[3:5])
-  assert sample.read_samples(config, workdir) == rows
+  assert list(sample.read_samples(config, workdir)) == rows
   records.write(copy, [rows[3] | {"reply": "another"}])
   with pytest.raises(
     UserError, match="part-00001-of-00002.* different records"
   ):
-    sample.read_samples(config, workdir)
+    list(sample.read_samples(config, workdir))
 
 
 def test_a_shard_that_cannot_be_seen(monkeypatch, tmp_path):
@@ -254,7 +255,7 @@ def test_a_shard_that_cannot_be_seen(monkeypatch, tmp_path):
   monkeypatch.setattr(shards.hosts, "barrier", lambda name: None)
   monkeypatch.setattr(shards, "_APPEAR_SECONDS", 0)
   rows = shards.RecordShards.merged_into(
-    tmp_path / "rows.jsonl", lambda row: row["id"], "host"
+    tmp_path / "rows.jsonl", Order(("id",), "id"), "host"
   )
   with pytest.raises(UserError, match="must be a folder that all hosts share"):
     with rows:
@@ -282,8 +283,8 @@ def test_in_the_global_scope_only_the_first_process_writes(
     monkeypatch.setattr(shards.hosts, "index", lambda index=index: index)
     monkeypatch.setattr(shards.hosts, "count", lambda: 2)
     monkeypatch.setattr(shards.hosts, "barrier", lambda name: None)
-    sort_key = lambda row: (row["id"],)
-    with shards.RecordShards(epath.Path(tmp_path), sort_key, "global") as rows:
+    order = Order(("id",), "id")
+    with shards.RecordShards(epath.Path(tmp_path), order, "global") as rows:
       assert rows.share([3, 1, 2]) == [3, 1, 2]
       rows.append({"id": index})
   (path,) = tmp_path.iterdir()
