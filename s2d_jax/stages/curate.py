@@ -148,8 +148,8 @@ def _decided(
   """What was decided over a split; what is rejected has a "reason"."""
   path = setup.examples_path(workdir, split)
   earlier = sample.InStep(_believed_before(config, workdir, split))
-  judge = _Labels if config.curation.select == "label" else _Votes
-  judge = judge(config, workdir, task, not_asked)
+  kind = _Labels if config.curation.select == "label" else _Votes
+  judge = kind(config, workdir, task, not_asked)
   for example in iterate_examples(path):
     samples = drawn.take(example.id)
     savings.add(example, samples)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 import dataclasses
+import os
 import string
 from typing import Any, NamedTuple
 
@@ -204,6 +205,15 @@ class Method:
           f"prompts.{name}.n={prompts[name].n} cannot be: the method works on"
           f" one reply there{where}"
         )
+
+
+def beginning(template: Template, chat: ChatTemplate) -> str:
+  """What every prompt of a template begins with."""
+  prompts = [
+    template.ask(**dict.fromkeys(template.placeholders, filler)).prompt(chat)
+    for filler in ("Alpha", "9 zebras")
+  ]
+  return os.path.commonprefix(prompts)
 
 
 def for_chat(prompts: Prompts, chat: ChatTemplate) -> Prompts:

@@ -126,8 +126,9 @@ def _make_rows(folder: epath.Path, questions: int) -> None:
 def draw(config: ConfigDict, workdir: epath.Path) -> str:
   """Writes the samples, in the order in which an engine might end them."""
   rng = random.Random(0)
+  folder = sample.samples_folder(config, workdir)
   made = _samples(config, workdir, rng)
-  path = sample.samples_folder(config, workdir) / "part-00000-of-00001.jsonl"
+  path = folder / "part-00000-of-00001.jsonl"
   records.write(path, _ended(made, rng))
   drawn = _SAMPLES * len(sample.training_examples(workdir))
   return f"{path.stat().length / drawn:,.0f} bytes a sample"
@@ -156,6 +157,8 @@ def _samples(
   first, second = (
     _prompt(chat, templates[name]) for name in ("extract", "system1")
   )
+  prefixes = sample.prompt_prefixes(config, task, model)
+  prefixes.write(sample.samples_folder(config, workdir))
   for example in sample.training_examples(workdir).values():
     text = task.fields(example, task.plain)["text"]
     right, wrong = rng.sample(_WORDS, 2)
@@ -168,8 +171,11 @@ def _samples(
         "variant": task.plain,
         "sample": number,
         "steps": [
-          _step(first(text), f"Context: none\nQuestion: {text}", rng),
-          _step(second(text), reply, rng),
+          prefixes.split(_step(prompt(text), said, rng))
+          for prompt, said in (
+            (first, f"Context: none\nQuestion: {text}"),
+            (second, reply),
+          )
         ],
         "reply": reply,
         "answer": answer,
@@ -221,7 +227,7 @@ def _shards(config, workdir, examples) -> RecordShards:
 def _pack(config: ConfigDict, workdir: epath.Path) -> str:
   """The fine-tune up to its first update."""
   chat = setup.chat_template(config, setup.base_without_weights(config))
-  examples = finetune._examples(chat, workdir, "train")
+  examples = finetune._examples(config, chat, workdir, "train")
   began = time.process_time()
   rows = pack(examples, config.finetune.row_length)
   seconds = time.process_time() - began
