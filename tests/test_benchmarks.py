@@ -12,7 +12,7 @@ from s2d_jax import records
 from s2d_jax.checkpoints import pretrained
 from s2d_jax.errors import UserError
 from s2d_jax.parallel.mesh import make_mesh
-from s2d_jax.prompt_prefixes import PromptPrefixes
+from s2d_jax.prompt_frames import PromptFrames
 from s2d_jax.stages import prepare
 from tests import tiny_chat
 from tests.benchmarks import (
@@ -258,8 +258,8 @@ def test_scale_makes_the_same_run_of_so_many_questions(tmp_path):
   assert found[0] == found[1]
   inputs = collections.Counter(one["example_id"] for one in found[0])
   assert set(inputs.values()) == {8} and len(inputs) == 12 + 10
-  assert all(len(one["steps"][0]["prompt"]) < 100 for one in found[0])
-  whole = map(PromptPrefixes.read(part.parent).restore, found[1])
+  assert all(len(one["steps"][0]["prompt"]) < 60 for one in found[0])
+  whole = map(PromptFrames.read(part.parent).restore, found[1])
   assert all(len(one["steps"][0]["prompt"]) > 500 for one in whole)
   named = [(one["example_id"], one["sample"]) for one in found[0]]
   assert named != sorted(named)  # as engines end them

@@ -11,7 +11,7 @@ from etils import epath
 from s2d_jax import ordered, records
 from s2d_jax.errors import UserError
 from s2d_jax.ordered import Order, Part
-from s2d_jax.prompt_prefixes import PromptPrefixes
+from s2d_jax.prompt_frames import PromptFrames
 from s2d_jax.records import Record
 
 _EVAL = ("example_id", "variant", "method", "passes", "metrics")
@@ -176,10 +176,10 @@ def samples_of(
   for folder in _files(workdir / "samples", "*"):
     paths = _files(folder, "part-*.jsonl")
     rows = ordered.read([*map(Part, paths)], order, only="place")
-    prefixes = PromptPrefixes.read(folder)
+    frames = PromptFrames.read(folder)
     for record in _checked(rows, _SAMPLE, folder):
       name = record["example_id"], record["variant"]
-      found[name].append(prefixes.restore(record))
+      found[name].append(frames.restore(record))
   return found
 
 

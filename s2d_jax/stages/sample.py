@@ -34,13 +34,13 @@ from s2d_jax.errors import UserError
 from s2d_jax.generation.sampling import Sampling
 from s2d_jax.ordered import Order, Part
 from s2d_jax.parallel import hosts
-from s2d_jax.prompt_prefixes import PromptPrefixes
+from s2d_jax.prompt_frames import PromptFrames
 from s2d_jax.records import Record
 from s2d_jax.stages import lengths, program, setup
 from s2d_jax.stages.sampling_stats import SamplingStats
 from s2d_jax.stages.shards import RecordShards
 from s2d_jax.system2 import methods
-from s2d_jax.system2.program import beginning, for_chat
+from s2d_jax.system2.program import for_chat, frame_of
 from s2d_jax.system2.scheduler import Job, Result
 from s2d_jax.tasks.task import (
   Example,
@@ -215,9 +215,9 @@ def read_samples(
   if example_ids is None:
     example_ids = (one.id for one in iterate_training_examples(workdir))
   order = sample_order(example_ids)
-  prefixes = PromptPrefixes.read(samples_folder(config, workdir))
+  frames = PromptFrames.read(samples_folder(config, workdir))
   found = ordered.read(_parts(config, workdir), order, only)
-  return map(prefixes.restore, found)
+  return map(frames.restore, found)
 
 
 def fewest_samples(config: ConfigDict, workdir: epath.Path) -> int:
@@ -451,22 +451,22 @@ def step_records(result: Result) -> list[Record]:
 
 
 def _record(
-  task: Task, example: Example, result: Result, prefixes: PromptPrefixes
+  task: Task, example: Example, result: Result, frames: PromptFrames
 ) -> Record:
   _, variant, number = result.job.name
   name = {"example_id": example.id, "variant": variant, "sample": number}
   reply = reply_and_answer(task, example, result)
-  steps = [prefixes.split(step) for step in step_records(result)]
+  steps = [frames.split(step) for step in step_records(result)]
   return name | {"steps": steps} | reply
 
 
-def prompt_prefixes(
+def prompt_frames(
   config: ConfigDict, task: Task, model: Pretrained
-) -> PromptPrefixes:
-  """What the prompts of the run's method begin with."""
+) -> PromptFrames:
+  """What the prompts of the run's method stand in."""
   chat = setup.chat_template(config, model)
   templates = for_chat(setup.prompts_of(config, task, config.method), chat)
-  return PromptPrefixes(beginning(one, chat) for one in templates.values())
+  return PromptFrames(frame_of(one, chat) for one in templates.values())
 
 
 class _Waiting:
@@ -572,9 +572,9 @@ def _sample(
   scheduler = setup.scheduler(
     config, model, task, config.method, _first_round(config, task)
   )
-  prefixes = prompt_prefixes(config, task, model)
+  frames = prompt_frames(config, task, model)
   if hosts.is_lead():
-    prefixes.write(samples_folder(config, workdir))
+    frames.write(samples_folder(config, workdir))
   sampling = setup.sampling_of(config)
   votes: dict[str, ExampleVotes] = {}  # of those that are being sampled
   new_jobs = lambda example_id, samples: [
@@ -597,7 +597,7 @@ def _sample(
   with bar as progress, curve:
     for result in profiling.traced("sample", results):
       example_id, variant, number = result.job.name
-      record = _record(task, examples[example_id], result, prefixes)
+      record = _record(task, examples[example_id], result, frames)
       shards.append(record)
       if long_rows.is_cut_short(record):
         cut.append(_cut(model, record))

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from s2d_jax.conversation import ChatTemplate, Message
 from s2d_jax.errors import UserError
 from s2d_jax.generation.engine import Completion
+from s2d_jax.prompt_frames import Frame
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,13 +208,15 @@ class Method:
         )
 
 
-def beginning(template: Template, chat: ChatTemplate) -> str:
-  """What every prompt of a template begins with."""
+def frame_of(template: Template, chat: ChatTemplate) -> Frame:
+  """What stands around the values of placeholders in all of its prompts."""
   prompts = [
     template.ask(**dict.fromkeys(template.placeholders, filler)).prompt(chat)
     for filler in ("Alpha", "9 zebras")
   ]
-  return os.path.commonprefix(prompts)
+  before = os.path.commonprefix(prompts)
+  rest = [prompt[len(before) :][::-1] for prompt in prompts]
+  return Frame(before, os.path.commonprefix(rest)[::-1])
 
 
 def for_chat(prompts: Prompts, chat: ChatTemplate) -> Prompts:

@@ -157,8 +157,8 @@ def _samples(
   first, second = (
     _prompt(chat, templates[name]) for name in ("extract", "system1")
   )
-  prefixes = sample.prompt_prefixes(config, task, model)
-  prefixes.write(sample.samples_folder(config, workdir))
+  frames = sample.prompt_frames(config, task, model)
+  frames.write(sample.samples_folder(config, workdir))
   for example in sample.training_examples(workdir).values():
     text = task.fields(example, task.plain)["text"]
     right, wrong = rng.sample(_WORDS, 2)
@@ -171,7 +171,7 @@ def _samples(
         "variant": task.plain,
         "sample": number,
         "steps": [
-          prefixes.split(_step(prompt(text), said, rng))
+          frames.split(_step(prompt(text), said, rng))
           for prompt, said in (
             (first, f"Context: none\nQuestion: {text}"),
             (second, reply),

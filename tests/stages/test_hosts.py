@@ -12,7 +12,7 @@ import pytest
 from s2d_jax import records
 from s2d_jax.errors import UserError
 from s2d_jax.ordered import Order
-from s2d_jax.prompt_prefixes import PromptPrefixes
+from s2d_jax.prompt_frames import PromptFrames
 from s2d_jax.stages import curate, evaluate, sample, shards
 from tests import events
 from tests.processes import Processes
@@ -243,7 +243,7 @@ def test_a_sample_that_is_there_twice(finished, config, tmp_path):
   rows = list(records.read(_shard(workdir, 0, 1)))
   records.write(copy, rows[3:5])
   other = rows[3] | {"reply": "another"}
-  whole = [*map(PromptPrefixes.read(copy.parent).restore, rows)]
+  whole = [*map(PromptFrames.read(copy.parent).restore, rows)]
   assert list(sample.read_samples(config, workdir)) == whole
   records.write(copy, [other])
   with pytest.raises(

@@ -20,7 +20,7 @@ from s2d_jax.errors import UserError
 from s2d_jax.evaluation import signs as signs_of
 from s2d_jax.language_model import LanguageModel
 from s2d_jax.parallel.mesh import make_mesh
-from s2d_jax.prompt_prefixes import PromptPrefixes
+from s2d_jax.prompt_frames import PromptFrames
 from s2d_jax.reporting.run_files import mark_of
 from s2d_jax.stages import (
   curate,
@@ -153,7 +153,7 @@ def test_the_second_round_is_thought_by_the_first_ones_model(made):
   step = next(
     step
     for row in map(
-      PromptPrefixes.read(folder).restore,
+      PromptFrames.read(folder).restore,
       _rows(folder / "part-00000-of-00001.jsonl"),
     )
     for step in row["steps"]
