@@ -65,7 +65,11 @@ class PromptFrames:
     """Those of a folder of samples, which may have none."""
     path = folder / "prompts.jsonl"
     rows = records.read(path) if path.exists() else ()
-    return cls(Frame(row["before"], row["behind"]) for row in rows)
+    return cls(
+      Frame(row["before"], row["behind"])
+      for row in rows
+      if row.keys() >= set(Frame._fields)
+    )
 
   def write(self, folder: epath.Path) -> None:
     """Adds them to a folder of samples."""

@@ -80,7 +80,10 @@ def test_a_template_is_a_frame_of_all_that_it_asks():
   assert whole.own_part(Template("Why?", 8).ask().prompt(chat)) == ""
 
 
-def test_a_frame_that_is_not_there():
-  made = _split(PromptFrames([_SHORT]))
-  with pytest.raises(UserError, match="prompts.jsonl lacks the frame"):
-    PromptFrames([]).restore(made)
+def test_a_frame_that_is_not_there(tmp_path):
+  folder = epath.Path(tmp_path)
+  records.write(folder / "prompts.jsonl", [{"frame": _SHORT.name}])
+  for frames in (PromptFrames([]), PromptFrames.read(folder)):
+    made = _split(PromptFrames([_SHORT]))
+    with pytest.raises(UserError, match="prompts.jsonl lacks the frame"):
+      frames.restore(made)
