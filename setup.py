@@ -30,6 +30,8 @@ setup(
     "datasets",
     # MinHash: near-duplicates of 100,000 prompts without comparing all pairs.
     "datasketch>=1.6",
+    # Sorts what does not fit the memory.
+    "duckdb>=1.4",
     "etils[epath]",
     "flax>=0.12",
     "fsspec",

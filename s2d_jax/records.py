@@ -9,16 +9,20 @@ which the next `Appender` cuts off before it goes on.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+import io
 import json
+import math
 import re
 import time
-from typing import Any
+from typing import Any, BinaryIO
 
 from etils import epath
 
 from s2d_jax.errors import UserError
 
 Record = dict[str, Any]
+
+_CHUNK = 1 << 20  # bytes that are read at once
 
 
 def dumps(record: Record) -> str:
@@ -132,12 +136,21 @@ def write(path: epath.PathLike, records: Iterable[Record]) -> None:
 
   A record may go as soon as it is written.
   """
+  write_lines(path, (dumps(record).encode() for record in records))
+
+
+def write_lines(path: epath.PathLike, lines: Iterable[bytes]) -> None:
+  """The same of lines without their ends, which stay as they are."""
+  _write_chunks(path, (line + b"\n" for line in lines))
+
+
+def _write_chunks(path: epath.PathLike, chunks: Iterable[bytes]) -> None:
   path = epath.Path(path)
   temporary = _temporary(path)
   try:
-    with temporary.open("wb") as lines:
-      for record in records:
-        lines.write(f"{dumps(record)}\n".encode())
+    with temporary.open("wb") as file:
+      for chunk in chunks:
+        file.write(chunk)
   except BaseException:
     temporary.unlink(missing_ok=True)
     raise
@@ -152,10 +165,51 @@ def _temporary(path: epath.Path) -> epath.Path:
 
 def drop_partial_line(path: epath.PathLike) -> None:
   """Cuts off the partial line that a kill can leave at the end of a file."""
-  # Bytes: a kill may have cut a character in two.
-  whole, newline, half = epath.Path(path).read_bytes().rpartition(b"\n")
-  if half:
-    write_bytes(path, whole + newline)
+  path = epath.Path(path)
+  with path.open("rb") as file:
+    whole = _end_of_last_line(file)
+    if whole == file.seek(0, io.SEEK_END):
+      return
+    file.seek(0)
+    _write_chunks(path, _chunks(file, whole))
+
+
+def _end_of_last_line(file: BinaryIO) -> int:
+  """Bytes up to the last line's end. A kill may cut a character in two."""
+  end = file.seek(0, io.SEEK_END)
+  while end:
+    start = max(0, end - _CHUNK)
+    file.seek(start)
+    newline = file.read(end - start).rfind(b"\n")
+    if newline >= 0:
+      return start + newline + 1
+    end = start
+  return 0
+
+
+def count_lines(path: epath.PathLike, size: int = -1) -> int:
+  """Complete lines of a file, or of its first `size` bytes."""
+  with epath.Path(path).open("rb") as file:
+    return sum(chunk.count(b"\n") for chunk in _chunks(file, size))
+
+
+def whole_lines(file: BinaryIO, size: int = -1) -> Iterator[bytes]:
+  """Yields blocks of complete lines, of all of a file or its first bytes."""
+  begun = b""
+  for chunk in _chunks(file, size):
+    whole, newline, rest = chunk.rpartition(b"\n")
+    if newline:
+      yield begun + whole + newline
+      begun = b""
+    begun += rest
+
+
+def _chunks(file: BinaryIO, size: int) -> Iterator[bytes]:
+  """The next bytes of a file: so many, or with -1 all."""
+  left = math.inf if size < 0 else size
+  while left and (chunk := file.read(min(left, _CHUNK))):
+    left -= len(chunk)
+    yield chunk
 
 
 class Appender:
@@ -166,20 +220,28 @@ class Appender:
   Object stores cannot append, so there the whole file is rewritten every
   `interval` seconds and at the end. A file that has become large is rewritten
   more rarely: that takes a tenth of the time at most.
+
+  Args:
+    path: of the file.
+    interval: in seconds.
+    recover: False if nobody wants the records that are there: they are many,
+      and known to be whole.
   """
 
-  def __init__(self, path: epath.PathLike, interval: float = 20.0):
+  def __init__(
+    self, path: epath.PathLike, interval: float = 20.0, recover: bool = True
+  ):
     self._path = epath.Path(path)
     self._interval = self._pause = interval
     self._written = time.monotonic()
     self._path.parent.mkdir(parents=True, exist_ok=True)
+    self._remote = "://" in str(path)
+    self._lines: list[str] = []
+    self.recovered: list[Record] = []
     if self._path.exists():
       drop_partial_line(self._path)
-      self.recovered = list(read(self._path))
-    else:
-      self.recovered = []
-    self._remote = "://" in str(path)
-    self._lines = [dumps(r) + "\n" for r in self.recovered if self._remote]
+      self.recovered = list(read(self._path)) if recover else []
+      self._lines = [self._path.read_text()] if self._remote else []
     self._file = None if self._remote else self._path.open("a")
 
   def append(self, record: Record) -> None:

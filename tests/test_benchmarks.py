@@ -1,16 +1,28 @@
 """What the benchmarks count, compare and print; never how fast it was."""
 
+import collections
 import json
 import pathlib
 import sys
 
+from etils import epath
 import pytest
 
+from s2d_jax import records
 from s2d_jax.checkpoints import pretrained
 from s2d_jax.errors import UserError
 from s2d_jax.parallel.mesh import make_mesh
+from s2d_jax.prompt_frames import PromptFrames
+from s2d_jax.stages import prepare
 from tests import tiny_chat
-from tests.benchmarks import agreement, bounds, processes, summary, workloads
+from tests.benchmarks import (
+  agreement,
+  bounds,
+  processes,
+  scale,
+  summary,
+  workloads,
+)
 from tests.benchmarks.contenders import (
   products,
   race,
@@ -232,3 +244,31 @@ def test_what_the_quickstart_learns_begins_alike(smollm2):
   assert tokens / 2 < job["distinct_tokens"] < tokens * 2 / 3
   # As many examples as stand in two of sixteen rows, in the mean.
   assert job["batch_examples"] == round(116 * 2 / 16)
+
+
+def test_scale_makes_the_same_run_of_so_many_questions(tmp_path):
+  folder, found = epath.Path(tmp_path), []
+  scale.make_run(folder, 12, prompt=500)
+  run, config = folder / "run-12", scale.config(folder, 12, prompt=500)
+  prepare.run(config, run)
+  for _ in range(2):
+    scale.draw(config, run)
+    (part,) = (run / "samples" / "s2a").glob("part-*.jsonl")
+    found.append(list(records.read(part)))
+  assert found[0] == found[1]
+  inputs = collections.Counter(one["example_id"] for one in found[0])
+  assert set(inputs.values()) == {8} and len(inputs) == 12 + 10
+  assert all(len(one["steps"][0]["prompt"]) < 60 for one in found[0])
+  whole = map(PromptFrames.read(part.parent).restore, found[1])
+  assert all(len(one["steps"][0]["prompt"]) > 500 for one in whole)
+  named = [(one["example_id"], one["sample"]) for one in found[0]]
+  assert named != sorted(named)  # as engines end them
+
+
+def test_growth_is_told_as_an_exponent():
+  figures = [
+    {"seconds": s, "cpu": s, "peak": 5e6, "bytes": 1e6} for s in (2, 8)
+  ]
+  table = scale.table({"curate": figures}, [10, 40]).splitlines()
+  assert table[-1] == "| curate | 40 | 8.0 | 8.0 | 5 | 1.0 | 1.00 |"
+  assert scale.exponent([10, 100], [3, 300]) == pytest.approx(2)

@@ -137,48 +137,80 @@ def curate(
   """
   may_be_empty = {example_id for example_id, _ in not_asked}
   groups = _grouped(samples, list(variants), may_be_empty)
-  accepted, rejected = [], []
-  for example_id, names in variants.items():
-    found = {v: groups[example_id].get(v, []) for v in sorted(names)}
-    outcomes = {
-      variant: _NOT_ASKED
-      if (example_id, variant) in not_asked
-      else _outcome(group, rule, (chosen or {}).get((example_id, variant), ()))
-      for variant, group in found.items()
+  decided = [
+    record
+    for example_id, names in variants.items()
+    for record in decide(
+      example_id,
+      {variant: groups[example_id].get(variant, []) for variant in names},
+      formatter,
+      rule,
+      chosen,
+      not_asked,
+      perturbations,
+    )
+  ]
+  accepted = [record for record in decided if "reason" not in record]
+  return accepted, [record for record in decided if "reason" in record]
+
+
+def decide(
+  example_id: str,
+  samples: Mapping[str, Sequence[Record]],
+  formatter: Formatter,
+  rule: Filter,
+  chosen: Mapping[InputId, Sequence[int | None]] | None = None,
+  not_asked: Collection[InputId] = (),
+  perturbations: Collection[str] = (),
+) -> list[Record]:
+  """Decides over one example, as `curate` does over many.
+
+  Args:
+    example_id: of the example.
+    samples: of each variant it was asked in, in the order of their numbers.
+    formatter, rule, chosen, not_asked, perturbations: as of `curate`.
+
+  Returns:
+    A record of distill/ a variant; a rejected one has a "reason".
+  """
+  found = {variant: samples[variant] for variant in sorted(samples)}
+  outcomes = {
+    variant: _NOT_ASKED
+    if (example_id, variant) in not_asked
+    else _outcome(group, rule, (chosen or {}).get((example_id, variant), ()))
+    for variant, group in found.items()
+  }
+  all_samples = [sample for group in found.values() for sample in group]
+  decided = []
+  for variant, own in outcomes.items():
+    if variant in perturbations:
+      continue
+    agreement = _agreement(own, list(outcomes.values()))
+    taught = {"target": None}
+    if own.winner is not None:
+      answered = example_id, variant, own.winner
+      taught["target"] = _target(
+        formatter, answered, own.source or all_samples, rule.loose_votes
+      )
+    if formatter.taught == "shortest_thought":
+      drawn = own.source or found[variant]
+      taught["thought"] = _thought(formatter, own.winner, drawn, rule)
+    record = {
+      "example_id": example_id,
+      "variant": variant,
+      "prompt": formatter.prompt(example_id, variant),
+      **taught,
+      "votes": dict(own.vote.counts),
+      "samples": own.vote.samples,
+      "winner": own.winner,
+      "margin": own.margin,
+      "agreement": agreement,
     }
-    all_samples = [sample for group in found.values() for sample in group]
-    for variant, own in outcomes.items():
-      if variant in perturbations:
-        continue
-      agreement = _agreement(own, list(outcomes.values()))
-      taught = {"target": None}
-      if own.winner is not None:
-        answered = example_id, variant, own.winner
-        taught["target"] = _target(
-          formatter, answered, own.source or all_samples, rule.loose_votes
-        )
-      if formatter.taught == "shortest_thought":
-        drawn = own.source or found[variant]
-        taught["thought"] = _thought(formatter, own.winner, drawn, rule)
-      record = {
-        "example_id": example_id,
-        "variant": variant,
-        "prompt": formatter.prompt(example_id, variant),
-        **taught,
-        "votes": dict(own.vote.counts),
-        "samples": own.vote.samples,
-        "winner": own.winner,
-        "margin": own.margin,
-        "agreement": agreement,
-      }
-      reason = own.reason
-      if reason is None and own.margin is not None:
-        reason = "disagrees" if agreement < rule.min_agreement else None
-      if reason is None:
-        accepted.append(record)
-      else:
-        rejected.append(record | {"reason": reason})
-  return accepted, rejected
+    reason = own.reason
+    if reason is None and own.margin is not None:
+      reason = "disagrees" if agreement < rule.min_agreement else None
+    decided.append(record if reason is None else record | {"reason": reason})
+  return decided
 
 
 def supervised(
@@ -246,7 +278,8 @@ def votes_of(
   votes = []
   for sample in samples:
     answers = [reply.answer for reply in _replies(sample, loose)]
-    votes += [vote(answers).winner] if nested else answers
+    is_one = not nested or len(answers) == 1
+    votes += answers if is_one else [vote(answers).winner]
   return votes
 
 
@@ -306,15 +339,20 @@ def _grouped(
     for example_id in example_ids
     if not groups[example_id] and example_id not in may_be_empty
   ]
+  check_sampled(empty)
+  for variants in groups.values():
+    for group in variants.values():
+      group.sort(key=lambda sample: sample["sample"])
+  return groups
+
+
+def check_sampled(empty: Sequence[str]) -> None:
+  """Raises UserError if there are examples without samples, named by id."""
   if empty:
     raise UserError(
       f"{len(empty)} examples have no samples, the first is {empty[0]!r}; run"
       " the sample stage to its end"
     )
-  for variants in groups.values():
-    for group in variants.values():
-      group.sort(key=lambda sample: sample["sample"])
-  return groups
 
 
 def _outcome(

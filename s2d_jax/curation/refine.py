@@ -32,11 +32,19 @@ def drop_long(
   return kept, dropped
 
 
-def deduplicate(accepted: Sequence[Record]) -> KeptAndDropped:
-  """Keeps the first record of each prompt; the others are "duplicate"."""
-  kept, dropped, seen = [], [], set()
+def deduplicate(
+  accepted: Sequence[Record], seen: set[bytes] | None = None
+) -> KeptAndDropped:
+  """Keeps the first record of each prompt; the others are "duplicate".
+
+  Args:
+    accepted: records of distill/.
+    seen: digests of the prompts before them, to which theirs are added.
+  """
+  kept, dropped = [], []
+  seen = set() if seen is None else seen
   for record in accepted:
-    prompt = records.dumps({"prompt": record["prompt"]})
+    prompt = _digest(records.dumps({"prompt": record["prompt"]}))
     if prompt in seen:
       dropped.append(record | {"reason": "duplicate"})
     else:
@@ -101,6 +109,10 @@ def shuffle_targets(accepted: Sequence[Record], seed: int) -> list[Record]:
       }
       found[index] = accepted[index] | taught
   return found
+
+
+def _digest(text: str) -> bytes:
+  return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 def _random_rank(record: Record, seed: int | None = None) -> str:

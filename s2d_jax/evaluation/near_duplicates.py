@@ -41,7 +41,9 @@ def near_duplicates(
   """
   # Texts are many; what they say apart from a template is often the same.
   groups, asked = (_by_own_words(texts, template) for texts in (known, sought))
-  names = list(groups)
+  # Most share too few words with all that is asked to be near any of it.
+  words = frozenset().union(*asked)
+  names = [own for own in groups if len(own & words) >= _NEARLY * len(own)]
   index = MinHashLSH(params=(_BANDS, _HASHES), num_perm=_BANDS * _HASHES)
   for number, hashes in enumerate(_hashed(names)):
     index.insert(number, hashes, check_duplication=False)

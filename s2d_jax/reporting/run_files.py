@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 import dataclasses
 from typing import Any
 
 from etils import epath
 
-from s2d_jax import records
+from s2d_jax import ordered, records
 from s2d_jax.errors import UserError
+from s2d_jax.ordered import Order, Part
+from s2d_jax.prompt_frames import PromptFrames
 from s2d_jax.records import Record
 
 _EVAL = ("example_id", "variant", "method", "passes", "metrics")
@@ -165,13 +167,23 @@ def samples_of(
 ) -> dict[tuple[str, str], list[Record]]:
   """The samples of these (example id, variant), by their number."""
   found: dict[tuple[str, str], list[Record]] = {name: [] for name in names}
-  for path in _files(workdir / "samples", "*/part-*.jsonl"):
-    for record in _read(path, _SAMPLE, growing=True):
+  order = Order(
+    ("example_id", "variant", "sample"),
+    'place, "sample"::BIGINT',
+    {
+      "place": {
+        "example_id": [example_id for example_id, _ in found],
+        "variant": [variant for _, variant in found],
+      }
+    },
+  )
+  for folder in _files(workdir / "samples", "*"):
+    paths = _files(folder, "part-*.jsonl")
+    rows = ordered.read([*map(Part, paths)], order, only="place")
+    frames = PromptFrames.read(folder)
+    for record in _checked(rows, _SAMPLE, folder):
       name = record["example_id"], record["variant"]
-      if name in found:
-        found[name].append(record)
-  for group in found.values():
-    group.sort(key=lambda record: record["sample"])
+      found[name].append(frames.restore(record))
   return found
 
 
@@ -184,15 +196,20 @@ def _read(
 ) -> list[Record]:
   if not path.exists():
     return []
-  found = list(records.read(path, growing))
-  for number, record in enumerate(found, start=1):
+  return list(_checked(records.read(path, growing), needed, path))
+
+
+def _checked(
+  rows: Iterable[Record], needed: Collection[str], path: epath.Path
+) -> Iterator[Record]:
+  for number, record in enumerate(rows, start=1):
     missing = [name for name in needed if name not in record]
     if missing:
       raise UserError(
         f"{path}, record {number} has no {missing[0]!r}; delete the file and"
         " run its stage again"
       )
-  return found
+    yield record
 
 
 def _read_json(path: epath.Path) -> Mapping[str, Any]:

@@ -19,6 +19,7 @@ from s2d_jax.checkpoints import fingerprint, pretrained
 from s2d_jax.curation import long_rows
 from s2d_jax.curation.curate import InputId
 from s2d_jax.errors import UserError
+from s2d_jax.ordered import Order
 from s2d_jax.parallel import hosts
 from s2d_jax.progress import Progress
 from s2d_jax.records import Record
@@ -220,8 +221,9 @@ def _fill_part(
   shown: Progress,
 ) -> int:
   """Asks what has no row yet; returns how many different questions that is."""
-  with RecordShards.merged_into(path, lambda r: (r["line"],), scope) as shards:
-    known = {row["line"] for row in shards.recovered}
+  order = Order(("line",), "line::BIGINT")
+  with RecordShards.merged_into(path, order, scope) as shards:
+    known = {int(line) for (line,) in shards.names()}
     lines: dict[InputId, list[int]] = {}
     asked: dict[InputId, Input] = {}
     for line, _, own in shards.share(batch):

@@ -10,142 +10,253 @@ Labels are not read, but for curation.select="label".
 
 from __future__ import annotations
 
-import collections
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import itertools
 import json
+import tempfile
 
 from etils import epath
 from ml_collections import ConfigDict
 
-from s2d_jax import records
+from s2d_jax import ordered, records
 from s2d_jax.curation import long_rows, refine, rounds, thoughts
-from s2d_jax.curation.adaptive import StoppingRule, stopping_time
 from s2d_jax.curation.curate import (
   Formatter,
   InputId,
-  curate,
+  check_sampled,
+  decide,
   supervised,
-  votes_of,
 )
 from s2d_jax.curation.curve import explain_empty
 from s2d_jax.curation.long_rows import LongRow
 from s2d_jax.errors import KeptTooLittle, UserError
+from s2d_jax.ordered import Order, Part
 from s2d_jax.records import Record
 from s2d_jax.stages import lengths, program, sample, select, setup
+from s2d_jax.stages.savings import Savings
 from s2d_jax.system2 import methods
 from s2d_jax.system2.cot import reasoning, statement
 from s2d_jax.tasks.task import (
   Example,
   Task,
   asked,
-  read_examples,
+  iterate_examples,
   sentence_of,
   without_perturbations,
 )
+
+# What became of the inputs of a split that are not taught, in the order of
+# distill/rejected.jsonl.
+_STEPS = ("decided", "long", "duplicate", "balance")
+_TOGETHER = 1000  # records that are looked at together
 
 
 @program.stage("curate")
 def run(config: ConfigDict, workdir: epath.Path) -> str:
   """Decides over the samples of the train and valid splits."""
   task = setup.task_of(config)
-  chosen = select.read_choices(config, workdir)
-  samples = sample.read_samples(config, workdir)
   not_asked = sample.left_out(config, workdir)
   _tell_of_changed_limit(config, not_asked)
-  rejected, undecided, counts = [], [], {}
-  for split in ("train", "valid"):
-    examples = {
-      example.id: example
-      for example in read_examples(setup.examples_path(workdir, split))
-    }
-    formatter = make_formatter(config, task, examples)
-    if config.curation.select == "label":
-      accepted = _from_labels(config, task, examples, formatter, samples)
-      dropped = []
-    else:
-      accepted, dropped = curate(
-        [record for record in samples if record["example_id"] in examples],
-        {name: asked(task, example) for name, example in examples.items()},
-        formatter,
-        setup.filter_of(config),
-        chosen,
-        not_asked,
-        task.perturbations,
+  savings = Savings(config, workdir, task, not_asked)
+  counts = {}
+  with tempfile.TemporaryDirectory() as folder:
+    undecided = _Spool(folder, "undecided")
+    drawn = sample.InStep(sample.read_samples(config, workdir))
+    spools = []
+    for split in ("train", "valid"):
+      rejected = {step: _Spool(folder, f"{split}-{step}") for step in _STEPS}
+      decided = _decided(
+        config, workdir, task, split, drawn, not_asked, savings, undecided
       )
+      taught = _refined(config, decided, split, rejected)
+      kept = _Counted(_or_nothing_kept(config, split, taught, rejected))
+      records.write(workdir / "distill" / f"{split}.jsonl", kept)
+      spools += rejected.values()
+      dropped = sum(spool.count for spool in rejected.values())
+      counts[split] = kept.count, kept.count + dropped
+    _write(workdir / "distill" / "rejected.jsonl", spools)
     if config.rounds.number:
-      earlier = _believed_before(config, workdir, split)
-      found = rounds.join(accepted, dropped, earlier, config.rounds.number)
-      accepted, dropped = _in_order(found.accepted, examples), found.rejected
-      undecided += found.undecided
-    accepted, refined = _refine(config, accepted, split)
-    dropped += refined
-    if not accepted:
-      raise KeptTooLittle(
-        f"curation kept nothing of the {split} split;"
-        f" {explain_empty(dropped, config.curation.min_agreement)}"
-      )
-    records.write(workdir / "distill" / f"{split}.jsonl", accepted)
-    rejected += dropped
-    counts[split] = len(accepted), len(accepted) + len(dropped)
-  records.write(workdir / "distill" / "rejected.jsonl", rejected)
-  if config.rounds.number:
-    records.write(workdir / "distill" / "undecided.jsonl", undecided)
-  long = [
-    f"{record['example_id']}/{record['variant']}"
-    for record in rejected
-    if record["reason"] == long_rows.REASON
-  ]
-  if samples:
-    variants = {
-      name: asked(task, example)
-      for name, example in sample.training_examples(workdir).items()
-    }
-    saving = _savings(config, workdir, variants, samples, not_asked)
-    saving["too_long"] = len(long)
+      _write(workdir / "distill" / "undecided.jsonl", [undecided])
+  long = [name for spool in spools for name in spool.long]
+  if savings.samples:
+    saved = savings.to_record() | {"too_long": len(long)}
     path = workdir / "metrics" / "voting.json"
-    records.write_text(path, json.dumps(saving) + "\n")
+    records.write_text(path, json.dumps(saved) + "\n")
   summary = ", ".join(
     f"kept {kept} of {total} {split} inputs ({kept / total:.0%})"
     for split, (kept, total) in counts.items()
   )
-  if undecided:
-    summary += f"; {len(undecided):,} of them are believed since earlier rounds"
+  if undecided.count:
+    summary += (
+      f"; {undecided.count:,} of them are believed since earlier rounds"
+    )
   if long:
     summary += f"; {len(long):,} too long {long_rows.listed(long)}"
-  return f"{summary}; {_forms(samples)}" if samples else summary
+  return f"{summary}; {savings.forms}" if savings.samples else summary
+
+
+class _Spool:
+  """Records that lie on the disk until it is their turn.
+
+  Attributes:
+    count: how many.
+    long: names of those that are too long.
+  """
+
+  def __init__(self, folder: str, name: str):
+    self._path = epath.Path(folder) / f"{name}.jsonl"
+    self._file = self._path.open("wb")
+    self.count, self.long = 0, []
+
+  def add(self, row: Record) -> None:
+    self._file.write(f"{records.dumps(row)}\n".encode())
+    self.count += 1
+    if row["reason"] == long_rows.REASON:
+      self.long.append(f"{row['example_id']}/{row['variant']}")
+
+  def __iter__(self) -> Iterator[Record]:
+    self._file.close()
+    return records.read(self._path)
+
+
+def _write(path: epath.Path, spools: Iterable[_Spool]) -> None:
+  records.write(path, itertools.chain.from_iterable(spools))
+
+
+class _Counted:
+  """Records, which are counted as they go."""
+
+  def __init__(self, rows: Iterable[Record]):
+    self.count, self._rows = 0, rows
+
+  def __iter__(self) -> Iterator[Record]:
+    for row in self._rows:
+      self.count += 1
+      yield row
+
+
+def _decided(
+  config: ConfigDict,
+  workdir: epath.Path,
+  task: Task,
+  split: str,
+  drawn: sample.InStep,
+  not_asked: Mapping[InputId, str],
+  savings: Savings,
+  undecided: _Spool,
+) -> Iterator[Record]:
+  """What was decided over a split; what is rejected has a "reason"."""
+  path = setup.examples_path(workdir, split)
+  earlier = sample.InStep(_believed_before(config, workdir, split))
+  kind = _Labels if config.curation.select == "label" else _Votes
+  judge = kind(config, workdir, task, not_asked)
+  for example in iterate_examples(path):
+    samples = drawn.take(example.id)
+    savings.add(example, samples)
+    found = judge.decide(example, samples)
+    if not config.rounds.number:
+      yield from found
+      continue
+    joined = rounds.join(
+      [row for row in found if "reason" not in row],
+      [row for row in found if "reason" in row],
+      earlier.take(example.id),
+      config.rounds.number,
+    )
+    yield from sorted(joined.accepted, key=lambda row: row["variant"])
+    yield from joined.rejected
+    for row in joined.undecided:
+      undecided.add(row)
+  judge.check()
+
+
+class _Votes:
+  """Decides by the samples, one example at a time."""
+
+  def __init__(
+    self,
+    config: ConfigDict,
+    workdir: epath.Path,
+    task: Task,
+    not_asked: Mapping[InputId, str],
+  ):
+    self._task, self._not_asked = task, not_asked
+    self._format = formatters(config, task)
+    self._rule = setup.filter_of(config)
+    self._chosen = select.read_choices(config, workdir)
+    self._may_be_empty = {example_id for example_id, _ in not_asked}
+    self._empty: list[str] = []
+
+  def decide(self, example: Example, samples: Sequence[Record]) -> list[Record]:
+    groups = {variant: [] for variant in asked(self._task, example)}
+    for record in samples:
+      groups.setdefault(record["variant"], []).append(record)
+    if not samples and example.id not in self._may_be_empty:
+      self._empty.append(example.id)
+    return decide(
+      example.id,
+      {variant: groups[variant] for variant in asked(self._task, example)},
+      self._format(example),
+      self._rule,
+      self._chosen,
+      self._not_asked,
+      self._task.perturbations,
+    )
+
+  def check(self) -> None:
+    check_sampled(self._empty)
+
+
+class _Labels:
+  """Takes the labels, one example at a time."""
+
+  def __init__(
+    self,
+    config: ConfigDict,
+    workdir: epath.Path,
+    task: Task,
+    not_asked: Mapping[InputId, str],
+  ):
+    del workdir, not_asked
+    self._task = task
+    self._format = formatters(config, task)
+    self._loose = config.curation.loose_votes
+    self._is_labelled = False
+
+  def decide(self, example: Example, samples: Sequence[Record]) -> list[Record]:
+    if not isinstance(example.label, str):
+      return []
+    self._is_labelled = True
+    return supervised(
+      {example.id: example.label},
+      {example.id: without_perturbations(self._task, example)},
+      self._format(example),
+      samples,
+      self._loose,
+    )
+
+  def check(self) -> None:
+    if not self._is_labelled:
+      raise UserError(
+        f"curation.select='label', but the examples of {self._task.name} have"
+        " no label; choose another way, or a data set that has labels"
+      )
 
 
 def _believed_before(
   config: ConfigDict, workdir: epath.Path, split: str
-) -> list[Record]:
+) -> Iterator[Record]:
   """What the round before taught of a split; nothing in the first."""
   before = setup.round_before(config, workdir)
   if before is None:
-    return []
-  return list(records.read(before / "distill" / f"{split}.jsonl"))
-
-
-def _in_order(
-  accepted: Sequence[Record], examples: Mapping[str, Example]
-) -> list[Record]:
-  """As curation orders them: by example, then by variant."""
-  order = {name: number for number, name in enumerate(examples)}
-  by_input = lambda row: (order[row["example_id"]], row["variant"])
-  return sorted(accepted, key=by_input)
-
-
-def _forms(samples: Sequence[Record]) -> str:
-  """How surely the answers of the samples were read."""
-  tiers = collections.Counter(
-    tier for s in samples for tier in s.get("tiers", [s.get("tier")])
+    return iter(())
+  examples = iterate_examples(setup.examples_path(workdir, split))
+  ids = [example.id for example in examples]
+  order = Order(
+    ("example_id", "variant"), "place, variant", {"place": {"example_id": ids}}
   )
-  strict, loose, none = (
-    f"{tiers[tier] / tiers.total():.0%}" for tier in ("strict", "loose", None)
-  )
-  return (
-    f"of the samples' answers {strict} strict, {loose} loose (read out of a"
-    f" sentence), {none} none"
-  )
+  path = before / "distill" / f"{split}.jsonl"
+  return ordered.read([Part(path)], order, only="place")
 
 
 def _tell_of_changed_limit(
@@ -163,31 +274,13 @@ def _tell_of_changed_limit(
     )
 
 
-def make_formatter(
-  config: ConfigDict, task: Task, examples: Mapping[str, Example]
-) -> Formatter:
-  """Of the student's prompts and targets, for these examples by id."""
+def formatters(
+  config: ConfigDict, task: Task
+) -> Callable[[Example], Formatter]:
+  """How the student's prompts and targets are written, of each example."""
   prompts = setup.prompts_of(config, task, "system1")
   method = methods.by_name(config.method)
   thinks_aloud = method.thinks_aloud
-
-  def prompt(example_id: str, variant: str):
-    fields = task.fields(examples[example_id], variant)
-    return list(prompts["system1"].messages(**fields))
-
-  def target(example_id: str, variant: str, answer: str) -> str | None:
-    return task.target(examples[example_id], variant, answer)
-
-  def own_words(
-    example_id: str, variant: str, answer: str, reply: str
-  ) -> str | None:
-    text = statement(reply) if thinks_aloud else reply
-    found = task.answer(examples[example_id], variant, text)
-    is_plain = found and (found.strict or not thinks_aloud)
-    return text if is_plain and found.text == answer else None
-
-  def sentence(example_id: str, variant: str, answer: str) -> str | None:
-    return sentence_of(task, examples[example_id], answer)
 
   def thought(sample: Record) -> thoughts.Thought:
     if thinks_aloud:
@@ -196,58 +289,67 @@ def make_formatter(
       read_last = None if method.final_prompt else str
     return thoughts.of_steps(sample["steps"], read_last)
 
-  return Formatter(
-    prompt, target, own_words, config.curation.target, sentence, thought
-  )
+  def formatter(example: Example) -> Formatter:
+    def prompt(_: str, variant: str):
+      fields = task.fields(example, variant)
+      return list(prompts["system1"].messages(**fields))
 
+    def target(_: str, variant: str, answer: str) -> str | None:
+      return task.target(example, variant, answer)
 
-def _from_labels(
-  config: ConfigDict,
-  task: Task,
-  examples: Mapping[str, Example],
-  formatter: Formatter,
-  samples: Sequence[Record],
-) -> list[Record]:
-  labels = {
-    example.id: example.label
-    for example in examples.values()
-    if isinstance(example.label, str)
-  }
-  if not labels:
-    raise UserError(
-      f"curation.select='label', but the examples of {task.name} have no"
-      " label; choose another way, or a data set that has labels"
+    def own_words(_: str, variant: str, answer: str, reply: str) -> str | None:
+      text = statement(reply) if thinks_aloud else reply
+      found = task.answer(example, variant, text)
+      is_plain = found and (found.strict or not thinks_aloud)
+      return text if is_plain and found.text == answer else None
+
+    def sentence(_: str, variant: str, answer: str) -> str | None:
+      return sentence_of(task, example, answer)
+
+    return Formatter(
+      prompt, target, own_words, config.curation.target, sentence, thought
     )
-  variants = {
-    name: without_perturbations(task, examples[name]) for name in labels
-  }
-  loose = config.curation.loose_votes
-  return supervised(labels, variants, formatter, samples, loose)
+
+  return formatter
 
 
-def _refine(
-  config: ConfigDict, accepted: list[Record], split: str
-) -> tuple[list[Record], list[Record]]:
-  taught = config.curation.variants
-  if taught:
-    accepted = [r for r in accepted if r["variant"] in taught]
+def _refined(
+  config: ConfigDict,
+  decided: Iterable[Record],
+  split: str,
+  rejected: Mapping[str, _Spool],
+) -> Iterator[Record]:
+  """What is taught of a split; the rest is spooled by the step it fell to."""
+  rows = _accepted(config, decided, rejected["decided"])
   if config.curation.shuffle_targets:
     # Before lengths are measured, since targets are as long as they are.
-    accepted = refine.shuffle_targets(accepted, config.seed)
-  accepted, dropped = _drop_long(config, accepted, split)
+    rows = refine.shuffle_targets(list(rows), config.seed)
+  rows = _fitting(config, rows, split, rejected["long"])
   if config.curation.deduplicate:
-    accepted, more = refine.deduplicate(accepted)
-    dropped = dropped + more
+    rows = _deduplicated(rows, rejected["duplicate"])
   if config.curation.balance and split == "train":
-    accepted, more = refine.balance(accepted)
-    dropped = dropped + more
-  return accepted, dropped
+    rows, dropped = refine.balance(list(rows))
+    for row in dropped:
+      rejected["balance"].add(row)
+  yield from rows
 
 
-def _drop_long(
-  config: ConfigDict, accepted: list[Record], split: str
-) -> tuple[list[Record], list[Record]]:
-  """Keeps what fits a row of the fine-tune, and the model's window."""
+def _accepted(
+  config: ConfigDict, decided: Iterable[Record], rejected: _Spool
+) -> Iterator[Record]:
+  """What is accepted, of the variants that are taught."""
+  taught = config.curation.variants
+  for row in decided:
+    if "reason" in row:
+      rejected.add(row)
+    elif not taught or row["variant"] in taught:
+      yield row
+
+
+def _fitting(
+  config: ConfigDict, rows: Iterable[Record], split: str, rejected: _Spool
+) -> Iterator[Record]:
+  """What fits a row of the fine-tune, and the model's window."""
   model = setup.base_without_weights(config)
   window, row_length = model.config.max_context, config.finetune.row_length
   if row_length <= window:
@@ -255,69 +357,51 @@ def _drop_long(
   else:
     most, limit = window, lengths.window_limit(window)
   chat = setup.chat_template(config, model)
-  tokens = lengths.of_targets(chat, accepted)
-  kept, dropped = refine.drop_long(accepted, tokens, most)
-  long = [
-    LongRow(
-      record["example_id"],
-      record["variant"],
-      f"prompt and target of {record['too_long']} tokens",
-      limit,
-    )
-    for record in dropped
-  ]
-  long_rows.check(long, len(accepted), f"kept {split} inputs", config.too_long)
-  return kept, dropped
+  total, long = 0, []
+  rows = iter(rows)
+  for together in iter(lambda: [*itertools.islice(rows, _TOGETHER)], []):
+    total += len(together)
+    tokens = lengths.of_targets(chat, together)
+    kept, dropped = refine.drop_long(together, tokens, most)
+    for row in dropped:
+      rejected.add(row)
+      size = f"prompt and target of {row['too_long']} tokens"
+      long.append(LongRow(row["example_id"], row["variant"], size, limit))
+    yield from kept
+  long_rows.check(long, total, f"kept {split} inputs", config.too_long)
 
 
-def _savings(
+def _deduplicated(rows: Iterable[Record], rejected: _Spool) -> Iterator[Record]:
+  """Each prompt once."""
+  seen: set[bytes] = set()
+  for row in rows:
+    kept, dropped = refine.deduplicate([row], seen)
+    for one in dropped:
+      rejected.add(one)
+    yield from kept
+
+
+def _or_nothing_kept(
   config: ConfigDict,
-  workdir: epath.Path,
-  variants: Mapping[str, Sequence[str]],
-  samples: Sequence[Record],
-  not_asked: Collection[InputId],
-) -> Record:
-  """Samples that were not needed, and how the audited inputs compare."""
-  groups = collections.defaultdict(list)
-  for record in samples:
-    groups[record["example_id"], record["variant"]].append(record)
-  most = sample.most_samples(config, workdir)
-  rule = sample.stopping_rule(config, setup.task_of(config))
-  audited = [
-    _decides_alike(
-      rule,
-      votes_of(group, nested=True, loose=config.curation.loose_votes),
+  split: str,
+  rows: Iterable[Record],
+  rejected: Mapping[str, _Spool],
+) -> Iterator[Record]:
+  """The rows, if there are any.
+
+  Raises:
+    KeptTooLittle: there are none.
+  """
+  is_empty = True
+  for row in rows:
+    is_empty = False
+    yield row
+  if is_empty:
+    dropped = [*itertools.chain.from_iterable(rejected.values())]
+    raise KeptTooLittle(
+      f"curation kept nothing of the {split} split;"
+      f" {explain_empty(dropped, config.curation.min_agreement)}"
     )
-    for (example_id, _), group in groups.items()
-    if sample.is_audited(config, example_id)
-  ]
-  sampled = {name for name, _ in groups}
-  inputs = {(name, v) for name in sampled for v in variants[name]}
-  inputs -= set(not_asked)
-  found = {
-    "confidence": rule.confidence,
-    "inputs": len(inputs),
-    "passes": len(samples),
-    "full": sample.in_full(most, inputs, samples),
-    "decided_early": sum(
-      len(group) < most[name] for (name, _), group in groups.items()
-    ),
-    "given_up": len(inputs) - len(groups),
-    "audited": len(audited),
-    "agree": sum(audited),
-    "cut_short": sum(map(long_rows.is_cut_short, samples)),
-  }
-  if config.rounds.number:
-    allotted = [most[name] for name, _ in inputs]
-    found["more"] = sum(count > config.sampling.n for count in allotted)
-    found["fewer"] = sum(count < config.sampling.n for count in allotted)
-  return found
-
-
-def _decides_alike(rule: StoppingRule, answers: list[str | None]) -> bool:
-  """Whether stopping early would have given the result of the full vote."""
-  early = answers[: stopping_time(answers, rule)]
-  return rule.accepted_answer(early) == rule.accepted_answer(answers)
 
 
 def main() -> None:

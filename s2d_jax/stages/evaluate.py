@@ -33,6 +33,7 @@ from s2d_jax.evaluation.controls import (
   replies_of,
 )
 from s2d_jax.generation.sampling import GREEDY, Sampling
+from s2d_jax.ordered import Order
 from s2d_jax.progress import Progress
 from s2d_jax.records import Record
 from s2d_jax.stages import lengths, program, sample, select, setup
@@ -228,17 +229,17 @@ def _shards(
   methods: Sequence[str],
 ) -> RecordShards:
   """Rows that are sorted by method, example and variant in the end."""
-  order = {example_id: index for index, example_id in enumerate(examples)}
-
-  def sort_key(row: Record) -> tuple[int, int, int]:
-    return (
-      methods.index(row["method"]),
-      order[row["example_id"]],
-      task.variants.index(row["variant"]),
-    )
-
+  order = Order(
+    ("example_id", "variant", "method"),
+    "method_rank, example_rank, variant_rank",
+    {
+      "method_rank": {"method": methods},
+      "example_rank": {"example_id": list(examples)},
+      "variant_rank": {"variant": task.variants},
+    },
+  )
   path = path_of(workdir, name)
-  return RecordShards.merged_into(path, sort_key, config.sampling.scope)
+  return RecordShards.merged_into(path, order, config.sampling.scope)
 
 
 class Evaluation:
@@ -265,10 +266,7 @@ class Evaluation:
     self._examples = examples
     self._shards = shards
     self._model = model
-    self._done = {
-      (row["example_id"], row["variant"], row["method"])
-      for row in shards.recovered
-    }
+    self._done = shards.names()
 
   def run(self, *ways: Asked) -> None:
     """Adds a row for each input: its replies, their scores and their vote."""
@@ -311,16 +309,16 @@ class Evaluation:
   def reuse_samples(self, workdir: epath.Path) -> None:
     """Adds rows for the samples that were drawn to learn from."""
     method = self._config.method
-    groups = collections.defaultdict(list)
-    for record in sample.read_samples(self._config, workdir):
-      input_id = record["example_id"], record["variant"]
-      groups[input_id].append(one_pass(record, record["steps"]))
+    missing = set(self._missing(method))
     # An input that was decided early has few samples, all alike: single samples
     # are compared over as many as every input has.
-    fewest = min(map(len, groups.values()), default=0)
-    for input_id in self._missing(method):
-      if input_id in groups:  # none are, where labels are taught
-        replies = Replies(groups[input_id], None)
+    fewest = sample.fewest_samples(self._config, workdir)
+    ids = dict.fromkeys(example_id for example_id, _ in missing)
+    drawn = sample.read_samples(self._config, workdir, ids)
+    for input_id, group in sample.by_input(drawn):
+      if input_id in missing:
+        passes = [one_pass(record, record["steps"]) for record in group]
+        replies = Replies(passes, None)
         self._add(input_id, method, replies, None, single=fewest)
 
   def _missing(self, method: str) -> list[InputId]:

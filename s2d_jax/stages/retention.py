@@ -24,6 +24,7 @@ from s2d_jax.errors import UserError
 from s2d_jax.evaluation.controls import SYSTEM1
 from s2d_jax.evaluation.perplexity import perplexity
 from s2d_jax.generation.sampling import GREEDY
+from s2d_jax.ordered import Order
 from s2d_jax.parallel import mesh as meshes
 from s2d_jax.records import Record
 from s2d_jax.stages import (
@@ -36,10 +37,12 @@ from s2d_jax.stages import (
 )
 from s2d_jax.stages.everyday import EVERYDAY
 from s2d_jax.stages.movement import MOVEMENT, TEXT
-from s2d_jax.stages.shards import RecordShards, SortKey
+from s2d_jax.stages.shards import RecordShards
 from s2d_jax.system2.scheduler import Result, run_together
 from s2d_jax.tasks.task import Example, Task, asked, chance_of
 
+# What tells a row from the others.
+_NAME = ("task", "of", "example_id", "variant")
 _PACKAGED = resources.files("s2d_jax.evaluation") / "retention_text.txt"
 
 
@@ -121,38 +124,30 @@ def _asked(task: Task, most: int) -> _Asked:
   return _Asked(task, examples, inputs)
 
 
-def _name(row: Record) -> tuple[str, ...]:
-  """What tells a row from the others."""
-  fields = ("task", "of", "example_id", "variant")
-  return tuple(row.get(field, "") for field in fields)
-
-
 def _shards(
   config: ConfigDict, workdir: epath.Path, name: str, measured: _Measured
 ) -> RecordShards:
   """Rows in the order in which they are measured."""
   path = workdir / "eval" / f"retention-{name}.jsonl"
-  sort_key = _sort_key(measured)
-  return RecordShards.merged_into(path, sort_key, config.sampling.scope)
+  order = _order(measured)
+  return RecordShards.merged_into(path, order, config.sampling.scope)
 
 
-def _sort_key(measured: _Measured) -> SortKey:
+def _order(measured: _Measured) -> Order:
   names = [
     (label, "", *one)
     for label, part in measured.tasks.items()
     for one in part.inputs
   ]
   names += [(EVERYDAY, "", name, "") for name in measured.questions]
-  order = {name: number for number, name in enumerate(names)}
-  behind = {TEXT: len(order), MOVEMENT: len(order) + 1}
-
-  def sort_key(row: Record) -> tuple[int, ...]:
-    name = _name(row)
-    place = order.get(name, behind.get(row["task"], len(order)))
+  place = {field: [name[i] for name in names] for i, field in enumerate(_NAME)}
+  return Order(
+    _NAME,
     # Windows of a text are numbered.
-    return place, len(name[2]), *name
-
-  return sort_key
+    f"""place NULLS LAST, "task" = '{MOVEMENT}', length("example_id"), """
+    + ", ".join(f'"{field}"' for field in _NAME),
+    {"place": place},
+  )
 
 
 def _measure(
@@ -162,7 +157,7 @@ def _measure(
   shards: RecordShards,
 ) -> None:
   """What is measured of one model alone."""
-  done = set(map(_name, shards.recovered))
+  done = shards.names()
   missing = {
     label: [
       one
@@ -202,7 +197,7 @@ def _missing_passages(
   shards: RecordShards,
 ) -> movement.Passages:
   """Those of this host that have no row."""
-  done = set(map(_name, shards.recovered))
+  done = shards.names()
   found = movement.passages(config, workdir, measured.text)
   return {
     kind: [

@@ -9,22 +9,22 @@ and one that is too long to be learnt from is not sampled (config.too_long).
 from __future__ import annotations
 
 import collections
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import hashlib
+import itertools
 import math
 
 from etils import epath
 from ml_collections import ConfigDict
 
-from s2d_jax import profiling, records
+from s2d_jax import ordered, profiling, records
 from s2d_jax.answers.answer import Answer
 from s2d_jax.checkpoints.pretrained import Pretrained
 from s2d_jax.curation import long_rows, rounds
 from s2d_jax.curation.adaptive import (
   AdaptiveVote,
   ExampleVotes,
-  SampleId,
   StoppingRule,
 )
 from s2d_jax.curation.curate import InputId, votes_of
@@ -32,14 +32,23 @@ from s2d_jax.curation.long_rows import LongRow
 from s2d_jax.curation.vote import vote
 from s2d_jax.errors import UserError
 from s2d_jax.generation.sampling import Sampling
+from s2d_jax.ordered import Order, Part
 from s2d_jax.parallel import hosts
+from s2d_jax.prompt_frames import PromptFrames
 from s2d_jax.records import Record
 from s2d_jax.stages import lengths, program, setup
 from s2d_jax.stages.sampling_stats import SamplingStats
-from s2d_jax.stages.shards import RecordShards, SortKey, read_shards
+from s2d_jax.stages.shards import RecordShards
 from s2d_jax.system2 import methods
+from s2d_jax.system2.program import for_chat, frame_of
 from s2d_jax.system2.scheduler import Job, Result
-from s2d_jax.tasks.task import Example, Task, asked, read_examples
+from s2d_jax.tasks.task import (
+  Example,
+  Task,
+  asked,
+  iterate_examples,
+  read_examples,
+)
 
 
 @program.stage("sample", on="all")
@@ -50,48 +59,88 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
   task = setup.task_of(config)
   long = _measure(config, workdir, task)
   examples = training_examples(workdir)
-  folder = samples_folder(config, workdir)
-  sort_key = _sort_key(examples)
-  with RecordShards(folder, sort_key, config.sampling.scope) as shards:
-    most = most_samples(config, workdir)
-    votes = _votes(config, workdir, task, examples, long["train"], most, shards)
-    missing = {name: example.start() for name, example in votes.items()}
-    if any(missing.values()):
-      _sample(config, workdir, task, examples, votes, missing, shards)
-  samples = read_samples(config, workdir)
-  inputs = {(e.id, v) for e in examples.values() for v in asked(task, e)}
-  inputs -= {(row.example_id, row.variant) for row in long["train"]}
-  drawn, full = len(samples), in_full(most, inputs, samples)
-  cut = [_name(record) for record in samples if long_rows.is_cut_short(record)]
+  skipped = {(row.example_id, row.variant) for row in long["train"]}
+  folder, order = samples_folder(config, workdir), sample_order(examples)
+  with RecordShards(folder, order, config.sampling.scope) as shards:
+    there = shards.count()
+    _sample(config, workdir, task, examples, skipped, shards)
+  if not hosts.is_lead():
+    return ""
+  most = most_samples(config, workdir)
+  drawn = _count(by_input(read_samples(config, workdir)), most, skipped)
+  full = drawn.surplus + sum(
+    most[example.id]
+    for example in examples.values()
+    for variant in asked(task, example)
+    if (example.id, variant) not in skipped
+  )
+  cut = drawn.cut
   ended = f", {len(cut):,} too long at a later prompt {long_rows.listed(cut)}"
   return (
-    f"{drawn} samples of {config.method} over {len(examples)} examples"
-    f" ({len(shards.recovered)} were there, {full - drawn} of {full} not"
-    f" needed){ended if cut else ''}{_unended(config, samples)}"
+    f"{drawn.samples} samples of {config.method} over {len(examples)} examples"
+    f" ({there} were there, {full - drawn.samples} of {full} not"
+    f" needed){ended if cut else ''}{_unended(config, drawn)}"
     f"{lengths.summary(long)}"
   )
 
 
-def _unended(config: ConfigDict, samples: Sequence[Record]) -> str:
+@dataclasses.dataclass
+class _Counts:
+  """Of samples.
+
+  Attributes:
+    samples: how many.
+    surplus: of these what is beyond the most that inputs have: a round may take
+      some over.
+    cut: names of those that ended at a prompt that was too long.
+    unended: names of those whose thought did not end by itself.
+    closed: of these the ones that were closed by force.
+  """
+
+  samples: int = 0
+  surplus: int = 0
+  cut: list[str] = dataclasses.field(default_factory=list)
+  unended: list[str] = dataclasses.field(default_factory=list)
+  closed: int = 0
+
+
+def _count(
+  groups: Iterable[tuple[InputId, Sequence[Record]]],
+  most: Mapping[str, int],
+  skipped: Collection[InputId] = (),
+) -> _Counts:
+  """Counts the samples of inputs; those that are `skipped` have no surplus."""
+  found = _Counts()
+  for input_id, group in groups:
+    found.samples += len(group)
+    if input_id not in skipped:
+      found.surplus += max(0, len(group) - most[input_id[0]])
+    found.cut += [_name(one) for one in group if long_rows.is_cut_short(one)]
+    unended = [one for one in group if one.get("unended")]
+    found.unended += map(_name, unended)
+    found.closed += sum(bool(one["reply"]) for one in unended)
+  return found
+
+
+def _unended(config: ConfigDict, drawn: _Counts) -> str:
   """Of thoughts without an end, to stand behind other words; may be empty.
 
   Raises:
     UserError: no thought had an end, and none was closed.
   """
-  unended = [record for record in samples if record.get("unended")]
-  closed = sum(bool(record["reply"]) for record in unended)
-  if unended and not closed and len(unended) == len(samples):
+  count, closed = len(drawn.unended), drawn.closed
+  if count and not closed and count == drawn.samples:
     limit = f"prompts.{config.method}.max_new_tokens"
     raise UserError(
-      f"none of {len(samples):,} thoughts ended within its budget, so there is"
+      f"none of {count:,} thoughts ended within its budget, so there is"
       f" no answer at all; raise {limit}, or set"
       f" prompts.{config.method}.budget_forcing = True, and use another"
       " --workdir"
     )
-  if not unended:
+  if not count:
     return ""
   by_force = f", {closed:,} of them closed by force" if closed else ""
-  return f", {without_end([*map(_name, unended)])}{by_force}"
+  return f", {without_end(drawn.unended)}{by_force}"
 
 
 def without_end(names: Sequence[str]) -> str:
@@ -137,35 +186,98 @@ def _name(record: Record) -> str:
 
 def training_examples(workdir: epath.Path) -> dict[str, Example]:
   """The examples that are sampled to learn from, by id: train, then valid."""
-  return {
-    example.id: example
-    for split in ("train", "valid")
-    for example in read_examples(setup.examples_path(workdir, split))
-  }
+  return {example.id: example for example in iterate_training_examples(workdir)}
+
+
+def iterate_training_examples(workdir: epath.Path) -> Iterator[Example]:
+  """Yields them in their order."""
+  for split in ("train", "valid"):
+    yield from iterate_examples(setup.examples_path(workdir, split))
 
 
 def samples_folder(config: ConfigDict, workdir: epath.Path) -> epath.Path:
   return workdir / "samples" / config.method
 
 
-def read_samples(config: ConfigDict, workdir: epath.Path) -> list[Record]:
-  """The samples of all hosts, in the order of the examples."""
+def read_samples(
+  config: ConfigDict,
+  workdir: epath.Path,
+  example_ids: Iterable[str] | None = None,
+) -> Iterator[Record]:
+  """Yields the samples of all hosts, in the order of the examples.
+
+  Args:
+    config: of the run.
+    workdir: of the run.
+    example_ids: yields those of these examples, in this order; None: all.
+  """
+  only = None if example_ids is None else "example"
+  if example_ids is None:
+    example_ids = (one.id for one in iterate_training_examples(workdir))
+  order = sample_order(example_ids)
+  frames = PromptFrames.read(samples_folder(config, workdir))
+  found = ordered.read(_parts(config, workdir), order, only)
+  return map(frames.restore, found)
+
+
+def fewest_samples(config: ConfigDict, workdir: epath.Path) -> int:
+  """Of an input that has any; 0 if none has."""
+  parts, by_input = _parts(config, workdir), ("example_id", "variant")
+  sizes = ordered.group_sizes(parts, sample_order(()), by_input)
+  return min(sizes, default=0)
+
+
+def _parts(config: ConfigDict, workdir: epath.Path) -> list[Part]:
   found = samples_folder(config, workdir).glob("part-*.jsonl")
-  return read_shards(sorted(found), _sort_key(training_examples(workdir)))
+  return [*map(Part, sorted(found))]
 
 
-def _sort_key(examples: Mapping[str, Example]) -> SortKey:
-  order = {example_id: number for number, example_id in enumerate(examples)}
-
-  def sort_key(record: Record) -> tuple[int, str, str, int]:
-    example_id = record["example_id"]
-    number = order.get(example_id, len(order))
-    return number, example_id, record["variant"], record["sample"]
-
-  return sort_key
+def by_input(
+  samples: Iterable[Record],
+) -> Iterator[tuple[InputId, list[Record]]]:
+  """Those of each input together, where they come in order."""
+  name = lambda record: (record["example_id"], record["variant"])
+  for input_id, group in itertools.groupby(samples, name):
+    yield input_id, list(group)
 
 
-def most_samples(config: ConfigDict, workdir: epath.Path) -> dict[str, int]:
+class InStep:
+  """Records that come in the order of examples, taken an example at a time."""
+
+  def __init__(self, rows: Iterable[Record]):
+    self._groups = itertools.groupby(rows, lambda row: row["example_id"])
+    self._next = next(self._groups, None)
+
+  def take(self, example_id: str) -> list[Record]:
+    """Those of the next example; none if it has none."""
+    if self._next is None or self._next[0] != example_id:
+      return []
+    found = list(self._next[1])
+    self._next = next(self._groups, None)
+    return found
+
+
+def sample_order(example_ids: Iterable[str]) -> Order:
+  """Of samples: by example, variant and number; unknown examples come last."""
+  return Order(
+    ("example_id", "variant", "sample"),
+    'example NULLS LAST, example_id, variant, "sample"::BIGINT',
+    {"example": {"example_id": list(dict.fromkeys(example_ids))}},
+  )
+
+
+class MostSamples(dict):
+  """Most samples of an input of each example, by id; of most it is n."""
+
+  def __init__(self, n: int, others: Mapping[str, int] | None = None):
+    super().__init__(others or {})
+    self._n = n
+
+  def __missing__(self, example_id: str) -> int:
+    return self._n
+
+
+def most_samples(config: ConfigDict, workdir: epath.Path) -> MostSamples:
   """Most samples of an input of each example, by id.
 
   They are sampling.n, but where a round doubts more or less than the one before
@@ -173,41 +285,26 @@ def most_samples(config: ConfigDict, workdir: epath.Path) -> dict[str, int]:
   System 1, and the audited examples always have as many.
   """
   n = config.sampling.n
-  found = dict.fromkeys(training_examples(workdir), n)
   before = setup.round_before(config, workdir)
   if before is None:
-    return found
-  read = lambda name: list(records.read(before / "distill" / f"{name}.jsonl"))
-  train = {e.id for e in read_examples(setup.examples_path(workdir, "train"))}
+    return MostSamples(n)
+  read = lambda name: records.read(before / "distill" / f"{name}.jsonl")
+  examples = iterate_examples(setup.examples_path(workdir, "train"))
+  train = {example.id for example in examples}
   most = rounds.most_samples(
     read("train"),
-    read("rejected") + read("undecided"),
+    itertools.chain(read("rejected"), read("undecided")),
     n,
     config.rounds.number,
   )
-  return found | {
-    name: count
-    for name, count in most.items()
-    if name in train and not is_audited(config, name)
-  }
-
-
-def in_full(
-  most: Mapping[str, int],
-  inputs: Collection[InputId],
-  samples: Sequence[Record],
-) -> int:
-  """Samples of these inputs if no vote were decided early.
-
-  No fewer than there are: a round may take some over.
-
-  Args:
-    most: samples of an input of each example, as `most_samples` has them.
-    inputs: all that are asked.
-    samples: those that there are.
-  """
-  drawn = collections.Counter((r["example_id"], r["variant"]) for r in samples)
-  return sum(max(most[name[0]], drawn[name]) for name in inputs)
+  return MostSamples(
+    n,
+    {
+      name: count
+      for name, count in most.items()
+      if name in train and not is_audited(config, name)
+    },
+  )
 
 
 def stopping_rule(config: ConfigDict, task: Task) -> StoppingRule:
@@ -224,52 +321,59 @@ def stopping_rule(config: ConfigDict, task: Task) -> StoppingRule:
   )
 
 
-def _votes(
-  config: ConfigDict,
-  workdir: epath.Path,
-  task: Task,
-  examples: Mapping[str, Example],
-  long: Sequence[LongRow],
-  most: Mapping[str, int],
-  shards: RecordShards,
-) -> dict[str, ExampleVotes]:
-  """This host's examples, each as far as it has been sampled.
+class _Votes:
+  """Makes the votes of examples, each as far as it has been sampled.
 
-  Those variants are left out that are `long`, and each other has `most` samples
-  of its example at most.
+  Args:
+    config: of the run.
+    workdir: of the run.
+    task: whose examples they are.
+    examples: by id, those of all hosts.
+    skipped: inputs that are too long, and left out.
   """
-  answers = collections.defaultdict(dict)
-  loose = config.curation.loose_votes
-  for record in shards.recovered:
-    input_id = record["example_id"], record["variant"]
-    answer = votes_of([record], nested=True, loose=loose)[0]
-    answers[input_id][record["sample"]] = answer
-  valid = {e.id for e in read_examples(setup.examples_path(workdir, "valid"))}
-  skipped = {(row.example_id, row.variant) for row in long}
-  rule = stopping_rule(config, task)
-  # The variant that is meant to lead astray settles most examples.
-  by_bias = lambda variant: variant != task.biased
-  # So many variants of every example fill the batch and the queue behind it.
-  # Of the examples of all hosts: what is drawn must not depend on their number.
-  in_flight = 2 * config.sampling.batch_rows
-  wave_size = -(-in_flight // (len(examples) * config.sampling.n))
 
-  def votes(example_id: str) -> ExampleVotes:
+  def __init__(
+    self,
+    config: ConfigDict,
+    workdir: epath.Path,
+    task: Task,
+    examples: Mapping[str, Example],
+    skipped: Collection[InputId],
+  ):
+    self._config, self._task = config, task
+    self._examples, self._skipped = examples, skipped
+    self._most = most_samples(config, workdir)
+    valid = iterate_examples(setup.examples_path(workdir, "valid"))
+    self._valid = {example.id for example in valid}
+    self._rule = stopping_rule(config, task)
+    # So many variants of every example fill the batch and the queue behind it.
+    # Of the examples of all hosts: what is drawn must not depend on their
+    # number.
+    in_flight = 2 * config.sampling.batch_rows
+    self._wave_size = -(-in_flight // (len(examples) * config.sampling.n))
+
+  def of(self, example_id: str, drawn: Sequence[Record] = ()) -> ExampleVotes:
+    """Of an example with so many samples."""
+    config, task = self._config, self._task
+    answers = collections.defaultdict(dict)
+    for record in drawn:
+      answer = votes_of([record], True, config.curation.loose_votes)[0]
+      answers[record["variant"]][record["sample"]] = answer
     audited = is_audited(config, example_id)
-    own = rule.of(most[example_id])
+    rule = self._rule.of(self._most[example_id])
     if audited:
-      own = dataclasses.replace(own, confidence=0.0)
-    variants = asked(task, examples[example_id])
+      rule = dataclasses.replace(rule, confidence=0.0)
+    variants = asked(task, self._examples[example_id])
+    # The variant that is meant to lead astray settles most examples.
+    by_bias = lambda variant: variant != task.biased
     by_variant = {
-      v: AdaptiveVote(own, answers[example_id, v])
+      v: AdaptiveVote(rule, answers[v])
       for v in sorted(variants, key=by_bias)
-      if (example_id, v) not in skipped
+      if (example_id, v) not in self._skipped
     }
-    in_waves = not audited and example_id not in valid
+    in_waves = not audited and example_id not in self._valid
     needed = _needed(config, len(variants)) if in_waves else 0
-    return ExampleVotes(by_variant, needed, wave_size, task.perturbations)
-
-  return {name: votes(name) for name in shards.share(list(examples))}
+    return ExampleVotes(by_variant, needed, self._wave_size, task.perturbations)
 
 
 def _needed(config: ConfigDict, variants: int) -> int:
@@ -346,11 +450,105 @@ def step_records(result: Result) -> list[Record]:
   ]
 
 
-def _record(task: Task, example: Example, result: Result) -> Record:
+def _record(
+  task: Task, example: Example, result: Result, frames: PromptFrames
+) -> Record:
   _, variant, number = result.job.name
   name = {"example_id": example.id, "variant": variant, "sample": number}
   reply = reply_and_answer(task, example, result)
-  return name | {"steps": step_records(result)} | reply
+  steps = [frames.split(step) for step in step_records(result)]
+  return name | {"steps": steps} | reply
+
+
+def prompt_frames(
+  config: ConfigDict, task: Task, model: Pretrained
+) -> PromptFrames:
+  """What the prompts of the run's method stand in."""
+  chat = setup.chat_template(config, model)
+  templates = for_chat(setup.prompts_of(config, task, config.method), chat)
+  return PromptFrames(frame_of(one, chat) for one in templates.values())
+
+
+class _Waiting:
+  """Jobs that wait, those of an example made when its turn comes.
+
+  Args:
+    later: the first jobs of each example.
+  """
+
+  def __init__(self, later: Iterable[Sequence[Job]]):
+    self._later = iter(later)
+    self._now: collections.deque[Job] = collections.deque()
+
+  def __bool__(self) -> bool:
+    while not self._now and (jobs := next(self._later, None)) is not None:
+      self._now.extend(jobs)
+    return bool(self._now)
+
+  def popleft(self) -> Job:
+    return self._now.popleft()
+
+  def put_first(self, jobs: Sequence[Job]) -> None:
+    self._now.extendleft(reversed(jobs))
+
+
+@dataclasses.dataclass
+class _Progress:
+  """How far the examples of a host are.
+
+  Attributes:
+    begun: those that have some samples and need more: these samples, by id.
+    decided: ids of those that need no more.
+    cut: samples that ended at a prompt that was too long.
+    stats: of what there is.
+  """
+
+  begun: dict[str, list[Record]]
+  decided: set[str]
+  cut: list[Record]
+  stats: SamplingStats
+
+
+def _recovered(
+  config: ConfigDict,
+  task: Task,
+  examples: Mapping[str, Example],
+  votes: _Votes,
+  skipped: Collection[InputId],
+  shards: RecordShards,
+) -> _Progress:
+  """What earlier starts have drawn of this host's examples."""
+  own = shards.share(list(examples))
+  found = _Progress(
+    {},
+    set(),
+    [],
+    SamplingStats(
+      setup.filter_of(config),
+      lambda example_id: asked(task, examples[example_id]),
+      task.perturbations,
+      shards.count(),
+      len(own),
+    ),
+  )
+  by_example = lambda record: record["example_id"]
+  drawn = shards.read(sample_order(own), only="example")
+  for example_id, group in itertools.groupby(drawn, by_example):
+    samples = list(group)
+    is_decided = not votes.of(example_id, samples).start()
+    found.stats.recover(samples, is_decided)
+    found.cut += filter(long_rows.is_cut_short, samples)
+    if is_decided:
+      found.decided.add(example_id)
+    else:
+      found.begun[example_id] = samples
+  # Those of which every input is too long have no samples, and need none.
+  for example_id in {name for name, _ in skipped}.intersection(own):
+    is_new = example_id not in found.decided and example_id not in found.begun
+    if is_new and not votes.of(example_id).start():
+      found.decided.add(example_id)
+      found.stats.decide(example_id)
+  return found
 
 
 def _sample(
@@ -358,51 +556,62 @@ def _sample(
   workdir: epath.Path,
   task: Task,
   examples: Mapping[str, Example],
-  votes: Mapping[str, ExampleVotes],
-  missing: Mapping[str, list[SampleId]],
+  skipped: Collection[InputId],
   shards: RecordShards,
 ) -> None:
+  """Draws what is missing of this host's examples."""
+  made = _Votes(config, workdir, task, examples, skipped)
+  there = _recovered(config, task, examples, made, skipped, shards)
+  left = [
+    name for name in shards.share(list(examples)) if name not in there.decided
+  ]
+  if not left:
+    return
   model = setup.thinker(config, workdir)
   setup.check_chats(config, model)  # it may be another than `prepare` saw
   scheduler = setup.scheduler(
     config, model, task, config.method, _first_round(config, task)
   )
+  frames = prompt_frames(config, task, model)
+  if hosts.is_lead():
+    frames.write(samples_folder(config, workdir))
   sampling = setup.sampling_of(config)
+  votes: dict[str, ExampleVotes] = {}  # of those that are being sampled
   new_jobs = lambda example_id, samples: [
     make_job(task, examples[example_id], *sample, sampling)
     for sample in samples
   ]
-  jobs = collections.deque(
-    job
-    for example_id, samples in missing.items()
-    for job in new_jobs(example_id, samples)
-  )
-  decided = {name for name, samples in missing.items() if not samples}
-  rule = setup.filter_of(config)
-  variants = {name: asked(task, examples[name]) for name in votes}
-  stats = SamplingStats(
-    rule, variants, task.perturbations, shards.recovered, decided, len(votes)
-  )
-  cut = [_cut(model, r) for r in shards.recovered if long_rows.is_cut_short(r)]
+
+  def begin() -> Iterator[list[Job]]:
+    for name in left:
+      votes[name] = made.of(name, there.begun.pop(name, ()))
+      yield new_jobs(name, votes[name].start())
+
+  jobs = _Waiting(begin())
+  stats, loose = there.stats, config.curation.loose_votes
+  cut = [_cut(model, record) for record in there.cut]
   results = scheduler.run(jobs)
-  bar = program.progress("sample", len(votes), "examples", len(decided))
+  total = len(left) + len(there.decided)
+  bar = program.progress("sample", total, "examples", len(there.decided))
   curve = program.curve(workdir, "sample", stats.samples)
   with bar as progress, curve:
     for result in profiling.traced("sample", results):
       example_id, variant, number = result.job.name
-      record = _record(task, examples[example_id], result)
+      record = _record(task, examples[example_id], result, frames)
       shards.append(record)
       if long_rows.is_cut_short(record):
         cut.append(_cut(model, record))
         # Those that end so end first: what is under way may fit.
         begun = stats.samples + 1 + scheduler.in_flight
         long_rows.check(cut, begun, "samples", config.too_long)
-      answer = votes_of([record], nested=True, loose=rule.loose_votes)[0]
+      answer = votes_of([record], nested=True, loose=loose)[0]
       more = votes[example_id].receive(variant, number, answer)
       # In front: what is under way is finished before more is begun.
-      jobs.extendleft(reversed(new_jobs(example_id, more)))
+      jobs.put_first(new_jobs(example_id, more))
       is_decided = votes[example_id].is_decided
       stats.add(record, is_decided)
+      if is_decided:
+        del votes[example_id]
       progress.advance(is_decided, stats.status, result.tokens)
       if stats.is_due:
         curve.append(stats.line())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 import time
 
 from s2d_jax.curation.curate import Filter, Formatter, curate
@@ -22,31 +22,32 @@ class SamplingStats:
     rule: of curation.
     variants: example id → the variants it is asked in.
     perturbations: those that are never kept.
-    recovered: the samples of earlier starts, of all hosts.
-    decided: the examples of this host that need no more samples.
+    samples: of earlier starts, of all hosts.
     total: examples of this host.
   """
 
   def __init__(
     self,
     rule: Filter,
-    variants: Mapping[str, Sequence[str]],
+    variants: Callable[[str], Sequence[str]],
     perturbations: Collection[str],
-    recovered: Sequence[Record],
-    decided: Collection[str],
+    samples: int,
     total: int,
   ):
     self._rule = rule
     self._variants, self._perturbations = variants, perturbations
     self._total = total
     self._undecided = collections.defaultdict(list)  # samples by example
-    for record in recovered:
-      self._undecided[record["example_id"]].append(record)
-    self.samples = len(recovered)
+    self.samples = samples
     self._examples = self._inputs = self._inputs_kept = 0
-    for example_id in decided:
-      self._decide(example_id)
     self._new_line()
+
+  def recover(self, samples: Sequence[Record], is_decided: bool) -> None:
+    """Adds those that earlier starts have drawn of an example."""
+    example_id = samples[0]["example_id"]
+    self._undecided[example_id] += samples
+    if is_decided:
+      self.decide(example_id)
 
   def add(self, record: Record, is_decided: bool) -> None:
     """Adds a sample; `is_decided`: its example needs no more."""
@@ -55,11 +56,12 @@ class SamplingStats:
     self._since["passes"] += 1
     self._since["tokens"] += sum(step["tokens"] for step in record["steps"])
     if is_decided:
-      self._decide(record["example_id"])
+      self.decide(record["example_id"])
 
-  def _decide(self, example_id: str) -> None:
+  def decide(self, example_id: str) -> None:
+    """It needs no more samples."""
     self._examples += 1
-    asked = self._variants[example_id]
+    asked = self._variants(example_id)
     self._inputs += len(set(asked) - set(self._perturbations))
     samples = self._undecided.pop(example_id, None)
     if samples is None:  # it is too long

@@ -26,6 +26,7 @@ from s2d_jax.curation.choice import (
 from s2d_jax.curation.curate import InputId
 from s2d_jax.curation.long_rows import LongRow
 from s2d_jax.generation.sampling import GREEDY
+from s2d_jax.ordered import Order
 from s2d_jax.parallel import hosts
 from s2d_jax.stages import program, sample, setup
 from s2d_jax.stages.shards import RecordShards
@@ -41,23 +42,20 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
     return "not needed: answers are chosen without the model"
   task = setup.task_of(config)
   examples = sample.training_examples(workdir)
-  samples = collections.defaultdict(list)
-  for record in sample.read_samples(config, workdir):
-    samples[record["example_id"], record["variant"]].append(record)
-  replies = {
-    input_id: [record["reply"] for record in group]
-    for input_id, group in samples.items()
+  inputs = [
+    input_id
+    for input_id, group in sample.by_input(sample.read_samples(config, workdir))
     if not all(map(long_rows.is_too_long, group))
-  }
-  order = {input_id: number for number, input_id in enumerate(replies)}
-  sort_key = lambda row: (order[row["example_id"], row["variant"]],)
+  ]
   path, scope = _path(config, workdir), config.sampling.scope
-  with RecordShards.merged_into(path, sort_key, scope) as shards:
-    done = {(r["example_id"], r["variant"]) for r in shards.recovered}
+  with RecordShards.merged_into(path, _order(inputs), scope) as shards:
+    left = set(shards.share(inputs)) - shards.names()
+    ids = dict.fromkeys(name for name, _ in inputs if left)
+    drawn = sample.read_samples(config, workdir, ids)
     missing = {
-      input_id: replies[input_id]
-      for input_id in shards.share(list(replies))
-      if input_id not in done
+      input_id: [record["reply"] for record in group]
+      for input_id, group in sample.by_input(drawn)
+      if input_id in left
     }
     if missing:
       model = setup.base_model(config)
@@ -76,6 +74,15 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
       flush=True,
     )
   return f"{summary}; {bias}"
+
+
+def _order(inputs: Sequence[InputId]) -> Order:
+  """Of rows: as the inputs are."""
+  place = {
+    "example_id": [example_id for example_id, _ in inputs],
+    "variant": [variant for _, variant in inputs],
+  }
+  return Order(tuple(place), "place", {"place": place})
 
 
 def _too_long(config: ConfigDict, choices: Sequence[records.Record]) -> str:

@@ -1,34 +1,33 @@
 """Records that several hosts make together, each in a shard of its own.
 
-    with RecordShards(folder, sort_key, scope) as shards:
+    with RecordShards(folder, order, scope) as shards:
+      there = shards.names()
       for example in shards.share(examples):
-        if … not in shards.recovered:
+        if … not in there:
           shards.append(record)
 
 Host i of n takes every n-th example, from the i-th on, and appends its records
-to part-0000i-of-0000n.jsonl. At the start each host reads all the shards that
-are there, so a run that was killed goes on with what none of them has, also
-with another number of hosts. In the end the records are sorted: whatever
-happened on the way, the files are the same.
+to part-0000i-of-0000n.jsonl. At the start each host looks which records are in
+any of the shards that are there, so a run that was killed goes on with what
+none of them has, also with another number of hosts. In the end the records are
+sorted: whatever happened on the way, the files are the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import time
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from etils import epath
 
-from s2d_jax import records
+from s2d_jax import ordered, records
 from s2d_jax.errors import UserError
+from s2d_jax.ordered import Name, Order, Part
 from s2d_jax.parallel import hosts
 from s2d_jax.records import Record
 
 T = TypeVar("T")
-
-# From a record to what the records are sorted by; no two have the same.
-SortKey = Callable[[Record], tuple[Any, ...]]
 
 # A file of another host that does not appear within this time is not shared.
 _APPEAR_SECONDS = 120
@@ -39,7 +38,7 @@ class RecordShards:
 
   Args:
     folder: of the shards.
-    sort_key: of a record.
+    order: of the records.
     scope: "host": the hosts share the work; "global": all of them make the
       same records together, and the lead writes them.
     merged: file that all records are moved to in the end; None: they stay.
@@ -48,11 +47,11 @@ class RecordShards:
   def __init__(
     self,
     folder: epath.Path,
-    sort_key: SortKey,
+    order: Order,
     scope: str,
     merged: epath.Path | None = None,
   ):
-    self._folder, self._sort_key, self._merged = folder, sort_key, merged
+    self._folder, self._order, self._merged = folder, order, merged
     self._shares_work = scope == "host"
     index, count = (
       (hosts.index(), hosts.count()) if self._shares_work else (0, 1)
@@ -60,18 +59,30 @@ class RecordShards:
     self._names = [f"part-{i:05d}-of-{count:05d}.jsonl" for i in range(count)]
     self._own = folder / self._names[index]
     self._file: records.Appender | None = None
-    self.recovered: list[Record] = []
+    self._there: list[Part] = []
 
   @classmethod
   def merged_into(
-    cls, path: epath.Path, sort_key: SortKey, scope: str
+    cls, path: epath.Path, order: Order, scope: str
   ) -> RecordShards:
     """Shards in a folder beside `path`, which become that file in the end."""
-    return cls(path.parent / path.stem, sort_key, scope, merged=path)
+    return cls(path.parent / path.stem, order, scope, merged=path)
 
   def share(self, items: Sequence[T]) -> list[T]:
     """This host's items."""
     return hosts.share(items) if self._shares_work else list(items)
+
+  def names(self) -> set[Name]:
+    """Of the records that were there at the start."""
+    return ordered.names(self._there, self._order)
+
+  def read(self, order: Order, only: str) -> Iterator[Record]:
+    """Of these the ones that have a place in some ranks of an order."""
+    return ordered.read(self._there, order, only)
+
+  def count(self) -> int:
+    """How many there were."""
+    return sum(records.count_lines(*part) for part in self._there)
 
   def append(self, record: Record) -> None:
     if self._file is not None:
@@ -81,10 +92,10 @@ class RecordShards:
     for path in hosts.share(self._paths()):
       records.drop_partial_line(path)
     hosts.barrier("shards are whole")
-    self.recovered = self._read()
-    hosts.barrier("shards are read")
+    self._there = [Part(p, p.stat().length) for p in self._paths()]
+    hosts.barrier("shards are seen")
     if self._shares_work or hosts.is_lead():
-      self._file = records.Appender(self._own)
+      self._file = records.Appender(self._own, recover=False)
     return self
 
   def __exit__(self, kind, *unused) -> None:
@@ -96,10 +107,12 @@ class RecordShards:
     if self._merged is None:
       self._await_shards()
       for path in hosts.share(self._paths()):
-        records.write(path, sorted(records.read(path), key=self._sort_key))
+        records.write_lines(path, ordered.lines([Part(path)], self._order))
     elif hosts.is_lead():
       self._await_shards()
-      records.write(self._merged, self._read())
+      records.write_lines(
+        self._merged, ordered.lines([*map(Part, self._paths())], self._order)
+      )
       self._folder.rmtree()
     hosts.barrier("shards are sorted")
     if self._merged is not None:
@@ -115,9 +128,6 @@ class RecordShards:
     names = set(self._names)
     _await(lambda: names <= {p.name for p in self._paths()}, self._folder)
 
-  def _read(self) -> list[Record]:
-    return read_shards(self._paths(), self._sort_key)
-
 
 def _await(is_there: Callable[[], bool], path: epath.Path) -> None:
   """A network file system may show late what another host has written."""
@@ -129,26 +139,3 @@ def _await(is_there: Callable[[], bool], path: epath.Path) -> None:
         " a folder that all hosts share"
       )
     time.sleep(1)
-
-
-def read_shards(paths: Sequence[epath.Path], sort_key: SortKey) -> list[Record]:
-  """The records of all shards, sorted.
-
-  A record that is in two shards, of a folder that was copied together, counts
-  once.
-
-  Raises:
-    UserError: the two are not the same.
-  """
-  found: dict[tuple[Any, ...], tuple[Record, epath.Path]] = {}
-  for path in paths:
-    for record in records.read(path):
-      key = sort_key(record)
-      other, first = found.setdefault(key, (record, path))
-      if other != record:
-        name = "/".join(str(part) for part in key)
-        raise UserError(
-          f"{first} and {path} have different records for {name}; delete the"
-          " one that is not of this run"
-        )
-  return [found[key][0] for key in sorted(found)]

@@ -7,6 +7,7 @@ as many as every input has in both: where one has fewer, fewer agree by chance.
 from __future__ import annotations
 
 from collections.abc import Sequence
+import itertools
 
 from etils import epath
 from ml_collections import ConfigDict
@@ -27,17 +28,19 @@ class _Round:
 
   def __init__(self, config: ConfigDict, workdir: epath.Path):
     self._config, self._workdir = config, workdir
-    self._samples = sample.read_samples(config, workdir)
 
   @property
   def fewest(self) -> int:
     """Samples that every input may have."""
-    return min(sample.most_samples(self._config, self._workdir).values())
+    most = sample.most_samples(self._config, self._workdir)
+    examples = sample.iterate_training_examples(self._workdir)
+    return min(most[example.id] for example in examples)
 
   @property
   def thought(self) -> float:
     """Tokens of a sample, their mean."""
-    return float(np.mean([_tokens(one) for one in self._samples]))
+    samples = sample.read_samples(self._config, self._workdir)
+    return float(np.fromiter(map(_tokens, samples), int).mean())
 
   @property
   def movement(self) -> float | None:
@@ -53,21 +56,30 @@ class _Round:
   def decisions(self, most: int | None = None) -> Decisions:
     """By all samples, or by the first `most` of each input."""
     task = setup.task_of(self._config)
-    examples = sample.training_examples(self._workdir)
-    accepted, rejected = curate(
-      [one for one in self._samples if most is None or one["sample"] < most],
-      {name: asked(task, example) for name, example in examples.items()},
-      Formatter(lambda *_: [], lambda *_: "-"),  # of no interest here
-      setup.filter_of(self._config),
-      not_asked=sample.left_out(self._config, self._workdir),
-      perturbations=task.perturbations,
-    )
-    return {
-      (row["example_id"], row["variant"]): Decided(
-        row["winner"], row["agreement"], "reason" not in row
+    rule = setup.filter_of(self._config)
+    not_asked = sample.left_out(self._config, self._workdir)
+    drawn = sample.InStep(sample.read_samples(self._config, self._workdir))
+    found = {}
+    for example in sample.iterate_training_examples(self._workdir):
+      rows = curate(
+        [
+          one
+          for one in drawn.take(example.id)
+          if most is None or one["sample"] < most
+        ],
+        {example.id: asked(task, example)},
+        Formatter(lambda *_: [], lambda *_: "-"),  # of no interest here
+        rule,
+        not_asked=not_asked,
+        perturbations=task.perturbations,
       )
-      for row in accepted + rejected
-    }
+      found |= {
+        (row["example_id"], row["variant"]): Decided(
+          row["winner"], row["agreement"], "reason" not in row
+        )
+        for row in itertools.chain(*rows)
+      }
+    return found
 
 
 def of_rounds(

@@ -8,7 +8,7 @@ it on any machine that sees the workdir, while the run goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import json
 import math
@@ -33,7 +33,6 @@ from s2d_jax.training.internalise import DIRECT
 # No stage leaves its files alone for longer, unless it was stopped.
 _QUIET_SECONDS = 600.0
 _LINES = 30  # of a curve, from which a rate is taken
-_CHUNK = 1 << 20  # bytes that are looked through at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,18 +109,19 @@ class LiveRun:
 
   def lines(self, pattern: str) -> int:
     """Complete lines of some files."""
-    return sum(map(_count_lines, self.files(pattern)))
+    return sum(map(records.count_lines, self.files(pattern)))
 
-  def records(self, pattern: str) -> list[Record]:
+  def records(self, pattern: str) -> Iterator[Record]:
     """What can be read of some files: a line may be half written."""
-    found = []
     for path in self.files(pattern):
-      for line in path.read_bytes().splitlines():
-        try:
-          found.append(json.loads(line))
-        except ValueError:
-          continue
-    return [record for record in found if isinstance(record, dict)]
+      with path.open("rb") as lines:
+        for line in lines:
+          try:
+            record = json.loads(line)
+          except ValueError:
+            continue
+          if isinstance(record, dict):
+            yield record
 
   def mark(self, stage: str) -> Mapping[str, Any] | None:
     """The summary and the seconds of a stage that is done."""
@@ -133,13 +133,6 @@ class LiveRun:
 
   def setting(self, section: str, name: str, default: Any) -> Any:
     return self.config.get(section, {}).get(name, default)
-
-
-def _count_lines(path: epath.Path) -> int:
-  with path.open("rb") as file:
-    return sum(
-      chunk.count(b"\n") for chunk in iter(lambda: file.read(_CHUNK), b"")
-    )
 
 
 ReadProgress = Callable[[LiveRun, Sequence[epath.Path]], StageProgress]
@@ -186,7 +179,7 @@ def _prepare(run: LiveRun, files: Sequence[epath.Path]) -> StageProgress:
 
 
 def _sample(run: LiveRun, files: Sequence[epath.Path]) -> StageProgress:
-  samples = sum(map(_count_lines, files))
+  samples = sum(map(records.count_lines, files))
   summary = f"{samples:,} samples"
   curve = [line for line in run.records("metrics/sample.jsonl") if "of" in line]
   if not curve:
@@ -214,7 +207,7 @@ def _left(curve: Sequence[Record], name: str, total: int) -> float | None:
 
 
 def _select(run: LiveRun, files: Sequence[epath.Path]) -> StageProgress:
-  count = sum(map(_count_lines, files))
+  count = sum(map(records.count_lines, files))
   return StageProgress(f"{count:,} inputs", count)
 
 
@@ -287,7 +280,7 @@ def _retention(run: LiveRun, name: str) -> Stage:
   """How many rows there are to be depends on tasks and texts."""
 
   def read_progress(run: LiveRun, files: Sequence[epath.Path]) -> StageProgress:
-    count = sum(map(_count_lines, files))
+    count = sum(map(records.count_lines, files))
     return StageProgress(f"{count:,} rows", count)
 
   return _stage(
@@ -299,7 +292,7 @@ def _retention(run: LiveRun, name: str) -> Stage:
 
 
 def _rows(files: Sequence[epath.Path], total: int) -> StageProgress:
-  count = sum(map(_count_lines, files))
+  count = sum(map(records.count_lines, files))
   if count > total:  # the total is not in the files
     return StageProgress(f"{count:,} rows", count)
   return StageProgress(f"{count:,} of {total:,} rows", count, total)

@@ -16,12 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 import dataclasses
+import os
 import string
 from typing import Any, NamedTuple
 
 from s2d_jax.conversation import ChatTemplate, Message
 from s2d_jax.errors import UserError
 from s2d_jax.generation.engine import Completion
+from s2d_jax.prompt_frames import Frame
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,6 +206,17 @@ class Method:
           f"prompts.{name}.n={prompts[name].n} cannot be: the method works on"
           f" one reply there{where}"
         )
+
+
+def frame_of(template: Template, chat: ChatTemplate) -> Frame:
+  """What stands around the values of placeholders in all of its prompts."""
+  prompts = [
+    template.ask(**dict.fromkeys(template.placeholders, filler)).prompt(chat)
+    for filler in ("Alpha", "9 zebras")
+  ]
+  before = os.path.commonprefix(prompts)
+  rest = [prompt[len(before) :][::-1] for prompt in prompts]
+  return Frame(before, os.path.commonprefix(rest)[::-1])
 
 
 def for_chat(prompts: Prompts, chat: ChatTemplate) -> Prompts:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import itertools
+from typing import Protocol
 
 from s2d_jax.conversation import ChatTemplate
 from s2d_jax.errors import UserError
@@ -49,6 +49,16 @@ class Job:
   fields: Fields
   sampling: Sampling
   shared_name: tuple[str | int, ...] | None = None
+
+
+class Jobs(Protocol):
+  """Jobs that wait in a line, as in a deque."""
+
+  def __bool__(self) -> bool:
+    """Whether one waits."""
+
+  def popleft(self) -> Job:
+    """Takes the first one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +195,7 @@ class Scheduler:
 
   def run(
     self,
-    jobs: collections.deque[Job],
+    jobs: Jobs,
     watch: Callable[[Job, list[Step], str], None] | None = None,
   ) -> Iterator[Result]:
     """Yields results as programs finish, in no particular order.
@@ -280,7 +290,7 @@ class Scheduler:
 
 
 def run_together(
-  runs: Mapping[str, tuple[Scheduler, collections.deque[Job]]],
+  runs: Mapping[str, tuple[Scheduler, Jobs]],
 ) -> Iterator[tuple[str, Result]]:
   """Yields results of several schedulers, each with the name of its own.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 import dataclasses
 from typing import Any, Protocol
 
@@ -173,7 +173,13 @@ def in_variants(counts: Collection[int]) -> str:
 
 def read_examples(path) -> list[Example]:
   """Reads a file of examples; names the line that is not one."""
-  examples, seen = [], {}
+  return list(iterate_examples(path))
+
+
+def iterate_examples(path) -> Iterator[Example]:
+  """Yields the examples of a file; names the line that is not one."""
+  known = {field.name for field in dataclasses.fields(Example)}
+  seen = {}
   for number, record in enumerate(records.read(path), start=1):
     missing = {"id", "task", "inputs"} - record.keys()
     if missing:
@@ -181,7 +187,6 @@ def read_examples(path) -> list[Example]:
         f"{path}, record {number} has no {min(missing)!r}; an example needs"
         " id, task and inputs"
       )
-    known = {field.name for field in dataclasses.fields(Example)}
     example = Example(**{k: v for k, v in record.items() if k in known})
     if example.variants is not None:
       example = dataclasses.replace(
@@ -193,12 +198,11 @@ def read_examples(path) -> list[Example]:
         f" {example.id!r}; ids must be unique"
       )
     seen[example.id] = number
-    examples.append(example)
-  if not examples:
+    yield example
+  if not seen:
     raise UserError(
       f"{path} has no examples; use another --workdir to have them made"
     )
-  return examples
 
 
 def _names(variants: Any, place: str) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Mapping, Sequence
+import heapq
 from typing import NamedTuple
 
 from jaxtyping import Float, Int
@@ -22,6 +23,7 @@ from s2d_jax.errors import UserError
 from s2d_jax.training.examples import Tokenised
 
 _TARGET_BUCKET = 8  # M is rounded up to a multiple of this
+_NO_ROW = np.iinfo(np.int64).max
 
 
 class PackedRows(NamedTuple):
@@ -124,11 +126,16 @@ def arrange(
   by_length = sorted(examples.values(), key=lambda e: -len(e.tokens))
   rows = _first_fit(by_length, [0] * len(by_length), row_length)
   if share:
-    by_tokens = sorted(examples.values(), key=lambda e: e.tokens.tolist())
+    by_tokens = sorted(examples.values(), key=_sort_key)
     pairs = zip([by_tokens[0], *by_tokens], by_tokens, strict=False)
     overlaps = [_overlap(a.tokens, b.tokens) for a, b in pairs]
     rows = min(_first_fit(by_tokens, overlaps, row_length), rows, key=len)
   return rows
+
+
+def _sort_key(example: Tokenised) -> bytes:
+  """Orders examples by their tokens, at few bytes each."""
+  return example.tokens.astype(">u4").tobytes()
 
 
 def _overlap(a: Int[np.ndarray, " T"], b: Int[np.ndarray, " T"]) -> int:
@@ -144,22 +151,78 @@ def _first_fit(
   """Each example into the row with space whose last one it shares most with.
 
   `overlaps` are those of each example with the one before it in the order of
-  tokens; with one further before it, it shares the least of those between.
+  tokens; with one further before it, it shares the least of those between. So
+  rows that share alike stay together: they stand in groups on a stack, those
+  that share most on top, and an overlap joins all groups that share more. That
+  takes n log² n steps.
   """
   rows: list[list[Placed]] = []
-  free = np.full(len(examples), row_length)  # of each row, opened or not
-  shared = np.zeros(len(examples), int)  # with its last example
+  groups = [_AlikeRows(0, row_length)]
   for example, overlap in zip(examples, overlaps, strict=True):
-    first = slice(len(rows) + 1)  # those that are open, and one that is not
-    shared[first] = np.minimum(shared[first], overlap)
-    own = len(example.tokens) - shared[first]
-    row = int(np.argmax(np.where(free[first] >= own, shared[first], -1)))
+    while groups[-1].shared > overlap:
+      top = groups.pop()
+      if groups[-1].shared >= overlap:
+        groups[-1].join(top)
+      else:
+        top.shared = overlap
+        groups.append(top)
+    length = len(example.tokens)
+    row, shared, space = len(rows), 0, row_length  # a new one, if none has it
+    for group in reversed(groups):
+      found = group.take(length - group.shared)
+      if found is not None:
+        (row, space), shared = found, group.shared
+        break
     if row == len(rows):
       rows.append([])
-    rows[row].append(Placed(example, int(shared[row])))
-    free[row] -= own[row]
-    shared[row] = len(example.tokens)
+    rows[row].append(Placed(example, shared))
+    top = _AlikeRows(length, row_length)
+    top.add(row, space - (length - shared))
+    groups.append(top)
   return rows
+
+
+class _AlikeRows:
+  """Rows that share as many tokens with an example, by the space they have."""
+
+  def __init__(self, shared: int, row_length: int):
+    self.shared = shared
+    self._by_space: dict[int, list[int]] = {}  # heaps of rows
+    self._first = np.full(row_length + 1, _NO_ROW)  # of each heap
+    self._count = 0
+
+  def add(self, row: int, space: int) -> None:
+    heap = self._by_space.setdefault(space, [])
+    heapq.heappush(heap, row)
+    self._first[space] = heap[0]
+    self._count += 1
+
+  def take(self, needed: int) -> tuple[int, int] | None:
+    """The first row with so much space, and its space; it is in here no more.
+
+    None if there is no such row.
+    """
+    spaces = self._first[needed:]
+    space = needed + int(np.argmin(spaces))
+    row = int(self._first[space])
+    if row == _NO_ROW:
+      return None
+    heap = self._by_space[space]
+    heapq.heappop(heap)
+    self._first[space] = heap[0] if heap else _NO_ROW
+    self._count -= 1
+    return row, space
+
+  def join(self, others: _AlikeRows) -> None:
+    """Takes in other rows, which are gone after it; the fewer move."""
+    fewer = others._by_space
+    if others._count > self._count:
+      fewer = self._by_space
+      self._by_space, self._first = others._by_space, others._first
+      self._count = others._count
+    for space, heap in fewer.items():
+      for row in heap:
+        self.add(row, space)
 
 
 def in_order(examples: Sequence[Tokenised], share: bool) -> list[Placed]:

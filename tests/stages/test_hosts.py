@@ -11,6 +11,8 @@ import pytest
 
 from s2d_jax import records
 from s2d_jax.errors import UserError
+from s2d_jax.ordered import Order
+from s2d_jax.prompt_frames import PromptFrames
 from s2d_jax.stages import curate, evaluate, sample, shards
 from tests import events
 from tests.processes import Processes
@@ -68,7 +70,7 @@ def _lines(path) -> int:
 def _samples(workdir) -> list[tuple]:
   return sorted(
     (row["example_id"], row["variant"], row["sample"], row["reply"])
-    for path in (workdir / "samples" / "s2a").iterdir()
+    for path in (workdir / "samples" / "s2a").glob("part-*")
     for row in records.read(path)
   )
 
@@ -178,7 +180,7 @@ def test_two_processes_learn_and_report_what_one_does(by_two, finished):
 def test_a_killed_process_ends_as_if_nothing_had_happened(
   rest, by_two, finished, config, config_file
 ):
-  there = sum(map(_lines, (rest / "samples" / "s2a").iterdir()))
+  there = sum(map(_lines, (rest / "samples" / "s2a").glob("part-*")))
   said = _succeeded(_start(2, _SAMPLE, config_file, rest))
   assert (
     f"sample: 60 samples of s2a over 5 examples ({there} were there" in said
@@ -194,7 +196,7 @@ def test_four_processes_finish_what_two_began(
 ):
   _succeeded(_start(4, _SAMPLE, config_file, rest))
   assert _samples(rest) == _samples(finished)
-  assert len(list((rest / "samples" / "s2a").iterdir())) == 6
+  assert len(list((rest / "samples" / "s2a").glob("part-*"))) == 6
   _assert_same_distill(rest, config, finished)
 
 
@@ -204,7 +206,7 @@ def test_two_processes_finish_it_together_on_the_devices_of_both(
   together = {i: ["--config.sampling.scope=global"] for i in range(2)}
   _succeeded(_start(2, _SAMPLE, config_file, rest, together))
   assert _samples(rest) == _samples(finished)
-  written = [path.name for path in (rest / "samples" / "s2a").iterdir()]
+  written = [path.name for path in (rest / "samples" / "s2a").glob("part-*")]
   assert "part-00000-of-00001.jsonl" in written and len(written) == 3
   _assert_same_distill(rest, config, finished)
 
@@ -212,7 +214,7 @@ def test_two_processes_finish_it_together_on_the_devices_of_both(
 def test_one_process_finishes_what_two_began(rest, finished, config):
   sample.run(config, rest)
   assert _samples(rest) == _samples(finished)
-  assert len(list((rest / "samples" / "s2a").iterdir())) == 3
+  assert len(list((rest / "samples" / "s2a").glob("part-*"))) == 3
   _assert_same_distill(rest, config, finished)
 
 
@@ -240,12 +242,14 @@ def test_a_sample_that_is_there_twice(finished, config, tmp_path):
   copy = _shard(workdir, 1, 2)
   rows = list(records.read(_shard(workdir, 0, 1)))
   records.write(copy, rows[3:5])
-  assert sample.read_samples(config, workdir) == rows
-  records.write(copy, [rows[3] | {"reply": "another"}])
+  other = rows[3] | {"reply": "another"}
+  whole = [*map(PromptFrames.read(copy.parent).restore, rows)]
+  assert list(sample.read_samples(config, workdir)) == whole
+  records.write(copy, [other])
   with pytest.raises(
     UserError, match="part-00001-of-00002.* different records"
   ):
-    sample.read_samples(config, workdir)
+    list(sample.read_samples(config, workdir))
 
 
 def test_a_shard_that_cannot_be_seen(monkeypatch, tmp_path):
@@ -254,7 +258,7 @@ def test_a_shard_that_cannot_be_seen(monkeypatch, tmp_path):
   monkeypatch.setattr(shards.hosts, "barrier", lambda name: None)
   monkeypatch.setattr(shards, "_APPEAR_SECONDS", 0)
   rows = shards.RecordShards.merged_into(
-    tmp_path / "rows.jsonl", lambda row: row["id"], "host"
+    tmp_path / "rows.jsonl", Order(("id",), "id"), "host"
   )
   with pytest.raises(UserError, match="must be a folder that all hosts share"):
     with rows:
@@ -282,8 +286,8 @@ def test_in_the_global_scope_only_the_first_process_writes(
     monkeypatch.setattr(shards.hosts, "index", lambda index=index: index)
     monkeypatch.setattr(shards.hosts, "count", lambda: 2)
     monkeypatch.setattr(shards.hosts, "barrier", lambda name: None)
-    sort_key = lambda row: (row["id"],)
-    with shards.RecordShards(epath.Path(tmp_path), sort_key, "global") as rows:
+    order = Order(("id",), "id")
+    with shards.RecordShards(epath.Path(tmp_path), order, "global") as rows:
       assert rows.share([3, 1, 2]) == [3, 1, 2]
       rows.append({"id": index})
   (path,) = tmp_path.iterdir()

@@ -15,6 +15,7 @@ import pytest
 from s2d_jax import records
 from s2d_jax.checkpoints import names
 from s2d_jax.config import default
+from s2d_jax.prompt_frames import PromptFrames
 from s2d_jax.reporting import plots
 from s2d_jax.stages import pipeline, program, setup
 from tests import tiny_chat
@@ -127,8 +128,9 @@ def _config(task: str, method: str, model: str, folder):
 
 
 def _samples(workdir, method) -> list[dict]:
-  path = workdir / "samples" / method / "part-00000-of-00001.jsonl"
-  return list(records.read(path))
+  folder = workdir / "samples" / method
+  rows = records.read(folder / "part-00000-of-00001.jsonl")
+  return [*map(PromptFrames.read(folder).restore, rows)]
 
 
 def _check_transcript(

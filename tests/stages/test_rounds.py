@@ -20,6 +20,7 @@ from s2d_jax.errors import UserError
 from s2d_jax.evaluation import signs as signs_of
 from s2d_jax.language_model import LanguageModel
 from s2d_jax.parallel.mesh import make_mesh
+from s2d_jax.prompt_frames import PromptFrames
 from s2d_jax.reporting.run_files import mark_of
 from s2d_jax.stages import (
   curate,
@@ -118,7 +119,10 @@ def test_the_second_round_is_thought_by_the_first_ones_model(made):
   # One whose text has lost no token, as it would a space or half of a letter.
   step = next(
     step
-    for row in _rows(folder / "part-00000-of-00001.jsonl")
+    for row in map(
+      PromptFrames.read(folder).restore,
+      _rows(folder / "part-00000-of-00001.jsonl"),
+    )
     for step in row["steps"]
     if step["text"].isascii() and len(tokens(step["text"])) == step["tokens"]
   )

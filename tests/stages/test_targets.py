@@ -9,7 +9,7 @@ import pytest
 from s2d_jax.config import default
 from s2d_jax.curation.curate import Filter, curate, supervised
 from s2d_jax.stages import setup
-from s2d_jax.stages.curate import make_formatter
+from s2d_jax.stages.curate import formatters
 from s2d_jax.system2 import methods
 from s2d_jax.system2.cot import final_answer
 from s2d_jax.tasks.task import Example
@@ -74,7 +74,7 @@ def _sampled(task: str, method: str, example, replies, target):
         "answer": answer and answer.text,
         "tier": answer and answer.tier,
       })  # fmt: skip
-  return records, made, make_formatter(config, made, {example.id: example})
+  return records, made, formatters(config, made)(example)
 
 
 def _reply(method, task, example, variant, text):

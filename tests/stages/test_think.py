@@ -58,7 +58,7 @@ def mark(workdir: epath.Path, stage: str) -> records.Record:
 
 def test_thinking_in(thinking, thought):
   """Samples are asked with thinking on; an answer stands behind its thought."""
-  found = sample.read_samples(thinking, thought)
+  found = list(sample.read_samples(thinking, thought))
   assert len(found) > 20
   forced = [one for one in found if one.get("unended")]
   for one in found:
@@ -136,12 +136,16 @@ def test_the_thought_is_counted(thought):
 def test_thoughts_that_never_end_are_no_run(thinking, thought):
   found = sample.read_samples(thinking, thought)
   never = [one | {"unended": True, "reply": ""} for one in found]
+  most = sample.most_samples(thinking, thought)
+  count = lambda drawn: sample._count(sample.by_input(drawn), most)
   with pytest.raises(
     UserError, match="none of .* thoughts ended .*; raise pro"
   ):
-    sample._unended(thinking, never)
+    sample._unended(thinking, count(never))
   closed = [*never[1:], never[0] | {"reply": "Lima"}]
-  assert ", 1 of them closed by force" in sample._unended(thinking, closed)
+  assert ", 1 of them closed by force" in sample._unended(
+    thinking, count(closed)
+  )
 
 
 def test_a_model_that_thinks_is_asked_directly_without_it(thinking, cache):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -110,6 +112,60 @@ def test_sharing_never_makes_more_rows_than_the_longest_first():
     shared, apart = pack(made, 40), pack(made, 40, share=False)
     assert len(shared.tokens) <= len(apart.tokens)
     assert shared.target_weight.sum() == apart.target_weight.sum()
+
+
+def first_fit(made: dict[str, Tokenised], length: int) -> list[list[int]]:
+  """The tokens of each row, by looking at all rows for every example."""
+  rows: list[list[list[int]]] = []  # the examples of each
+  in_common = lambda a, b: len(os.path.commonprefix([a, b]))
+  filled = lambda row: sum(
+    len(one) - in_common(one, before)
+    for before, one in zip([[], *row], row, strict=False)
+  )
+  for tokens in sorted(example.tokens.tolist() for example in made.values()):
+    shares = [in_common(row[-1], tokens) for row in rows]
+    free = [length - filled(row) for row in rows]
+    fitting = [
+      (-share, index)
+      for index, (share, space) in enumerate(zip(shares, free, strict=True))
+      if len(tokens) - share <= space
+    ]
+    if not fitting:
+      rows.append([])
+    rows[min(fitting)[1] if fitting else -1].append(tokens)
+  return [
+    [
+      token
+      for before, one in zip([[], *row], row, strict=False)
+      for token in one[in_common(one, before) :]
+    ]
+    for row in rows
+  ]
+
+
+def test_every_row_is_looked_at_without_looking_at_every_row():
+  """Few tokens and many examples: groups of rows form, join and are used up."""
+  rng = np.random.default_rng(5)
+  compared = 0
+  for _ in range(30):
+    lengths, words = rng.integers(1, 25, 80), int(rng.integers(1, 5))
+    made = {
+      str(i): Tokenised(
+        rng.integers(0, words, length).astype(np.int32), np.ones(length, bool)
+      )
+      for i, length in enumerate(lengths)
+    }
+    found, wanted = pack(made, 32), first_fit(made, 32)
+    if len(wanted) > len(pack(made, 32, share=False).tokens):
+      continue  # nothing is shared
+    compared += 1
+    assert [
+      tokens[:filled].tolist()
+      for tokens, filled in zip(
+        found.tokens, (found.until > 0).sum(axis=1), strict=True
+      )
+    ] == wanted
+  assert compared > 20
 
 
 def test_target_slots_are_a_bucket_of_the_fullest_row():
