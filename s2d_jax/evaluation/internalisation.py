@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Mapping, Sequence
 import dataclasses
 
@@ -21,7 +22,7 @@ from s2d_jax.records import Record
 
 AGREEMENT = "agreement"
 
-# Whether a run says what System 2's vote says, by input.
+# How far a run says what System 2's vote says, by input; the mean is kappa.
 Agreement = Mapping[str, Score]
 
 
@@ -29,6 +30,11 @@ def agreement(
   student: Sequence[Record], thought: Sequence[Record], method: str
 ) -> Agreement:
   """Of a distilled model's greedy answers; inputs without a vote are left out.
+
+  Beyond chance (Cohen 1960): of two answers a model that always gives the more
+  frequent one agrees with half of the votes and more, and knows nothing. The
+  mean over the inputs is kappa, 1 for the same answers and 0 for as many equal
+  ones as the shares of the answers lead to by chance.
 
   The forms of an example are one cluster. A reply without an answer says
   something else.
@@ -41,12 +47,30 @@ def agreement(
   direct = pooled(by_group(student), ALL)
   own = direct.get((directly(methods_of(direct)), ALL), {})
   votes = votes_of(pooled(by_group(thought), ALL), method, ALL)
-  return {
-    name: dataclasses.replace(score, metrics={AGREEMENT: float(same)})
+  pairs = {
+    name: (score.answers[0], votes[name].answers[0])
     for name, score in own.items()
-    if name in votes and (answer := votes[name].answers[0]) is not None
-    for same in [score.answers[0] == answer]
+    if name in votes and votes[name].answers[0] is not None
   }
+  chance = _by_chance([*pairs.values()])
+  return {
+    name: dataclasses.replace(
+      own[name], metrics={AGREEMENT: _beyond(float(said == voted), chance)}
+    )
+    for name, (said, voted) in pairs.items()
+  }
+
+
+def _by_chance(pairs: Sequence[tuple[str | None, str | None]]) -> float:
+  """Of how many inputs two answers would be equal if they were unrelated."""
+  said = collections.Counter(pair[0] for pair in pairs)
+  voted = collections.Counter(pair[1] for pair in pairs)
+  return sum(said[one] * voted[one] for one in voted) / max(len(pairs), 1) ** 2
+
+
+def _beyond(agreement: float, chance: float) -> float:
+  """All of one answer, on both sides, is no agreement beyond chance."""
+  return (agreement - chance) / (1 - chance) if chance < 1 else 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +78,7 @@ class Choice:
   """Which stage to use.
 
   Attributes:
-    shares: agreement of each stage.
+    kappas: agreement of each stage with System 2's vote, beyond chance.
     best: the stage with most; the later one of two.
     use: the last stage that is within a standard error of it.
     over_best: `use` against `best`.
@@ -63,7 +87,7 @@ class Choice:
       or better; None likewise.
   """
 
-  shares: tuple[float, ...]
+  kappas: tuple[float, ...]
   best: int
   use: int
   over_best: Comparison
@@ -92,16 +116,16 @@ def choose(
   """
   if not all(stages):
     return None
-  shares = tuple(
+  kappas = tuple(
     float(np.mean([score.metrics[AGREEMENT] for score in one.values()]))
     for one in stages
   )
-  best = max(range(len(stages)), key=lambda stage: (shares[stage], stage))
+  best = max(range(len(stages)), key=lambda stage: (kappas[stage], stage))
   use = max(
     stage for stage, one in enumerate(stages) if _is_as_good(one, stages[best])
   )
   return Choice(
-    shares,
+    kappas,
     best,
     use,
     _compare(stages[use], stages[best]),

@@ -15,7 +15,7 @@ from s2d_jax.evaluation.paired import Comparison, compare, pooled
 from s2d_jax.evaluation.results import ALL, Score, by_group, methods_of
 from s2d_jax.reporting import comparison, page, plots, run_files
 from s2d_jax.reporting.comparison import FinishedRun
-from s2d_jax.reporting.sentences import few, percent, uncertainty
+from s2d_jax.reporting.sentences import few, uncertainty
 from s2d_jax.reporting.study import difference, markdown_table
 from s2d_jax.reporting.ways import Point, ways_of
 from s2d_jax.training.internalise import DIRECT
@@ -109,16 +109,15 @@ def _internalised(found: Internalisation) -> str:
   doubt = few(choice.over_best)
   if use is not best and not choice.over_best.is_level:
     doubt = doubt or ", not for certain"
-  share = percent(choice.shares[choice.use])
   gives = (
-    f"gives the answer of System 2’s vote to {share} of {choice.over_best.n:,}"
-    " validation inputs"
+    f"agrees with System 2’s vote on {choice.over_best.n:,} validation inputs"
+    f" with κ = {choice.kappas[choice.use]:.2f}"
   )
   than = (
     ""
     if use is best
-    else f", where stage {best.run.name}, the best, gives it to"
-    f" {percent(choice.shares[choice.best])}{uncertainty(choice.over_best)}"
+    else f", where stage {best.run.name}, the best, has"
+    f" {choice.kappas[choice.best]:.2f}{uncertainty(choice.over_best)}"
   )
   if use.thought == 0:
     return (
@@ -133,12 +132,12 @@ def _internalised(found: Internalisation) -> str:
   told = f"taught whole thoughts, stage 0 {gives}"
   if len(rows) == 1:
     return f"Nothing is internalised yet: {told}."
-  shares = dict(enumerate(choice.shares[1:], start=1))
-  rival = max(shares, key=shares.__getitem__)
+  kappas = dict(enumerate(choice.kappas[1:], start=1))
+  rival = max(kappas, key=kappas.__getitem__)
   return (
     f"Nothing can be internalised, the whole thought is needed{doubt}: {told},"
     f" and of the others stage {rival} comes nearest with"
-    f" {percent(shares[rival])}."
+    f" {kappas[rival]:.2f}."
   )
 
 
@@ -148,15 +147,14 @@ def _control(choice: Choice) -> str:
   named = "The direct control, taught answers alone for as many epochs,"
   if choice.buys_nothing:
     return (
-      f"{named} does as well with {percent(over.second)}, so the stages buy"
-      " nothing."
+      f"{named} does as well with {over.second:.2f}, so the stages buy nothing."
     )
   if choice.is_direct_as_good:
     return (
-      f"{named} may do as well with {percent(over.second)}: more validation"
+      f"{named} may do as well with {over.second:.2f}: more validation"
       f" inputs would tell{uncertainty(over)}."
     )
-  return f"{named} gives it to {percent(over.second)}{uncertainty(over)}."
+  return f"{named} has {over.second:.2f}{uncertainty(over)}."
 
 
 def load(
@@ -220,28 +218,28 @@ def lines(found: Internalisation) -> Iterator[list[str]]:
   """The table as text, the head first: base model, stages, the control."""
   table = found.rows[0].run.table
   splits = table.biased_first
-  yield [*table.head(splits), "taught", "% as the vote", "over direct"]
+  yield [*table.head(splits), "taught", "κ with the vote", "over direct"]
   for base in table.of_base:
     yield [base.label, *base.figures(splits), "", "", ""]
   for row in [*found.rows, *filter(None, [found.direct])]:
-    share = _share(found, row)
+    kappa = _kappa(found, row)
     yield [
       "direct" if row is found.direct else f"stage {row.run.name}",
       *row.run.student.figures(splits),
       f"{row.taught} (≤ {row.thought})" if row.taught == "all" else row.taught,
-      "–" if share is None else f"{100 * share:.1f}",
+      "–" if kappa is None else f"{kappa:.2f}",
       "" if row is found.direct else difference(row.over_direct),
     ]
 
 
-def _share(found: Internalisation, row: Row) -> float | None:
-  """Of validation inputs to which it gives the answer of System 2's vote."""
+def _kappa(found: Internalisation, row: Row) -> float | None:
+  """Of its answers and those of System 2's vote to the validation inputs."""
   choice = found.choice
   if choice is None:
     return None
   if row is found.direct:
     return choice.over_direct and choice.over_direct.second
-  return choice.shares[int(row.run.name)]
+  return choice.kappas[int(row.run.name)]
 
 
 def write(found: Internalisation, workdir: epath.Path) -> epath.Path:
@@ -310,7 +308,7 @@ def _row(found: Internalisation, row: Row) -> records.Record:
       split: dataclasses.asdict(cell)
       for split, cell in student.accuracy.items()
     },
-    "agreement": _share(found, row),
+    "kappa": _kappa(found, row),
     "over_direct": _comparison(row.over_direct),
   }
 

@@ -53,8 +53,36 @@ def test_agreement_is_with_the_vote_where_it_has_an_answer():
     _row("d", "system1", "no", greedy=None),
   ]
   found = agreement(student, thought, "cot")
-  shares = {name: one.metrics["agreement"] for name, one in found.items()}
-  assert shares == {"a/plain": 1.0, "b/plain": 0.0, "d/plain": 0.0}
+  same = {name: one.metrics["agreement"] > 0 for name, one in found.items()}
+  assert same == {"a/plain": True, "b/plain": False, "d/plain": False}
+
+
+def test_agreement_is_beyond_chance():
+  """The kappa of Cohen's own example, 0.492: what one and the other say."""
+  said = {("1", "1"): 88, ("1", "2"): 14, ("1", "3"): 18, ("2", "1"): 10,
+          ("2", "2"): 40, ("2", "3"): 10, ("3", "1"): 2, ("3", "2"): 6,
+          ("3", "3"): 12}  # fmt: skip
+  student, thought = [], []
+  for (one, other), count in said.items():
+    for number in range(count):
+      name = f"{one}/{other}/{number}"
+      student.append(_row(name, "system1", one, greedy=one))
+      thought.append(_row(name, "cot", other, vote=other))
+  found = [
+    score.metrics["agreement"]
+    for score in agreement(student, thought, "cot").values()
+  ]
+  assert sum(found) / len(found) == pytest.approx(0.492, abs=0.0005)
+
+
+def test_who_always_says_the_same_agrees_by_chance():
+  thought = [_row(str(i), "cot", "no", vote="no") for i in range(8)]
+  thought += [_row(f"y{i}", "cot", "yes", vote="yes") for i in range(2)]
+  student = [
+    _row(row["example_id"], "system1", "no", greedy="no") for row in thought
+  ]
+  found = agreement(student, thought, "cot").values()
+  assert sum(score.metrics["agreement"] for score in found) == pytest.approx(0)
 
 
 def test_the_shortest_within_a_standard_error_is_chosen():
@@ -70,7 +98,7 @@ def test_the_shortest_within_a_standard_error_is_chosen():
   assert choose([best, two_less, one_less, two_less], None).use == 2
   found = choose([two_less, best, one_less], None)
   assert (found.best, found.use) == (1, 2)
-  assert found.shares == (0.88, 0.9, 0.89)
+  assert found.kappas == (0.88, 0.9, 0.89)
   assert found.over_best.gain.value == pytest.approx(-0.01)
   assert found.over_direct is None and found.is_direct_as_good is None
 

@@ -47,8 +47,7 @@ def _found(
 
 
 _WORSE = (
-  "The direct control, taught answers alone for as many epochs, gives it to"
-  " 30 % ("
+  "The direct control, taught answers alone for as many epochs, has 0.30 ("
 )
 
 
@@ -57,29 +56,29 @@ _WORSE = (
   [
     (
       (90, 91, 90, 60),
-      "Internalised to 9 tokens: taught the last 9 of a thought, stage 2 gives"
-      " the answer of System 2’s vote to 90 % of 100 validation inputs, where"
-      " stage 1, the best, gives it to 91 % (−1 points, 95 % interval −3 to 0,"
+      "Internalised to 9 tokens: taught the last 9 of a thought, stage 2"
+      " agrees with System 2’s vote on 100 validation inputs with κ = 0.90,"
+      " where stage 1, the best, has 0.91 (−1 points, 95 % interval −3 to 0,"
       " p = 1).",
       "2",
     ),
     (
       (80, 91, 60, 60),
       "Internalised to 18 tokens: taught the last 18 of a thought, stage 1"
-      " gives the answer of System 2’s vote to 91 % of 100 validation inputs.",
+      " agrees with System 2’s vote on 100 validation inputs with κ = 0.91.",
       "1",
     ),
     (
       (90, 90, 70, 92),
       "Internalised in whole: taught no token of a thought any more, stage 3"
-      " gives the answer of System 2’s vote to 92 % of 100 validation inputs.",
+      " agrees with System 2’s vote on 100 validation inputs with κ = 0.92.",
       "3",
     ),
     (
       (90, 80, 84, 60),
       "Nothing can be internalised, the whole thought is needed: taught whole"
-      " thoughts, stage 0 gives the answer of System 2’s vote to 90 % of 100"
-      " validation inputs, and of the others stage 2 comes nearest with 84 %.",
+      " thoughts, stage 0 agrees with System 2’s vote on 100 validation inputs"
+      " with κ = 0.90, and of the others stage 2 comes nearest with 0.84.",
       "0",
     ),
   ],
@@ -99,7 +98,7 @@ def test_a_control_that_does_as_well_is_used():
   said = found.answer.replace("\N{NO-BREAK SPACE}", " ")
   assert said.endswith(
     "The direct control, taught answers alone for as many epochs, does as well"
-    " with 90 %, so the stages buy nothing. Use stages/direct."
+    " with 0.90, so the stages buy nothing. Use stages/direct."
   )
 
 
@@ -143,9 +142,9 @@ def test_what_is_not_finished_is_said():
   )
   only = _found((90,), direct=None)
   assert only.answer.endswith(
-    "Nothing is internalised yet: taught whole thoughts, stage 0 gives the"
-    " answer of System 2’s vote to 90\N{NO-BREAK SPACE}% of 100 validation"
-    " inputs. Use stages/0."
+    "Nothing is internalised yet: taught whole thoughts, stage 0 agrees"
+    " with System 2’s vote on 100 validation inputs with κ = 0.90."
+    " Use stages/0."
   )
   assert _found((90, 91, 90, 60), direct=None).answer.startswith(
     "The direct control is not finished. Internalised to 9 tokens"

@@ -137,7 +137,7 @@ def test_the_page_shows_the_stages_side_by_side(made):
   assert page.open == [] and page.scripts == []
   found = json.loads((made / "report" / "internalise.json").read_text())
   head, *body = page.tables["stages"]
-  assert head[-3:] == ["taught", "% as the vote", "over direct"]
+  assert head[-3:] == ["taught", "κ with the vote", "over direct"]
   names = ["stage 0", "stage 1", "stage 2", "direct"]
   assert [row[0] for row in body[-4:]] == names
   assert body[0][0].startswith("System 1")
@@ -147,8 +147,8 @@ def test_the_page_shows_the_stages_side_by_side(made):
   assert body[-4][-3] == f"all (≤ {longest})" and body[-1][-3] == "none"
   rows = [*found["stages"], found["direct"]]
   for name, line, row in zip(_NAMES, body[-4:], rows, strict=True):
-    assert float(line[-2]) == pytest.approx(100 * row["agreement"], abs=0.05)
-    assert row["agreement"] == pytest.approx(_agreement(made, name))
+    assert float(line[-2]) == pytest.approx(row["kappa"], abs=0.005)
+    assert row["kappa"] == pytest.approx(_kappa(made, name))
     over = row["over_direct"]
     assert over is None if name == "direct" else over["n"] == 2 * 4
   assert "too few to tell" in found["answer"]
@@ -158,7 +158,7 @@ def test_the_page_shows_the_stages_side_by_side(made):
   assert [(made / "report" / link).exists() for link in links] == [True] * 4
 
 
-def _agreement(made, name: str) -> float:
+def _kappa(made, name: str) -> float:
   """By hand, of rows as they lie in eval/."""
   folder = made / "stages" / name / "eval"
   votes = {
@@ -167,12 +167,17 @@ def _agreement(made, name: str) -> float:
     if row["method"] == "s2a"
   }
   rows = list(records.read(folder / "distilled-valid.jsonl"))
-  same = [
-    row["greedy"]["answer"] == vote
+  pairs = [
+    (row["greedy"]["answer"], vote)
     for row in rows
     if (vote := votes[row["example_id"], row["variant"]]) is not None
   ]
-  return sum(same) / len(same)
+  observed = sum(one == other for one, other in pairs) / len(pairs)
+  chance = (
+    sum(one == other for one, _ in pairs for _, other in pairs)
+    / len(pairs) ** 2
+  )
+  return (observed - chance) / (1 - chance)
 
 
 def test_once_more_changes_nothing(made, s2d, capfd):
