@@ -17,11 +17,10 @@ from s2d_jax.records import Record
 from s2d_jax.system2.program import Template
 
 PROMPTS = {
+  # The question comes last: what it asks for is then what is read last.
   "answer": (
-    "{question}\n\nFor you alone: this was thought about several times, and"
-    " most attempts came to the answer below.\n\n{thought}{answer}\n\nNow reply"
-    " to what was asked above, in the form that was asked for there, and do not"
-    " mention this note."
+    "Most careful attempts at the question below came to this answer:\n\n"
+    "{thought}{answer}\n\n{question}"
   ),
   "brief": (
     "{question}\n\nBe brief: come to the answer with as few words before it as"

@@ -135,8 +135,7 @@ def test_the_teacher_is_told_the_answer_that_was_kept(
     question, target = row["prompt"][-1]["content"], row["target"]
     decode = model.tokenizer.decode
     assert decode(own) == chat.prompt(row["prompt"])
-    assert f"{question}\n\nFor you alone" in decode(told)
-    assert f"\n\n{target}\n\n" in decode(told)
+    assert f"came to this answer:\n\n{target}\n\n{question}" in decode(told)
 
 
 def test_a_teachers_prompt_that_does_not_fit_is_refused(on_policy, finished):
