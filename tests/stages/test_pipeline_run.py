@@ -18,6 +18,7 @@ import pytest
 
 from s2d_jax import LanguageModel, cli, records
 from s2d_jax.errors import UserError
+from s2d_jax.prompt_frames import PromptFrames
 from s2d_jax.stages import (
   curate,
   evaluate,
@@ -80,6 +81,7 @@ def _samples(workdir) -> epath.Path:
 
 def test_every_input_is_sampled_n_times(finished, config):
   rows = _rows(_samples(finished))
+  frames = PromptFrames.read(_samples(finished).parent)
   learned = [
     row["id"]
     for split in ("train", "valid")
@@ -97,7 +99,8 @@ def test_every_input_is_sampled_n_times(finished, config):
   }
   for row in rows:
     assert [step["tokens"] <= 4 for step in row["steps"]] == [True, True]
-    assert all(step["prompt"].endswith("assistant:") for step in row["steps"])
+    whole = frames.restore(row)["steps"]
+    assert all(step["prompt"].endswith("assistant:") for step in whole)
 
 
 def test_distill_holds_each_input_once_and_no_label(finished, config):

@@ -83,7 +83,7 @@ def test_what_is_in_common_is_copied_and_the_rest_is_the_control_s(made):
     run = _content(made / seed / "run")
     for name, count, shared in (
       ("system1_votes", 3, ("examples",)),
-      ("vote_and_agreement", 6, ("examples", "samples", "eval/base", "eval/v")),
+      ("vote_and_agreement", 7, ("examples", "samples", "eval/base", "eval/v")),
     ):
       folder = made / seed / name
       same = [path for path in run if path.startswith(shared)]
@@ -94,7 +94,7 @@ def test_what_is_in_common_is_copied_and_the_rest_is_the_control_s(made):
       assert settings["seed"] == int(seed[-1])
       assert settings["retention"]["n"] == 0
     own = _content(made / seed / "system1_votes")
-    drawn = [row["steps"] for row in _rows_of(own, "samples/system1")]
+    drawn = [row["steps"] for row in _rows_of(own, "samples/system1/part-")]
     assert len(drawn) == 5 * 4 * 3 and {len(steps) for steps in drawn} == {1}
     assert own["loss"] != run["loss"]
 
@@ -254,8 +254,9 @@ def test_a_study_may_lie_in_a_bucket(made, config, bucket):
   study._share(config, folder / "run", changed, folder / "shuffled")
   copied = bucket.files(folder / "shuffled")
   there = [name for name in copied if ".json" in name]
-  # model.json, marks, examples, samples, evaluations of the base model.
-  assert len(there) == 1 + 5 + 3 + 1 + 2
+  # model.json, marks, examples, samples with what stands around their prompts,
+  # evaluations of the base model.
+  assert len(there) == 1 + 5 + 3 + 2 + 2
   for name in there:
     assert copied[name] == (run / name).read_bytes()
   root = str(bucket.path)
