@@ -2,17 +2,18 @@
 
     s2d pipeline --config=configs/continents.py --workdir=runs/continents
 
-Behind the colon: whether a vote filters what is learnt, as in
-`--config=configs/continents.py:filtered`.
+Behind the colon is what is learnt (`--config=configs/continents.py:thought`):
+"unfiltered", the answers of System 2; "filtered", those that win a vote;
+"thought", the two facts and the answer, of fewer pairs.
 """
 
 from s2d_jax.config import default
 
 # Samples of a pair, and by how much one answer must lead among them.
-_KEPT = {"unfiltered": (1, 0.0), "filtered": (3, 0.6)}
+_KEPT = {"unfiltered": (1, 0.0), "filtered": (3, 0.6), "thought": (1, 0.0)}
 
 
-def get_config(kept: str = "unfiltered"):
+def get_config(taught: str = "unfiltered"):
   """Each country is asked for its continent, and the answers are compared."""
   config = default()
   config.method = "decompose"
@@ -29,7 +30,7 @@ def get_config(kept: str = "unfiltered"):
       "name": "sycophancy",
       "kinds": ("continent",),
     }
-  config.sampling.n, config.curation.min_margin = _KEPT[kept]
+  config.sampling.n, config.curation.min_margin = _KEPT[taught]
   config.sampling.confidence = 0.0  # so few are drawn faster all at once
   config.sampling.batch_rows = 64  # on a CPU, fewer have a shorter end
   config.curation.min_agreement = 0.0  # each is asked in one order
@@ -42,4 +43,10 @@ def get_config(kept: str = "unfiltered"):
   config.finetune.async_save = False  # a second copy of the state is a GB
   config.evaluation.n = 3
   config.retention.questions = 64
+  if taught == "thought":
+    config.curation.target = "shortest_thought"
+    config.task.train = 600  # where a thought is taught, few are enough
+    config.finetune.epochs = 1
+    config.finetune.warmup_steps = 2
+    config.finetune.eval_every = 5
   return config

@@ -104,14 +104,15 @@ def test_a_file_of_one_s_own_may_be_thought_about(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-  "filter, margin", [("unfiltered", 0), ("filtered", 0.6)]
+  "taught, margin", [("unfiltered", 0), ("filtered", 0.6), ("thought", 0)]
 )
-def test_the_continents(filter, margin):
-  config = _load(_ROOT / "configs" / "continents.py", filter)
+def test_the_continents(taught, margin):
+  config = _load(_ROOT / "configs" / "continents.py", taught)
   setup.check(config)
   assert config.curation.min_margin == margin
   # A margin says something among several samples only.
   assert (config.sampling.n > 1) == (margin > 0)
+  assert setup.thinks_aloud(config) == (taught == "thought")
   splits = setup.task_of(config).examples()
   assert len(splits["train"]) == config.task.train
 
