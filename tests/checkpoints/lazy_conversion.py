@@ -26,7 +26,6 @@ from s2d_jax.models import lora
 from s2d_jax.models.config import ModelConfig, alike
 from s2d_jax.models.lora import Lora
 from s2d_jax.models.params import abstract_params
-from s2d_jax.stages import convert
 from tests.checkpoints.test_gguf_writer import tokenizer
 
 CONFIG = ModelConfig(
@@ -82,6 +81,9 @@ def make(folder: str) -> None:
 
 def measure(*arguments: str) -> None:
   """Peak growth of memory, in bytes, of `s2d convert` with these flags."""
+  # Here, as the tests that import this module import other programs, too.
+  from s2d_jax.stages import convert
+
   flags.FLAGS(["s2d convert", *arguments])
   page = os.sysconf("SC_PAGESIZE")
   before = int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * page

@@ -3,16 +3,41 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import sys
 
+from absl import flags
 from absl.testing import flagsaver
 import pytest
 
 from s2d_jax import cli
 from s2d_jax.checkpoints import hf, pretrained
-from s2d_jax.stages import convert as program  # noqa: F401  has its flags
 from tests import tiny_chat
 from tests.checkpoints import test_gguf_writer, test_peft
+
+_MODULE = "s2d_jax.stages.convert"
+_FLAGS = ("model", "out", "dtype", "gguf", "adapter")
+
+
+def _take_flags() -> dict[str, flags.Flag]:
+  """Those of these names, which are defined no more."""
+  found = {name: flags.FLAGS[name] for name in _FLAGS if name in flags.FLAGS}
+  for name in found:
+    delattr(flags.FLAGS, name)
+  return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_flags():
+  """Other programs, which other tests have imported, have some of these."""
+  others = _take_flags()
+  sys.modules.pop(_MODULE, None)
+  importlib.import_module(_MODULE)
+  yield
+  _take_flags()
+  del sys.modules[_MODULE]
+  for name, flag in others.items():
+    flags.FLAGS[name] = flag
 
 
 @pytest.fixture
