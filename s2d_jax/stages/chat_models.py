@@ -21,6 +21,7 @@ from s2d_jax.checkpoints.pretrained import Pretrained
 from s2d_jax.config import default
 from s2d_jax.curation.vote import vote
 from s2d_jax.errors import UserError
+from s2d_jax.evaluation.controls import ALOUD
 from s2d_jax.generation.engine import Engine
 from s2d_jax.generation.sampling import Sampling
 from s2d_jax.stages import finished_run, setup
@@ -312,7 +313,8 @@ class Chat:
   @property
   def system2_methods(self) -> list[str]:
     """Methods that System 2 can have."""
-    return [name for name in self.setup.methods if name != _DIRECT]
+    own = _DIRECT, ALOUD
+    return [name for name in self.setup.methods if name not in own]
 
   def change(self, method: str | None = None, n: int | None = None) -> None:
     """Another method or number of samples."""
@@ -387,5 +389,7 @@ class Chat:
       f"{whose}System 2 ({self.method})": (model, self.method, self.n),
     }
     if distilled:
-      model = ChatModel(self.setup, distilled[0], _DIRECT, 1)
-      self._columns["distilled, System 1"] = model, _DIRECT, 1
+      # One that was taught to think first has space for it.
+      own = ALOUD if setup.thinks_aloud(self.setup.config) else _DIRECT
+      model = ChatModel(self.setup, distilled[0], own, 1)
+      self._columns["distilled, System 1"] = model, own, 1

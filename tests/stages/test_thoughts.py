@@ -11,7 +11,7 @@ from s2d_jax import records
 from s2d_jax.checkpoints import pretrained
 from s2d_jax.errors import UserError
 from s2d_jax.reporting.run_files import mark_of
-from s2d_jax.stages import lengths, setup
+from s2d_jax.stages import chat_models, lengths, setup
 from s2d_jax.system2.cot import final_answer
 from s2d_jax.training.examples import tokenise
 
@@ -79,6 +79,16 @@ def test_how_the_student_answers(config, taught, finished):
   for row in rows:
     text = row["greedy"]["text"]
     assert text == final_answer(text)
+
+
+def test_in_a_chat_there_is_space_for_a_thought(taught):
+  models = chat_models.chat_setup(str(taught))
+  chat = chat_models.Chat(models, None, 1, 0.0)
+  found = chat.ask(models.example, lambda answers: None)
+  # System 1 has four tokens, and this model hardly ever ends a reply.
+  assert found["base, System 1"].tokens <= 4
+  assert found["distilled, System 1"].tokens > 4
+  assert "system1_aloud" not in chat.system2_methods
 
 
 def _refused(config, **changes) -> str:
