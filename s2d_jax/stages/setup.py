@@ -56,6 +56,11 @@ def enable_compilation_cache() -> None:
 
 def check(config: ConfigDict) -> None:
   """Raises UserError if a name or a number in the config cannot be used."""
+  if config.method == ALOUD:
+    raise UserError(
+      f"method={ALOUD!r} is how a student is asked that was taught to think"
+      " first, and no System 2; choose another one, such as 'cot'"
+    )
   task = task_of(config)
   prompts_of(config, task)
   retention_tasks(config)

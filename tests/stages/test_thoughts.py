@@ -102,6 +102,8 @@ def _refused(config, **changes) -> str:
 
 
 def test_refused(config):
+  aloud = _refused(config, method="system1_aloud")
+  assert aloud.startswith("method='system1_aloud' is how a student is asked")
   assert "finetune.thought=3, but" in _refused(config, finetune__thought=3)
   assert "finetune.thought=-2 must" in _refused(config, finetune__thought=-2)
   aloud = {"curation__target": "shortest_thought"}
