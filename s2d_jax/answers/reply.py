@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import collections
+from collections.abc import Sequence
 import html
 import re
 
 from s2d_jax.answers.corrections import CORRECTION, SETTLES
+from s2d_jax.answers.words import normalise
 
 _SPECIAL = re.compile(r"<\|[^|<>]*\|>|</?s>|<(?:unk|pad)>")
 
@@ -246,3 +249,15 @@ def sentences(text: str) -> list[str]:
 def is_cut_off(text: str) -> bool:
   """Whether a text ends amid a sentence."""
   return not re.search(r"[.!?。！？:)\"”'’\]}>*`|$]\W*\Z", text)
+
+
+def bare(text: str) -> str:
+  """What a short reply says, in one spelling; may be empty."""
+  return normalise(said(text))
+
+
+def most_frequent(texts: Sequence[str]) -> int:
+  """The place of the first reply that says what most say."""
+  said = [bare(text) for text in texts]
+  counts = collections.Counter(filter(None, said))
+  return max(range(len(texts)), key=lambda place: counts[said[place]])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Callable, Iterable, Sequence
 import itertools
 import re
 from typing import NamedTuple
 
+from s2d_jax.answers.reply import most_frequent
 from s2d_jax.records import Record
 
 _TAG = re.compile(r"</?think>")
@@ -29,10 +29,11 @@ def of_steps(
     steps: of a sample, in order; replies to one prompt follow each other.
     read_last: what of the last step is thought; None: that step is the answer.
   """
-  asked = [
-    _most_frequent(list(group))
-    for _, group in itertools.groupby(steps, lambda step: step.get("prompt"))
-  ]
+  asked = []
+  for _, group in itertools.groupby(steps, lambda step: step.get("prompt")):
+    replies = list(group)
+    place = most_frequent([reply["text"] for reply in replies])
+    asked.append(replies[place])
   *texts, last = [step["text"] for step in asked]
   tokens = sum(step["tokens"] for step in asked)
   if read_last is None:
@@ -47,9 +48,3 @@ def shortest(thoughts: Iterable[Thought]) -> str:
   """Of fewest tokens, then of fewest characters; empty if there is none."""
   key = lambda thought: (thought.tokens, len(thought.text), thought.text)
   return min(thoughts, key=key, default=Thought("", 0)).text
-
-
-def _most_frequent(replies: Sequence[Record]) -> Record:
-  """The first that says what most say, as the methods take it."""
-  counts = collections.Counter(reply["text"].strip() for reply in replies)
-  return max(replies, key=lambda reply: counts[reply["text"].strip()])

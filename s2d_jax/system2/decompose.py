@@ -9,13 +9,11 @@ answers, or the model reads them.
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Callable, Generator, Sequence
 import re
 from typing import NamedTuple
 
 from s2d_jax.answers import reply as replies
-from s2d_jax.answers.words import normalise
 from s2d_jax.generation.engine import Completion
 from s2d_jax.system2.program import Fields, ModelCall, Prompts, Steps, Template
 
@@ -67,7 +65,7 @@ class PartAnswer(NamedTuple):
 def by_rule(fields: Fields, prompts: Prompts) -> Steps:
   """Merges by the task's rule; no answer if a part has none."""
   answers = yield from _solve(fields["parts"].splitlines(), fields, prompts)
-  said = [_bare(answer.text) for answer in answers]
+  said = [replies.bare(answer.text) for answer in answers]
   return RULES[fields["rule"]](said) if all(said) else ""
 
 
@@ -107,12 +105,7 @@ def _solve(
 def _majority(completions: Sequence[Completion]) -> str:
   """The first reply that says what most say."""
   texts = [" ".join(completion.text.split()) for completion in completions]
-  counts = collections.Counter(filter(None, map(_bare, texts)))
-  return max(texts, key=lambda text: counts[_bare(text)])
-
-
-def _bare(text: str) -> str:
-  return normalise(replies.said(text))
+  return texts[replies.most_frequent(texts)]
 
 
 # The number or bullet of a list's item, or a label.

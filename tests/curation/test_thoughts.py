@@ -25,6 +25,11 @@ def test_of_several_replies_to_a_prompt_the_most_frequent_was_thought():
   assert thoughts.of_steps(asked, None) == Thought("Asia", 3)
 
 
+def test_what_most_say_is_told_as_the_method_tells_it():
+  asked = [step("a", text) for text in ("Asia", "Europe", "Europe.")]
+  assert thoughts.of_steps(asked, str).text == "Europe"
+
+
 def test_an_empty_step_has_no_line():
   asked = [step("a", " "), step("b", "<think>Hm.</think>"), step("c", "no")]
   assert thoughts.of_steps(asked, None).text == "Hm."
