@@ -129,8 +129,7 @@ def read_params(
       belongs to something that this package does not compute; it is named.
   """
   source = open_params(path, config)
-  load_leaf = functools.partial(stream.place_shards, fill=source.fill)
-  return stream.load(config, mesh, dtype, load_leaf, transform, source.stored)
+  return stream.load_files(config, mesh, dtype, source, transform)
 
 
 def open_params(path: epath.PathLike, config: ModelConfig) -> stream.Source:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -61,8 +60,7 @@ def read_params(
       head of its own where `config` has it tied, too.
   """
   source = open_params(folder, config)
-  load_leaf = functools.partial(stream.place_shards, fill=source.fill)
-  return stream.load(config, mesh, dtype, load_leaf, transform, source.stored)
+  return stream.load_files(config, mesh, dtype, source, transform)
 
 
 def open_params(folder: epath.PathLike, config: ModelConfig) -> stream.Source:

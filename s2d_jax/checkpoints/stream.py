@@ -134,6 +134,18 @@ def place_shards(
   return jax.make_array_from_single_device_arrays(shape, sharding, arrays)
 
 
+def load_files(
+  config: ModelConfig,
+  mesh: Mesh,
+  dtype: str,
+  source: Source,
+  transform: Transform | None = None,
+) -> Params:
+  """`load` of what lies in files."""
+  load_leaf = functools.partial(place_shards, fill=source.fill)
+  return load(config, mesh, dtype, load_leaf, transform, source.stored)
+
+
 def lazy(config: ModelConfig, dtype: str, source: Source) -> Params:
   """The tree that `load` gives, of leaves that stay in their files.
 

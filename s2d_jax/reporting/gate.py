@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 
 from s2d_jax.evaluation.metrics import Interval
-from s2d_jax.evaluation.paired import Comparison
 from s2d_jax.gate.confidence import SIGNALS
 from s2d_jax.gate.verdict import Worth, worth
 from s2d_jax.records import Record
@@ -141,10 +140,6 @@ def _against_vote(found: Worth) -> str:
   return f"{word} System 2’s vote ({vote})"
 
 
-def _interval(found: Comparison) -> str:
-  return points_within(found.gain)
-
-
 def auroc(found: Interval | None) -> str:
   """With its interval."""
   if found is None:
@@ -165,12 +160,12 @@ def lines(found: GateReport) -> list[list[str]]:
       [who, f"{100 * right:.1f}", f"{tokens:.1f}", thought, over]
       for who, right, tokens, thought, over in (
         ("direct answers", vote.second, own.direct_tokens, "0",
-         _interval(gated)),
+         points_within(gated.gain)),
         ("the gate", gated.first, own.tokens, f"{100 * own.thought:.0f}", ""),
         ("thinking at random", own.over_random.second, own.tokens, "",
-         _interval(own.over_random)),
+         points_within(own.over_random.gain)),
         ("System 2’s vote", vote.first, own.vote_tokens, "100",
-         _interval(own.over_vote)),
+         points_within(own.over_vote.gain)),
       )
     ),
   ]  # fmt: skip

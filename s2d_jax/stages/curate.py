@@ -69,8 +69,11 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
         config, workdir, task, split, drawn, not_asked, savings, undecided
       )
       taught = _refined(config, decided, split, rejected)
-      kept = _Counted(_or_nothing_kept(config, split, taught, rejected))
-      records.write(workdir / "distill" / f"{split}.jsonl", kept)
+      kept = _Counted(taught)
+      records.write(
+        workdir / "distill" / f"{split}.jsonl",
+        _or_nothing_kept(config, split, kept, rejected),
+      )
       spools += rejected.values()
       dropped = sum(spool.count for spool in rejected.values())
       counts[split] = kept.count, kept.count + dropped
@@ -148,8 +151,10 @@ def _decided(
   """What was decided over a split; what is rejected has a "reason"."""
   path = setup.examples_path(workdir, split)
   earlier = sample.InStep(_believed_before(config, workdir, split))
-  kind = _Labels if config.curation.select == "label" else _Votes
-  judge = kind(config, workdir, task, not_asked)
+  if config.curation.select == "label":
+    judge = _Labels(config, task)
+  else:
+    judge = _Votes(config, workdir, task, not_asked)
   for example in iterate_examples(path):
     samples = drawn.take(example.id)
     savings.add(example, samples)
@@ -188,14 +193,15 @@ class _Votes:
     self._empty: list[str] = []
 
   def decide(self, example: Example, samples: Sequence[Record]) -> list[Record]:
-    groups = {variant: [] for variant in asked(self._task, example)}
-    for record in samples:
-      groups.setdefault(record["variant"], []).append(record)
+    groups = dict(sample.by_input(samples))
     if not samples and example.id not in self._may_be_empty:
       self._empty.append(example.id)
     return decide(
       example.id,
-      {variant: groups[variant] for variant in asked(self._task, example)},
+      {
+        variant: groups.get((example.id, variant), [])
+        for variant in asked(self._task, example)
+      },
       self._format(example),
       self._rule,
       self._chosen,
@@ -210,14 +216,7 @@ class _Votes:
 class _Labels:
   """Takes the labels, one example at a time."""
 
-  def __init__(
-    self,
-    config: ConfigDict,
-    workdir: epath.Path,
-    task: Task,
-    not_asked: Mapping[InputId, str],
-  ):
-    del workdir, not_asked
+  def __init__(self, config: ConfigDict, task: Task):
     self._task = task
     self._format = formatters(config, task)
     self._loose = config.curation.loose_votes
@@ -384,7 +383,7 @@ def _deduplicated(rows: Iterable[Record], rejected: _Spool) -> Iterator[Record]:
 def _or_nothing_kept(
   config: ConfigDict,
   split: str,
-  rows: Iterable[Record],
+  rows: _Counted,
   rejected: Mapping[str, _Spool],
 ) -> Iterator[Record]:
   """The rows, if there are any.
@@ -392,11 +391,8 @@ def _or_nothing_kept(
   Raises:
     KeptTooLittle: there are none.
   """
-  is_empty = True
-  for row in rows:
-    is_empty = False
-    yield row
-  if is_empty:
+  yield from rows
+  if not rows.count:
     dropped = [*itertools.chain.from_iterable(rejected.values())]
     raise KeptTooLittle(
       f"curation kept nothing of the {split} split;"
