@@ -270,6 +270,17 @@ def lead_value(name: str, value: bool) -> bool:
   return found == str(True)
 
 
+def least(name: str, value: int) -> int:
+  """The smallest value of all processes, on all of them, which all call it."""
+  if count() == 1:
+    return value
+  key = f"s2d/{next(_barriers)}/{name}"
+  _client().key_value_set(f"{key}/{index()}", str(value))
+  wait = _BARRIER_SECONDS * 1000
+  get = lambda at: _client().blocking_key_value_get(f"{key}/{at}", wait)
+  return _interruptibly(lambda: min(int(get(at)) for at in range(count())))
+
+
 @contextlib.contextmanager
 def preemption_notice() -> Iterator[None]:
   """Has JAX take SIGTERM as a notice to all processes, not as their end.

@@ -158,6 +158,22 @@ CHIPS = {
 }
 
 
+# What JAX calls the devices of each kind.
+_KINDS = {
+  "TPU v2": "v2",
+  "TPU v3": "v3",
+  "TPU v4": "v4",
+  "TPU v5 lite": "v5e",
+  "TPU v5": "v5p",
+  "TPU v6 lite": "v6e",
+}
+
+
+def chip_of(device: jax.Device) -> Chip | None:
+  """What this device is, if its figures are known here."""
+  return CHIPS.get(_KINDS.get(device.device_kind, ""))
+
+
 @dataclasses.dataclass(frozen=True)
 class Topology:
   """`slices` slices of chips of one kind, joined by the data-centre network.

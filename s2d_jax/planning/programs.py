@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 import dataclasses
-import functools
-import math
 import re
 import time
 
@@ -17,25 +15,23 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 import ml_collections
-import numpy as np
 
-from s2d_jax.generation import decode as device
-from s2d_jax.generation.shapes import (
-  page_size,
-  prompts_per_prefill,
-  slots_on_mesh,
-)
+from s2d_jax.checkpoints.train_state import with_shardings
 from s2d_jax.models import kernels, placement, precision
 from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import Llama
 from s2d_jax.models.params import abstract_params
-from s2d_jax.parallel import hlo, mesh as meshes
+from s2d_jax.parallel import hlo, memory, mesh as meshes
 from s2d_jax.parallel.topology import Topology
-from s2d_jax.training import step as steps
-from s2d_jax.training.packing import OnPolicyRows
+from s2d_jax.planning.decoding import (
+  Batch,
+  Sampler,
+  local_bytes,
+  local_shape,
+)
+from s2d_jax.training import micro_batches, step as steps
 
 _TOTAL_STEPS = 1000  # of a run: only the learning rate depends on it
-_PREFIX = 16  # tokens of the shared prefix
 # A teacher's prompts say more than the student's: its rows are taken to be so
 # many times as long.
 _TEACHER_ROW = 2
@@ -75,6 +71,7 @@ class Program:
     least_traffic: bytes that a decode step cannot do without: weights, and the
       keys and values that there is room for; None for other programs.
     seconds: compile time.
+    micro_batches: of an update.
   """
 
   name: str
@@ -89,6 +86,7 @@ class Program:
   seconds: float
   caches: tuple[tuple[int, ...], ...] = ()
   least_traffic: int | None = None
+  micro_batches: int = 1
 
   def cache_copies(self) -> list[hlo.Executed]:
     """Instructions that copy the key or value cache of a layer, or of all."""
@@ -100,25 +98,6 @@ class Program:
     ]
 
 
-@dataclasses.dataclass(frozen=True)
-class Batch:
-  """Sizes of a decode batch.
-
-  Attributes:
-    slots: prompts.
-    rows: samples a prompt.
-    prompt: tokens a prompt.
-    reply: tokens a reply.
-    room: tokens of its reply that a row has room for, in the mean; None: all.
-  """
-
-  slots: int
-  rows: int
-  prompt: int
-  reply: int
-  room: int | None = None
-
-
 # The fine-tune.
 
 
@@ -128,6 +107,9 @@ def train_step(
   topology: Topology,
 ) -> Program:
   """One update of the fine-tune, with what its teacher computes if it has one.
+
+  Where the config leaves its micro-batches open, it has as few as fit: one
+  program after another is compiled.
 
   Args:
     config: of a run; `config.mesh` and `config.finetune` are read.
@@ -141,23 +123,41 @@ def train_step(
   mesh = placement.training_mesh(
     model_config,
     config.mesh.to_dict(),
-    finetune.batch_rows // finetune.accumulate,
+    finetune.batch_rows // (finetune.accumulate or 1),
     finetune.row_length,
     topology.devices(),
     topology.chip.usable_bytes,
   )
+  if finetune.accumulate:
+    return _train_step(finetune, model_config, topology, mesh)
+  limit = topology.chip.usable_bytes * (1 - memory.MARGIN)
+  shards = meshes.batch_shards(mesh)
+  for count in micro_batches.counts(finetune.batch_rows, shards):
+    changed = micro_batches.with_count(finetune, count)
+    program = _train_step(changed, model_config, topology, mesh)
+    if program.memory and program.memory.peak <= limit:
+      break
+  return program
+
+
+def _train_step(
+  finetune: ml_collections.ConfigDict,
+  model_config: ModelConfig,
+  topology: Topology,
+  mesh: Mesh,
+) -> Program:
+  """One update, in so many micro-batches as the config says."""
   targets = finetune.row_length  # any token may be one
-  state = steps.abstract_state(finetune, model_config, mesh, _TOTAL_STEPS)
-  model = steps.make_model(finetune, model_config, mesh)
-  frozen = steps.abstract_frozen(finetune, model_config, mesh)
-  rows = steps.abstract_rows(finetune, mesh, targets, finetune.row_length)
-  teacher, taught = None, {}
-  if finetune.objective == "kl":
-    length = _TEACHER_ROW * finetune.row_length
-    teacher = steps.make_teacher(finetune, model_config, mesh, length)
-    taught = steps.abstract_teacher(finetune, model_config, mesh)
-    of_teacher = steps.abstract_rows(finetune, mesh, targets, length)
-    rows = OnPolicyRows(rows, of_teacher)
+  has_teacher = finetune.objective == "kl"
+  step, arguments = steps.abstract_step(
+    finetune,
+    model_config,
+    mesh,
+    _TOTAL_STEPS,
+    targets,
+    _TEACHER_ROW * finetune.row_length if has_teacher else None,
+  )
+  state, frozen, rows, taught = arguments
 
   def temporaries(module: hlo.Module) -> dict[str, int]:
     loops = [
@@ -180,8 +180,8 @@ def train_step(
     "train step",
     topology,
     mesh,
-    steps.make_train_step(finetune, model, state, _TOTAL_STEPS, teacher),
-    (state, frozen, rows, taught),
+    step,
+    arguments,
     {
       "parameters": local_bytes((state.params, frozen)),
       "optimiser state": local_bytes(state.opt_state),
@@ -190,10 +190,11 @@ def train_step(
     },
     temporaries,
     training=True,
+    micro_batches=finetune.accumulate,
     tokens=tokens,
     # Backward, the gradient of the activations, and that of the weights.
     model_flops=(2 if finetune.lora.rank else 3) * forward(finetune.row_length)
-    + (forward(_TEACHER_ROW * finetune.row_length) if teacher else 0),
+    + (forward(_TEACHER_ROW * finetune.row_length) if has_teacher else 0),
   )
 
 
@@ -217,55 +218,17 @@ def sampler(
   Raises:
     UserError: no mesh suits the model and the chips.
   """
-  weights = config.sampling.weights
-  dtype = jnp.dtype(precision.choose(config.model.dtype, "tpu"))
-  weight_bytes = 1 if weights == "int8" else dtype.itemsize
-  mesh = placement.sampling_mesh(
-    model_config,
-    config.sampling.mesh.to_dict(),
-    weight_bytes,
-    topology.devices(),
-    topology.chip.usable_bytes,
-  )
-  shards = meshes.batch_shards(mesh)
-  slots = slots_on_mesh(batch.slots, batch.rows, shards, mesh.size)
-  batch = dataclasses.replace(batch, slots=slots)
-  width = prompts_per_prefill(batch.prompt, batch.slots, shards)
-  way = kernels.for_platform(dtype, "tpu", weights)
-  model = Llama(model_config, way)
-  boxed = abstract_params(model_config, dtype, weights)
-  params = _with_shardings(boxed, meshes.param_shardings(boxed, mesh))
-  rows = batch.slots * batch.rows
-  page = page_size(batch.reply)
-  pages = math.ceil(rows // shards * (batch.room or batch.reply) / page)
-  capacity = device.Capacity(batch.prompt, batch.reply, page, pages)
-  state, replies = device.abstract_batch(
-    model, batch.slots, batch.rows, capacity, mesh
-  )
-  shared = device.abstract_shared(model, _PREFIX, mesh)
-  resident = {
-    "parameters": local_bytes(params),
-    "keys and values": local_bytes((state.prompt, replies.cache)),
-    "rest of the batch": local_bytes(
-      (state._replace(prompt=()), replies[1:], shared)
-    ),
-  }
-
-  integers = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)
-  flags = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.bool_)
+  sampler = abstract_sampler(config, model_config, topology)
+  arrays = sampler.arrays(batch)
+  batch, resident, mesh = arrays.batch, arrays.resident, sampler.mesh
+  prefill, width = sampler.prefill(arrays)
+  caches = arrays.replies.cache, arrays.state.prompt
   return [
     _compile(
       "prefill",
       topology,
       mesh,
-      jax.jit(functools.partial(device.prefill, model)),
-      (
-        params,
-        integers(width, batch.prompt),
-        integers(width),
-        integers(width),
-        shared,
-      ),
+      *prefill,
       resident,
       other_bytes=resident["keys and values"] + resident["rest of the batch"],
       tokens=width * batch.prompt,
@@ -280,46 +243,45 @@ def sampler(
       "decode step",
       topology,
       mesh,
-      jax.jit(
-        functools.partial(device.decode, model, pages), donate_argnums=(1, 2)
-      ),
-      (
-        params,
-        state,
-        replies,
-        shared,
-        flags(rows),
-        flags(slots),
-        integers(),
-        integers(),
-      ),
+      *sampler.decode(arrays),
       resident,
       step=hlo.loop_body,
-      caches=tuple(map(_local, (replies.cache.keys, state.prompt.keys))),
-      least_traffic=resident["parameters"]
-      + resident["keys and values"]
-      # Of an embedding that is no head, too, a row a token is read.
-      - (0 if model_config.tie_embeddings else local_bytes(params["embed"])),
-      tokens=rows,
-      model_flops=forward_flops(
-        model_config, rows, seen=batch.prompt + batch.reply / 2, projected=rows
-      ),
+      caches=tuple(local_shape(cache.keys) for cache in caches),
+      least_traffic=sampler.least_traffic(arrays),
+      tokens=batch.samples,
+      model_flops=decode_flops(model_config, batch),
     ),
   ]
 
 
-def _with_shardings(boxed, shardings):
-  return jax.tree.map(
-    lambda leaf, sharding: jax.ShapeDtypeStruct(
-      leaf.shape, leaf.dtype, sharding=sharding
-    ),
-    jax.tree.map(
-      lambda leaf: getattr(leaf, "value", leaf),
-      boxed,
-      is_leaf=lambda leaf: hasattr(leaf, "value"),
-    ),
-    shardings,
+def abstract_sampler(
+  config: ml_collections.ConfigDict,
+  model_config: ModelConfig,
+  topology: Topology,
+) -> Sampler:
+  """The sampler of a run, on as many copies of these chips as it would have.
+
+  Args:
+    config: of a run; `config.model` and `config.sampling` are read.
+    model_config: the architecture.
+    topology: chips to compile for.
+
+  Raises:
+    UserError: no mesh suits the model and the chips.
+  """
+  weights = config.sampling.weights
+  dtype = jnp.dtype(precision.choose(config.model.dtype, "tpu"))
+  mesh = placement.sampling_mesh(
+    model_config,
+    config.sampling.mesh.to_dict(),
+    1 if weights == "int8" else dtype.itemsize,
+    topology.devices(),
+    topology.chip.usable_bytes,
   )
+  way = kernels.for_platform(dtype, "tpu", weights)
+  boxed = abstract_params(model_config, dtype, weights)
+  params = with_shardings(boxed, meshes.param_shardings(boxed, mesh))
+  return Sampler(Llama(model_config, way), params, mesh)
 
 
 # Shared.
@@ -343,18 +305,10 @@ def forward_flops(
   return 2 * tokens * (layers + attention) + 2 * head * projected
 
 
-def local_bytes(tree) -> int:
-  """Bytes of one chip's shards of abstract arrays."""
-
-  return sum(
-    math.prod(_local(leaf)) * np.dtype(leaf.dtype).itemsize
-    for leaf in jax.tree.leaves(tree)
-  )
-
-
-def _local(leaf: jax.ShapeDtypeStruct) -> tuple[int, ...]:
-  sharding = leaf.sharding
-  return sharding.shard_shape(leaf.shape) if sharding else leaf.shape
+def decode_flops(config: ModelConfig, batch: Batch) -> float:
+  """FLOPs of a token for each row, half-way through its reply."""
+  seen = batch.prompt + batch.reply / 2
+  return forward_flops(config, batch.samples, seen, batch.samples)
 
 
 def _compile(

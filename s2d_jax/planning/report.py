@@ -14,6 +14,7 @@ from rich.text import Text
 from s2d_jax.planning import estimate as estimates
 from s2d_jax.planning.estimate import Estimate, Planned
 from s2d_jax.planning.programs import Program, gib, mesh_text
+from s2d_jax.planning.rows import Choice
 from s2d_jax.planning.sweep import Trial
 
 _TRAIN_ADVICE = (
@@ -186,6 +187,59 @@ def print_ranking(trials: Sequence[Trial], console: Console) -> None:
       estimate.bound,
     )
   console.print(table)
+
+
+def print_choice(choice: Choice, given: int, console: Console) -> None:
+  """How fast batches are, and which one is chosen.
+
+  Args:
+    choice: of the rows.
+    given: rows that the config asks for; 0: it leaves them open.
+    console: to print on.
+  """
+  table = _table("rows", "GiB", "tokens/s a chip", "bound by", "")
+  notes = {}
+  for size, note in (
+    (choice.largest, "the most that fit"),
+    (choice.knee, "the knee"),
+    (choice.size, "chosen"),
+  ):
+    if size is not None:
+      notes[size.rows] = f"{note}, {notes.get(size.rows, '')}".strip(", ")
+  for size in choice.listed:
+    fits = size.rows <= choice.largest.rows
+    table.add_row(
+      str(size.rows),
+      f"{size.needs(choice.temporary) / 2**30:.1f}",
+      f"{size.rate:,.0f}",
+      "memory" if size.compute < size.memory else "compute",
+      notes.get(size.rows, "" if fits else "does not fit"),
+    )
+  console.print(table)
+  knee = "products never take as long as reading"
+  if choice.knee is not None:
+    knee = f"bound by memory below {choice.knee.rows} rows, by compute above"
+  way = "sampling.batch_rows" if not given else "sampling.batch_rows=0 takes"
+  console.print(Text(f"{way}: {choice.why()}; {knee}"))
+
+
+def choice_as_json(choice: Choice) -> dict[str, Any]:
+  """All sizes, in bytes and tokens a second, of one chip."""
+  return {
+    "chosen": choice.size.rows,
+    "largest": choice.largest.rows,
+    "knee": choice.knee and choice.knee.rows,
+    "sizes": [
+      {
+        "rows": size.rows,
+        "needs": size.needs(choice.temporary),
+        "compute": size.compute,
+        "memory": size.memory,
+        "tokens_per_second": size.rate,
+      }
+      for size in choice.sizes
+    ],
+  }
 
 
 def as_json(planned: Planned) -> dict[str, Any]:

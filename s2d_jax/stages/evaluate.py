@@ -397,6 +397,10 @@ def draw_replies(
       for asked in inputs
     },
     per_prompt,
+    {
+      asked.method: sample.inputs_of(task, examples.values(), asked.replies)
+      for asked in inputs
+    },
   )
   runs = {
     asked.method: (

@@ -47,10 +47,13 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
   learnt = ""
   if own and hosts.is_lead():  # who has written the metrics
     learnt = f"{own_replies.learnt(config, workdir)}; "
+  chosen = ""
+  if not config.finetune.accumulate:
+    chosen = f"; finetune.accumulate: {summary.accumulate}"
   return learnt + (
     f"validation loss {summary.start_valid_loss:.3f} →"
     f" {summary.valid_loss:.3f} nats a token, best at step {summary.step} of"
-    f" {summary.total_steps}"
+    f" {summary.total_steps}{chosen}"
   )
 
 

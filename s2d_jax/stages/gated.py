@@ -26,7 +26,13 @@ from s2d_jax.gate.gate import Gate
 from s2d_jax.generation.shapes import bucket
 from s2d_jax.progress import Progress
 from s2d_jax.records import Record
-from s2d_jax.stages import evaluate, finished_run, model_record, setup
+from s2d_jax.stages import (
+  batch_rows,
+  evaluate,
+  finished_run,
+  model_record,
+  setup,
+)
 from s2d_jax.stages.evaluate import Asked, Replies
 from s2d_jax.stages.inputs import Input, Inputs
 from s2d_jax.tasks.task import Task, read_examples
@@ -178,7 +184,7 @@ class GatedRun:
   def _with_rows(self, replies: int) -> GatedRun:
     """With a batch as small as so few replies: the rest would be computed."""
     config = self.config.copy_and_resolve_references()
-    rows = config.sampling.batch_rows
+    rows = config.sampling.batch_rows or batch_rows.FIXED
     config.sampling.batch_rows = min(rows, bucket(replies))
     return dataclasses.replace(self, config=config)
 

@@ -24,9 +24,10 @@ from s2d_jax.generation.sampling import Sampling
 from s2d_jax.models import kernels, precision
 from s2d_jax.models.llama import Llama
 from s2d_jax.models.params import Params, abstract_params
-from s2d_jax.parallel import mesh as meshes
+from s2d_jax.parallel import memory, mesh as meshes
+from s2d_jax.planning import decoding
 from s2d_jax.records import Record
-from s2d_jax.stages import setup
+from s2d_jax.stages import batch_rows, setup
 from s2d_jax.system2 import teacher
 from s2d_jax.training.on_policy import Asked, OwnReplies, Question, Reply
 
@@ -112,12 +113,17 @@ class _Student:
   def __call__(
     self, weights: Params, questions: Sequence[Question]
   ) -> list[Reply]:
+    placed = self._placed(weights)
+    rows, slots = self._config.sampling.batch_rows, None
+    if not rows:
+      rows, slots = self._chosen_rows(placed, questions)
     engine = Engine(
       self._network,
-      self._placed(weights),
+      placed,
       self._tokenizer,
       self._ends,
-      rows=self._config.sampling.batch_rows,
+      rows=rows,
+      slots=slots,
       max_new_tokens=self._sampling.max_new_tokens,
       mesh=self._mesh,
     )
@@ -129,6 +135,18 @@ class _Student:
       for number, found in engine.step():
         replies[number] = Reply(found.text, found.tokens)
     return [replies[number] for number in range(len(questions))]
+
+  def _chosen_rows(
+    self, placed: Params, questions: Sequence[Question]
+  ) -> batch_rows.Rows:
+    """Beside what is trained: the copy that draws is counted with the batch."""
+    devices = list(self._mesh.devices.flat)
+    lengths = [len(question.prompt) for question in questions]
+    new = self._sampling.max_new_tokens
+    load = batch_rows.Load(lengths, max(lengths), new, 1, len(questions))
+    own = decoding.local_bytes(placed)
+    taken = max(0, memory.in_use(devices) - own)
+    return batch_rows.choose(self._network, placed, self._mesh, load, taken)
 
   def _placed(self, weights: Params) -> Params:
     """As a sampler has them. Nothing passes through the host."""

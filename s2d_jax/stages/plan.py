@@ -8,6 +8,7 @@ weights and no Hub are needed. Exits with 0 if all programs fit.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import sys
@@ -23,13 +24,14 @@ from s2d_jax import records
 from s2d_jax.errors import UserError
 from s2d_jax.generation.shapes import rows_per_slot
 from s2d_jax.models.config import ModelConfig
-from s2d_jax.parallel import topology as topologies
+from s2d_jax.parallel import memory, topology as topologies
 from s2d_jax.parallel.topology import Topology
 from s2d_jax.planning import (
   estimate,
   models,
   programs,
   report,
+  rows,
   sweep,
   table as tables,
 )
@@ -78,7 +80,10 @@ _WEIGHTS = flags.DEFINE_enum(
   "weights", None, ["float", "int8"], "Of the sampler; default: float."
 )
 _ROWS = flags.DEFINE_integer(
-  "rows", None, "Samples decoded at once; default: 128.", 1
+  "rows",
+  None,
+  "Samples decoded at once; 0: as many as fit and are worth it; default: 128.",
+  0,
 )
 _PROMPT = flags.DEFINE_integer("prompt", 512, "Tokens of a prompt.", 1)
 _REPLY = flags.DEFINE_integer("reply", 256, "Tokens of a reply.", 1)
@@ -98,6 +103,8 @@ _TABLE = flags.DEFINE_bool(
   "Print the tables of docs/tpu.md: for many models and chips, or those named.",
 )
 _JSON = flags.DEFINE_string("json", None, "File for all figures, as JSON.")
+
+_FIRST_ROWS = 128  # that a sweep begins with where the config has none
 
 FLAGS = (
   "model", "topology", "slices", "sampler", "part", "batch", "length", "mesh",
@@ -159,16 +166,61 @@ def _plan(
   console: Console,
 ) -> bool:
   """Prints what each program needs; returns whether all of them fit."""
-  compiled = []
+  compiled, choice = [], None
   if _PART.value != "sample":
     compiled.append(programs.train_step(config, model_config, topology))
   if _PART.value != "train":
     where, batch = _sampler(config, topology)
-    compiled += programs.sampler(config, model_config, where, batch)
+    made, choice = _sample(config, model_config, where, batch)
+    compiled += made
   plans = [estimate.planned(one) for one in compiled]
   report.print_plan(plans, console)
-  _write_json([report.as_json(planned) for planned in plans])
+  if _PART.value != "sample" and not config.finetune.accumulate:
+    console.print(Text(f"finetune.accumulate: {compiled[0].micro_batches}"))
+  if choice is not None:
+    report.print_choice(choice, config.sampling.batch_rows, console)
+  found = [report.as_json(planned) for planned in plans]
+  if choice is not None:
+    found[-1]["batch_rows"] = report.choice_as_json(choice)
+  _write_json(found)
   return all(planned.fits for planned in plans)
+
+
+def _sample(
+  config: ConfigDict,
+  model_config: ModelConfig,
+  topology: Topology,
+  batch: programs.Batch,
+) -> tuple[list[programs.Program], rows.Choice | None]:
+  """The programs of a sampler, and how many rows it had best have.
+
+  None if not even few rows fit; the programs are then those of the fewest.
+
+  Args:
+    config: of a run; without rows of its own it has those that are chosen.
+    model_config: the architecture.
+    topology: chips of the sampler.
+    batch: its sizes, where the config has some.
+  """
+  chip = topology.chip
+  limit, peaks = chip.usable_bytes * (1 - memory.MARGIN), rows.Peaks.of(chip)
+  sampler = programs.abstract_sampler(config, model_config, topology)
+  _, per_slot, *lengths, room = dataclasses.astuple(batch)
+  found = list(rows.sizes(sampler, per_slot, *lengths, peaks, limit, room))
+  made: list[programs.Program] = []
+
+  def peak(size: rows.Size) -> float:
+    made[:] = programs.sampler(config, model_config, topology, size.batch)
+    return max(one.memory.peak if one.memory else limit + 1 for one in made)
+
+  if config.sampling.batch_rows:
+    size = rows.size_of(sampler, batch, peaks)
+    own = size.temporary(peak(size))
+    return made, rows.choose(found, limit, temporary=own)
+  choice = rows.compiled(found, limit, peak)
+  if choice is None:
+    peak(found[0])
+  return made, choice
 
 
 def _sweep(
@@ -258,14 +310,16 @@ def _sampler(
     where = Topology(topology.kind, topology.shape)
   else:
     where = topology.host()
-  rows = rows_per_slot(_PROMPT.value, config.sampling.n, _REPLY.value)
-  slots = math.ceil(config.sampling.batch_rows / rows)
+  per_slot = rows_per_slot(_PROMPT.value, config.sampling.n, _REPLY.value)
+  slots = math.ceil((config.sampling.batch_rows or _FIRST_ROWS) / per_slot)
   if (room := _ROOM.value) is not None and room > _REPLY.value:
     raise UserError(
       f"--room={room} is more than a reply has tokens (--reply={_REPLY.value});"
       " it is a mean over replies that are under way"
     )
-  return where, programs.Batch(slots, rows, _PROMPT.value, _REPLY.value, room)
+  return where, programs.Batch(
+    slots, per_slot, _PROMPT.value, _REPLY.value, room
+  )
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from s2d_jax.models import precision
 from s2d_jax.parallel import hosts
 from s2d_jax.reporting import versions
+from s2d_jax.stages import batch_rows
 
 
 def of_stage(
@@ -29,7 +30,8 @@ def of_stage(
 
   Returns:
     "versions" by package; "command", if it is one of ours; "devices" and
-    "dtype" (of products) of a stage that has a model.
+    "dtype" (of products) of a stage that has a model, and "batch_rows" where it
+    chose them: a number for each batch.
   """
   found: dict[str, Any] = {"versions": versions.installed()}
   line = command(sys.argv)
@@ -45,6 +47,8 @@ def of_stage(
       "processes": hosts.count(),
     }
     found["dtype"] = precision.choose(part.dtype, platform)
+  if rows := batch_rows.taken():
+    found["batch_rows"] = rows
   return found
 
 

@@ -35,6 +35,7 @@ from s2d_jax.stages import (
   sample,
   setup,
 )
+from s2d_jax.stages.batch_rows import Inputs
 from s2d_jax.stages.everyday import EVERYDAY
 from s2d_jax.stages.movement import MOVEMENT, TEXT
 from s2d_jax.stages.shards import RecordShards
@@ -249,7 +250,9 @@ def _ask(
   # A prompt is read once: what is shared would not pay for its own programs,
   # and without it those of System 1 are there.
   methods = {label: (task, SYSTEM1) for label, task in asked.items()}
-  schedulers = setup.schedulers(config, model, methods, 1, share_prefixes=False)
+  schedulers = setup.schedulers(
+    config, model, methods, 1, _inputs(measured), share_prefixes=False
+  )
   runs = {label: (schedulers[label], jobs[label]) for label in asked}
   count = sum(map(len, jobs.values()))
   with program.progress("retention", count, "replies") as progress:
@@ -259,6 +262,22 @@ def _ask(
         shards.append(everyday.record(result))
       else:
         shards.append(_row(label, measured.tasks[label], result))
+
+
+def _inputs(measured: _Measured) -> dict[str, Inputs]:
+  """What each is asked about, whatever is there already."""
+  found = {
+    label: Inputs(
+      [
+        part.task.fields(part.examples[example_id], variant)
+        for example_id, variant in part.inputs
+      ],
+      1,
+    )
+    for label, part in measured.tasks.items()
+  }
+  jobs = everyday.jobs(measured.questions)
+  return found | {EVERYDAY: Inputs([job.fields for job in jobs], 1)}
 
 
 def _row(label: str, part: _Asked, result: Result) -> Record:
@@ -283,8 +302,8 @@ def _direct(config: ConfigDict, measured: _Measured) -> ConfigDict:
   with changed.unlocked():
     changed.method = SYSTEM1
     changed.prompts = ConfigDict()
-    rows = min(config.sampling.batch_rows, 1 << (count - 1).bit_length())
-    changed.sampling.batch_rows = rows
+    rows = config.sampling.batch_rows  # 0: chosen, by the same questions
+    changed.sampling.batch_rows = min(rows, 1 << (count - 1).bit_length())
   return changed
 
 

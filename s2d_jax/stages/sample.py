@@ -36,7 +36,8 @@ from s2d_jax.ordered import Order, Part
 from s2d_jax.parallel import hosts
 from s2d_jax.prompt_frames import PromptFrames
 from s2d_jax.records import Record
-from s2d_jax.stages import lengths, program, setup
+from s2d_jax.stages import batch_rows, lengths, program, setup
+from s2d_jax.stages.batch_rows import Inputs
 from s2d_jax.stages.sampling_stats import SamplingStats
 from s2d_jax.stages.shards import RecordShards
 from s2d_jax.system2 import methods
@@ -347,9 +348,9 @@ class _Votes:
     self._valid = {example.id for example in valid}
     self._rule = stopping_rule(config, task)
     # So many variants of every example fill the batch and the queue behind it.
-    # Of the examples of all hosts: what is drawn must not depend on their
-    # number.
-    in_flight = 2 * config.sampling.batch_rows
+    # Of the examples of all hosts, and not by rows that go by the devices: what
+    # is drawn must not depend on how many there are.
+    in_flight = 2 * (config.sampling.batch_rows or batch_rows.FIXED)
     self._wave_size = -(-in_flight // (len(examples) * config.sampling.n))
 
   def of(self, example_id: str, drawn: Sequence[Record] = ()) -> ExampleVotes:
@@ -390,6 +391,16 @@ def is_audited(config: ConfigDict, example_id: str) -> bool:
   name = f"{config.seed}\x1faudit\x1f{example_id}"
   draw = hashlib.blake2b(name.encode(), digest_size=8).digest()
   return int.from_bytes(draw, "big") < config.sampling.audit * 2**64
+
+
+def inputs_of(task: Task, examples: Iterable[Example], replies: int) -> Inputs:
+  """Examples in all variants, with so many replies each."""
+  fields = (
+    task.fields(example, variant)
+    for example in examples
+    for variant in asked(task, example)
+  )
+  return Inputs(fields, replies)
 
 
 def make_job(
@@ -570,7 +581,12 @@ def _sample(
   model = setup.thinker(config, workdir)
   setup.check_chats(config, model)  # it may be another than `prepare` saw
   scheduler = setup.scheduler(
-    config, model, task, config.method, _first_round(config, task)
+    config,
+    model,
+    task,
+    config.method,
+    _first_round(config, task),
+    inputs_of(task, examples.values(), config.sampling.n),
   )
   frames = prompt_frames(config, task, model)
   if hosts.is_lead():

@@ -29,6 +29,7 @@ from s2d_jax.generation.sampling import GREEDY
 from s2d_jax.ordered import Order
 from s2d_jax.parallel import hosts
 from s2d_jax.stages import program, sample, setup
+from s2d_jax.stages.batch_rows import Inputs
 from s2d_jax.stages.shards import RecordShards
 from s2d_jax.system2.consistency import chosen, number_responses, orders
 from s2d_jax.system2.scheduler import Job, Result
@@ -140,7 +141,8 @@ def choose(
       responses = number_responses([texts[index] for index in order])
       name = example_id, variant, "usc", number
       jobs.append(Job(name, fields | {"responses": responses}, GREEDY))
-  scheduler = setup.scheduler(config, model, task, "usc", 1)
+  inputs = Inputs([job.fields for job in jobs], 1)
+  scheduler = setup.scheduler(config, model, task, "usc", 1, inputs)
   asked = collections.defaultdict(dict)
   with program.progress("select", len(replies), "inputs") as progress:
     for result in scheduler.run(jobs):

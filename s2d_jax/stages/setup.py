@@ -30,6 +30,8 @@ from s2d_jax.models.config import ModelConfig
 from s2d_jax.models.llama import REMAT_POLICIES, Llama
 from s2d_jax.models.lora import PROJECTIONS
 from s2d_jax.parallel import hosts
+from s2d_jax.stages import batch_rows
+from s2d_jax.stages.batch_rows import Inputs
 from s2d_jax.system2 import methods, program, teacher
 from s2d_jax.system2.program import Prompts, Template
 from s2d_jax.system2.scheduler import (
@@ -77,7 +79,7 @@ def check(config: ConfigDict) -> None:
   finetune = config.finetune
   at_least = {
     "sampling.n": (config.sampling.n, 1),
-    "sampling.batch_rows": (config.sampling.batch_rows, 1),
+    "sampling.batch_rows": (config.sampling.batch_rows, 0),
     "evaluation.n": (config.evaluation.n, 1),
     "sampling.confidence": (config.sampling.confidence, 0),
     "sampling.audit": (config.sampling.audit, 0),
@@ -88,6 +90,7 @@ def check(config: ConfigDict) -> None:
     "gate.agreement": (config.gate.agreement, 0),
     "retention.n": (config.retention.n, 0),
     "retention.questions": (config.retention.questions, 0),
+    "finetune.accumulate": (finetune.accumulate, 0),
     "finetune.learning_rate": (finetune.learning_rate, 0),
     "finetune.warmup_steps": (finetune.warmup_steps, 0),
     "finetune.thought": (finetune.thought, WHOLE),
@@ -102,9 +105,7 @@ def check(config: ConfigDict) -> None:
     at_least[f"mesh.{axis}"] = size, 0
   for axis, size in config.sampling.mesh.items():
     at_least[f"sampling.mesh.{axis}"] = size, 0
-  for name in (
-    "epochs", "batch_rows", "row_length", "accumulate", "eval_every", "keep",
-  ):  # fmt: skip
+  for name in ("epochs", "batch_rows", "row_length", "eval_every", "keep"):
     at_least[f"finetune.{name}"] = finetune[name], 1
   for name, (value, least) in at_least.items():
     if not value >= least:  # not a number is not enough, either
@@ -519,10 +520,16 @@ def check_chats(config: ConfigDict, model: Pretrained) -> None:
 
 
 def scheduler(
-  config: ConfigDict, model: Pretrained, task: Task, method: str, n: int
+  config: ConfigDict,
+  model: Pretrained,
+  task: Task,
+  method: str,
+  n: int,
+  inputs: Inputs,
 ) -> Scheduler:
   """Runs `method` on a batch of `sampling.batch_rows`, `n` samples a prompt."""
-  return schedulers(config, model, {method: (task, method)}, n)[method]
+  asked = {method: (task, method)}
+  return schedulers(config, model, asked, n, {method: inputs})[method]
 
 
 def schedulers(
@@ -530,6 +537,7 @@ def schedulers(
   model: Pretrained,
   asked: Mapping[str, tuple[Task, str]],
   n: int,
+  inputs: Mapping[str, Inputs],
   share_prefixes: bool = True,
 ) -> dict[str, Scheduler]:
   """Run methods on one batch, together or one after another, by a name each.
@@ -539,6 +547,8 @@ def schedulers(
     model: that is asked.
     asked: task and method of each.
     n: samples a prompt.
+    inputs: what each is asked about, by which the rows of the batch are chosen
+      where the config leaves them open; nobody looks at them otherwise.
     share_prefixes: see `Scheduler`.
   """
   enable_compilation_cache()
@@ -549,13 +559,25 @@ def schedulers(
   if config.sampling.scope == "host":
     sizes = config.sampling.mesh
     announce_idle("sampling", mesh.size, jax.local_device_count(), sizes)
+  samples = min(_samples(own, n) for own in prompts.values())
+  rows, slots = config.sampling.batch_rows, None
+  if not rows:
+    methods_of = {
+      name: (methods.by_name(method), prompts[name])
+      for name, (_, method) in asked.items()
+    }
+    load = batch_rows.load_of(chat, methods_of, inputs, samples, share_prefixes)
+    rows, slots = batch_rows.choose(
+      network(config, model), model.params, mesh, load
+    )
   engine = Engine(
     network(config, model),
     model.params,
     model.tokenizer,
     sorted(ends),
-    rows=config.sampling.batch_rows,
-    samples=min(_samples(own, n) for own in prompts.values()),
+    rows=rows,
+    samples=samples,
+    slots=slots,
     max_new_tokens=max(
       template.max_new_tokens
       for own in prompts.values()
@@ -570,7 +592,7 @@ def schedulers(
       methods.by_name(method),
       prompts[name],
       seed=config.seed,
-      in_flight=PROGRAMS_PER_ROW * config.sampling.batch_rows,
+      in_flight=PROGRAMS_PER_ROW * rows,
       drop_long=config.too_long == "drop",
       share_prefixes=share_prefixes,
     )
@@ -624,7 +646,8 @@ def mesh_of(config: ConfigDict, model: ModelConfig) -> Mesh:
   return placement.training_mesh(
     model,
     config.mesh.to_dict(),
-    finetune.batch_rows // finetune.accumulate,
+    # Where micro-batches are still to be chosen, they are for this very mesh.
+    finetune.batch_rows // (finetune.accumulate or 1),
     finetune.row_length,
     jax.devices(),
   )

@@ -71,6 +71,11 @@ class TrainingData:
     """Updates of the whole run."""
     return len(self._order)
 
+  @property
+  def target_slots(self) -> int:
+    """Of a row."""
+    return self._train.target_index.shape[1]
+
   def prepare(self, step: int, weights: Callable[[], Params]) -> None:
     """What has to be done before `batch`: nothing, where targets are given."""
     del step, weights

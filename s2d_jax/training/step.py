@@ -228,6 +228,42 @@ def put_rows(
   return jax.tree.map(put, rows)
 
 
+def abstract_step(
+  config: ml_collections.ConfigDict,
+  model_config: ModelConfig,
+  mesh: Mesh,
+  total_steps: int,
+  targets: int,
+  teacher_length: int | None = None,
+) -> tuple[Callable, tuple]:
+  """A train step and its arguments, nothing allocated: what is compiled.
+
+  Args:
+    config: the `finetune` section.
+    model_config: architecture.
+    mesh: devices.
+    total_steps: of the run.
+    targets: target slots of a row.
+    teacher_length: tokens of a row of the teacher, if there is one.
+
+  Returns:
+    The function of `make_train_step`, and state, frozen, rows and what the
+    teacher has of its own.
+  """
+  state = abstract_state(config, model_config, mesh, total_steps)
+  frozen = abstract_frozen(config, model_config, mesh)
+  rows = abstract_rows(config, mesh, targets, config.row_length)
+  teacher, taught = None, {}
+  if teacher_length is not None:
+    teacher = make_teacher(config, model_config, mesh, teacher_length)
+    taught = abstract_teacher(config, model_config, mesh)
+    of_teacher = abstract_rows(config, mesh, targets, teacher_length)
+    rows = OnPolicyRows(rows, of_teacher)
+  model = make_model(config, model_config, mesh)
+  step = make_train_step(config, model, state, total_steps, teacher)
+  return step, (state, frozen, rows, taught)
+
+
 def make_train_step(
   config: ml_collections.ConfigDict,
   model: Llama,

@@ -20,7 +20,7 @@ from s2d_jax import profiling
 from s2d_jax.checkpoints.pretrained import Pretrained
 from s2d_jax.errors import Preempted
 from s2d_jax.parallel import mesh as meshes
-from s2d_jax.training import step as steps
+from s2d_jax.training import micro_batches, step as steps
 from s2d_jax.training.data import Splits, TrainingData
 from s2d_jax.training.learner import Learner
 from s2d_jax.training.log import TrainingLog
@@ -38,6 +38,7 @@ class Summary:
   valid_loss: float
   start_valid_loss: float  # of the parameters it started from
   total_steps: int
+  accumulate: int  # micro-batches of an update
 
 
 def finetune(
@@ -86,6 +87,7 @@ def finetune(
     data = OnPolicyData(
       config, splits.valid, own, workdir / "replies", seed, share, multiple
     )
+  config = micro_batches.decided(config, model.config, mesh, data)
   total = data.total_steps
   learner = Learner(config, model.config, mesh, total, data.teacher_length)
   with (
@@ -120,6 +122,7 @@ def finetune(
       valid_loss=best_loss,
       start_valid_loss=checkpoints.start_valid_loss,
       total_steps=total,
+      accumulate=config.accumulate,
     )
 
 
