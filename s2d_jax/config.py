@@ -54,7 +54,8 @@ def default() -> ConfigDict:
   config.sampling.top_k = 0  # 0: off
   config.sampling.top_p = 1.0  # 1: off
   config.sampling.min_p = 0.0  # 0: off
-  config.sampling.batch_rows = 128  # samples decoded at once
+  # Samples decoded at once; 0: chosen, as many as the devices hold and as pay.
+  config.sampling.batch_rows = 128
   # "host": each host samples its share on its own devices; "global": all hosts
   # together, for a model that does not fit one.
   config.sampling.scope = "host"
@@ -114,7 +115,8 @@ def default() -> ConfigDict:
   config.finetune.epochs = 1
   config.finetune.batch_rows = 4  # packed rows a step
   config.finetune.row_length = 256  # tokens a packed row
-  config.finetune.accumulate = 1  # micro-batches a step
+  # Micro-batches a step; 0: chosen, as few as fit the devices.
+  config.finetune.accumulate = 1
   # With curation.target = "shortest_thought": tokens of each thought that are
   # taught, its last ones; -1: all of it, 0: none.
   config.finetune.thought = -1

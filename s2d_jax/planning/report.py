@@ -216,7 +216,7 @@ def print_choice(choice: Choice, given: int, console: Console) -> None:
       notes.get(size.rows, "" if fits else "does not fit"),
     )
   console.print(table)
-  knee = "products never take as long as reading"
+  knee = "all of these are bound by memory"
   if choice.knee is not None:
     knee = f"bound by memory below {choice.knee.rows} rows, by compute above"
   way = "sampling.batch_rows" if not given else "sampling.batch_rows=0 takes"

@@ -105,8 +105,9 @@ class Choice:
   @property
   def listed(self) -> list[Size]:
     """Some sizes of all: each twice the one before, and those of interest."""
-    marked = (self.size, self.largest, self.knee)
-    return [s for i, s in enumerate(self.sizes) if i % 2 == 0 or s in marked]
+    marked, least = (self.size, self.largest, self.knee), self.sizes[0].rows
+    doubled = lambda size: math.log2(size.rows / least).is_integer()
+    return [size for size in self.sizes if doubled(size) or size in marked]
 
   def why(self) -> str:
     """As "384 of at most 512 that fit; more would hardly be faster"."""

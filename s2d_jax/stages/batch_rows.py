@@ -111,24 +111,19 @@ def load_of(
   lengths, longest, replies, new = [], 1, 0, 1
   for name, (method, prompts) in asked.items():
     own = for_chat(prompts, chat)
-    calls = 0
-    before = [frame_of(one, chat).before for one in own.values()]
+    begin = [frame_of(one, chat).before for one in own.values()]
     fields = iter(inputs[name].fields)
-    measured = []
+    first = []
     while some := list(itertools.islice(fields, _TOGETHER)):
-      texts = [
-        call.prompt(chat)
-        for one in some
-        for call in method.first_calls(one, own)
-      ]
-      calls += len(some)
-      measured += _behind(chat, texts, before if share_prefixes else ())
-    drawn = [one.n * one.max_new_tokens for one in own.values()]
-    later = sum(drawn) if _asks_again(own) else 0
-    lengths += measured
-    longest = max(longest, max(measured, default=1) + later)
+      calls = [call for one in some for call in method.first_calls(one, own)]
+      texts = [call.prompt(chat) for call in calls]
+      first += _behind(chat, texts, begin if share_prefixes else ())
+      replies += len(some) * inputs[name].replies
+    spent = sum(one.n * one.max_new_tokens for one in own.values())
+    later = spent if _asks_again(own) else 0
+    lengths += first
+    longest = max(longest, max(first, default=1) + later)
     new = max(new, *(one.max_new_tokens for one in own.values()))
-    replies += calls * inputs[name].replies
   return Load(lengths or [1], longest, new, samples, replies)
 
 

@@ -184,7 +184,7 @@ class GatedRun:
   def _with_rows(self, replies: int) -> GatedRun:
     """With a batch as small as so few replies: the rest would be computed."""
     config = self.config.copy_and_resolve_references()
-    rows = config.sampling.batch_rows or batch_rows.FIXED
+    rows = config.sampling.batch_rows
     config.sampling.batch_rows = min(rows, bucket(replies))
     return dataclasses.replace(self, config=config)
 
@@ -266,6 +266,9 @@ def open_run(name: epath.PathLike, dtype: str | None = None) -> GatedRun:
   config = finished_run.read_config(workdir, dtype)
   # Of a question that does not fit, only this one has no answer.
   config.too_long = "drop"
+  # Inputs come a few at a time, and rows that go by them would be compiled for
+  # each time.
+  config.sampling.batch_rows = config.sampling.batch_rows or batch_rows.FIXED
   gate = _read_gate(workdir)
   model_record.check(config, workdir)  # it is the base model that thinks
   task = setup.task_of(config)

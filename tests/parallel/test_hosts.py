@@ -145,6 +145,8 @@ def act(index):
     open({str(tmp_path / "late")!r}, "w").close()
   hosts.barrier("again")
   hosts.barrier("again")
+  assert hosts.least("memory", 7 + abs(index - 1)) == 7  # that of process 1
+  assert hosts.least("memory", 9 - index) == 7
   assert os.path.exists({str(tmp_path / "late")!r})
 """
   ended = _together(3, act).wait()

@@ -94,6 +94,22 @@ def test_a_step_sums_gradients_over_rows_and_activations_within_them(step):
   assert ((0, 1), (2, 3)) in groups  # along tensor
 
 
+def test_an_update_has_as_few_micro_batches_as_fit():
+  """All rows at once need a byte more than there is."""
+  topology = topologies.parse("v5e:2x2")
+  config = _config(topology, batch_rows=256, row_length=_LENGTH)
+  config.mesh.update({"dcn": 1, "data": 1, "fsdp": 2, "tensor": 2})
+  whole = programs.train_step(config, _SMALL, topology)
+  assert whole.micro_batches == 1
+  limit = (whole.memory.peak - 1) / topology.chip.usable_bytes
+  config.finetune.accumulate = 0
+  with mock.patch.object(programs.memory, "MARGIN", 1 - limit):
+    found = programs.train_step(config, _SMALL, topology)
+  assert found.micro_batches == 2
+  assert found.memory.peak < whole.memory.peak
+  assert found.mesh.shape == whole.mesh.shape and found.tokens == whole.tokens
+
+
 @pytest.fixture(scope="module")
 def sampler() -> list[programs.Program]:
   """On one host of eight chips, with caches too large to be kept near."""
@@ -180,6 +196,7 @@ def test_a_topology_has_a_device_a_chip(name, chips, hosts):
   devices = topology.devices()
   assert len(devices) == topology.num_chips == chips
   assert len({d.process_index for d in devices}) == topology.num_hosts == hosts
+  assert topologies.chip_of(devices[0]) is topology.chip
 
 
 @pytest.mark.parametrize("name, memory", [("v2:2x2", 8), ("v3:2x2", 16)])
@@ -192,6 +209,7 @@ def test_the_boards_of_notebooks_have_a_device_a_core(name, memory):
   assert {device.device_kind for device in devices} == {f"TPU {name[:2]}"}
   assert len(devices) == 8
   assert topology.chip.hbm_gib == memory
+  assert topologies.chip_of(devices[0]) is topology.chip
 
 
 def test_a_step_compiles_for_chips_without_the_attention_kernel():
@@ -285,6 +303,33 @@ def test_a_plan_that_fits_ends_with_0_and_tells_its_figures(folder, tmp_path):
   prefill, decode = json.loads(figures.read_text())
   assert decode["memory"]["peak"] == sum(decode["memory"]["parts"].values())
   assert prefill["fits"] and decode["estimate"]["bound"] == "memory"
+
+
+def test_a_plan_chooses_rows_that_fit_and_prints_the_knee(folder, tmp_path):
+  figures = tmp_path / "plan.json"
+  ended = _plan(
+    f"--model={folder}", "--topology=v5e:2x2", "--part=sample", "--rows=0",
+    "--prompt=1024", "--reply=1024", f"--json={figures}",
+  )  # fmt: skip
+  assert ended.returncode == 0, ended.stdout + ended.stderr
+  prefill, decode = json.loads(figures.read_text())
+  found, memory = decode["batch_rows"], decode["memory"]
+  told = " ".join(ended.stdout.split())
+  assert f"sampling.batch_rows: {found['chosen']} of at most" in told
+  assert decode["tokens"] == found["chosen"] <= found["largest"]
+  assert max(prefill["memory"]["peak"], memory["peak"]) < 0.9 * memory["usable"]
+  rates = {
+    size["rows"]: size["tokens_per_second"]
+    for size in found["sizes"]
+    if size["needs"] <= 0.9 * memory["usable"]
+  }
+  assert max(rates) == found["largest"]
+  enough = [rows for rows in rates if rates[rows] >= 0.9 * max(rates.values())]
+  assert min(enough) == found["chosen"]
+  # Reading is bound by memory as the compiled program's is, within a tenth.
+  own = next(s for s in found["sizes"] if s["rows"] == found["chosen"])
+  assert own["memory"] == pytest.approx(decode["estimate"]["memory"], rel=0.1)
+  assert own["compute"] == pytest.approx(decode["estimate"]["compute"], rel=0.1)
 
 
 def test_a_plan_that_does_not_fit_ends_with_1_and_says_what_is_missing(folder):

@@ -22,8 +22,9 @@ from s2d_jax.errors import Preempted, UserError
 from s2d_jax.models import lora
 from s2d_jax.models.config import ModelConfig, alike
 from s2d_jax.models.llama import Llama
+from s2d_jax.parallel import mesh as meshes
 from s2d_jax.parallel.mesh import make_mesh
-from s2d_jax.training import step as steps, trainer
+from s2d_jax.training import micro_batches, step as steps, trainer
 from s2d_jax.training.data import Splits, TrainingData
 from s2d_jax.training.examples import Tokenised
 from s2d_jax.training.learner import Learner
@@ -403,6 +404,63 @@ def test_compiles_each_step_once(tmp_path, caplog):
 def test_uneven_sizes_are_refused(tmp_path):
   with pytest.raises(UserError, match="batch_rows=4.*accumulate=3"):
     run(tmp_path, accumulate=3)
+
+
+def test_micro_batches_are_as_few_as_fit(tmp_path, monkeypatch, capfd):
+  """Four rows at once need more than is there, two at a time do not.
+
+  What is learnt is the same: gradients are summed over all rows.
+  """
+  limits = []
+
+  def usable(devices) -> int:
+    return limits[-1]
+
+  def peak(count: int) -> int:
+    config = micro_batches.with_count(CONFIG, count)
+    step, given = steps.abstract_step(config, MODEL, mesh, total, slots)
+    with meshes.use(mesh, training=True):
+      memory = step.lower(*given).compile().memory_analysis()
+    return memory.peak_memory_in_bytes
+
+  monkeypatch.setattr(micro_batches.memory, "usable", usable)
+  mesh, slots = make_mesh(), ROWS.target_index.shape[1]
+  total = 2 * -(-len(ROWS.tokens) // 4)
+  needs = [peak(count) for count in (1, 2)]
+  assert needs[1] < needs[0]
+  limits.append(needs[0] - 1)
+  found = run(tmp_path / "chosen", accumulate=0)
+  assert found.accumulate == 2
+  assert "finetune.accumulate: 2, each of 2 rows" in capfd.readouterr().out
+  run(tmp_path / "fixed", accumulate=1)
+  for one, other in zip(
+    lines(tmp_path / "chosen"), lines(tmp_path / "fixed"), strict=True
+  ):
+    assert one == pytest.approx(other, rel=1e-4)
+  limits.append(1000)
+  with pytest.raises(UserError, match="with finetune.accumulate=4, the most"):
+    run(tmp_path / "small", accumulate=0)
+  assert list(micro_batches.counts(12, 2)) == [1, 2, 3, 6]
+
+
+def test_a_run_goes_on_in_other_micro_batches(whole, tmp_path, monkeypatch):
+  """Another machine may choose another number: rounding is all that differs."""
+  _, _, curve = whole
+  stopped, update = [], trainer.Learner.update
+
+  def counted(self, rows):
+    if len(stopped) == 3:
+      raise KeyboardInterrupt
+    stopped.append(1)
+    return update(self, rows)
+
+  monkeypatch.setattr(trainer.Learner, "update", counted)
+  with pytest.raises(KeyboardInterrupt):
+    run(tmp_path, accumulate=1)
+  monkeypatch.setattr(trainer.Learner, "update", update)
+  run(tmp_path, accumulate=4)
+  for one, other in zip(lines(tmp_path), curve, strict=True):
+    assert one == pytest.approx(other, rel=1e-4)
 
 
 def test_loss_that_is_not_finite_stops_the_run(tmp_path):
