@@ -22,7 +22,7 @@ from s2d_jax.errors import Preempted, UserError
 from s2d_jax.models import lora
 from s2d_jax.models.config import ModelConfig, alike
 from s2d_jax.models.llama import Llama
-from s2d_jax.parallel import mesh as meshes
+from s2d_jax.parallel import memory
 from s2d_jax.parallel.mesh import make_mesh
 from s2d_jax.training import micro_batches, step as steps, trainer
 from s2d_jax.training.data import Splits, TrainingData
@@ -406,41 +406,39 @@ def test_uneven_sizes_are_refused(tmp_path):
     run(tmp_path, accumulate=3)
 
 
-def test_micro_batches_are_as_few_as_fit(tmp_path, monkeypatch, capfd):
-  """Four rows at once need more than is there, two at a time do not.
+def test_micro_batches_are_as_few_as_fit(whole, tmp_path, monkeypatch, capfd):
+  """Two rows at a time fit, four do not.
 
   What is learnt is the same: gradients are summed over all rows.
   """
-  limits = []
+  asked, limits = [], [250]
 
-  def usable(devices) -> int:
-    return limits[-1]
+  def peak(step, arguments, limit) -> int:
+    """Of a device where a row of a micro-batch takes 100 bytes."""
+    _, rows, length = arguments[2].tokens.shape
+    assert (length, limit) == (32, limits[-1]) and step.lower(*arguments)
+    asked.append(rows)
+    return 100 * rows
 
-  def peak(count: int) -> int:
-    config = micro_batches.with_count(CONFIG, count)
-    step, given = steps.abstract_step(config, MODEL, mesh, total, slots)
-    with meshes.use(mesh, training=True):
-      memory = step.lower(*given).compile().memory_analysis()
-    return memory.peak_memory_in_bytes
-
-  monkeypatch.setattr(micro_batches.memory, "usable", usable)
-  mesh, slots = make_mesh(), ROWS.target_index.shape[1]
-  total = 2 * -(-len(ROWS.tokens) // 4)
-  needs = [peak(count) for count in (1, 2)]
-  assert needs[1] < needs[0]
-  limits.append(needs[0] - 1)
+  monkeypatch.setattr(micro_batches.memory, "usable", lambda _: limits[-1])
+  monkeypatch.setattr(micro_batches.memory, "peak", peak)
   found = run(tmp_path / "chosen", accumulate=0)
-  assert found.accumulate == 2
+  assert asked == [4, 2] and found.accumulate == 2
   assert "finetune.accumulate: 2, each of 2 rows" in capfd.readouterr().out
-  run(tmp_path / "fixed", accumulate=1)
-  for one, other in zip(
-    lines(tmp_path / "chosen"), lines(tmp_path / "fixed"), strict=True
-  ):
+  _, _, curve = whole
+  for one, other in zip(lines(tmp_path / "chosen"), curve, strict=True):
     assert one == pytest.approx(other, rel=1e-4)
-  limits.append(1000)
+  limits.append(99)
   with pytest.raises(UserError, match="with finetune.accumulate=4, the most"):
     run(tmp_path / "small", accumulate=0)
   assert list(micro_batches.counts(12, 2)) == [1, 2, 3, 6]
+
+
+def test_a_program_says_what_it_needs():
+  """Of two arrays of a MiB and their sum, none of which is given up."""
+  like = jax.ShapeDtypeStruct((512, 512), np.float32)
+  add = jax.jit(lambda x, y: x + y)
+  assert memory.peak(add, (like, like), limit=0) == 3 * 2**20
 
 
 def test_a_run_goes_on_in_other_micro_batches(whole, tmp_path, monkeypatch):
