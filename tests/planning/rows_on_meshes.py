@@ -29,7 +29,7 @@ CONFIG = ModelConfig(
   tie_embeddings=False,
 )
 PER_SLOT, PROMPT, REPLY = 4, 256, 512
-FLOPS, BANDWIDTH = 1e12, 1e10
+FLOPS, BANDWIDTH = 2e11, 1e10
 LIMIT = 200 * 2**20
 MESHES = ((1, 1), (2, 1), (2, 2), (4, 2))  # data, tensor
 

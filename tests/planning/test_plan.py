@@ -329,7 +329,7 @@ def test_a_plan_chooses_rows_that_fit_and_prints_the_knee(folder, tmp_path):
   # Reading is bound by memory as the compiled program's is, within a tenth.
   own = next(s for s in found["sizes"] if s["rows"] == found["chosen"])
   assert own["memory"] == pytest.approx(decode["estimate"]["memory"], rel=0.1)
-  assert own["compute"] == pytest.approx(decode["estimate"]["compute"], rel=0.1)
+  assert own["compute"] == pytest.approx(decode["estimate"]["compute"], rel=0.2)
 
 
 def test_a_plan_that_does_not_fit_ends_with_1_and_says_what_is_missing(folder):
