@@ -85,8 +85,8 @@ def fewest(
     if (needed := peak(count)) <= limit:
       return count
   raise UserError(
-    f"the fine-tune does not fit: with {SETTING}={count}, the most that"
-    f" {config.batch_rows} rows divide into, a step needs {needed / 2**30:.2f}"
+    f"the fine-tune does not fit: with finetune.accumulate={count}, the most"
+    f" that {config.batch_rows} rows divide into, it needs {needed / 2**30:.2f}"
     f" of the {limit / 2**30:.2f} GiB that it may take of a device; see what"
     " helps in docs/troubleshooting.md, out of memory"
   )
