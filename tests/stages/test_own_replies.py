@@ -111,8 +111,13 @@ def test_two_processes_learn_from_the_same_replies(
   # Weights are spread over both, and each samples with a copy of its own.
   flags = [f"--config={config_file}", f"--workdir={workdir}", *_SETTINGS]
   flags.append("--config.mesh.fsdp=2")
+  # Chosen by both, who have to agree.
+  flags.append("--config.sampling.batch_rows=0")
+  flags.append("--config.finetune.accumulate=0")
   ended = Processes(2, _FINETUNE, flags).wait()
   assert [one.status for one in ended] == [0, 0], ended
+  assert "sampling.batch_rows: " in ended[0].out
+  assert "finetune.accumulate: 1, each of 2 rows" in ended[0].out
   assert _replies(workdir) == _replies(learnt)
   one, two = (
     list(records.read(folder / "metrics" / "finetune.jsonl"))
