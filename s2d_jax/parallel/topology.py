@@ -164,8 +164,11 @@ _KINDS = {
   "TPU v3": "v3",
   "TPU v4": "v4",
   "TPU v5 lite": "v5e",
+  "TPU v5e": "v5e",
   "TPU v5": "v5p",
+  "TPU v5p": "v5p",
   "TPU v6 lite": "v6e",
+  "TPU v6e": "v6e",
 }
 
 

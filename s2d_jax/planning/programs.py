@@ -136,7 +136,10 @@ def train_step(
     changed = micro_batches.with_count(finetune, count)
     program = _train_step(changed, model_config, topology, mesh)
     if program.memory and program.memory.peak <= limit:
-      break
+      return program
+  if program.problem is None:  # but leaves too little
+    needs = f"needs {gib(program.memory.peak)} of {gib(limit)}"
+    program = dataclasses.replace(program, problem=f"{needs} to be taken")
   return program
 
 

@@ -177,13 +177,18 @@ def _plan(
   report.print_plan(plans, console)
   if _PART.value != "sample" and not config.finetune.accumulate:
     console.print(Text(f"finetune.accumulate: {compiled[0].micro_batches}"))
+  is_open = _PART.value != "train" and not config.sampling.batch_rows
+  if is_open and choice is None:
+    told = "sampling.batch_rows=0: nine tenths of a chip hold not even these"
+    console.print(Text(told, style="bold red"))
   if choice is not None:
     report.print_choice(choice, config.sampling.batch_rows, console)
   found = [report.as_json(planned) for planned in plans]
   if choice is not None:
     found[-1]["batch_rows"] = report.choice_as_json(choice)
   _write_json(found)
-  return all(planned.fits for planned in plans)
+  fits = all(planned.fits for planned in plans)
+  return fits and not (is_open and choice is None)
 
 
 def _sample(
