@@ -194,8 +194,7 @@ def _chosen_of(
 
   By compiled programs; on a CPU by shapes, as few rows are enough there.
   """
-  device = sampler.mesh.devices.flat[0]
-  is_cpu = device.platform == "cpu"
+  is_cpu = _is_cpu(sampler.mesh)
   pay = _MOST_ON_CPU * sampler.shards
   if is_one_cpu(sampler.mesh):  # which holds kernels twice
     limit -= sampler.weight_bytes
@@ -209,7 +208,7 @@ def _chosen_of(
       ),
       max(bucket(longest), LEAST_CAPACITY),
       new,
-      Peaks.of(topology.chip_of(device)),
+      Peaks.of(topology.chip_of(sampler.mesh.devices.flat[0])),
       limit,
       most=min(replies, pay) if is_cpu else replies,
     )
@@ -238,6 +237,10 @@ def taken() -> list[int]:
   found = list(dict.fromkeys(_chosen))
   _chosen.clear()
   return found
+
+
+def _is_cpu(mesh: Mesh) -> bool:
+  return mesh.devices.flat[0].platform == "cpu"
 
 
 def _abstract(params: Params) -> Params:

@@ -133,6 +133,36 @@ def test_what_is_drawn_does_not_go_by_the_rows(config, finished):
   assert wave(0) == wave(128) != wave(12)
 
 
+def test_elsewhere_compiled_programs_decide(config, monkeypatch, capfd):
+  """On an accelerator of which only the memory is known."""
+  model = setup.base_model(config)
+  mesh = setup.sampling_mesh(config, model.config)
+  network = setup.network(config, model)
+  limit, needed = 1_500_000, []
+  peak = memory.peak
+
+  def recorded(*call) -> float:
+    """Of programs with as much again that only the compiler knows of."""
+    needed.append(2 * peak(*call))
+    return needed[-1]
+
+  monkeypatch.setattr(batch_rows, "_is_cpu", lambda mesh: False)
+  monkeypatch.setattr(memory, "usable", lambda devices: limit)
+  monkeypatch.setattr(memory, "peak", recorded)
+  load = Load([40] * 9, 60, 8, 2, 100_000)
+  rows, slots = batch_rows.choose(network, model.params, mesh, load)
+  weights = 4 * model.config.num_params
+  # Prefill and decode: the first rows fit by shapes, and not as compiled.
+  assert max(needed[:2]) > limit and len(needed) > 2
+  assert weights < max(needed[-2:]) <= limit
+  # Of each row, and the prompts of 64 tokens that its slot has.
+  heads = model.config.num_kv_heads * model.config.head_dim
+  cache = 2 * 4 * model.config.num_layers * heads
+  assert needed[-1] / 2 > weights + cache * (rows * 16 + slots * 64)
+  assert f"sampling.batch_rows: {rows}" in capfd.readouterr().out
+  assert 8 <= rows < 24
+
+
 def test_where_nothing_fits_it_says_so(config, monkeypatch):
   model = setup.base_model(config)
   mesh = setup.sampling_mesh(config, model.config)
