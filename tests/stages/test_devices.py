@@ -52,12 +52,17 @@ def test_a_run_ends_on_any_number_of_devices(
       f"--workdir={workdir}",
       f"--config.finetune.batch_rows={_ROWS}",
       "--config.finetune.warmup_steps=0",
+      # Chosen for as many devices as there are.
+      "--config.finetune.accumulate=0",
+      "--config.sampling.batch_rows=0",
     ],
     JAX_NUM_CPU_DEVICES=str(devices),
   )
   assert ended.status == 0, ended.err
   idle = f"finetune: on {used} of {devices} devices, since"
   assert (idle in ended.out) is (used < devices)
+  assert "finetune.accumulate: 1, each of 3 rows" in ended.out
+  assert "sampling.batch_rows: " in ended.out
   first, *updates = records.read(workdir / "metrics" / "finetune.jsonl")
   assert updates[-1]["valid_loss"] < first["valid_loss"]
   assert (workdir / "report" / "index.html").exists()
