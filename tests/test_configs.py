@@ -117,6 +117,22 @@ def test_the_continents(taught, margin):
   assert len(splits["train"]) == config.task.train
 
 
+@pytest.mark.parametrize("model", PRESETS)
+def test_a_chain_of_thought_taken_away_by_stages(model):
+  config = _load(_ROOT / "configs" / "internalise.py", model)
+  setup.check(config)
+  assert setup.thinks_aloud(config)
+  row = flatten(_load(_ROOT / "configs" / "paper" / "gsm8k_cot.py", model))
+  ours = flatten(config)
+  assert {name for name in row | ours if row.get(name) != ours.get(name)} == {
+    "task.valid_size",
+    "curation.min_margin",
+    "curation.target",
+    "finetune.row_length",
+    "internalise.stages",
+  }
+
+
 def test_the_quickstart_is_as_its_page_tells():
   config = _load(_ROOT / "configs" / "quickstart.py")
   setup.check(config)

@@ -9,10 +9,10 @@ it, or with the first.
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import math
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -21,7 +21,11 @@ from s2d_jax.evaluation.metrics import Interval, share_interval
 from s2d_jax.evaluation.paired import FEWEST, Comparison, compare
 from s2d_jax.evaluation.results import Score
 
-Sign = Literal["kept", "agreement", "changed", "entropy", "thought", "movement"]
+T = TypeVar("T")
+
+Sign = Literal[
+  "kept", "taught", "agreement", "changed", "entropy", "thought", "movement"
+]
 
 # A smaller fall is not worth stopping for, however clear many inputs make it.
 _FALL = 0.05
@@ -58,6 +62,8 @@ class Decided:
 
 # Those of a round, by example id and variant.
 Decisions = Mapping[tuple[str, str], Decided]
+# Likewise, whether each is taught, or held out to choose by.
+Taught = Mapping[tuple[str, str], bool]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +73,8 @@ class Signs:
   Attributes:
     number: of the round.
     kept: share of the inputs that it decided.
+    taught: share of the inputs that are taught, with what is believed since
+      earlier rounds and without what was dropped for balance.
     agreement: mean over the inputs.
     entropy: of the answers that won, over the inputs, in nats.
     thought: tokens of a sample of System 2, its mean.
@@ -74,18 +82,21 @@ class Signs:
       unrelated to the task, in nats; None where it was not measured.
     fewer_kept: its share of decided inputs against that of the round before,
       on the same inputs with as many samples of each.
-    less_agreement: likewise.
+    fewer_taught: its share of taught inputs against that of the round before.
+    less_agreement: as `fewer_kept`.
     changed: share of the inputs that both decided whose answer is another one;
       None where they are few.
   """
 
   number: int
   kept: float
+  taught: float
   agreement: float
   entropy: float
   thought: float
   movement: float | None = None
   fewer_kept: Comparison | None = None
+  fewer_taught: Comparison | None = None
   less_agreement: Comparison | None = None
   changed: Interval | None = None
 
@@ -93,31 +104,38 @@ class Signs:
 def signs(
   number: int,
   decisions: Decisions,
+  taught: Taught,
   thought: float,
   movement: float | None,
   pair: tuple[Decisions, Decisions] | None = None,
+  taught_before: Taught | None = None,
 ) -> Signs:
   """The signs of a round.
 
   Args:
     number: of the round.
     decisions: by all of its samples.
+    taught: which of the inputs are.
     thought: tokens of a sample of System 2, its mean.
     movement: of the model that was fine-tuned in it.
     pair: the decisions of this round and of the one before it by equally many
       samples of each input; None for the first round.
+    taught_before: which were taught in the round before.
   """
   found = list(decisions.values())
   compared = {}
   if pair is not None:
     compared = {
-      "fewer_kept": _compare(*pair, "is_kept"),
-      "less_agreement": _compare(*pair, "agreement"),
+      "fewer_kept": _compare(*pair, lambda one: one.is_kept),
+      "less_agreement": _compare(*pair, lambda one: one.agreement),
       "changed": _changed(*pair),
     }
+  if taught_before is not None:
+    compared["fewer_taught"] = _compare(taught, taught_before, float)
   return Signs(
     number=number,
     kept=sum(one.is_kept for one in found) / len(found),
+    taught=sum(taught.values()) / len(taught),
     agreement=sum(one.agreement for one in found) / len(found),
     entropy=entropy([one.winner for one in found]),
     thought=thought,
@@ -143,6 +161,7 @@ def stopping_sign(rounds: Sequence[Signs]) -> tuple[int, Sign] | None:
     first = rounds[0]
     bad: dict[Sign, bool] = {
       "kept": _fell(found.fewer_kept),
+      "taught": _fell(found.fewer_taught),
       "agreement": _fell(found.less_agreement),
       "changed": _is_other(found.changed),
       "entropy": found.entropy < _LEAST_ENTROPY * first.entropy,
@@ -174,17 +193,19 @@ def _is_far(movement: float | None, first: float | None) -> bool:
 
 
 def _compare(
-  now: Decisions, before: Decisions, field: str
+  now: Mapping[tuple[str, str], T],
+  before: Mapping[tuple[str, str], T],
+  value: Callable[[T], float],
 ) -> Comparison | None:
   """The forms of an example are one cluster."""
   scores = [
     {
-      "/".join(name): Score({field: getattr(one, field)}, 0, (), None, name[0])
-      for name, one in decisions.items()
+      "/".join(name): Score({"value": value(one)}, 0, (), None, name[0])
+      for name, one in found.items()
     }
-    for decisions in (now, before)
+    for found in (now, before)
   ]
-  return compare(*scores, lambda _, score: float(score.metrics[field]))
+  return compare(*scores, lambda _, score: float(score.metrics["value"]))
 
 
 def _changed(now: Decisions, before: Decisions) -> Interval | None:

@@ -32,14 +32,11 @@ class Row:
   Attributes:
     run: what its own report says.
     signs: of it.
-    taught: share of the train and valid inputs that are taught, with what is
-      believed since earlier rounds.
     right: share of what is taught that is right, where labels are texts.
   """
 
   run: FinishedRun
   signs: Signs
-  taught: float
   right: float | None
 
 
@@ -62,14 +59,30 @@ class Rounds:
     return stopping_sign([row.signs for row in self.rows])
 
   @property
-  def use(self) -> int:
+  def good(self) -> int:
     """The last round before a sign was bad."""
     return self.stopped[0] - 1 if self.stopped else len(self.rows)
+
+  @property
+  def use(self) -> int:
+    """The last of the good ones that teaches clearly more than the one before.
+
+    The first if none does: nothing that was measured speaks for a later one.
+    """
+    more = [
+      row.signs.number
+      for row in self.rows[: self.good]
+      if row.signs.fewer_taught is not None
+      and row.signs.fewer_taught.outcome == "better"
+    ]
+    return max(more, default=1)
 
   @property
   def answer(self) -> str:
     """Which round to use, and why, in sentences."""
     count, use = len(self.rows), f"Use round {self.use}."
+    if self.use < self.good:
+      use = f"Use round {self.use}: no later one teaches clearly more."
     if self.stopped:
       number, sign = self.stopped
       rows = self.rows[number - 1], self.rows[0]
@@ -93,6 +106,10 @@ _WHY: Mapping[Sign, Callable[[Signs, Signs], str]] = {
   "kept": lambda found, _: (
     "of the same inputs the share that its samples decide fell from"
     f" {_fall(found.fewer_kept)}"
+  ),
+  "taught": lambda found, _: (
+    "the share of the inputs that is taught fell from"
+    f" {_fall(found.fewer_taught)}"
   ),
   "agreement": lambda found, _: (
     "the share of the forms of an input that have its answer fell from"
@@ -131,8 +148,8 @@ def load(
   rows = []
   for workdir, found in zip(workdirs, signs, strict=True):
     run = comparison.load_run(workdir, f"round {found.number}")
-    taught, right = kept_and_right(run_files.load(workdir))
-    rows.append(Row(run, found, taught or 0.0, right))
+    _, right = kept_and_right(run_files.load(workdir))
+    rows.append(Row(run, found, right))
   return Rounds(rows, is_unfinished)
 
 
@@ -145,20 +162,21 @@ def lines(found: Rounds) -> Iterator[list[str]]:
     yield [base.label, *base.figures(splits), "", ""]
   for row in found.rows:
     right = _NONE if row.right is None else f"{100 * row.right:.1f}"
-    taught = f"{100 * row.taught:.1f}"
+    taught = f"{100 * row.signs.taught:.1f}"
     yield [row.run.name, *row.run.student.figures(splits), taught, right]
 
 
 def sign_lines(found: Rounds) -> Iterator[list[str]]:
   """The signs as text, the head first."""
-  yield ["signs", "% decided", "points", "% agree", "points", "% changed",
-         "entropy", "thought", "movement"]  # fmt: skip
+  yield ["signs", "% decided", "points", "taught: points", "% agree", "points",
+         "% changed", "entropy", "thought", "movement"]  # fmt: skip
   for row in found.rows:
     one = row.signs
     yield [
       row.run.name,
       f"{100 * one.kept:.1f}",
       difference(one.fewer_kept),
+      difference(one.fewer_taught),
       f"{100 * one.agreement:.1f}",
       difference(one.less_agreement),
       _NONE if one.changed is None else f"{100 * one.changed.value:.1f}",
@@ -206,7 +224,7 @@ def _as_json(found: Rounds) -> str:
         for split, cell in row.run.student.accuracy.items()
       },
       "tokens": row.run.student.tokens,
-      "taught": row.taught,
+      "taught": row.signs.taught,
       "right": row.right,
     }
     for row in found.rows

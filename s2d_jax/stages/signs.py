@@ -16,7 +16,13 @@ import numpy as np
 from s2d_jax import records
 from s2d_jax.curation.curate import Formatter, curate
 from s2d_jax.evaluation.retention import retention
-from s2d_jax.evaluation.signs import Decided, Decisions, Signs, signs
+from s2d_jax.evaluation.signs import (
+  Decided,
+  Decisions,
+  Signs,
+  Taught,
+  signs,
+)
 from s2d_jax.records import Record
 from s2d_jax.stages import sample, setup
 from s2d_jax.stages.movement import TEXT
@@ -41,6 +47,15 @@ class _Round:
     """Tokens of a sample, their mean."""
     samples = sample.read_samples(self._config, self._workdir)
     return float(np.fromiter(map(_tokens, samples), int).mean())
+
+  @property
+  def taught(self) -> Taught:
+    """Of which inputs something is believed, and not dropped."""
+    return {
+      (row["example_id"], row["variant"]): name != "rejected"
+      for name in ("train", "valid", "rejected")
+      for row in records.read(self._workdir / "distill" / f"{name}.jsonl")
+    }
 
   @property
   def movement(self) -> float | None:
@@ -86,7 +101,8 @@ def of_rounds(
   configs: Sequence[ConfigDict], workdirs: Sequence[epath.Path]
 ) -> list[Signs]:
   """The signs of finished rounds, from the first on."""
-  found, before = [], None
+  found: list[Signs] = []
+  before: _Round | None = None
   for config, workdir in zip(configs, workdirs, strict=True):
     now, pair = _Round(config, workdir), None
     if before is not None:
@@ -94,7 +110,13 @@ def of_rounds(
       pair = now.decisions(most), before.decisions(most)
     found.append(
       signs(
-        config.rounds.number, now.decisions(), now.thought, now.movement, pair
+        config.rounds.number,
+        now.decisions(),
+        now.taught,
+        now.thought,
+        now.movement,
+        pair,
+        before and before.taught,
       )
     )
     before = now

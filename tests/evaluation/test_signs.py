@@ -22,10 +22,20 @@ def _decisions(kept, winners=None, agreement=1.0):
   }
 
 
-def _round(number, kept, before=None, thought=20.0, movement=0.01, **more):
+def _round(
+  number, kept, before=None, thought=20.0, movement=0.01, dropped=0, **more
+):
+  """Taught is what is decided, without the first so many inputs."""
   now = _decisions(kept, **more)
-  pair = None if before is None else (now, before)
-  return signs(number, now, thought, movement, pair)
+  taught = _decided(now) | {(str(i), "plain"): False for i in range(dropped)}
+  if before is None:
+    return signs(number, now, taught, thought, movement)
+  pair = now, before
+  return signs(number, now, taught, thought, movement, pair, _decided(before))
+
+
+def _decided(decisions):
+  return {name: one.is_kept for name, one in decisions.items()}
 
 
 _HALVES = ["yes", "no"] * 20
@@ -53,7 +63,11 @@ def test_figures_of_a_round_by_hand(first):
   assert first.fewer_kept is first.less_agreement is first.changed is None
   before = _decisions([1, 1, 1, 0] * 10, ["a", "b", "c", "d"] * 10, 0.5)
   now = _decisions([1, 1, 0, 1] * 10, ["a", "x", "y", "z"] * 10, 0.75)
-  found = signs(2, now, 8.0, None, (now, before))
+  taught = {name: name[0] != "0" for name in now}
+  found = signs(2, now, taught, 8.0, None, (now, before), _decided(before))
+  assert found.taught == 39 / 40
+  fewer = found.fewer_taught
+  assert (fewer.first, fewer.second, fewer.changed) == (39 / 40, 0.75, 11)
   # Of twenty that both decided, ten; the interval is Wilson's.
   wilson = scipy.stats.binomtest(10, 20).proportion_ci(method="wilson")
   changed = found.changed
@@ -77,6 +91,7 @@ def test_nothing_stops_rounds_that_are_alike(first):
   ("sign", "changes"),
   [
     ("kept", {"kept": [1] * 15 + [0] * 25}),
+    ("taught", {"dropped": 15}),
     ("agreement", {"agreement": 0.75}),
     ("changed", {"winners": ["no", "yes"] * 20}),
     ("entropy", {"kept": [0] * 20 + [1] * 20, "winners": _ONE_SIDED}),
@@ -142,6 +157,10 @@ def test_forms_of_an_example_are_no_examples_of_their_own():
     }
 
   now, before = forms(False), forms(True)
-  found = signs(2, now, 1.0, None, (now, before))
+  taught = _decided(now)
+  found = signs(2, now, taught, 1.0, None, (now, before), _decided(before))
   assert found.fewer_kept.gain.value == -1 and found.fewer_kept.units == 10
-  assert stopping_sign([signs(1, before, 1.0, None), found]) is None
+  assert (
+    stopping_sign([signs(1, before, _decided(before), 1.0, None), found])
+    is None
+  )

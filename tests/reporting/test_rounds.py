@@ -23,18 +23,19 @@ def _change(now: int, before: int):
   return compare(*scores)
 
 
-_FIRST = Signs(1, 0.7, 0.9, 0.69, 20.0, 0.004)
+_FIRST = Signs(1, 0.7, 0.7, 0.9, 0.69, 20.0, 0.004)
 _ALIKE = dataclasses.replace(
   _FIRST,
   number=2,
   fewer_kept=_change(70, 70),
+  fewer_taught=_change(80, 60),
   less_agreement=_change(90, 90),
   changed=Interval(0.1, 0.05, 0.2),
 )
 
 
 def _rounds(*signs: Signs, is_unfinished: bool = False) -> Rounds:
-  return Rounds([Row(None, one, 0.7, None) for one in signs], is_unfinished)
+  return Rounds([Row(None, one, None) for one in signs], is_unfinished)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,10 @@ def _rounds(*signs: Signs, is_unfinished: bool = False) -> Rounds:
       {"fewer_kept": _change(41, 70)},
       "of the same inputs the share that its samples decide fell from 70 % to"
       " 41 %",
+    ),
+    (
+      {"fewer_taught": _change(41, 70)},
+      "the share of the inputs that is taught fell from 70 % to 41 %",
     ),
     (
       {"less_agreement": _change(50, 90)},
@@ -77,6 +82,38 @@ def test_a_sign_that_stops_is_said_with_its_figures(changes, said):
   answer = found.answer.replace("\N{NO-BREAK SPACE}", " ")
   assert answer == f"Round 3 stops the rounds: {said}. Use round 2."
   assert found.use == 2
+
+
+@pytest.mark.parametrize(
+  ("taught", "use"),
+  [
+    ([(70, 70), (70, 70)], 1),  # as much, so nothing speaks for later ones
+    ([(73, 70), (70, 73)], 1),  # may be chance
+    ([(90, 70), (90, 90)], 2),
+    ([(70, 70), (90, 70)], 3),
+    ([(80, 70), (90, 80)], 3),
+    ([None, None], 1),  # too few inputs to say
+  ],
+)
+def test_a_later_round_must_teach_clearly_more(taught, use):
+  later = [
+    dataclasses.replace(
+      _ALIKE, number=number, fewer_taught=pair and _change(*pair)
+    )
+    for number, pair in enumerate(taught, start=2)
+  ]
+  found = _rounds(_FIRST, *later)
+  assert (found.use, found.good, found.stopped) == (use, 3, None)
+  more = ": no later one teaches clearly more" if use < 3 else ""
+  assert found.answer == f"No sign is bad in 3 rounds. Use round {use}{more}."
+
+
+def test_what_a_bad_round_teaches_does_not_count():
+  second = dataclasses.replace(_ALIKE, fewer_taught=_change(70, 70))
+  third = dataclasses.replace(
+    _ALIKE, number=3, entropy=0.1, fewer_taught=_change(95, 70)
+  )
+  assert _rounds(_FIRST, second, third).use == 1
 
 
 def test_without_a_bad_sign_the_last_round_is_used():
