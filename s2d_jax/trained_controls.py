@@ -89,4 +89,12 @@ def apply(config: ConfigDict, name: str) -> ConfigDict:
     with changed.unlocked():
       for prompt in set(changed.prompts) - set(_OF_ALL_METHODS):
         del changed.prompts[prompt]
+  if changed.curation.target == "shortest_thought" and _has_no_thoughts(
+    changed
+  ):
+    changed.curation.target = "auto"  # its answers alone
   return changed
+
+
+def _has_no_thoughts(config: ConfigDict) -> bool:
+  return config.method == "system1" or config.curation.select == "label"

@@ -9,6 +9,7 @@ from etils import epath
 import pytest
 
 from s2d_jax import records, trained_controls
+from s2d_jax.config import default
 from s2d_jax.curation import refine
 from s2d_jax.errors import UserError
 from s2d_jax.reporting import study as studies
@@ -221,6 +222,18 @@ def test_a_control_changes_what_it_says(config):
   # The template of System 2 alone is of no use to System 1.
   assert list(whole["system1_votes"].prompts) == ["system1"]
   assert "extract" in config.prompts
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_each_control_of_taught_thoughts_can_be_made(name):
+  config = default()
+  config.method = "decompose"
+  config.task.name = "same_continent"
+  config.curation.target = "shortest_thought"
+  changed = trained_controls.apply(config, name)
+  setup.check(changed)
+  answers_alone = name in ("system1_votes", "labels")
+  assert setup.thinks_aloud(changed) != answers_alone
 
 
 @pytest.mark.parametrize("name", CONTROLS)
