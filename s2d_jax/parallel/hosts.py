@@ -24,6 +24,7 @@ from typing import Any, NoReturn, TypeVar
 
 import jax
 from jax._src import distributed  # whose client has no public name
+import numpy as np
 
 from s2d_jax.errors import Unanswered, UserError
 
@@ -38,9 +39,10 @@ _POLL_SECONDS = 1.0  # between polls for signals and for failures of others
 _EXIT_SECONDS = 10  # for all processes to notice it
 _XLA_SECONDS = 3600  # after which XLA itself would end a process that joins
 _PROBE_SECONDS = 2
+_PIECE = 1 << 20  # bytes of a message; the coordination service takes 4 MB
 _FAILURE = "s2d/failure"
 
-_barriers = itertools.count()
+_meetings = itertools.count()  # which all processes number alike
 _ended = threading.Event()
 _exiting = threading.Lock()
 _joining = threading.Event()  # set while a thread waits for the others
@@ -244,7 +246,7 @@ def barrier(name: str) -> None:
   """
   if count() == 1:
     return
-  key = f"s2d/{next(_barriers)}/{name}"
+  key = _meeting(name)
   message = f"waiting for the other processes: {name}"
   timer = threading.Timer(_QUIET_SECONDS, _say, [message])
   timer.start()
@@ -262,7 +264,7 @@ def lead_value(name: str, value: bool) -> bool:
   """
   if count() == 1:
     return value
-  key = f"s2d/{next(_barriers)}/{name}"
+  key = _meeting(name)
   if is_lead():
     _client().key_value_set(key, str(value))
   wait = _BARRIER_SECONDS * 1000
@@ -272,13 +274,86 @@ def lead_value(name: str, value: bool) -> bool:
 
 def least(name: str, value: int) -> int:
   """The smallest value of all processes, on all of them, which all call it."""
+  return min(found for found, _ in _exchange(name, value, b""))
+
+
+class Counter:
+  """A number that all processes add to; 0 at first.
+
+  All of them make it, in the same order as barriers and other counters.
+
+  Args:
+    name: of what it counts.
+  """
+
+  def __init__(self, name: str):
+    self._key = _meeting(name)
+    self._alone = 0
+
+  def add(self, amount: int) -> int:
+    """Adds to it; returns what it is then."""
+    if count() == 1:
+      self._alone += amount
+      return self._alone
+    add = lambda: _client().key_value_increment(self._key, amount)
+    return _interruptibly(add)
+
+
+def flags_of_all(name: str, own: Sequence[bool]) -> np.ndarray:
+  """A flag of every item, from those that each process has of its share.
+
+  All processes call it.
+
+  Args:
+    name: of the flags.
+    own: of the items of this process, as `share` gives them.
+  """
+  bits = np.packbits(np.array(own, bool)).tobytes()
+  shares = [
+    np.unpackbits(np.frombuffer(said, np.uint8), count=size)
+    for size, said in _exchange(name, len(own), bits)
+  ]
+  flags = np.empty(sum(map(len, shares)), bool)
+  for start, found in enumerate(shares):
+    flags[start :: len(shares)] = found
+  return flags
+
+
+def _exchange(name: str, size: int, content: bytes) -> list[tuple[int, bytes]]:
+  """What each process has to say: a number, and bytes."""
   if count() == 1:
-    return value
-  key = f"s2d/{next(_barriers)}/{name}"
-  _client().key_value_set(f"{key}/{index()}", str(value))
+    return [(size, content)]
+  key, client = _meeting(name), _client()
+  starts = range(0, len(content), _PIECE)
+  own = {
+    f"{key}/{index()}/{number}": content[start : start + _PIECE]
+    for number, start in enumerate(starts)
+  }
+  for at, piece in own.items():
+    client.key_value_set_bytes(at, piece)
+  head = f"{key}/{index()}"
+  client.key_value_set_bytes(head, f"{size} {len(own)}".encode())
+  said = [_said(f"{key}/{other}") for other in range(count())]
+  barrier(f"{name} are known")
+  for at in (head, *own):
+    client.key_value_delete(at)
+  return said
+
+
+def _said(head: str) -> tuple[int, bytes]:
+  """What the process has to say that writes under this key."""
   wait = _BARRIER_SECONDS * 1000
-  get = lambda at: _client().blocking_key_value_get(f"{key}/{at}", wait)
-  return _interruptibly(lambda: min(int(get(at)) for at in range(count())))
+  get = lambda key: _interruptibly(
+    lambda: _client().blocking_key_value_get_bytes(key, wait)
+  )
+  size, pieces = map(int, get(head).split())
+  found = b"".join(get(f"{head}/{number}") for number in range(pieces))
+  return size, found
+
+
+def _meeting(name: str) -> str:
+  """A key that all processes have for what they do next together."""
+  return f"s2d/{next(_meetings)}/{name}"
 
 
 @contextlib.contextmanager

@@ -2,15 +2,15 @@
 
     with RecordShards(folder, order, scope) as shards:
       there = shards.names()
-      for example in shards.share(examples):
-        if … not in there:
-          shards.append(record)
+      for example in shards.deal([one for one in examples if … not in there]):
+        shards.append(record)
 
-Host i of n takes every n-th example, from the i-th on, and appends its records
-to part-0000i-of-0000n.jsonl. At the start each host looks which records are in
-any of the shards that are there, so a run that was killed goes on with what
-none of them has, also with another number of hosts. In the end the records are
-sorted: whatever happened on the way, the files are the same.
+Hosts deal the examples among themselves (`parallel/dealing.py`), and host i of
+n appends its records to part-0000i-of-0000n.jsonl. At the start each host looks
+which records are in any of the shards that are there, so a run that was killed
+goes on with what none of them has, also with another number of hosts. In the
+end the records are sorted: whatever happened on the way, who reads all files
+reads the same.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ import time
 from typing import TypeVar
 
 from etils import epath
+import numpy as np
 
 from s2d_jax import ordered, records
 from s2d_jax.errors import UserError
 from s2d_jax.ordered import Name, Order, Part
 from s2d_jax.parallel import hosts
+from s2d_jax.parallel.dealing import Deal
 from s2d_jax.records import Record
 
 T = TypeVar("T")
@@ -68,9 +70,19 @@ class RecordShards:
     """Shards in a folder beside `path`, which become that file in the end."""
     return cls(path.parent / path.stem, order, scope, merged=path)
 
+  def deal(self, items: Sequence[T], own: Sequence[T] = ()) -> Deal[T]:
+    """The items that this host gets, after its `own`; for all hosts to call."""
+    return Deal(self._folder.name, items, own, self._shares_work)
+
   def share(self, items: Sequence[T]) -> list[T]:
-    """This host's items."""
+    """This host's part of work that is alike: every n-th item."""
     return hosts.share(items) if self._shares_work else list(items)
+
+  def flags_of_all(self, name: str, own: Sequence[bool]) -> np.ndarray:
+    """Flags of all items, from those of this host's part; for all to call."""
+    if not self._shares_work:
+      return np.array(own, bool)
+    return hosts.flags_of_all(name, own)
 
   def names(self) -> set[Name]:
     """Of the records that were there at the start."""

@@ -162,6 +162,32 @@ def act(index):
     assert f"[process {index}] half of all" in one.err
 
 
+def test_processes_count_together_and_know_each_others_flags():
+  act = """
+import random
+from s2d_jax.parallel.dealing import Deal
+hosts._PIECE = 100
+def act(index):
+  counter, other = hosts.Counter("one"), hosts.Counter("other")
+  for step in range(20):
+    counter.add(index)
+  other.add(1)
+  hosts.barrier("counted")
+  assert (counter.add(0), other.add(0)) == (20 * 3, 3)
+  rng = random.Random(0)
+  for size in 0, 1, 2, 3, 20_000:
+    flags = [rng.random() < 0.5 for _ in range(size)]
+    found = hosts.flags_of_all("flags", hosts.share(flags))
+    assert found.tolist() == flags
+  assert not hosts._client().key_value_dir_get_bytes("s2d/3")
+  print(*Deal("items", range(500)))
+"""
+  ended = _together(3, act).wait()
+  assert [one.status for one in ended] == [0, 0, 0], ended
+  dealt = [int(item) for one in ended for item in one.out.split()]
+  assert sorted(dealt) == list(range(500))
+
+
 @pytest.mark.parametrize("index", [0, 1])
 def test_a_mistake_on_one_ends_all_with_its_sentence(index):
   act = f"""
