@@ -78,6 +78,11 @@ class Progress:
   def __exit__(self, *unused) -> None:
     self._bar.stop()
 
+  @property
+  def done(self) -> int:
+    """Items so far."""
+    return int(self._task.completed)
+
   def advance(self, count: int, status: str = "", tokens: int = 0) -> None:
     """Adds `count` done items.
 

@@ -33,6 +33,7 @@ from s2d_jax.parallel import hosts, topology
 from s2d_jax.progress import Progress
 from s2d_jax.reporting.run_files import mark_of
 from s2d_jax.stages import model_record, provenance, setup
+from s2d_jax.stages.joint_progress import JointProgress
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -472,9 +473,21 @@ def stage(
   return decorate
 
 
-def progress(label: str, total: int, unit: str, done: int = 0) -> Progress:
-  """Of this host's share; only the first one shows it."""
-  return Progress(
+def progress(
+  label: str, total: int, unit: str, done: int = 0, is_joint: bool = False
+) -> Progress:
+  """Only the first host shows it.
+
+  Args:
+    label: what is done.
+    total: items.
+    unit: their plural.
+    done: items at the start.
+    is_joint: whether the items are those of all hosts, which then all make it,
+      in the same order as barriers; else they are this host's.
+  """
+  kind = JointProgress if is_joint and hosts.count() > 1 else Progress
+  return kind(
     label,
     total,
     unit,
@@ -485,7 +498,7 @@ def progress(label: str, total: int, unit: str, done: int = 0) -> Progress:
 
 
 def curve(workdir: epath.Path, name: str, start: int) -> Curve:
-  """Of this host's share; only the first one writes it."""
+  """Only the first host writes it."""
   return Curve(workdir, name, start, quiet=not hosts.is_lead())
 
 

@@ -17,6 +17,7 @@ import math
 
 from etils import epath
 from ml_collections import ConfigDict
+import numpy as np
 
 from s2d_jax import ordered, profiling, records
 from s2d_jax.answers.answer import Answer
@@ -34,6 +35,7 @@ from s2d_jax.errors import UserError
 from s2d_jax.generation.sampling import Sampling
 from s2d_jax.ordered import Order, Part
 from s2d_jax.parallel import hosts
+from s2d_jax.parallel.dealing import Deal
 from s2d_jax.prompt_frames import PromptFrames
 from s2d_jax.records import Record
 from s2d_jax.stages import batch_rows, lengths, program, setup
@@ -41,6 +43,7 @@ from s2d_jax.stages.batch_rows import Inputs
 from s2d_jax.stages.sampling_stats import SamplingStats
 from s2d_jax.stages.shards import RecordShards
 from s2d_jax.system2 import methods
+from s2d_jax.system2.dealt_jobs import DealtJobs
 from s2d_jax.system2.program import for_chat, frame_of
 from s2d_jax.system2.scheduler import Job, Result
 from s2d_jax.tasks.task import (
@@ -480,32 +483,9 @@ def prompt_frames(
   return PromptFrames(frame_of(one, chat) for one in templates.values())
 
 
-class _Waiting:
-  """Jobs that wait, those of an example made when its turn comes.
-
-  Args:
-    later: the first jobs of each example.
-  """
-
-  def __init__(self, later: Iterable[Sequence[Job]]):
-    self._later = iter(later)
-    self._now: collections.deque[Job] = collections.deque()
-
-  def __bool__(self) -> bool:
-    while not self._now and (jobs := next(self._later, None)) is not None:
-      self._now.extend(jobs)
-    return bool(self._now)
-
-  def popleft(self) -> Job:
-    return self._now.popleft()
-
-  def put_first(self, jobs: Sequence[Job]) -> None:
-    self._now.extendleft(reversed(jobs))
-
-
 @dataclasses.dataclass
 class _Progress:
-  """How far the examples of a host are.
+  """How far the examples are whose samples a host has read.
 
   Attributes:
     begun: those that have some samples and need more: these samples, by id.
@@ -528,7 +508,7 @@ def _recovered(
   skipped: Collection[InputId],
   shards: RecordShards,
 ) -> _Progress:
-  """What earlier starts have drawn of this host's examples."""
+  """What earlier starts have drawn of this host's part of the examples."""
   own = shards.share(list(examples))
   found = _Progress(
     {},
@@ -539,7 +519,6 @@ def _recovered(
       lambda example_id: asked(task, examples[example_id]),
       task.perturbations,
       shards.count(),
-      len(own),
     ),
   )
   by_example = lambda record: record["example_id"]
@@ -562,6 +541,25 @@ def _recovered(
   return found
 
 
+def _dealt(
+  names: Sequence[str], there: _Progress, shards: RecordShards
+) -> tuple[Deal[str], int]:
+  """The examples that this host gets, and how many need no more samples.
+
+  Args:
+    names: of all examples.
+    there: what this host has read.
+    shards: of the samples.
+  """
+  own = shards.share(names)
+  decided = shards.flags_of_all("decided", [n in there.decided for n in own])
+  begun = shards.flags_of_all("begun", [n in there.begun for n in own])
+  fresh = [names[index] for index in np.flatnonzero(~(decided | begun))]
+  # What was begun stays with the host that has read its samples.
+  dealt = shards.deal(fresh, own=[n for n in own if n in there.begun])
+  return dealt, int(decided.sum())
+
+
 def _sample(
   config: ConfigDict,
   workdir: epath.Path,
@@ -570,13 +568,11 @@ def _sample(
   skipped: Collection[InputId],
   shards: RecordShards,
 ) -> None:
-  """Draws what is missing of this host's examples."""
+  """Draws what is missing, as far as it is dealt to this host."""
   made = _Votes(config, workdir, task, examples, skipped)
   there = _recovered(config, task, examples, made, skipped, shards)
-  left = [
-    name for name in shards.share(list(examples)) if name not in there.decided
-  ]
-  if not left:
+  dealt, done = _dealt(list(examples), there, shards)
+  if done == len(examples):
     return
   model = setup.thinker(config, workdir)
   setup.check_chats(config, model)  # it may be another than `prepare` saw
@@ -598,39 +594,44 @@ def _sample(
     for sample in samples
   ]
 
-  def begin() -> Iterator[list[Job]]:
-    for name in left:
-      votes[name] = made.of(name, there.begun.pop(name, ()))
-      yield new_jobs(name, votes[name].start())
+  def begin(example_id: str) -> list[Job]:
+    drawn = there.begun.pop(example_id, ())
+    votes[example_id] = made.of(example_id, drawn)
+    return new_jobs(example_id, votes[example_id].start())
 
-  jobs = _Waiting(begin())
+  jobs = DealtJobs(
+    dealt, begin, lambda: scheduler.in_flight, config.sampling.batch_rows
+  )
   stats, loose = there.stats, config.curation.loose_votes
   cut = [_cut(model, record) for record in there.cut]
   results = scheduler.run(jobs)
-  total = len(left) + len(there.decided)
-  bar = program.progress("sample", total, "examples", len(there.decided))
+  total = len(examples)
+  bar = program.progress("sample", total, "examples", done, dealt.is_shared)
   curve = program.curve(workdir, "sample", stats.samples)
-  with bar as progress, curve:
-    for result in profiling.traced("sample", results):
-      example_id, variant, number = result.job.name
-      record = _record(task, examples[example_id], result, frames)
-      shards.append(record)
-      if long_rows.is_cut_short(record):
-        cut.append(_cut(model, record))
-        # Those that end so end first: what is under way may fit.
-        begun = stats.samples + 1 + scheduler.in_flight
-        long_rows.check(cut, begun, "samples", config.too_long)
-      answer = votes_of([record], nested=True, loose=loose)[0]
-      more = votes[example_id].receive(variant, number, answer)
-      # In front: what is under way is finished before more is begun.
-      jobs.put_first(new_jobs(example_id, more))
-      is_decided = votes[example_id].is_decided
-      stats.add(record, is_decided)
-      if is_decided:
-        del votes[example_id]
-      progress.advance(is_decided, stats.status, result.tokens)
-      if stats.is_due:
-        curve.append(stats.line())
+  with curve:
+    with bar as progress:
+      for result in profiling.traced("sample", results):
+        example_id, variant, number = result.job.name
+        record = _record(task, examples[example_id], result, frames)
+        shards.append(record)
+        if long_rows.is_cut_short(record):
+          cut.append(_cut(model, record))
+          # Those that end so end first: what is under way may fit.
+          under_way = stats.samples + 1 + scheduler.in_flight
+          long_rows.check(cut, under_way, "samples", config.too_long)
+        answer = votes_of([record], nested=True, loose=loose)[0]
+        more = votes[example_id].receive(variant, number, answer)
+        # In front: what is under way is finished before more is begun.
+        jobs.put_first(new_jobs(example_id, more))
+        is_decided = votes[example_id].is_decided
+        stats.add(record, is_decided)
+        if is_decided:
+          del votes[example_id]
+        progress.advance(is_decided, stats.status, result.tokens)
+        if stats.is_due:
+          curve.append(stats.line(progress.done, total))
+    if stats.has_news:
+      curve.append(stats.line(progress.done, total))
 
 
 def _cut(model: Pretrained, record: Record) -> LongRow:

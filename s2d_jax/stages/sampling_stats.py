@@ -13,7 +13,7 @@ _LINE_SECONDS = 10.0  # between lines of the curve
 
 
 class SamplingStats:
-  """How far this host's examples are, and what curation would keep of them.
+  """What this host has sampled, and what curation would keep of it.
 
   Attributes:
     samples: so far, with those of earlier starts.
@@ -23,7 +23,6 @@ class SamplingStats:
     variants: example id → the variants it is asked in.
     perturbations: those that are never kept.
     samples: of earlier starts, of all hosts.
-    total: examples of this host.
   """
 
   def __init__(
@@ -32,11 +31,9 @@ class SamplingStats:
     variants: Callable[[str], Sequence[str]],
     perturbations: Collection[str],
     samples: int,
-    total: int,
   ):
     self._rule = rule
     self._variants, self._perturbations = variants, perturbations
-    self._total = total
     self._undecided = collections.defaultdict(list)  # samples by example
     self.samples = samples
     self._examples = self._inputs = self._inputs_kept = 0
@@ -95,14 +92,23 @@ class SamplingStats:
 
   @property
   def is_due(self) -> bool:
-    """Whether it is time for a line: every few seconds, and at the end."""
-    is_end = self._examples == self._total
-    return is_end or time.monotonic() - self._line > _LINE_SECONDS
+    """Whether it is time for a line: every few seconds."""
+    return time.monotonic() - self._line > _LINE_SECONDS
 
-  def line(self) -> Record:
-    """Of the curve: by number of samples, counts since the line before."""
-    line = {"step": self.samples, "examples": self._examples}
-    line |= {"of": self._total, "kept": self.kept, **self._since}
+  @property
+  def has_news(self) -> bool:
+    """Whether there are samples since the last line."""
+    return self._since["passes"] > 0
+
+  def line(self, done: int, total: int) -> Record:
+    """Of the curve: by number of samples, counts since the line before.
+
+    Args:
+      done: examples of all hosts.
+      total: of them.
+    """
+    line = {"step": self.samples, "examples": done, "of": total}
+    line |= {"kept": self.kept, **self._since}
     self._new_line()
     return line
 

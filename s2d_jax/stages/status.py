@@ -186,14 +186,9 @@ def _sample(run: LiveRun, files: Sequence[epath.Path]) -> StageProgress:
     return StageProgress(summary)
   last = curve[-1]
   done, total = last["examples"], last["of"]
-  # With another number of hosts process 0 has another share.
-  recent = [line for line in curve if line["of"] == total][-_LINES:]
-  left = _left(recent, "examples", total)
-  # A host knows of its own examples, and only process 0 writes the curve.
-  summary += (
-    f" in {len(files)} shards; of process 0 " if len(files) > 1 else ", "
-  )
-  summary += f"{done:,} of {total:,} examples decided"
+  left = _left(curve[-_LINES:], "examples", total)
+  summary += f" in {len(files)} shards" if len(files) > 1 else ""
+  summary += f", {done:,} of {total:,} examples decided"
   if last["kept"] is not None:
     summary += f", kept {last['kept']:.0%}"
   return StageProgress(summary, done, total, left)

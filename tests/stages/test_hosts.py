@@ -125,7 +125,8 @@ def test_the_first_process_alone_draws_curves(by_two):
     {line["step"]: line["loss"] for line in lines[1:]}
   )
   *_, last = records.read(by_two / "metrics" / "sample.jsonl")
-  assert last["examples"] == last["of"] == 3  # its share of five
+  # Of both processes, as far as the first one has heard when it ends.
+  assert 0 < last["examples"] <= last["of"] == 5
   assert list(events.read(by_two / "tensorboard" / "sample")["kept"])
 
 
@@ -137,10 +138,12 @@ def test_two_processes_make_what_one_makes(by_two, finished, config):
     for split in ("train", "valid")
     for row in records.read(finished / "examples" / f"{split}.jsonl")
   ]
+  dealt = []
   for index in range(2):
     rows = list(records.read(_shard(by_two, index, 2)))
-    ids = list(dict.fromkeys(row["example_id"] for row in rows))
-    assert ids == examples[index::2]
+    dealt.append(list(dict.fromkeys(row["example_id"] for row in rows)))
+    assert dealt[-1] == sorted(dealt[-1], key=examples.index)
+  assert sorted(dealt[0] + dealt[1]) == sorted(examples)
   _assert_same_distill(by_two, config, finished)
   for name in ("valid", "base", "retention-base"):
     same = (finished / "eval" / f"{name}.jsonl").read_bytes()
@@ -178,16 +181,14 @@ def test_two_processes_learn_and_report_what_one_does(by_two, finished):
 
 
 def test_a_killed_process_ends_as_if_nothing_had_happened(
-  rest, by_two, finished, config, config_file
+  rest, finished, config, config_file
 ):
   there = sum(map(_lines, (rest / "samples" / "s2a").glob("part-*")))
   said = _succeeded(_start(2, _SAMPLE, config_file, rest))
   assert (
     f"sample: 60 samples of s2a over 5 examples ({there} were there" in said
   )
-  for index in range(2):
-    same = _shard(by_two, index, 2).read_bytes()
-    assert _shard(rest, index, 2).read_bytes() == same
+  assert _samples(rest) == _samples(finished)
   _assert_same_distill(rest, config, finished)
 
 

@@ -72,7 +72,7 @@ def test_a_run_that_samples(sampling):
   sample = stages["sample"]
   assert sample.state == "running" and 0 <= sample.changed < 600
   assert sample.summary == (
-    "70 samples in 2 shards; of process 0 3 of 40 examples decided, kept 62%"
+    "70 samples in 2 shards, 3 of 40 examples decided, kept 62%"
   )
   assert (sample.done, sample.total) == (3, 40)
   assert sample.left == pytest.approx(37 * 900)
@@ -80,7 +80,7 @@ def test_a_run_that_samples(sampling):
   assert {stages[name].state for name in later} == {"not begun"}
   assert status.next_stage(list(stages.values())) == "sample"
   told = _printed(sampling)
-  for part in ("made [them]", "1:02:05", "about 9:15:00 left", "s2d sample"):
+  for part in ("made [them]", "1:02:05", "9:15:00", "s2d sample"):
     assert part in told
 
 
