@@ -114,6 +114,7 @@ class Engine:
     mesh: devices to run on; default: the first device.
 
   Attributes:
+    rows: samples drawn at once.
     watch: if set, is told the tag and the text so far of every completion that
       is under way, each time the host polls.
   """
@@ -136,7 +137,7 @@ class Engine:
     vocab_size = model.config.vocab_size
     self._window = model.config.max_context
     self._max_own = bucket(max_new_tokens)
-    self._rows, self._samples, self._slots = rows, samples, slots
+    self.rows, self._samples, self._slots = rows, samples, slots
     self._prompt_capacity = bucket(prompt_capacity)
     self._sizes = sizes(rows, max_new_tokens, on_cpu=is_one_cpu(mesh))
     self._programs = Programs(model, params, mesh)
@@ -292,9 +293,9 @@ class Engine:
     per_slot = rows_per_slot(
       int(np.median(lengths)), self._samples, self._max_own
     )
-    slots = self._slots or max(1, self._rows // per_slot)
+    slots = self._slots or max(1, self.rows // per_slot)
     if self._slots:
-      per_slot = self._rows // slots
+      per_slot = self.rows // slots
     return DecodeBatch(
       self._programs,
       slots_on_mesh(

@@ -45,7 +45,7 @@ class Question(NamedTuple):
 
 # The questions of a file, some thousands at a time, with the number of those.
 Batches = Callable[[], Iterator[tuple[int, list[Question]]]]
-# Asks a model; what it says to each input is added.
+# Asks a model what hosts deal; what it says to each input is added.
 Add = Callable[[InputId, Record], None]
 Ask = Callable[[Sequence[Input], Add, Progress], None]
 
@@ -169,7 +169,7 @@ def _answer_directly(run: GatedRun, files: Files, batches: Batches) -> None:
   def ask(asked: Sequence[Input], add: Add, shown: Progress) -> None:
     model = setup.distilled_model(run.config, run.workdir)
     add_replies = lambda input_id, replies: add(input_id, replies._asdict())
-    run.answer_directly(model, asked, add_replies, shown)
+    run.answer_directly(model, asked, add_replies, shown, _is_shared(run))
 
   _fill("answer directly", run, run.fast, files, "direct", batches, ask)
 
@@ -182,9 +182,15 @@ def _think(run: GatedRun, files: Files, batches: Batches) -> None:
       yield number, [one for one in batch if thinks(one.line)]
 
   def ask(asked: Sequence[Input], add: Add, shown: Progress) -> None:
-    run.think(setup.base_model(run.config), asked, add, shown)
+    model = setup.base_model(run.config)
+    run.think(model, asked, add, shown, _is_shared(run))
 
   _fill("think", run, run.slow, files, "thought", unsure, ask)
+
+
+def _is_shared(run: GatedRun) -> bool:
+  """Whether hosts deal the questions among themselves."""
+  return run.config.sampling.scope == "host"
 
 
 def _fill(
@@ -198,19 +204,20 @@ def _fill(
 ) -> None:
   """Asks one model all questions; a file of parts holds those of a batch."""
   scope = run.config.sampling.scope
-  share = hosts.share if scope == "host" else list
-  counts = {number: len(share(batch)) for number, batch in batches()}
+  counts = {number: len(batch) for number, batch in batches()}
   there = {n for n in counts if files.part(kind, n).exists()}
   if len(there) == len(counts):
     return
   done = how.replies * sum(counts[number] for number in there)
   total = how.replies * sum(counts.values())
-  with program.progress(label, total, "replies", done) as shown:
+  bar = program.progress(label, total, "replies", done, _is_shared(run))
+  with bar as shown:
     for number, batch in batches():
       if number not in there:
         path = files.part(kind, number)
         asked = _fill_part(path, scope, batch, ask, shown)
-        shown.advance(how.replies * (counts[number] - asked))
+        if hosts.is_lead():  # for all
+          shown.advance(how.replies * (counts[number] - asked))
 
 
 def _fill_part(
@@ -226,7 +233,7 @@ def _fill_part(
     known = {int(line) for (line,) in shards.names()}
     lines: dict[InputId, list[int]] = {}
     asked: dict[InputId, Input] = {}
-    for line, _, own in shards.share(batch):
+    for line, _, own in batch:
       if line not in known:
         lines.setdefault(own.id, []).append(line)
         asked[own.id] = own

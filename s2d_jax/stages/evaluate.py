@@ -34,11 +34,13 @@ from s2d_jax.evaluation.controls import (
 )
 from s2d_jax.generation.sampling import GREEDY, Sampling
 from s2d_jax.ordered import Order
+from s2d_jax.parallel.dealing import Deal
 from s2d_jax.progress import Progress
 from s2d_jax.records import Record
 from s2d_jax.stages import lengths, program, sample, select, setup
 from s2d_jax.stages.shards import RecordShards
-from s2d_jax.system2.scheduler import Result, run_together
+from s2d_jax.system2.dealt_jobs import DealtJobs
+from s2d_jax.system2.scheduler import Job, Result, run_together
 from s2d_jax.tasks.task import (
   Example,
   Task,
@@ -270,12 +272,20 @@ class Evaluation:
 
   def run(self, *ways: Asked) -> None:
     """Adds a row for each input: its replies, their scores and their vote."""
-    missing = {asked: self._missing(asked.method) for asked in ways}
-    if not any(missing.values()):
+    missing = [
+      (asked, input_id)
+      for asked in ways
+      for input_id in self._missing(asked.method)
+    ]
+    if not missing:
       return
     model = self._model or setup.base_model(self._config)
     drawn = draw_replies(
-      self._config, model, self._task, self._examples, missing
+      self._config,
+      model,
+      self._task,
+      self._examples,
+      self._shards.deal(missing),
     )
     to_choose = {}
     for asked, input_id, replies in drawn:
@@ -304,12 +314,21 @@ class Evaluation:
       input_id = choice["example_id"], choice["variant"]
       self._add(input_id, method, drawn[input_id], choice)
 
-    select.choose(self._config, model, self._task, self._examples, texts, add)
+    select.choose(
+      self._config,
+      model,
+      self._task,
+      self._examples,
+      Deal("inputs", list(texts), is_shared=False),
+      texts.__getitem__,
+      add,
+    )
 
   def reuse_samples(self, workdir: epath.Path) -> None:
     """Adds rows for the samples that were drawn to learn from."""
     method = self._config.method
-    missing = set(self._missing(method))
+    own = set(self._shards.share(list(self._examples)))
+    missing = {one for one in self._missing(method) if one[0] in own}
     # An input that was decided early has few samples, all alike: single samples
     # are compared over as many as every input has.
     fewest = sample.fewest_samples(self._config, workdir)
@@ -322,10 +341,10 @@ class Evaluation:
         self._add(input_id, method, replies, None, single=fewest)
 
   def _missing(self, method: str) -> list[InputId]:
-    """Inputs of this host that have no row."""
+    """Inputs that have no row."""
     return [
       (example_id, variant)
-      for example_id in self._shards.share(list(self._examples))
+      for example_id in self._examples
       for variant in without_perturbations(
         self._task, self._examples[example_id]
       )
@@ -365,10 +384,10 @@ def draw_replies(
   model: Pretrained,
   task: Task,
   examples: Mapping[str, Example],
-  inputs: Mapping[Asked, Sequence[InputId]],
+  inputs: Deal[tuple[Asked, InputId]],
   shown: Progress | None = None,
 ) -> Iterator[tuple[Asked, InputId, Replies]]:
-  """Yields the replies to each input once they are all there.
+  """Yields the replies to each input of this host once they are all there.
 
   Those of all methods are drawn in one batch, and the greedy one with the
   samples, so that they share their prompt. A greedy reply is greedy in every
@@ -379,22 +398,24 @@ def draw_replies(
     model: that is asked.
     task: whose examples they are.
     examples: by id.
-    inputs: what each method is asked.
+    inputs: of all hosts, each with how it is asked; there is one.
     shown: the progress of more than these inputs, which counts their replies;
       None: they have their own.
   """
   sampling = setup.sampling_of(config)
-  ways = {asked.method: _ways(asked, sampling) for asked in inputs}
+  by_method = {asked.method: asked for asked, _ in inputs.items}
+  ways = {name: _ways(asked, sampling) for name, asked in by_method.items()}
   # Direct answers are drawn in one shape, whatever n: compiled once.
   per_prompt = max(
-    1 if asked.method in (SYSTEM1, SHOTS) else asked.n for asked in inputs
+    1 if name in (SYSTEM1, SHOTS) else asked.n
+    for name, asked in by_method.items()
   )
   schedulers = setup.schedulers(
     config,
     model,
     {
-      asked.method: (task, ALOUD if asked.is_aloud else asked.method)
-      for asked in inputs
+      name: (task, ALOUD if asked.is_aloud else name)
+      for name, asked in by_method.items()
     },
     per_prompt,
     {
@@ -402,30 +423,33 @@ def draw_replies(
       for asked in inputs
     },
   )
-  runs = {
-    asked.method: (
-      schedulers[asked.method],
-      collections.deque(
-        sample.make_job(task, examples[example_id], variant, *way)
-        for example_id, variant in own
-        for way in ways[asked.method].items()
-      ),
-    )
-    for asked, own in inputs.items()
-  }
-  by_method = {asked.method: asked for asked in inputs}
+
+  def begin(one: tuple[Asked, InputId]) -> list[Job]:
+    asked, (example_id, variant) = one
+    name = asked.method
+    return [
+      sample.make_job(task, examples[example_id], variant, *way, name)
+      for way in ways[name].items()
+    ]
+
+  under_way = lambda: sum(one.in_flight for one in schedulers.values())
+  [rows] = {one.rows for one in schedulers.values()}  # of their one engine
+  jobs = DealtJobs(inputs, begin, under_way, rows)
   drawn = collections.defaultdict(dict)
   label = f"evaluate {', '.join(ways)}"
-  count = sum(len(jobs) for _, jobs in runs.values())
-  bar = program.progress(label, count, "replies")
-  with bar if shown is None else contextlib.nullcontext(shown) as progress:
-    for method, result in run_together(runs):
-      asked = by_method[method]
+  count = sum(asked.replies for asked, _ in inputs.items)
+  with contextlib.ExitStack() as stack:
+    progress = shown or stack.enter_context(
+      program.progress(label, count, "replies", is_joint=inputs.is_shared)
+    )
+    for result in run_together(schedulers, jobs):
+      asked = by_method[result.job.scheduler]
       example_id, variant, way = result.job.name
-      found = drawn[method, example_id, variant]
+      found = drawn[asked, example_id, variant]
       found[way] = reply_of(task, examples[example_id], result)
       progress.advance(1, tokens=result.tokens)
-      if len(found) == len(ways[method]):
+      if len(found) == asked.replies:
+        del drawn[asked, example_id, variant]
         samples = [found[number] for number in range(asked.n)]
         replies = Replies(samples, found.get(_GREEDY))
         yield asked, (example_id, variant), replies

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import collections
-from collections.abc import Mapping
 import dataclasses
 from importlib import resources
 
@@ -36,12 +34,9 @@ def questions(most: int) -> dict[str, str]:
   return {f"{EVERYDAY}/{i}": text for i, text in enumerate(asked[:most])}
 
 
-def jobs(asked: Mapping[str, str]) -> collections.deque[Job]:
-  """For a greedy reply to each question."""
-  return collections.deque(
-    Job((EVERYDAY, name), {"text": text}, GREEDY)
-    for name, text in asked.items()
-  )
+def job(name: str, question: str) -> Job:
+  """For a greedy reply to a question."""
+  return Job((EVERYDAY, name), {"text": question}, GREEDY, scheduler=EVERYDAY)
 
 
 def record(result: Result) -> Record:

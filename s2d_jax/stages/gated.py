@@ -24,6 +24,7 @@ from s2d_jax.gate import rows
 from s2d_jax.gate.confidence import SIGNALS, taken
 from s2d_jax.gate.gate import Gate
 from s2d_jax.generation.shapes import bucket
+from s2d_jax.parallel.dealing import Deal
 from s2d_jax.progress import Progress
 from s2d_jax.records import Record
 from s2d_jax.stages import (
@@ -137,9 +138,19 @@ class GatedRun:
     asked: Sequence[Input],
     add: Callable[[InputId, Replies], None],
     shown: Progress | None = None,
+    is_shared: bool = False,
   ) -> None:
-    """Has the distilled model answer; adds its replies to each input."""
-    for input_id, replies in self._draw(model, self.fast, asked, shown):
+    """Has the distilled model answer; adds its replies to each input.
+
+    Args:
+      model: the distilled one.
+      asked: inputs, of which none is there twice.
+      add: takes the replies to one.
+      shown: counts the replies.
+      is_shared: whether hosts deal the inputs among themselves.
+    """
+    drawn = self._draw(model, self.fast, asked, shown, is_shared)
+    for input_id, replies in drawn:
       add(input_id, replies)
 
   def think(
@@ -148,9 +159,14 @@ class GatedRun:
     asked: Sequence[Input],
     add: Callable[[InputId, Record], None],
     shown: Progress | None = None,
+    is_shared: bool = False,
   ) -> None:
-    """Has the base model think; adds the vote of its thoughts on each input."""
-    for input_id, replies in self._draw(model, self.slow, asked, shown):
+    """Has the base model think; adds the vote of its thoughts on each input.
+
+    For the arguments see `answer_directly`.
+    """
+    drawn = self._draw(model, self.slow, asked, shown, is_shared)
+    for input_id, replies in drawn:
       add(input_id, _thought(replies.samples))
 
   def solve(
@@ -194,12 +210,14 @@ class GatedRun:
     how: Asked,
     asked: Sequence[Input],
     shown: Progress | None,
+    is_shared: bool,
   ) -> Iterator[tuple[InputId, Replies]]:
-    """Yields the replies to inputs, none of which is there twice."""
+    """Yields the replies to inputs."""
     examples = {one.example.id: one.example for one in asked}
-    inputs = [one.id for one in asked]
+    inputs = [(how, one.id) for one in asked]
+    deal = Deal("inputs", inputs, is_shared=is_shared)
     drawn = evaluate.draw_replies(
-      self.config, model, self.task, examples, {how: inputs}, shown
+      self.config, model, self.task, examples, deal, shown
     )
     return ((input_id, replies) for _, input_id, replies in drawn)
 

@@ -10,7 +10,6 @@ config.retention.n=0 leaves both out.
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import NamedTuple
@@ -26,6 +25,7 @@ from s2d_jax.evaluation.perplexity import perplexity
 from s2d_jax.generation.sampling import GREEDY
 from s2d_jax.ordered import Order
 from s2d_jax.parallel import mesh as meshes
+from s2d_jax.parallel.dealing import Deal
 from s2d_jax.records import Record
 from s2d_jax.stages import (
   evaluate,
@@ -39,9 +39,12 @@ from s2d_jax.stages.batch_rows import Inputs
 from s2d_jax.stages.everyday import EVERYDAY
 from s2d_jax.stages.movement import MOVEMENT, TEXT
 from s2d_jax.stages.shards import RecordShards
-from s2d_jax.system2.scheduler import Result, run_together
+from s2d_jax.system2.dealt_jobs import DealtJobs
+from s2d_jax.system2.scheduler import Job, Result, run_together
 from s2d_jax.tasks.task import Example, Task, asked, chance_of
 
+# An input of a task is an example and a variant; of everyday questions a name.
+Input = tuple[str, str] | str
 # What tells a row from the others.
 _NAME = ("task", "of", "example_id", "variant")
 _PACKAGED = resources.files("s2d_jax.evaluation") / "retention_text.txt"
@@ -159,23 +162,22 @@ def _measure(
 ) -> None:
   """What is measured of one model alone."""
   done = shards.names()
-  missing = {
-    label: [
-      one
-      for one in shards.share(list(part.inputs))
-      if (label, "", *one) not in done
-    ]
-    for label, part in measured.tasks.items()
-  }
-  questions = {
-    name: measured.questions[name]
-    for name in shards.share(list(measured.questions))
+  questions = [
+    (EVERYDAY, name)
+    for name in measured.questions
     if (EVERYDAY, "", name, "") not in done
-  }
-  if questions or any(missing.values()):
-    _ask(_direct(config, measured), model, measured, missing, questions, shards)
+  ]
+  inputs = [
+    (label, one)
+    for label, part in measured.tasks.items()
+    for one in part.inputs
+    if (label, "", *one) not in done
+  ]
   if shards.share([TEXT]) and (TEXT, "", "", "") not in done:
     shards.append(_perplexity(config, model, measured.text))
+  if questions or inputs:
+    dealt = shards.deal(questions + inputs)  # those first that take longest
+    _ask(_direct(config, measured), model, measured, dealt, shards)
 
 
 def _measure_distilled(
@@ -225,8 +227,7 @@ def _ask(
   config: ConfigDict,
   model: Pretrained,
   measured: _Measured,
-  inputs: Mapping[str, Sequence[tuple[str, str]]],
-  questions: Mapping[str, str],
+  inputs: Deal[tuple[str, Input]],
   shards: RecordShards,
 ) -> None:
   """Asks tasks, with their own templates, and everyday questions in one batch.
@@ -235,29 +236,37 @@ def _ask(
     config: without the run's own method and prompts.
     model: that is asked.
     measured: what both models are asked.
-    inputs: of the tasks, by label.
-    questions: everyday ones.
+    inputs: of all hosts, each with the label of its task; of everyday questions
+      the names.
     shards: of the rows.
   """
   asked = {EVERYDAY: everyday.Chat()}
   asked |= {label: part.task for label, part in measured.tasks.items()}
-  jobs = {EVERYDAY: everyday.jobs(questions)}  # first, as they take longest
-  for label, part in measured.tasks.items():
-    jobs[label] = collections.deque(
-      sample.make_job(part.task, part.examples[example_id], variant, 0, GREEDY)
-      for example_id, variant in inputs[label]
-    )
+
+  def begin(one: tuple[str, Input]) -> list[Job]:
+    label, name = one
+    if label == EVERYDAY:
+      return [everyday.job(name, measured.questions[name])]
+    part, (example_id, variant) = measured.tasks[label], name
+    example = part.examples[example_id]
+    return [sample.make_job(part.task, example, variant, 0, GREEDY, label)]
+
   # A prompt is read once: what is shared would not pay for its own programs,
   # and without it those of System 1 are there.
   methods = {label: (task, SYSTEM1) for label, task in asked.items()}
   schedulers = setup.schedulers(
     config, model, methods, 1, _inputs(measured), share_prefixes=False
   )
-  runs = {label: (schedulers[label], jobs[label]) for label in asked}
-  count = sum(map(len, jobs.values()))
-  with program.progress("retention", count, "replies") as progress:
-    for label, result in run_together(runs):
+  under_way = lambda: sum(one.in_flight for one in schedulers.values())
+  [rows] = {one.rows for one in schedulers.values()}  # of their one engine
+  jobs = DealtJobs(inputs, begin, under_way, rows)
+  bar = program.progress(
+    "retention", len(inputs.items), "replies", is_joint=inputs.is_shared
+  )
+  with bar as progress:
+    for result in run_together(schedulers, jobs):
       progress.advance(1, tokens=result.tokens)
+      label = result.job.scheduler
       if label == EVERYDAY:
         shards.append(everyday.record(result))
       else:

@@ -412,6 +412,7 @@ def make_job(
   variant: str,
   number: int | str,
   sampling: Sampling,
+  scheduler: str = "",
 ) -> Job:
   """A sample of one input, with a name, and so a key, of its own."""
   return Job(
@@ -419,6 +420,7 @@ def make_job(
     task.fields(example, variant),
     sampling,
     shared_name=(example.id, number),
+    scheduler=scheduler,
   )
 
 
@@ -599,9 +601,7 @@ def _sample(
     votes[example_id] = made.of(example_id, drawn)
     return new_jobs(example_id, votes[example_id].start())
 
-  jobs = DealtJobs(
-    dealt, begin, lambda: scheduler.in_flight, config.sampling.batch_rows
-  )
+  jobs = DealtJobs(dealt, begin, lambda: scheduler.in_flight, scheduler.rows)
   stats, loose = there.stats, config.curation.loose_votes
   cut = [_cut(model, record) for record in there.cut]
   results = scheduler.run(jobs)

@@ -8,8 +8,8 @@ selections/<method>.jsonl; does nothing unless curation.select is "usc".
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from etils import epath
 from ml_collections import ConfigDict
@@ -28,10 +28,11 @@ from s2d_jax.curation.long_rows import LongRow
 from s2d_jax.generation.sampling import GREEDY
 from s2d_jax.ordered import Order
 from s2d_jax.parallel import hosts
+from s2d_jax.parallel.dealing import Deal
 from s2d_jax.stages import program, sample, setup
-from s2d_jax.stages.batch_rows import Inputs
 from s2d_jax.stages.shards import RecordShards
 from s2d_jax.system2.consistency import chosen, number_responses, orders
+from s2d_jax.system2.dealt_jobs import DealtJobs
 from s2d_jax.system2.scheduler import Job, Result
 from s2d_jax.tasks.task import Example, Task
 
@@ -50,17 +51,13 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
   ]
   path, scope = _path(config, workdir), config.sampling.scope
   with RecordShards.merged_into(path, _order(inputs), scope) as shards:
-    left = set(shards.share(inputs)) - shards.names()
-    ids = dict.fromkeys(name for name, _ in inputs if left)
-    drawn = sample.read_samples(config, workdir, ids)
-    missing = {
-      input_id: [record["reply"] for record in group]
-      for input_id, group in sample.by_input(drawn)
-      if input_id in left
-    }
-    if missing:
+    there = shards.names()
+    left = [one for one in inputs if one not in there]
+    if left:
+      texts = _texts_in_order(config, workdir, left)
       model = setup.base_model(config)
-      choose(config, model, task, examples, missing, shards.append)
+      dealt = shards.deal(left)
+      choose(config, model, task, examples, dealt, texts, shards.append)
   choices = list(records.read(path))
   count = sum(choice["chosen"] is not None for choice in choices)
   summary = f"{count} of {len(choices)} inputs have a chosen reply"
@@ -75,6 +72,20 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
       flush=True,
     )
   return f"{summary}; {bias}"
+
+
+def _texts_in_order(
+  config: ConfigDict, workdir: epath.Path, inputs: Sequence[InputId]
+) -> Callable[[InputId], list[str]]:
+  """Gives the replies to one of these inputs, and then only to later ones."""
+  ids = dict.fromkeys(example_id for example_id, _ in inputs)
+  drawn = sample.by_input(sample.read_samples(config, workdir, ids))
+
+  def texts(input_id: InputId) -> list[str]:
+    found = next(group for name, group in drawn if name == input_id)
+    return [record["reply"] for record in found]
+
+  return texts
 
 
 def _order(inputs: Sequence[InputId]) -> Order:
@@ -121,38 +132,72 @@ def read_choices(
   }
 
 
+class _Begun(NamedTuple):
+  """An input that the model is being asked about.
+
+  Attributes:
+    texts: the replies to choose from.
+    orders: in which they are shown.
+    results: so far, by the number of the order.
+  """
+
+  texts: Sequence[str]
+  orders: Sequence[Sequence[int]]
+  results: dict[int, Result]
+
+
 def choose(
   config: ConfigDict,
   model: Pretrained,
   task: Task,
   examples: Mapping[str, Example],
-  replies: Mapping[InputId, Sequence[str]],
+  inputs: Deal[InputId],
+  texts_of: Callable[[InputId], Sequence[str]],
   write: Callable[[records.Record], None],
 ) -> None:
-  """Asks the model, greedily, for the most consistent reply to each input."""
-  shown = {
-    input_id: orders(len(texts), config.seed, *input_id)
-    for input_id, texts in replies.items()
-  }
-  jobs = collections.deque()
-  for (example_id, variant), texts in replies.items():
-    fields = dict(task.fields(examples[example_id], variant))
-    for number, order in enumerate(shown[example_id, variant]):
+  """Asks the model, greedily, for the most consistent reply to each input.
+
+  Args:
+    config: of the run.
+    model: that is asked.
+    task: whose examples they are.
+    examples: by id.
+    inputs: of all hosts.
+    texts_of: gives the replies to one, in the order in which they are dealt.
+    write: takes the row of one.
+  """
+  begun: dict[InputId, _Begun] = {}
+
+  def begin(input_id: InputId) -> list[Job]:
+    texts = texts_of(input_id)
+    shown = orders(len(texts), config.seed, *input_id)
+    begun[input_id] = _Begun(texts, shown, {})
+    example_id, variant = input_id
+    fields = task.fields(examples[example_id], variant)
+    jobs = []
+    for number, order in enumerate(shown):
       responses = number_responses([texts[index] for index in order])
       name = example_id, variant, "usc", number
-      jobs.append(Job(name, fields | {"responses": responses}, GREEDY))
-  inputs = Inputs([job.fields for job in jobs], 1)
-  scheduler = setup.scheduler(config, model, task, "usc", 1, inputs)
-  asked = collections.defaultdict(dict)
-  with program.progress("select", len(replies), "inputs") as progress:
+      jobs.append(Job(name, {**fields, "responses": responses}, GREEDY))
+    return jobs
+
+  scheduler = setup.scheduler(config, model, task, "usc", 1, inputs=None)
+  under_way = lambda: scheduler.in_flight
+  jobs = DealtJobs(inputs, begin, under_way, scheduler.rows)
+  bar = program.progress(
+    "select", len(inputs.items), "inputs", is_joint=inputs.is_shared
+  )
+  with bar as progress:
     for result in scheduler.run(jobs):
       example_id, variant, _, number = result.job.name
       input_id = example_id, variant
-      asked[input_id][number] = result
-      is_whole = len(asked[input_id]) == len(shown[input_id])
+      texts, shown, results = begun[input_id]
+      results[number] = result
+      is_whole = len(results) == len(shown)
       if is_whole:
-        results = [one for _, one in sorted(asked.pop(input_id).items())]
-        write(_row(input_id, replies[input_id], shown[input_id], results))
+        del begun[input_id]
+        in_order = [one for _, one in sorted(results.items())]
+        write(_row(input_id, texts, shown, in_order))
       progress.advance(is_whole, tokens=result.tokens)
 
 

@@ -525,11 +525,12 @@ def scheduler(
   task: Task,
   method: str,
   n: int,
-  inputs: Inputs,
+  inputs: Inputs | None,
 ) -> Scheduler:
   """Runs `method` on a batch of `sampling.batch_rows`, `n` samples a prompt."""
   asked = {method: (task, method)}
-  return schedulers(config, model, asked, n, {method: inputs})[method]
+  about = None if inputs is None else {method: inputs}
+  return schedulers(config, model, asked, n, about)[method]
 
 
 def schedulers(
@@ -537,7 +538,7 @@ def schedulers(
   model: Pretrained,
   asked: Mapping[str, tuple[Task, str]],
   n: int,
-  inputs: Mapping[str, Inputs],
+  inputs: Mapping[str, Inputs] | None,
   share_prefixes: bool = True,
 ) -> dict[str, Scheduler]:
   """Run methods on one batch, together or one after another, by a name each.
@@ -548,7 +549,8 @@ def schedulers(
     asked: task and method of each.
     n: samples a prompt.
     inputs: what each is asked about, by which the rows of the batch are chosen
-      where the config leaves them open; nobody looks at them otherwise.
+      where the config leaves them open; nobody looks at them otherwise. None
+      where they are not known beforehand.
     share_prefixes: see `Scheduler`.
   """
   enable_compilation_cache()
@@ -561,7 +563,9 @@ def schedulers(
     announce_idle("sampling", mesh.size, jax.local_device_count(), sizes)
   samples = min(_samples(own, n) for own in prompts.values())
   rows, slots = config.sampling.batch_rows, None
-  if not rows:
+  if not rows and inputs is None:
+    rows = batch_rows.FIXED
+  elif not rows:
     methods_of = {
       name: (methods.by_name(method), prompts[name])
       for name, (_, method) in asked.items()

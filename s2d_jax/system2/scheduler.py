@@ -43,19 +43,21 @@ class Job:
     shared_name: what samples of other variants have in common with it, for
       instance (example, number): calls that are shared have their randomness
       from it. None: the sample shares nothing.
+    scheduler: the name of the one that runs it, of several together.
   """
 
   name: tuple[str | int, ...]
   fields: Fields
   sampling: Sampling
   shared_name: tuple[str | int, ...] | None = None
+  scheduler: str = ""
 
 
 class Jobs(Protocol):
   """Jobs that wait in a line, as in a deque."""
 
   def __bool__(self) -> bool:
-    """Whether one waits."""
+    """Whether one waits; if none does while others are under way, ask again."""
 
   def popleft(self) -> Job:
     """Takes the first one."""
@@ -193,6 +195,11 @@ class Scheduler:
     for template in self._prompts.values() if share_prefixes else ():
       engine.share_prefix(self._common_prefix(template))
 
+  @property
+  def rows(self) -> int:
+    """Replies that fill a batch of its engine."""
+    return self._engine.rows
+
   def run(
     self,
     jobs: Jobs,
@@ -213,8 +220,7 @@ class Scheduler:
     self._engine.watch = watch and (
       lambda tag, text: watch(tag[0].job, tag[0].done, text)
     )
-    for _, result in run_together({"": (self, jobs)}):
-      yield result
+    yield from run_together({"": self}, jobs)
 
   def _begin(self, job: Job) -> Iterator[Result]:
     """Submits the first calls of a job, or yields its result."""
@@ -290,30 +296,27 @@ class Scheduler:
 
 
 def run_together(
-  runs: Mapping[str, tuple[Scheduler, Jobs]],
-) -> Iterator[tuple[str, Result]]:
-  """Yields results of several schedulers, each with the name of its own.
+  schedulers: Mapping[str, Scheduler], jobs: Jobs
+) -> Iterator[Result]:
+  """Yields results of several schedulers, whose names their jobs have.
 
   They share an engine, whose batch stays full from the jobs of one to those of
   the next.
 
   Args:
-    runs: schedulers and their jobs, of which those of the first are taken
-      first; see `Scheduler.run`.
+    schedulers: by name.
+    jobs: see `Scheduler.run`.
   """
-  names = {scheduler: name for name, (scheduler, _) in runs.items()}
-  first, *_ = names
-  for scheduler in names:
+  first, *_ = schedulers.values()
+  for scheduler in schedulers.values():
     scheduler.in_flight = 0
-  in_flight = lambda: sum(scheduler.in_flight for scheduler in names)
+  in_flight = lambda: sum(one.in_flight for one in schedulers.values())
   while True:
-    for name, (scheduler, jobs) in runs.items():
-      while jobs and in_flight() < first._most_in_flight:
-        for result in scheduler._begin(jobs.popleft()):
-          yield name, result
+    while in_flight() < first._most_in_flight and jobs:
+      job = jobs.popleft()
+      yield from schedulers[job.scheduler]._begin(job)
     if not in_flight():
       return
     for (program, index, prompt, length), reply in first._engine.step():
       step = Step(prompt, length, reply)
-      for result in program.scheduler._end_call(program, index, step):
-        yield names[program.scheduler], result
+      yield from program.scheduler._end_call(program, index, step)

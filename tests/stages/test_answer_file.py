@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import threading
+from typing import NamedTuple
 
 from etils import epath
 import pytest
@@ -59,8 +61,7 @@ def models(monkeypatch) -> list[str]:
   asked = []
 
   def draw(config, model, task, examples, inputs, shown):
-    ((how, own),) = inputs.items()
-    for example_id, variant in reversed(own):
+    for how, (example_id, variant) in reversed(list(inputs)):
       asked.append(f"{model} {example_id}")
       text = task.fields(examples[example_id], variant)["text"]
       shown.advance(how.replies)
@@ -193,13 +194,29 @@ def test_a_kill_costs_no_answer(run, files, models, monkeypatch, rows):
   assert len(models) == 40 + 1  # the one that was asked, but not kept
 
 
+class _Counter(NamedTuple):
+  """One of several counters."""
+
+  counts: collections.Counter
+  number: int
+
+  def add(self, amount: int) -> int:
+    with _lock:
+      self.counts[self.number] += amount
+      return self.counts[self.number]
+
+
+_lock = threading.Lock()
+
+
 class _Hosts:
   """Threads that take themselves for hosts."""
 
   def __init__(self, count: int, monkeypatch):
     self._count, self._own = count, threading.local()
     self._barrier, self._values = threading.Barrier(count), {}
-    for name in ("index", "count", "barrier", "lead_value"):
+    self._counts = collections.Counter()
+    for name in ("index", "count", "barrier", "lead_value", "Counter"):
       monkeypatch.setattr(hosts, name, getattr(self, name))
 
   def index(self) -> int:
@@ -216,6 +233,11 @@ class _Hosts:
       self._values[name] = value
     self._barrier.wait(20)
     return self._values[name]
+
+  def Counter(self, name: str) -> _Counter:
+    """Each of a host is that of the others which was made as the same one."""
+    made = self._own.made = getattr(self._own, "made", 0) + 1
+    return _Counter(self._counts, made)
 
   def run(self, work) -> list:
     found = [None] * self._count

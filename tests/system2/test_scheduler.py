@@ -89,8 +89,8 @@ def run(scheduler, *jobs):
   return list(scheduler.run(collections.deque(jobs)))
 
 
-def job(name, text, sampling=SAMPLING):
-  return Job(name, {"text": text}, sampling)
+def job(name, text, sampling=SAMPLING, **options):
+  return Job(name, {"text": text}, sampling, **options)
 
 
 def test_every_program_gets_its_own_replies():
@@ -240,17 +240,17 @@ def test_schedulers_of_one_engine_run_together():
     return (yield prompts["part"].ask(**fields))
 
   engine = Echo()
-  runs = {
-    "both": (schedule(engine), collections.deque([job(("e", 0), "t")])),
-    "only": (
-      schedule(engine, think=only),
-      collections.deque(
-        job(("e", number), f"t{number}") for number in range(5)
-      ),
-    ),
-    "none": (schedule(engine), collections.deque()),
+  schedulers = {
+    "both": schedule(engine),
+    "only": schedule(engine, think=only),
+    "none": schedule(engine),
   }
-  found = {(n, r.job.name): r.replies for n, r in run_together(runs)}
+  jobs = collections.deque([job(("e", 0), "t", scheduler="both")])
+  jobs.extend(job(("e", n), f"t{n}", scheduler="only") for n in range(5))
+  found = {
+    (one.job.scheduler, one.job.name): one.replies
+    for one in run_together(schedulers, jobs)
+  }
   assert found == {("both", ("e", 0)): ["tltr"]} | {
     ("only", ("e", number)): [f"t{number}"] for number in range(5)
   }
