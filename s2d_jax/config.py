@@ -56,8 +56,8 @@ def default() -> ConfigDict:
   config.sampling.min_p = 0.0  # 0: off
   # Samples decoded at once; 0: chosen, as many as the devices hold and as pay.
   config.sampling.batch_rows = 128
-  # "host": each host samples its share on its own devices; "global": all hosts
-  # together, for a model that does not fit one.
+  # "host": each host samples what it is dealt, on its own devices; "global":
+  # all hosts together, for a model that does not fit one.
   config.sampling.scope = "host"
   # "float": weights in model.dtype; "int8": a byte each, a scale a channel.
   config.sampling.weights = "float"

@@ -142,6 +142,9 @@ class Processes:
       for index in range(count)
     ]
 
+  def __len__(self) -> int:
+    return len(self._running)
+
   def kill(self, index: int) -> None:
     self._running[index].kill()
 
