@@ -419,8 +419,8 @@ def draw_replies(
     },
     per_prompt,
     {
-      asked.method: sample.inputs_of(task, examples.values(), asked.replies)
-      for asked in inputs
+      name: sample.inputs_of(task, examples.values(), asked.replies)
+      for name, asked in by_method.items()
     },
   )
 
