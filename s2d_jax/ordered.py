@@ -80,7 +80,7 @@ def read(
 
 
 def _record(line: bytes) -> Record:
-  return records.loads(line.removeprefix(codecs.BOM_UTF8).decode())
+  return records.loads(line.removeprefix(codecs.BOM_UTF8))
 
 
 def _check_lines(parts: Sequence[Part]) -> None:
@@ -178,8 +178,11 @@ def _rows(parts: Sequence[Part], order: Order, query: str) -> Iterator[tuple]:
 def _records(connection: duckdb.DuckDBPyConnection, order: Order) -> str:
   """Defines the table "records": lines with their fields and ranks."""
   fields = dict.fromkeys(itertools.chain(order.fields, *order.ranks.values()))
+  # All at once: each call reads the line again.
+  paths = ", ".join(f"""'$."{field}"'""" for field in fields)
   columns = [
-    f"""coalesce(line->>'$."{field}"', '') AS "{field}\"""" for field in fields
+    f"""coalesce(found[{place}], '') AS "{field}\""""
+    for place, field in enumerate(fields, start=1)
   ]
   joins = []
   for name, ranks in order.ranks.items():
@@ -191,7 +194,9 @@ def _records(connection: duckdb.DuckDBPyConnection, order: Order) -> str:
     same = ", ".join(f'"{field}"' for field in ranks)
     joins.append(f'LEFT JOIN "ranks of {name}" USING ({same})')
   return (
-    f"fields AS (SELECT file, start, size, {', '.join(columns)} FROM lines),"
+    "read AS (SELECT file, start, size,"
+    f" json_extract_string(line, [{paths}]) AS found FROM lines),"
+    f" fields AS (SELECT file, start, size, {', '.join(columns)} FROM read),"
     f" records AS (SELECT * FROM fields {' '.join(joins)})"
   )
 
@@ -218,7 +223,7 @@ def _batches(parts: Sequence[Part]) -> Iterator[pa.RecordBatch]:
         lines = pa.record_batch(
           [pa.array(column) for column in columns], schema=_LINES
         )
-        yield lines.filter(pa.array(~is_empty))
+        yield lines.filter(pa.array(~is_empty)) if is_empty.any() else lines
         start += len(block)
 
 
@@ -226,7 +231,8 @@ def _texts(block: bytes, edges: np.ndarray) -> pa.Array:
   """Lines as texts, which is what lies between these bytes of the block."""
   if block.startswith(codecs.BOM_UTF8):
     block = block.replace(codecs.BOM_UTF8, b"   ", 1)
-  if b"\\ud" in block or b"\\uD" in block:  # perhaps half a surrogate pair
+  if b"\\u" in block and (b"\\ud" in block or b"\\uD" in block):
+    # Perhaps half a surrogate pair.
     return pa.array([_repaired(line) for line in block.splitlines(True)])
   return pa.StringArray.from_buffers(
     len(edges) - 1, pa.py_buffer(edges.astype(np.int32)), pa.py_buffer(block)
