@@ -46,6 +46,8 @@ setup(
     "matplotlib",
     "math-verify>=0.8",
     "ml_collections>=1.1",
+    # Reads JSON four times as fast as Python does, to the same values.
+    "msgspec>=0.19",
     "numpy",
     "optax>=0.2.6",
     "orbax-checkpoint>=0.11.30",

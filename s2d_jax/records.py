@@ -8,36 +8,43 @@ which the next `Appender` cuts off before it goes on.
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterable, Iterator
 import io
 import json
 import math
-import re
 import time
 from typing import Any, BinaryIO
 
 from etils import epath
+import msgspec
 
 from s2d_jax.errors import UserError
 
 Record = dict[str, Any]
 
 _CHUNK = 1 << 20  # bytes that are read at once
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_decode = msgspec.json.Decoder().decode
 
 
 def dumps(record: Record) -> str:
   """One record as one line: the same record always gives the same bytes."""
-  return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+  return _encode(record)
 
 
-def loads(text: str) -> Any:
-  """What a JSON text says; half a surrogate pair in it becomes U+FFFD."""
-  value = json.loads(text)
-  return _repaired(value) if _SURROGATE.search(text) else value
+def loads(text: str | bytes) -> Any:
+  """What a JSON text says; half a surrogate pair in it becomes U+FFFD.
 
-
-# UTF-8 has no half pairs, but JSON can spell them: cut texts have such.
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+  UTF-8 has no half pairs, but JSON can spell them: cut texts have such.
+  """
+  try:
+    return _decode(text)
+  except ValueError:
+    # Python reads more than JSON: NaN, and half pairs. If it is neither, its
+    # error says where.
+    text = text.decode() if isinstance(text, bytes) else text
+    return _repaired(json.loads(text))
 
 
 def _repaired(value: Any) -> Any:
@@ -79,7 +86,7 @@ def numbered(
       if not line.strip():
         continue
       try:
-        record = loads(line.decode("utf-8-sig"))
+        record = loads(line.removeprefix(codecs.BOM_UTF8))
       except UnicodeDecodeError as error:
         raise UserError(
           f"{path}, line {number} is not UTF-8 ({error}); convert it"

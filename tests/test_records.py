@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import random
 
 import pytest
 
@@ -55,9 +56,30 @@ def test_read_takes_what_other_tools_write(tmp_path):
     list(records.read(path))
 
 
-@pytest.mark.parametrize("text", ['"\\\\ud83d"', '"\\ud83d\\ude00 \\u00e9"'])
+@pytest.mark.parametrize(
+  "text",
+  [
+    '"\\\\ud83d"',
+    '"\\ud83d\\ude00 \\u00e9"',
+    "[NaN, -Infinity, 1e999, -0.0, 5e-324, 0.1, 1.0, 1E5]",
+    "[123456789012345678901234567890, -9223372036854775809]",
+    "[9007199254740993, 9007199254740993.0, 2.2250738585072011e-308]",
+    ' {"a" : 1, "a": {"b": [true, null]}} \r\n',
+  ],
+)
 def test_loads_is_that_of_json_where_no_pair_is_halved(text):
-  assert records.loads(text) == json.loads(text)
+  wanted = json.loads(text)
+  for given in (text, text.encode()):
+    # As text: NaN differs from itself, and 1 is 1.0.
+    assert repr(records.loads(given)) == repr(wanted)
+
+
+def test_numbers_stay_what_they_are():
+  rng = random.Random(0)
+  numbers = [
+    rng.uniform(-1, 1) * 10 ** rng.randint(-300, 300) for _ in range(99)
+  ]
+  assert records.loads(records.dumps({"x": numbers})) == {"x": numbers}
 
 
 def test_an_appender_goes_on_where_another_stopped(tmp_path):
