@@ -9,7 +9,7 @@ which the next `Appender` cuts off before it goes on.
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 import io
 import json
 import math
@@ -99,6 +99,18 @@ def numbered(
       if not isinstance(record, dict):
         raise UserError(f"{path}, line {number} is not a JSON object")
       yield number, record
+
+
+def at_lines(
+  path: epath.PathLike, numbers: Collection[int]
+) -> Iterator[tuple[int, Record]]:
+  """Yields the records on these lines, as `numbered` does of all."""
+  if not numbers:
+    return
+  with epath.Path(path).open("rb") as lines:
+    for number, line in enumerate(lines, start=1):
+      if number in numbers:
+        yield number, loads(line.removeprefix(codecs.BOM_UTF8))
 
 
 def read_json(path: epath.PathLike, advice: str, kind: type = dict) -> Any:
@@ -202,13 +214,16 @@ def count_lines(path: epath.PathLike, size: int = -1) -> int:
 
 def whole_lines(file: BinaryIO, size: int = -1) -> Iterator[bytes]:
   """Yields blocks of complete lines, of all of a file or its first bytes."""
-  begun = b""
-  for chunk in _chunks(file, size):
-    whole, newline, rest = chunk.rpartition(b"\n")
-    if newline:
-      yield begun + whole + newline
-      begun = b""
-    begun += rest
+  left = math.inf if size < 0 else size
+  while left and (block := file.read(min(left, _CHUNK))):
+    left -= len(block)
+    rest = file.readline(-1 if size < 0 else left)
+    left -= len(rest)
+    block += rest
+    if not block.endswith(b"\n"):
+      block = block[: block.rfind(b"\n") + 1]
+    if block:
+      yield block
 
 
 def _chunks(file: BinaryIO, size: int) -> Iterator[bytes]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import math
+from typing import NamedTuple
 
 from s2d_jax.curation.long_rows import REASON
 from s2d_jax.records import Record
@@ -19,6 +20,41 @@ _WHY = {
   "no choice": "had no reply that the model chose",
   "votes": "had fewer votes than curation.min_votes",
 }
+
+
+class Outcome(NamedTuple):
+  """What figures tell of a record of distill/: many records have the same.
+
+  Attributes:
+    variant: that the input was asked in.
+    reason: why it was rejected; None: it is kept.
+    has_winner: whether an answer was found.
+    margin: of the vote; None where there was none.
+    agreement: of the variants.
+    is_right: whether the winner is right; None where that is not known. Labels
+      are for looking back only: nothing is kept by them.
+  """
+
+  variant: str
+  reason: str | None
+  has_winner: bool
+  margin: float | None
+  agreement: float
+  is_right: bool | None
+
+  @classmethod
+  def of(cls, record: Record, is_right: bool | None = None) -> Outcome:
+    return cls(
+      record["variant"],
+      record.get("reason"),
+      record["winner"] is not None,
+      record["margin"],
+      record["agreement"],
+      is_right,
+    )
+
+
+Counts = Mapping[Outcome, int]  # how many inputs had each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,32 +75,31 @@ class Point:
   precision: float | None
 
 
-def threshold_curve(
-  records: Sequence[Record],
-  min_agreement: float,
-  is_right: Callable[[Record], bool] | None = None,
-) -> list[Point]:
+def threshold_curve(counts: Counts, min_agreement: float) -> list[Point]:
   """A point for each margin that occurs, from the lowest to the highest.
 
   Args:
-    records: distill records, accepted and rejected together.
-    min_agreement: as in curation; records below it count as not kept, and so
-      do those with too few votes.
-    is_right: whether the winner of a record is right. Labels are for looking
-      back only: nothing is kept by them.
+    counts: of the inputs, accepted and rejected together.
+    min_agreement: as in curation; what is below counts as not kept, and so do
+      those with too few votes.
   """
-  agreed = _agreed(records, min_agreement)
+  agreed, total = _agreed(counts, min_agreement), sum(counts.values())
   points = []
-  for margin in sorted({record["margin"] for record in agreed}):
-    kept = [record for record in agreed if record["margin"] >= margin]
-    right = None if is_right is None else sum(map(is_right, kept)) / len(kept)
-    points.append(Point(margin, len(kept), len(kept) / len(records), right))
+  for margin in sorted({outcome.margin for outcome in agreed}):
+    kept = {one: agreed[one] for one in agreed if one.margin >= margin}
+    size = sum(kept.values())
+    is_known = all(one.is_right is not None for one in kept)
+    right = sum(kept[one] for one in kept if one.is_right)
+    points.append(
+      Point(margin, size, size / total, right / size if is_known else None)
+    )
   return points
 
 
 def explain_empty(records: Sequence[Record], min_agreement: float) -> str:
   """Why nothing was kept, in one sentence: what lower thresholds would keep."""
-  voted = _agreed(records, 0.0)
+  counts = collections.Counter(map(Outcome.of, records))
+  voted = _agreed(counts, 0.0)
   if not voted:
     reasons = collections.Counter(record["reason"] for record in records)
     counts = ", ".join(
@@ -74,10 +109,10 @@ def explain_empty(records: Sequence[Record], min_agreement: float) -> str:
       f"of {len(records)} inputs {counts}; look at samples/, or draw more"
       " samples"
     )
-  curve, condition = threshold_curve(records, min_agreement), ""
+  curve, condition = threshold_curve(counts, min_agreement), ""
   if not curve:
-    best = _floor(max(record["agreement"] for record in voted))
-    curve = threshold_curve(records, best)
+    best = _floor(max(outcome.agreement for outcome in voted))
+    curve = threshold_curve(counts, best)
     condition = f" with curation.min_agreement={best:g}"
   points = curve[::-1][:_MOST_LISTED]  # the highest, and the lowest of all
   points += [curve[0]] if curve[0] not in points else []
@@ -93,12 +128,13 @@ def _floor(share: float) -> float:
   return math.floor(share * 1000) / 1000
 
 
-def _agreed(records: Sequence[Record], min_agreement: float) -> list[Record]:
-  return [
-    record
-    for record in records
-    if record["winner"] is not None
-    and record["margin"] is not None  # there was a vote
-    and record.get("reason") not in ("votes", REASON)  # whatever the margin
-    and record["agreement"] >= min_agreement
-  ]
+def _agreed(counts: Counts, min_agreement: float) -> Counts:
+  """Those that a lower margin could keep."""
+  return {
+    outcome: count
+    for outcome, count in counts.items()
+    if outcome.has_winner
+    and outcome.margin is not None  # there was a vote
+    and outcome.reason not in ("votes", REASON)  # whatever the margin
+    and outcome.agreement >= min_agreement
+  }

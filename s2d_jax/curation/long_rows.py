@@ -17,7 +17,7 @@ from s2d_jax.records import Record
 TooLong = Literal["drop", "stop"]
 
 REASON = "too long"  # in distill/rejected.jsonl
-_MOST_NAMED = 3
+MOST_NAMED = 3
 
 
 class LongRow(NamedTuple):
@@ -74,11 +74,16 @@ def counted(count: int, noun: str) -> str:
   return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def listed(names: Iterable[str]) -> str:
-  """Names in brackets, the first few of many."""
+def listed(names: Iterable[str], total: int | None = None) -> str:
+  """Names in brackets, the first few of many.
+
+  Args:
+    names: all of them, or the first few.
+    total: how many there are, if these are not all.
+  """
   names = list(dict.fromkeys(names))
-  named = ", ".join(itertools.islice(names, _MOST_NAMED))
-  more = len(names) - _MOST_NAMED
+  named = ", ".join(itertools.islice(names, MOST_NAMED))
+  more = (len(names) if total is None else total) - MOST_NAMED
   return f"({named} and {more:,} more)" if more > 0 else f"({named})"
 
 

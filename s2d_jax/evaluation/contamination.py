@@ -8,13 +8,14 @@ none of them from another and counts for nothing.
 from __future__ import annotations
 
 import collections
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 import dataclasses
+import functools
 import itertools
 from typing import NamedTuple
 
 from s2d_jax.evaluation.members import Cluster, members_of
-from s2d_jax.evaluation.near_duplicates import near_duplicates
+from s2d_jax.evaluation.near_duplicates import may_be_near, near_duplicates
 from s2d_jax.evaluation.words import Words, words_of
 
 _TEMPLATE = 0.1  # a word of more training prompts belongs to a template
@@ -66,7 +67,7 @@ class Overlap:
 
 
 def overlap(
-  train: Sequence[str], test: Sequence[str], n: int = 8, shown: int = 3
+  train: Iterable[str], test: Sequence[str], n: int = 8, shown: int = 3
 ) -> Overlap:
   """Looks up test prompts in the training prompts.
 
@@ -77,21 +78,30 @@ def overlap(
   question. Time and memory grow with the number of prompts, not of pairs.
 
   Args:
-    train: prompts that were trained on; repeated ones count once.
+    train: prompts that were trained on; repeated ones count once. They are gone
+      through twice, and of many only those are held that may match.
     test: prompts of the evaluation; each counts.
     n: words of an n-gram.
     shown: most matches to return.
   """
-  known: dict[Words, str] = {}
-  for text in train:
-    known.setdefault(words_of(text), text)
-  template, constants = (_common(known, s) for s in (_TEMPLATE, _CONSTANT))
-  known.pop((), None)
+  template, constants, has_words = _common(train)
   tests = [words_of(text) for text in test]
-  sought = {words for words in tests if words and known}
-  near = near_duplicates(known, sought - known.keys(), template, constants)
+  sought = {words for words in tests if words and has_words}
   ngrams = {words: _own_ngrams(words, n, template) for words in sought}
-  sources = _sources(known, ngrams.values(), n)
+  own_ngrams = {ngram for mine in ngrams.values() for ngram in mine}
+  asked = frozenset().union(*sought)
+  known: dict[Words, str] = {}
+  sources: dict[Ngram, Words] = {}  # the first that has each n-gram
+  for text in train if sought else ():
+    words = words_of(text)
+    if words in known:
+      continue
+    shared = own_ngrams.intersection(_ngrams(words, n)) if own_ngrams else ()
+    for ngram in shared:
+      sources.setdefault(ngram, words)
+    if words in sought or shared or may_be_near(words, asked, template):
+      known[words] = text
+  near = near_duplicates(known, sought - known.keys(), template, constants)
   shared = {
     words: next((ngram for ngram in mine if ngram in sources), None)
     for words, mine in ngrams.items()
@@ -128,13 +138,26 @@ def overlap(
   )
 
 
-def _common(known: Collection[Words], share: float) -> frozenset[str]:
-  """Words of more than this share of the prompts, and of more than one."""
-  holders = collections.Counter()
-  for words in known:
-    holders.update(set(words))
-  most = max(1, share * len(known))
-  return frozenset(word for word, count in holders.items() if count > most)
+def _common(
+  texts: Iterable[str],
+) -> tuple[frozenset[str], frozenset[str], bool]:
+  """Words of a template, its constants, and whether there are any words.
+
+  Words of more than some share of the prompts, and of more than one.
+  """
+  holders, seen = collections.Counter(), set()
+  for text in texts:
+    words = words_of(text)
+    digest = hash(words)  # of 64 bits, where whole prompts need too much
+    if digest not in seen:
+      seen.add(digest)
+      holders.update(set(words))
+
+  def common(share: float) -> frozenset[str]:
+    most = max(1, share * len(seen))
+    return frozenset(word for word, count in holders.items() if count > most)
+
+  return common(_TEMPLATE), common(_CONSTANT), bool(holders)
 
 
 def _own_ngrams(words: Words, n: int, template: frozenset[str]) -> list[Ngram]:
@@ -146,19 +169,6 @@ def _own_ngrams(words: Words, n: int, template: frozenset[str]) -> list[Ngram]:
     for start, ngram in enumerate(_ngrams(words, n))
     if own[start + n] - own[start] >= min(_OWN, n)
   ]
-
-
-def _sources(
-  known: Collection[Words], ngrams: Collection[Sequence[Ngram]], n: int
-) -> dict[Ngram, Words]:
-  """The first training prompt that has each of these n-grams."""
-  sought = {ngram for mine in ngrams for ngram in mine}
-  found: dict[Ngram, Words] = {}
-  for words in known if sought else ():
-    for ngram in _ngrams(words, n):
-      if ngram in sought:
-        found.setdefault(ngram, words)
-  return found
 
 
 def _ngrams(words: Words, n: int) -> Iterator[Ngram]:
@@ -202,20 +212,19 @@ class Answers:
 
 
 def answers_taught(
-  train: Sequence[Answered], test: Sequence[Answered]
+  train: Iterable[Answered], test: Sequence[Answered]
 ) -> Answers:
   """Looks up the right answers of test inputs among the answers taught.
 
   They are compared as words, like prompts.
   """
-  taught = {
-    (words_of(answer), subject)
-    for one in train
-    for answer in one.answers
-    for subject in members_of(one.subject)
-  }
+  taught, subjects = set(), set()
+  words = functools.cache(words_of)
+  for one in train:
+    about = members_of(one.subject)
+    subjects.update(about)
+    taught.update(itertools.product(map(words, one.answers), about))
   answers = {answer for answer, _ in taught}
-  subjects = {name for one in train for name in members_of(one.subject)}
   mine = [set(map(words_of, one.answers)) - {()} for one in test]
   different = set().union(*mine)
   about = [

@@ -43,7 +43,7 @@ def near_duplicates(
   groups, asked = (_by_own_words(texts, template) for texts in (known, sought))
   # Most share too few words with all that is asked to be near any of it.
   words = frozenset().union(*asked)
-  names = [own for own in groups if len(own & words) >= _NEARLY * len(own)]
+  names = [own for own in groups if _has_most_in(words, own)]
   index = MinHashLSH(params=(_BANDS, _HASHES), num_perm=_BANDS * _HASHES)
   for number, hashes in enumerate(_hashed(names)):
     index.insert(number, hashes, check_duplication=False)
@@ -66,6 +66,18 @@ def near_duplicates(
         if _share(mine, other) >= _NEARLY:
           found.setdefault(words, text)
   return found
+
+
+def may_be_near(
+  words: Words, asked: frozenset[str], template: frozenset[str]
+) -> bool:
+  """Whether a text may be nearly one of those that have the words `asked`."""
+  own = frozenset(words) - template
+  return bool(own) and _has_most_in(asked, own)
+
+
+def _has_most_in(words: frozenset[str], own: frozenset[str]) -> bool:
+  return len(own & words) >= _NEARLY * len(own)
 
 
 def _by_own_words(

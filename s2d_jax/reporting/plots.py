@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from s2d_jax.curation.curve import Point
+from s2d_jax.curation.curve import Counts, Point
 from s2d_jax.gate.curve import Curve
 from s2d_jax.records import Record
 from s2d_jax.reporting.table import DRAWN, WHO, Cell, Kind, Table, readable
@@ -368,32 +368,28 @@ def _log_ticks(axes: Axes) -> None:
   axes.minorticks_off()
 
 
-def margins(
-  records: Sequence[Record],
-  min_margin: float | None,
-  is_right: Callable[[Record], bool] | None,
-) -> Draw:
+def margins(counts: Counts, min_margin: float | None) -> Draw:
   """How clearly the votes were won, and whether rightly where that is known."""
-  won = [
-    record
-    for record in records
-    if record["winner"] is not None and record["margin"] is not None
-  ]
-  places = sorted({record["margin"] for record in won})
+  won = {
+    outcome: count
+    for outcome, count in counts.items()
+    if outcome.has_winner and outcome.margin is not None
+  }
+  places = sorted({outcome.margin for outcome in won})
   gaps = [b - a for a, b in zip(places, places[1:], strict=False)]
   width = 0.8 * min(gaps, default=0.2)
 
   def draw(axes: Axes, theme: Theme) -> None:
-    if is_right is None:
-      parts = [("inputs", theme.right, won)]
+    if any(outcome.is_right is None for outcome in won):
+      parts = [("inputs", theme.right, None)]
     else:
-      right = [record for record in won if is_right(record)]
-      wrong = [record for record in won if not is_right(record)]
-      parts = [("right", theme.right, right), ("wrong", theme.wrong, wrong)]
+      parts = [("right", theme.right, True), ("wrong", theme.wrong, False)]
     bottom = [0] * len(places)
-    for label, colour, part in parts:
-      counts = collections.Counter(record["margin"] for record in part)
-      heights = [counts[place] for place in places]
+    for label, colour, is_right in parts:
+      heights = collections.Counter()
+      for outcome, count in won.items():
+        heights[outcome.margin] += count * (outcome.is_right is is_right)
+      heights = [heights[place] for place in places]
       axes.bar(places, heights, width, bottom, color=colour, label=label)
       bottom = [b + h for b, h in zip(bottom, heights, strict=True)]
     if min_margin is not None and places:

@@ -6,7 +6,7 @@ time, on any machine; what has not been run yet is left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import json
@@ -18,7 +18,7 @@ from etils import epath
 
 from s2d_jax import records
 from s2d_jax.curation.choice import position_bias
-from s2d_jax.curation.curve import threshold_curve
+from s2d_jax.curation.curve import Counts, threshold_curve
 from s2d_jax.evaluation import judges
 from s2d_jax.evaluation.contamination import Seen
 from s2d_jax.evaluation.controls import SHOTS, SYSTEM1, cost
@@ -232,15 +232,6 @@ def _agreement_with_people(run: Run) -> list[Record]:
   ]
 
 
-def right_by_label(run: Run) -> Callable[[Record], bool] | None:
-  """Whether a vote's winner is the label; None unless all labels are text."""
-  votes = run.accepted + run.rejected
-  labels = [run.label(record["example_id"]) for record in votes]
-  if not labels or not all(isinstance(label, str) for label in labels):
-    return None
-  return lambda record: record["winner"] == run.label(record["example_id"])
-
-
 def _controls(run: Run, why_no_shots: str) -> str | None:
   """What the controls cost, and why one of them is not there."""
   of_each = [
@@ -320,7 +311,7 @@ def _choices(run: Run) -> str | None:
 
 def _reasons(run: Run) -> dict[str, str]:
   """The reasons that occur, and what the page calls them."""
-  there = dict.fromkeys(r.get("reason", "unknown") for r in run.rejected)
+  there = run.votes.reasons
   known = {name: called for name, called in _REASONS.items() if name in there}
   return known | {name: name for name in there if name not in known}
 
@@ -329,34 +320,37 @@ def _curation(
   run: Run, order: Sequence[str], reasons: Mapping[str, str]
 ) -> list[Mapping[str, Any]]:
   """A line a variant, and one for all: what was kept, and why not."""
-  votes = run.accepted + run.rejected
-  is_right = right_by_label(run)
-  there = {record["variant"] for record in votes}
+  counts = run.votes.counts
+  there = {outcome.variant for outcome in counts}
   variants = [variant for variant in order if variant in there]
   variants += sorted(there - set(variants))
   lines = []
-  for variant in [*variants, None] if votes else []:
-    part = [r for r in votes if variant in (None, r["variant"])]
-    kept = [r for r in part if "reason" not in r]
-    why = [r["reason"] for r in part if "reason" in r]
-    won = [r for r in part if r["winner"] is not None]
+  for variant in [*variants, None] if counts else []:
+    part = {o: n for o, n in counts.items() if variant in (None, o.variant)}
+    kept = {o: n for o, n in part.items() if o.reason is None}
+    won = {o: n for o, n in part.items() if o.has_winner}
     lines.append(
       {
         "variant": "all" if variant is None else readable(variant),
-        "total": len(part),
-        "kept": len(kept),
-        "reasons": {reason: why.count(reason) for reason in reasons},
-        "right_kept": _share(is_right, kept),
-        "right_won": _share(is_right, won),
+        "total": sum(part.values()),
+        "kept": sum(kept.values()),
+        "reasons": {
+          reason: sum(n for o, n in part.items() if o.reason == reason)
+          for reason in reasons
+        },
+        "right_kept": share_right(kept),
+        "right_won": share_right(won),
       }
     )
   return lines
 
 
-def _share(is_right, part: Sequence[Record]) -> float | None:
-  if is_right is None or not part:
+def share_right(counts: Counts) -> float | None:
+  """Share of winners that are right; None where that is not known."""
+  if not counts or any(outcome.is_right is None for outcome in counts):
     return None
-  return sum(map(is_right, part)) / len(part)
+  right = sum(n for outcome, n in counts.items() if outcome.is_right)
+  return right / sum(counts.values())
 
 
 def _training(lines: Sequence[Record]) -> dict[str, str]:
@@ -381,11 +375,10 @@ def _training(lines: Sequence[Record]) -> dict[str, str]:
 def _plots(
   run: Run, table: Table, plain: str, gate: GateReport
 ) -> list[page.Plot]:
-  votes = run.accepted + run.rejected
-  is_right = right_by_label(run)
+  votes = run.votes.counts
   min_margin = run.setting("curation", "min_margin")
   min_agreement = run.setting("curation", "min_agreement") or 0.0
-  curve = threshold_curve(votes, min_agreement, is_right)
+  curve = threshold_curve(votes, min_agreement)
   wanted: list[tuple[str, str, str, plots.Draw]] = []
   if table.rows and table.is_labelled:
     wanted += [
@@ -412,14 +405,14 @@ def _plots(
       ),
     ]
   if curve:
-    unwon = sum(record["winner"] is None for record in votes)
+    unwon = sum(n for outcome, n in votes.items() if not outcome.has_winner)
     wanted += [
       (
         "margins",
         "How clearly the votes were won",
-        f"{len(votes) - unwon} inputs with a winner; {unwon} without one"
+        f"{len(run.votes) - unwon} inputs with a winner; {unwon} without one"
         " are not shown. Labels are used for this analysis only.",
-        plots.margins(votes, min_margin, is_right),
+        plots.margins(votes, min_margin),
       ),
       (
         "thresholds",
@@ -462,8 +455,7 @@ def _plots(
 
 def _page(run: Run, found: Findings, biased: str) -> str:
   counts, shown = changes(run, biased)
-  is_right = right_by_label(run)
-  examples = transcripts(run, biased, is_right, _MOST_INPUTS)
+  examples = transcripts(run, biased, _MOST_INPUTS)
   browsable = browser.inputs(examples)
   recorded = versions.of_stages(run.done)
   parts = _parts(run, found, bool(shown), bool(examples))
@@ -483,7 +475,7 @@ def _page(run: Run, found: Findings, biased: str) -> str:
     },
     transcripts=examples,
     browsable=browsable,
-    votes=len(run.accepted) + len(run.rejected),
+    votes=len(run.votes),
     browser_data=browser.script_json(
       {"reasons": found.reasons, "inputs": browsable}
     ),
@@ -628,8 +620,8 @@ def _verdict_json(run: Run, found: Findings, plain: str) -> str:
     "overall": _thinking_json(judged.overall),
     "split": judged.split,
     "plain": plain,
-    "inputs": len(run.accepted) + len(run.rejected),
-    "accepted": len(run.accepted),
+    "inputs": len(run.votes),
+    "accepted": run.votes.kept,
     "gate": gates.as_json(found.gate),
     "comparisons": {
       field.name: _as_json(value)

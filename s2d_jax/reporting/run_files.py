@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 import dataclasses
+import itertools
 from typing import Any
 
 from etils import epath
@@ -13,6 +14,7 @@ from s2d_jax.errors import UserError
 from s2d_jax.ordered import Order, Part
 from s2d_jax.prompt_frames import PromptFrames
 from s2d_jax.records import Record
+from s2d_jax.reporting.votes import Votes
 
 _EVAL = ("example_id", "variant", "method", "passes", "metrics")
 _DISTILL = (
@@ -49,15 +51,14 @@ class Run:
   Attributes:
     config: config.json.
     model: model.json, which files the model's name stood for.
-    examples: by id, of all splits.
+    examples: by id, of those that were evaluated.
     valid, base, distilled, gated: rows of eval/.
     gate: gate.json, the gate or why there is none.
     retention: rows of eval/retention-<model>.jsonl, by model.
     contamination: eval/contamination.json, whether the base model had read the
       test split.
-    train: distill records of the train split, which are taught.
-    accepted: distill records of the train and the valid split.
-    rejected: the same with a reason.
+    votes: the records of distill/, those of the train and the valid split and
+      then the rejected ones.
     voting: metrics/voting.json, what adaptive voting has saved.
     choices: rows of selections/, what the model chose among its replies.
     finetune: lines of metrics/finetune.jsonl.
@@ -76,9 +77,7 @@ class Run:
   gate: Mapping[str, Any]
   retention: Mapping[str, list[Record]]
   contamination: Mapping[str, Any]
-  train: list[Record]
-  accepted: list[Record]
-  rejected: list[Record]
+  votes: Votes
   voting: Mapping[str, Any]
   choices: list[Record]
   finetune: list[Record]
@@ -91,9 +90,6 @@ class Run:
   def setting(self, section: str, name: str) -> Any:
     """A value of the config; None where there is none."""
     return self.config.get(section, {}).get(name)
-
-  def label(self, example_id: str) -> Any:
-    return self.examples.get(example_id, {}).get("label")
 
 
 def mark_of(workdir: epath.PathLike, stage: str) -> epath.Path:
@@ -110,25 +106,30 @@ def load(workdir: epath.PathLike) -> Run:
       f"{workdir} holds no run (none of {', '.join(known)}); give the"
       " --workdir of the other stages"
     )
-  splits = ("train", "valid", "test")
-  examples = [
-    record
-    for split in splits
-    for record in _read(workdir / "examples" / f"{split}.jsonl", ("id",))
-  ]
   valid, base, distilled, gated = (
     rows_of(workdir, name) for name in ("valid", "base", "distilled", "gated")
   )
-  train, held_out, rejected = (
-    _read(workdir / "distill" / f"{name}.jsonl", _DISTILL)
+  evaluated = {
+    row["example_id"] for row in itertools.chain(valid, base, distilled, gated)
+  }
+  examples, labels = {}, {}
+  for split in ("train", "valid", "test"):
+    path = workdir / "examples" / f"{split}.jsonl"
+    for _, example in _numbered(path, ("id",)):
+      if example["id"] in evaluated:
+        examples[example["id"]] = example
+      if isinstance(label := example.get("label"), str):
+        labels[example["id"]] = label
+  files = [
+    workdir / "distill" / f"{name}.jsonl"
     for name in ("train", "valid", "rejected")
-  )
+  ]
   config = _read_json(workdir / "config.json")
   return Run(
     workdir=workdir,
     config=config,
     model=_read_json(workdir / "model.json"),
-    examples={example["id"]: example for example in examples},
+    examples=examples,
     valid=valid,
     base=base,
     distilled=distilled,
@@ -139,9 +140,7 @@ def load(workdir: epath.PathLike) -> Run:
       for model in ("base", "distilled")
     },
     contamination=_read_json(workdir / "eval" / "contamination.json"),
-    train=train,
-    accepted=train + held_out,
-    rejected=rejected,
+    votes=Votes({path: _numbered(path, _DISTILL) for path in files}, labels),
     voting=_read_json(workdir / "metrics" / "voting.json"),
     choices=_read(
       workdir / "selections" / f"{config.get('method')}.jsonl", ("chosen",)
@@ -181,7 +180,8 @@ def samples_of(
     paths = _files(folder, "part-*.jsonl")
     rows = ordered.read([*map(Part, paths)], order, only="place")
     frames = PromptFrames.read(folder)
-    for record in _checked(rows, _SAMPLE, folder):
+    for number, record in enumerate(rows, start=1):
+      _check(record, number, _SAMPLE, folder)
       name = record["example_id"], record["variant"]
       found[name].append(frames.restore(record))
   return found
@@ -194,22 +194,28 @@ def _files(folder: epath.Path, pattern: str) -> list[epath.Path]:
 def _read(
   path: epath.Path, needed: Collection[str], growing: bool = False
 ) -> list[Record]:
-  if not path.exists():
-    return []
-  return list(_checked(records.read(path, growing), needed, path))
+  return [row for _, row in _numbered(path, needed, growing)]
 
 
-def _checked(
-  rows: Iterable[Record], needed: Collection[str], path: epath.Path
-) -> Iterator[Record]:
-  for number, record in enumerate(rows, start=1):
-    missing = [name for name in needed if name not in record]
-    if missing:
+def _numbered(
+  path: epath.Path, needed: Collection[str], growing: bool = False
+) -> Iterator[tuple[int, Record]]:
+  """The records of a file with the numbers of their lines."""
+  if path.exists():
+    for number, row in records.numbered(path, growing):
+      _check(row, number, needed, path)
+      yield number, row
+
+
+def _check(
+  record: Record, number: int, needed: Collection[str], path: epath.Path
+) -> None:
+  for name in needed:
+    if name not in record:
       raise UserError(
-        f"{path}, record {number} has no {missing[0]!r}; delete the file and"
-        " run its stage again"
+        f"{path}, record {number} has no {name!r}; delete the file and run its"
+        " stage again"
       )
-    yield record
 
 
 def _read_json(path: epath.Path) -> Mapping[str, Any]:

@@ -24,7 +24,7 @@ from s2d_jax.evaluation.thinking import Thinking, thinking
 from s2d_jax.evaluation.verdict import Verdict
 from s2d_jax.reporting import evidence, gate as gates, page, run_files
 from s2d_jax.reporting.gate import GateReport
-from s2d_jax.reporting.report import right_by_label
+from s2d_jax.reporting.report import share_right
 from s2d_jax.reporting.retention import points, points_within
 from s2d_jax.reporting.run_files import Run, mark_of
 from s2d_jax.reporting.sentences import inputs_of, percent, thinking_pays
@@ -409,10 +409,9 @@ def _gated_row(runs: _Runs, biased: str, seeds: Sequence[int]) -> Row:
 
 def kept_and_right(run: Run) -> tuple[float | None, float | None]:
   """The share of inputs that is taught, and what is right of it."""
-  inputs = len(run.accepted) + len(run.rejected)
-  is_right = right_by_label(run)
-  right = is_right and _mean(map(is_right, run.accepted))
-  return len(run.accepted) / inputs, right
+  counts = run.votes.counts
+  kept = {one: count for one, count in counts.items() if one.reason is None}
+  return run.votes.kept / len(run.votes), share_right(kept)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

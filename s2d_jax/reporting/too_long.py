@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from s2d_jax.curation.long_rows import REASON, counted, is_too_long, listed
+from s2d_jax.curation.long_rows import (
+  MOST_NAMED,
+  REASON,
+  counted,
+  is_too_long,
+  listed,
+)
 from s2d_jax.evaluation.controls import replies_of
 from s2d_jax.records import Record
 from s2d_jax.reporting.run_files import Run
@@ -12,13 +18,15 @@ from s2d_jax.reporting.run_files import Run
 
 def left_out(run: Run) -> str | None:
   """Of inputs that are not taught, and samples that came to no end."""
-  long = [r for r in run.rejected if r.get("reason") == REASON]
+  votes = run.votes
+  long = votes.in_order(one for one in votes.places if one.reason == REASON)
   said = []
   if long:
+    first = votes.read(long[:MOST_NAMED]).values()
     said.append(
       f"Left out as too long for the model’s window or a row of the fine-tune:"
-      f" {counted(len(long), 'input')} {_names(long)}, all of them in"
-      " distill/rejected.jsonl."
+      f" {counted(len(long), 'input')} {listed(map(_name, first), len(long))},"
+      " all of them in distill/rejected.jsonl."
     )
   count = run.voting.get("cut_short", 0)
   if count:
@@ -49,4 +57,8 @@ def not_answered(rows: Sequence[Record], split: str) -> str | None:
 
 
 def _names(records: Sequence[Record]) -> str:
-  return listed(f"{r['example_id']}/{r['variant']}" for r in records)
+  return listed(map(_name, records))
+
+
+def _name(record: Record) -> str:
+  return f"{record['example_id']}/{record['variant']}"

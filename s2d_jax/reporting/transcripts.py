@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import collections
+from collections.abc import Iterator, Sequence
 import dataclasses
 import itertools
 import json
@@ -10,6 +11,7 @@ import json
 from s2d_jax.evaluation.controls import SYSTEM1
 from s2d_jax.records import Record
 from s2d_jax.reporting.run_files import Run, samples_of
+from s2d_jax.reporting.votes import Place, Votes
 
 _CHANGES = 3  # of each kind
 # Four of inputs with a label, two of those without.
@@ -38,12 +40,7 @@ class Change:
   after: str
 
 
-def transcripts(
-  run: Run,
-  biased: str,
-  is_right: Callable[[Record], bool] | None,
-  most: int,
-) -> list[Transcript]:
+def transcripts(run: Run, biased: str, most: int) -> list[Transcript]:
   """Inputs to read: a few instructive ones first, then of every kind alike.
 
   The first have a `why`: kept ones from sure to barely sure, and one for each
@@ -53,25 +50,26 @@ def transcripts(
   Args:
     run: its samples are read once.
     biased: the variant that the first are of.
-    is_right: whether a record's winner is right, where that is known.
     most: inputs at the most, but for the first ones.
   """
-  picked: dict[tuple[str, str], tuple[str | None, Record]] = {}
-  for why, record in _picked(run, biased, is_right):
-    picked.setdefault(_name(record), (why, record))
-  for record in _spread(run.accepted + run.rejected, is_right):
+  picked: dict[Place, str | None] = {}
+  for why, place in _picked(run.votes, biased):
+    picked.setdefault(place, why)
+  for place in _spread(run.votes):
     if len(picked) >= most:
       break
-    picked.setdefault(_name(record), (None, record))
-  samples = samples_of(run.workdir, picked)
+    picked.setdefault(place, None)
+  found = run.votes.read(picked)
+  outcomes = run.votes.outcomes(picked)
+  samples = samples_of(run.workdir, [*map(_name, found.values())])
   return [
     Transcript(
-      why,
+      picked[place],
       record,
-      is_right is not None and not is_right(record),
-      samples[name],
+      outcomes[place].is_right is False,
+      samples[_name(record)],
     )
-    for name, (why, record) in picked.items()
+    for place, record in found.items()
   ]
 
 
@@ -79,17 +77,15 @@ def _name(record: Record) -> tuple[str, str]:
   return record["example_id"], record["variant"]
 
 
-def _spread(
-  records: Iterable[Record], is_right: Callable[[Record], bool] | None
-) -> Iterator[Record]:
-  """One of every outcome and variant in turn."""
-  groups: dict[tuple, list[Record]] = {}
-  for record in records:
-    right = None if is_right is None else is_right(record)
-    kind = record.get("reason"), record["variant"], right
-    groups.setdefault(kind, []).append(record)
-  for together in itertools.zip_longest(*map(_scattered, groups.values())):
-    yield from (record for record in together if record is not None)
+def _spread(votes: Votes) -> Iterator[Place]:
+  """One of every reason and variant, right or wrong, in turn."""
+  kinds = collections.defaultdict(list)
+  for outcome in votes.places:
+    kind = outcome.reason, outcome.variant, outcome.is_right
+    kinds[kind].append(outcome)
+  groups = map(votes.in_order, kinds.values())
+  for together in itertools.zip_longest(*map(_scattered, groups)):
+    yield from (place for place in together if place is not None)
 
 
 def _scattered(items: Sequence[Record]) -> Iterator[Record]:
@@ -102,23 +98,22 @@ def _scattered(items: Sequence[Record]) -> Iterator[Record]:
       yield items[place]
 
 
-def _picked(
-  run: Run, biased: str, is_right: Callable[[Record], bool] | None
-) -> Iterable[tuple[str, Record]]:
-  kept = [r for r in run.accepted if r["variant"] == biased] or run.accepted
-  kept = sorted(kept, key=lambda r: (-(r["margin"] or 0), -r["agreement"]))
+def _picked(votes: Votes, biased: str) -> Iterator[tuple[str, Place]]:
+  kept = [one for one in votes.places if one.reason is None]
+  kept = [one for one in kept if one.variant == biased] or kept
+  # The surest first; of those as sure, in the order of the records.
+  key = lambda one: (-(one.margin or 0), -one.agreement)
+  first = lambda one: (key(one), votes.places[one][0])
+  last = lambda one: (key(one), votes.places[one][-1])
   if kept:
-    yield "kept, the surest", kept[0]
-    yield "kept, the least sure", kept[-1]
-  if is_right is not None:
-    wrong = (record for record in kept if not is_right(record))
-    yield from (("kept, sure", record) for record in itertools.islice(wrong, 1))
-  seen = set()
-  for record in run.rejected:
-    reason = record.get("reason", "unknown")
-    if reason not in seen:
-      seen.add(reason)
-      yield f"rejected: {reason}", record
+    yield "kept, the surest", first(min(kept, key=first))[1]
+    yield "kept, the least sure", last(max(kept, key=last))[1]
+  wrong = [one for one in kept if one.is_right is False]
+  if wrong:
+    yield "kept, sure", first(min(wrong, key=first))[1]
+  for reason in votes.reasons:
+    same = (one for one in votes.places if one.reason == reason)
+    yield f"rejected: {reason}", min(votes.places[one][0] for one in same)
 
 
 def changes(run: Run, split: str) -> tuple[dict[str, int], list[Change]]:

@@ -8,23 +8,28 @@ s2d report --compare runs/a runs/b …          finished runs side by side
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import functools
+import hashlib
 import sys
+import tempfile
 from typing import Any
 
 from etils import epath
 from ml_collections import ConfigDict
 
-from s2d_jax import records
+from s2d_jax import ordered, records
 from s2d_jax.conversation import Message
 from s2d_jax.evaluation import contamination
+from s2d_jax.ordered import Order, Part
+from s2d_jax.records import Record
 from s2d_jax.reporting import report, terminal
-from s2d_jax.stages import program, setup
+from s2d_jax.stages import program, sample, setup
 from s2d_jax.tasks.task import (
   Example,
   Task,
   cluster_of,
+  iterate_examples,
   read_examples,
   without_perturbations,
 )
@@ -53,10 +58,7 @@ def _seen(
   paths = [setup.examples_path(workdir, split) for split in ("train", "test")]
   if not all(path.exists() for path in (taught, *paths)):
     return None
-  known, test = ({e.id: e for e in read_examples(path)} for path in paths)
-  kept = [row for row in records.read(taught) if row["example_id"] in known]
-  if not kept:
-    return None
+  test = read_examples(paths[1])
   prompt = setup.prompts_of(config, task, "system1")["system1"]
 
   def asked(example: Example, variant: str) -> str:
@@ -65,26 +67,79 @@ def _seen(
   def answered(example: Example, answers: Any) -> contamination.Answered:
     return contamination.Answered(_texts(answers), cluster_of(task, example))
 
-  pairs = [(known[row["example_id"]], row) for row in kept]
-  trained = [_text(row["prompt"]) for row in kept]
   prompts = [
     asked(example, variant)
-    for example in test.values()
+    for example in test
     for variant in without_perturbations(task, example)
   ]
-  trained_plain = [asked(example, task.plain) for example, _ in pairs]
-  plain = [asked(example, task.plain) for example in test.values()]
-  is_reworded = (trained, prompts) != (trained_plain, plain)
-  return contamination.Seen(
-    prompts=contamination.overlap(trained, prompts),
-    questions=contamination.overlap(trained_plain, plain)
-    if is_reworded
-    else None,
-    answers=contamination.answers_taught(
-      [answered(example, row["winner"]) for example, row in pairs],
-      [answered(example, example.label) for example in test.values()],
-    ),
+  plain = [asked(example, task.plain) for example in test]
+  with tempfile.TemporaryDirectory() as folder:
+    trained, trained_plain = (_Texts(folder, n) for n in ("asked", "plain"))
+
+    def learnt() -> Iterator[contamination.Answered]:
+      for example, rows in _taught(taught, paths[0]):
+        in_plain_words = asked(example, task.plain)
+        for row in rows:
+          trained.add(_text(row["prompt"]))
+          trained_plain.add(in_plain_words)
+          yield answered(example, row["winner"])
+
+    answers = contamination.answers_taught(
+      learnt(), [answered(example, example.label) for example in test]
+    )
+    if not trained.count:
+      return None
+    is_reworded = prompts != plain or trained.digest != trained_plain.digest
+    return contamination.Seen(
+      prompts=contamination.overlap(trained, prompts),
+      questions=contamination.overlap(trained_plain, plain)
+      if is_reworded
+      else None,
+      answers=answers,
+    )
+
+
+def _taught(
+  taught: epath.Path, examples: epath.Path
+) -> Iterator[tuple[Example, list[Record]]]:
+  """Yields the examples that are taught, each with its records."""
+  ids = [example.id for example in iterate_examples(examples)]
+  order = Order(
+    ("example_id", "variant"), "place, start", {"place": {"example_id": ids}}
   )
+  rows = sample.InStep(ordered.read([Part(taught)], order, only="place"))
+  for example in iterate_examples(examples):
+    if found := rows.take(example.id):
+      yield example, found
+
+
+class _Texts:
+  """Texts that lie on the disk, to be gone through again and again.
+
+  Attributes:
+    count: how many.
+    digest: of all of them.
+  """
+
+  def __init__(self, folder: str, name: str):
+    self._path = epath.Path(folder) / f"{name}.jsonl"
+    self._file = self._path.open("wb")
+    self._digest = hashlib.blake2b()
+    self.count = 0
+
+  def add(self, text: str) -> None:
+    line = f"{records.dumps({'text': text})}\n".encode()
+    self._file.write(line)
+    self._digest.update(line)
+    self.count += 1
+
+  @property
+  def digest(self) -> bytes:
+    return self._digest.digest()
+
+  def __iter__(self) -> Iterator[str]:
+    self._file.flush()
+    return (row["text"] for row in records.read(self._path))
 
 
 def _text(messages: Sequence[Message]) -> str:

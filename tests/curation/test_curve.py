@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import collections
 import random
 
-from s2d_jax.curation.curve import explain_empty, threshold_curve
+from s2d_jax.curation.curve import Outcome, explain_empty, threshold_curve
 
 
 def record(winner, margin, agreement=1.0, reason="margin"):
   return {
+    "variant": "plain",
     "winner": winner,
     "margin": margin,
     "agreement": agreement,
@@ -26,20 +28,24 @@ RECORDS = [
 ]
 
 
-def is_right(record):
-  return record["winner"] == "right"
+def curve_of(records, min_agreement):
+  counts = collections.Counter(map(Outcome.of, records))
+  return threshold_curve(counts, min_agreement)
 
 
 def test_by_hand():
-  curve = threshold_curve(RECORDS, 0.5, is_right)
+  counts = collections.Counter(
+    Outcome.of(record, record["winner"] == "right") for record in RECORDS
+  )
+  curve = threshold_curve(counts, 0.5)
   assert [(p.margin, p.kept, p.share, p.precision) for p in curve] == [
     (0.2, 5, 5 / 8, 3 / 5),
     (0.6, 3, 3 / 8, 2 / 3),
     (1.0, 1, 1 / 8, 1.0),
   ]
-  assert [p.kept for p in threshold_curve(RECORDS, 0.0)] == [6, 4, 2, 1]
-  assert threshold_curve(RECORDS, 0.5)[0].precision is None
-  assert threshold_curve([], 0.0) == []
+  assert [p.kept for p in curve_of(RECORDS, 0.0)] == [6, 4, 2, 1]
+  assert curve_of(RECORDS, 0.5)[0].precision is None
+  assert curve_of([], 0.0) == []
 
 
 def test_a_higher_threshold_keeps_fewer():
@@ -49,7 +55,7 @@ def test_a_higher_threshold_keeps_fewer():
       record(draw.choice("ab"), draw.randint(1, 8) / 8, draw.random())
       for _ in range(draw.randint(1, 30))
     ]
-    curve = threshold_curve(records, draw.random())
+    curve = curve_of(records, draw.random())
     for lower, higher in zip(curve, curve[1:], strict=False):
       assert lower.margin < higher.margin
       assert lower.kept > higher.kept and lower.share > higher.share
@@ -81,14 +87,14 @@ def test_explains_that_nothing_won():
 
 def test_no_margin_helps_where_rows_are_too_long():
   long = [record("a", 1.0, reason="too long"), record("a", 1.0)]
-  [point] = threshold_curve(long, 0.0)
+  [point] = curve_of(long, 0.0)
   assert (point.kept, point.share) == (1, 0.5)
   assert "of 1 inputs 1 were too long" in explain_empty(long[:1], 0.0)
 
 
 def test_no_margin_helps_where_votes_are_too_few():
   few = [record("a", 1.0, reason="votes"), record("b", 0.5, reason="votes")]
-  assert threshold_curve(few, 0.0) == []
+  assert curve_of(few, 0.0) == []
   assert explain_empty(few, 0.0).startswith(
     "of 2 inputs 2 had fewer votes than curation.min_votes"
   )

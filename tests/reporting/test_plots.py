@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import collections
 import dataclasses
 import itertools
 
 from matplotlib.figure import Figure
 import pytest
 
-from s2d_jax.curation.curve import Point, threshold_curve
+from s2d_jax.curation.curve import Outcome, Point, threshold_curve
 from s2d_jax.reporting import plots
 from s2d_jax.reporting.table import Cell, Kind, Row, Table
 
@@ -17,20 +18,24 @@ def axes_of(draw):
   return axes
 
 
-VOTES = [
-  {"winner": winner, "margin": margin, "agreement": 1.0}
-  for winner, margin in (
-    ("right", 1.0),
-    ("right", 0.6),
-    ("wrong", 0.6),
-    ("wrong", 0.2),
-    (None, 0.0),
+def votes(is_labelled=True):
+  return collections.Counter(
+    Outcome(
+      "plain",
+      None,
+      winner is not None,
+      margin,
+      1.0,
+      winner == "right" if is_labelled else None,
+    )
+    for winner, margin in (
+      ("right", 1.0),
+      ("right", 0.6),
+      ("wrong", 0.6),
+      ("wrong", 0.2),
+      (None, 0.0),
+    )
   )
-]
-
-
-def is_right(record):
-  return record["winner"] == "right"
 
 
 def heights(axes):
@@ -41,12 +46,12 @@ def heights(axes):
 
 
 def test_bars_are_counts_of_right_and_wrong_on_top_of_each_other():
-  axes = axes_of(plots.margins(VOTES, 0.4, is_right))
+  axes = axes_of(plots.margins(votes(), 0.4))
   assert heights(axes) == {
     "right": [(0, 0), (1, 0), (1, 0)],
     "wrong": [(1, 0), (1, 1), (0, 1)],
   }
-  assert list(heights(axes_of(plots.margins(VOTES, 0.4, None)))) == ["inputs"]
+  assert list(heights(axes_of(plots.margins(votes(False), 0.4)))) == ["inputs"]
 
 
 @pytest.mark.parametrize(
@@ -54,12 +59,12 @@ def test_bars_are_counts_of_right_and_wrong_on_top_of_each_other():
   [(0.0, (0, 0.2)), (0.4, (0.2, 0.6)), (0.6, (0.2, 0.6)), (0.9, (0.6, 1.0))],
 )
 def test_the_border_parts_kept_from_rejected_bars(min_margin, between):
-  (line,) = axes_of(plots.margins(VOTES, min_margin, is_right)).lines
+  (line,) = axes_of(plots.margins(votes(), min_margin)).lines
   assert between[0] < line.get_xdata()[0] < between[1]
 
 
 def test_points_of_the_curve():
-  curve = threshold_curve(VOTES, 0.0, is_right)
+  curve = threshold_curve(votes(), 0.0)
   line, chosen = axes_of(plots.thresholds(curve, 0.4)).lines
   assert list(line.get_xdata()) == [4 / 5, 3 / 5, 1 / 5]
   assert list(line.get_ydata()) == [2 / 4, 2 / 3, 1.0]
@@ -101,7 +106,7 @@ def test_a_loss_that_is_a_divergence_is_called_so():
 
 
 def test_the_same_data_give_the_same_bytes():
-  draw = plots.margins(VOTES, 0.4, is_right)
+  draw = plots.margins(votes(), 0.4)
   light = plots.render(draw, plots.LIGHT)
   assert light == plots.render(draw, plots.LIGHT)
   assert light != plots.render(draw, plots.DARK)
