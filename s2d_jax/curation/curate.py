@@ -277,7 +277,7 @@ def votes_of(
   """
   votes = []
   for sample in samples:
-    answers = [reply.answer for reply in _replies(sample, loose)]
+    answers = _answers(sample, loose)
     is_one = not nested or len(answers) == 1
     votes += answers if is_one else [vote(answers).winner]
   return votes
@@ -291,24 +291,34 @@ class _Reply(NamedTuple):
   step: Record
 
 
+def _answers(sample: Record, loose: bool) -> list[str | None]:
+  """Of its replies: one, or several to one thought; None has no vote."""
+  if "answers" not in sample:
+    said = ((sample["reply"], sample["answer"], sample.get("tier")),)
+  else:
+    answers = sample["answers"]
+    tiers = sample.get("tiers", [sample.get("tier")] * len(answers))
+    said = zip(sample["replies"], answers, tiers, strict=True)
+  may_vote = not is_too_long(sample)
+  return [
+    answer
+    if answer is not None
+    and may_vote
+    and (loose or tier == "strict")
+    and clean(text)
+    else None
+    for text, answer, tier in said
+  ]
+
+
 def _replies(sample: Record, loose: bool) -> list[_Reply]:
   """Of a sample: one, or several to one thought."""
-  replies = sample.get("replies", [sample["reply"]])
-  answers = sample.get("answers", [sample["answer"]])
-  tiers = sample.get("tiers", [sample.get("tier")] * len(answers))
+  answers = _answers(sample, loose)
   if is_too_long(sample):
-    return [_Reply("", None, {}) for _ in replies]
+    return [_Reply("", None, {}) for _ in answers]
+  replies = sample.get("replies", [sample["reply"]])
   steps = sample["steps"][-len(replies) :]
-  return [
-    _Reply(
-      text,
-      answer if clean(text) and (loose or tier == "strict") else None,
-      step,
-    )
-    for text, answer, tier, step in zip(
-      replies, answers, tiers, steps, strict=True
-    )
-  ]
+  return [_Reply(*one) for one in zip(replies, answers, steps, strict=True)]
 
 
 def _grouped(

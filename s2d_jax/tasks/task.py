@@ -12,8 +12,10 @@ from s2d_jax.answers.choice import Choice
 from s2d_jax.errors import UserError
 from s2d_jax.system2.program import Fields, Template
 
+_NEEDED = {"id", "task", "inputs"}  # fields of an example
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Example:
   """One input. `label` is for evaluation: curation never sees it.
 
@@ -179,30 +181,37 @@ def read_examples(path) -> list[Example]:
 def iterate_examples(path) -> Iterator[Example]:
   """Yields the examples of a file; names the line that is not one."""
   known = {field.name for field in dataclasses.fields(Example)}
-  seen = {}
+  seen = set()
   for number, record in enumerate(records.read(path), start=1):
-    missing = {"id", "task", "inputs"} - record.keys()
-    if missing:
+    if not record.keys() >= _NEEDED:
       raise UserError(
-        f"{path}, record {number} has no {min(missing)!r}; an example needs"
-        " id, task and inputs"
+        f"{path}, record {number} has no {min(_NEEDED - record.keys())!r}; an"
+        " example needs id, task and inputs"
       )
-    example = Example(**{k: v for k, v in record.items() if k in known})
+    if not record.keys() <= known:
+      record = {k: v for k, v in record.items() if k in known}
+    example = Example(**record)
     if example.variants is not None:
       example = dataclasses.replace(
         example, variants=_names(example.variants, f"{path}, record {number}")
       )
     if example.id in seen:
       raise UserError(
-        f"{path}, records {seen[example.id]} and {number} have the same id"
-        f" {example.id!r}; ids must be unique"
+        f"{path}, records {_first(path, example.id)} and {number} have the same"
+        f" id {example.id!r}; ids must be unique"
       )
-    seen[example.id] = number
+    seen.add(example.id)
     yield example
   if not seen:
     raise UserError(
       f"{path} has no examples; use another --workdir to have them made"
     )
+
+
+def _first(path, example_id: str) -> int:
+  """The number of the first record with this id."""
+  found = enumerate(records.read(path), start=1)
+  return next(n for n, record in found if record["id"] == example_id)
 
 
 def _names(variants: Any, place: str) -> tuple[str, ...]:
