@@ -7,7 +7,7 @@ import copy
 import datetime
 import functools
 import re
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import jinja2
 import jinja2.ext
@@ -15,6 +15,9 @@ import jinja2.meta
 import jinja2.nodes
 
 from s2d_jax.errors import UserError
+
+if TYPE_CHECKING:
+  import tokenizers
 
 Message = dict[str, str]  # {"role", "content"}
 # A conversation to see what a template does.
@@ -164,8 +167,31 @@ class ChatTemplate:
 
   def lengths(self, texts: Sequence[str]) -> list[int]:
     """Tokens of rendered conversations; many at once are fast."""
-    found = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    return list(map(len, found))
+    if not self.tokenizer.is_fast:
+      return [len(self.encode(text)) for text in texts]
+    encode = self._backend.encode_batch_fast  # which knows no offsets
+    return list(map(len, encode(list(texts), add_special_tokens=False)))
+
+  def encodings(self, texts: Sequence[str]) -> list[tokenizers.Encoding]:
+    """Rendered conversations with the letters that each token stands for.
+
+    Raises:
+      UserError: the tokenizer does not know them.
+    """
+    if not self.tokenizer.is_fast:
+      raise UserError(
+        f"the tokenizer {self.tokenizer.name_or_path} has no tokenizer.json,"
+        " which is needed to tell the reply's tokens from the prompt's"
+      )
+    return self._backend.encode_batch(list(texts), add_special_tokens=False)
+
+  @property
+  def _backend(self) -> tokenizers.Tokenizer:
+    """What makes lists of texts to tokens, each as long as it is."""
+    backend = self.tokenizer.backend_tokenizer
+    backend.no_padding()
+    backend.no_truncation()
+    return backend
 
   @functools.cached_property
   def end_tokens(self) -> tuple[int, ...]:

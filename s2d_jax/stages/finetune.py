@@ -7,6 +7,8 @@ the newest checkpoint, along the same loss curve.
 
 from __future__ import annotations
 
+import itertools
+
 from etils import epath
 import jax
 from ml_collections import ConfigDict
@@ -16,8 +18,10 @@ from s2d_jax.conversation import ChatTemplate
 from s2d_jax.parallel import hosts
 from s2d_jax.stages import own_replies, program, setup
 from s2d_jax.training.data import Splits
-from s2d_jax.training.examples import Tokenised, tokenise
+from s2d_jax.training.examples import Taught, Tokenised, tokenise_all
 from s2d_jax.training.trainer import finetune
+
+_TOGETHER = 1000  # records that are tokenised at once
 
 
 @program.stage("finetune", on="all")
@@ -60,16 +64,17 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
 def _examples(
   config: ConfigDict, chat: ChatTemplate, workdir: epath.Path, split: str
 ) -> dict[str, Tokenised]:
-  return {
-    f"{record['example_id']}/{record['variant']}": tokenise(
-      chat,
-      record["prompt"],
-      record["target"],
-      record.get("thought", ""),
-      config.finetune.thought,
-    )
-    for record in records.read(workdir / "distill" / f"{split}.jsonl")
-  }
+  found = {}
+  rows = records.read(workdir / "distill" / f"{split}.jsonl")
+  while together := [*itertools.islice(rows, _TOGETHER)]:
+    names = (f"{row['example_id']}/{row['variant']}" for row in together)
+    taught = [
+      Taught(row["prompt"], row["target"], row.get("thought", ""))
+      for row in together
+    ]
+    tokens = tokenise_all(chat, taught, config.finetune.thought)
+    found.update(zip(names, tokens, strict=True))
+  return found
 
 
 def main() -> None:
