@@ -2,16 +2,26 @@
 
 A prompt that depends on no reply is known to be too long before anything is
 sampled. Later ones are found on the way, by the scheduler.
+
+All prompts of a million examples take minutes, and a run that is started again
+asks the same ones. So what was found lies beside the examples, with a digest of
+all that it depends on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+import hashlib
 import itertools
+import json
 from typing import NamedTuple
 
+from etils import epath
 from ml_collections import ConfigDict
 
+import s2d_jax
+from s2d_jax import records
+from s2d_jax.checkpoints import fingerprint
 from s2d_jax.conversation import ChatTemplate
 from s2d_jax.curation import long_rows
 from s2d_jax.curation.long_rows import LongRow
@@ -22,9 +32,11 @@ from s2d_jax.records import Record
 from s2d_jax.stages import setup
 from s2d_jax.system2 import methods
 from s2d_jax.system2.program import for_chat
-from s2d_jax.tasks.task import Example, Task, asked
+from s2d_jax.tasks.task import Example, Task, asked, read_examples
 from s2d_jax.training.examples import reply_of
 
+_FILE = "examples/lengths.json"
+_SPLITS = ("train", "valid", "test")
 _TOGETHER = 1000  # examples whose texts are tokenised at once
 _MANY = 10_000  # inputs that take a while
 
@@ -66,6 +78,66 @@ def check_prompts(
     total = sum(len(asked(task, example)) for example in examples)
     long_rows.check(found[split], total, f"{split} inputs", config.too_long)
   return found
+
+
+def of_run(
+  config: ConfigDict, task: Task, workdir: epath.Path
+) -> dict[str, list[LongRow]]:
+  """What `check_prompts` finds of the examples of a run, or has found."""
+  path, digest = workdir / _FILE, _digest(config, task, workdir)
+  known = records.read_json(path, "delete it") if path.exists() else {}
+  if known.get("of") == digest:
+    return {
+      split: [LongRow(*row) for row in rows]
+      for split, rows in known["long"].items()
+    }
+  found = check_prompts(
+    config,
+    task,
+    {
+      split: read_examples(setup.examples_path(workdir, split))
+      for split in _SPLITS
+    },
+  )
+  remember(config, task, workdir, found)
+  return found
+
+
+def remember(
+  config: ConfigDict,
+  task: Task,
+  workdir: epath.Path,
+  found: Mapping[str, Sequence[LongRow]],
+) -> None:
+  """Writes what `check_prompts` has found, for the next start."""
+  if hosts.is_lead():
+    known = {"of": _digest(config, task, workdir), "long": found}
+    records.write_text(workdir / _FILE, records.dumps(known) + "\n")
+
+
+def _digest(config: ConfigDict, task: Task, workdir: epath.Path) -> str:
+  """Of the examples and all that makes prompts of them, and tokens of these.
+
+  Of all settings: which ones are in a prompt is for its task to know.
+  """
+  model = setup.base_without_weights(config)
+  made_by = {
+    "version": s2d_jax.__version__,
+    "settings": json.loads(config.to_json()),
+    "tokenizer": fingerprint.of_tokenizer(model.tokenizer),
+    "chat": setup.chat_template(config, model).source,
+    "window": model.config.max_context,
+    "prompts": [
+      repr(setup.prompts_of(config, task, name))
+      for name in _asked_by(config, task, "test")
+    ],
+  }
+  digest = hashlib.blake2b(json.dumps(made_by).encode(), digest_size=16)
+  for split in _SPLITS:
+    with setup.examples_path(workdir, split).open("rb") as file:
+      for block in records.whole_lines(file):
+        digest.update(block)
+  return digest.hexdigest()
 
 
 def summary(found: Mapping[str, Sequence[LongRow]]) -> str:
@@ -147,12 +219,7 @@ def _prompts(
 ) -> Iterator[_Prompt]:
   """Those that depend on no reply: of System 1, and of the run's methods."""
   in_row = _Limit(config.finetune.row_length, 1, row_limit(config))
-  names = ["system1"]
-  if config.curation.select != "label":  # which samples nothing
-    names.append(config.method)
-  if split == "test" and setup.has_shots_control(config, task):
-    names.append(SHOTS)
-  for name in dict.fromkeys(names):
+  for name in _asked_by(config, task, split):
     method = methods.by_name(name)
     templates = for_chat(setup.prompts_of(config, task, name), chat)
     in_train = name == "system1" and split == "train"
@@ -170,6 +237,16 @@ def _prompts(
             call.prompt(chat),
             (in_window, in_row) if is_taught else (in_window,),
           )
+
+
+def _asked_by(config: ConfigDict, task: Task, split: str) -> list[str]:
+  """Names of the methods whose first prompts are asked in a split."""
+  names = ["system1"]
+  if config.curation.select != "label":  # which samples nothing
+    names.append(config.method)
+  if split == "test" and setup.has_shots_control(config, task):
+    names.append(SHOTS)
+  return [*dict.fromkeys(names)]
 
 
 def _too_long(prompt: _Prompt, length: int) -> LongRow | None:

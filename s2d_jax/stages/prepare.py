@@ -21,13 +21,14 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
   setup.check_chats(config, setup.base_without_weights(config))
   found = task.examples()
   splits = {split: found[split] for split in ("train", "valid", "test")}
-  long = lengths.summary(lengths.check_prompts(config, task, splits))
+  long = lengths.check_prompts(config, task, splits)
   for split, examples in splits.items():
     path = setup.examples_path(workdir, split)
     records.write(path, (example.to_record() for example in examples))
+  lengths.remember(config, task, workdir, long)
   counts = ", ".join(f"{len(splits[split])} {split}" for split in splits)
   each = {len(asked(task, e)) for split in splits.values() for e in split}
-  return f"{counts} examples{in_variants(each)}{long}"
+  return f"{counts} examples{in_variants(each)}{lengths.summary(long)}"
 
 
 def main() -> None:

@@ -51,7 +51,6 @@ from s2d_jax.tasks.task import (
   Task,
   asked,
   iterate_examples,
-  read_examples,
 )
 
 
@@ -157,14 +156,7 @@ def _measure(
   config: ConfigDict, workdir: epath.Path, task: Task
 ) -> dict[str, list[LongRow]]:
   """Inputs with a prompt that is too long; writes those that are left out."""
-  found = lengths.check_prompts(
-    config,
-    task,
-    {
-      split: read_examples(setup.examples_path(workdir, split))
-      for split in ("train", "valid", "test")
-    },
-  )
+  found = lengths.of_run(config, task, workdir)
   if hosts.is_lead():
     path = _left_out_path(config, workdir)
     path.unlink(missing_ok=True)  # of a start with other settings
@@ -350,6 +342,7 @@ class _Votes:
     valid = iterate_examples(setup.examples_path(workdir, "valid"))
     self._valid = {example.id for example in valid}
     self._rule = stopping_rule(config, task)
+    self._loose = config.curation.loose_votes
     # So many variants of every example fill the batch and the queue behind it.
     # Of the examples of all hosts, and not by rows that go by the devices: what
     # is drawn must not depend on how many there are.
@@ -361,7 +354,7 @@ class _Votes:
     config, task = self._config, self._task
     answers = collections.defaultdict(dict)
     for record in drawn:
-      answer = votes_of([record], True, config.curation.loose_votes)[0]
+      answer = votes_of([record], True, self._loose)[0]
       answers[record["variant"]][record["sample"]] = answer
     audited = is_audited(config, example_id)
     rule = self._rule.of(self._most[example_id])

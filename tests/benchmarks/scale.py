@@ -203,7 +203,9 @@ def _step(prompt: str, text: str, rng: random.Random) -> Record:
 
 def _resume(config: ConfigDict, workdir: epath.Path) -> str:
   """What one of several hosts does before it draws what is missing."""
-  task, examples = setup.task_of(config), sample.training_examples(workdir)
+  task = setup.task_of(config)
+  sample._measure(config, workdir, task)
+  examples = sample.training_examples(workdir)
   votes = sample._Votes(config, workdir, task, examples, ())
   share = lambda items: list(items[::_HOSTS])
   with mock.patch.object(hosts, "share", share):

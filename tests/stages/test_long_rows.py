@@ -270,6 +270,40 @@ def test_replies_that_are_too_long_to_choose_among(
   assert votes["test/over_test"]["answer"] is None
 
 
+def test_prompts_are_measured_once(dropped, config, tmp_path, monkeypatch):
+  workdir = epath.Path(shutil.copytree(dropped, tmp_path / "run"))
+  task, measure, calls = setup.task_of(config), lengths.check_prompts, []
+
+  def check_prompts(*args):
+    calls.append(args)
+    return measure(*args)
+
+  monkeypatch.setattr(lengths, "check_prompts", check_prompts)
+
+  def found(config):
+    calls.clear()
+    long = lengths.of_run(config, task, workdir)
+    return long, bool(calls)
+
+  known, was_measured = found(config)
+  assert not was_measured
+  names = {row.name for row in known["train"]}
+  assert names == {"train/over_window/plain", "train/no_target/plain"}
+  (workdir / "examples" / "lengths.json").unlink()
+  assert found(config) == (known, True)
+  assert found(config) == (known, False)
+  longer = config.copy_and_resolve_references()
+  longer.finetune.row_length += 100
+  long, was_measured = found(longer)
+  assert was_measured
+  assert [row.name for row in long["train"]] == ["train/over_window/plain"]
+  path = setup.examples_path(workdir, "train")
+  rows = [row for row in records.read(path) if "over" not in row["id"]]
+  records.write(path, rows)
+  long, was_measured = found(longer)
+  assert was_measured and not long["train"]
+
+
 # With too_long="stop".
 
 
@@ -368,15 +402,25 @@ class _Letters:
   """A tokenizer of letters that counts how often it is called."""
 
   chat_template = "plain"
+  is_fast = True
   calls = 0
 
   def apply_chat_template(self, messages, **unused):
     return messages[-1]["content"]
 
-  def __call__(self, texts, add_special_tokens):
+  @property
+  def backend_tokenizer(self):
+    return self
+
+  def no_padding(self):
+    pass
+
+  no_truncation = no_padding
+
+  def encode_batch_fast(self, texts, add_special_tokens):
     assert not add_special_tokens
     self.calls += 1
-    return {"input_ids": texts}
+    return texts
 
 
 def test_a_hundred_thousand_rows_are_measured_together(config, monkeypatch):
