@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import itertools
 import os
+import re
 import tempfile
 from typing import NamedTuple
 
@@ -31,6 +32,7 @@ Name = tuple[str, ...]  # the values of the fields that name a record
 _MEMORY = "256MB"  # of DuckDB; what is beyond lies on the disk
 _THREADS = 4
 _NEWLINE, _RETURN = b"\n\r"
+_MAYBE_SURROGATE = re.compile(rb"\\u[dD]")
 _FETCHED = 1000  # lines
 _LINES = pa.schema(
   {
@@ -231,8 +233,7 @@ def _texts(block: bytes, edges: np.ndarray) -> pa.Array:
   """Lines as texts, which is what lies between these bytes of the block."""
   if block.startswith(codecs.BOM_UTF8):
     block = block.replace(codecs.BOM_UTF8, b"   ", 1)
-  if b"\\u" in block and (b"\\ud" in block or b"\\uD" in block):
-    # Perhaps half a surrogate pair.
+  if _MAYBE_SURROGATE.search(block):
     return pa.array([_repaired(line) for line in block.splitlines(True)])
   return pa.StringArray.from_buffers(
     len(edges) - 1, pa.py_buffer(edges.astype(np.int32)), pa.py_buffer(block)

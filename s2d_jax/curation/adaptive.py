@@ -53,6 +53,8 @@ class StoppingRule:
 
   def of(self, total: int) -> StoppingRule:
     """The rule for an input of so many samples: as large a share must win."""
+    if total == self.total:
+      return self
     votes = self.thresholds.min_votes * total / self.total
     thresholds = dataclasses.replace(self.thresholds, min_votes=votes)
     return dataclasses.replace(self, total=total, thresholds=thresholds)
