@@ -188,10 +188,8 @@ def _records(connection: duckdb.DuckDBPyConnection, order: Order) -> str:
   ]
   joins = []
   for name, ranks in order.ranks.items():
-    table = {
-      field: pa.array(found, pa.string()) for field, found in ranks.items()
-    }
-    table[name] = pa.array(range(len(next(iter(table.values())))))
+    table = {field: _texts(found) for field, found in ranks.items()}
+    table[name] = _numbers(np.arange(len(next(iter(table.values())))))
     connection.register(f"ranks of {name}", pa.table(table))
     same = ", ".join(f'"{field}"' for field in ranks)
     joins.append(f'LEFT JOIN "ranks of {name}" USING ({same})')
@@ -220,24 +218,40 @@ def _batches(parts: Sequence[Part]) -> Iterator[pa.RecordBatch]:
           np.full(len(sizes), number, np.int32),
           start + edges[:-1],
           sizes,
-          _texts(block, edges),
         )
         lines = pa.record_batch(
-          [pa.array(column) for column in columns], schema=_LINES
+          [*map(_numbers, columns), _lines_of(block, edges)], schema=_LINES
         )
         yield lines.filter(pa.array(~is_empty)) if is_empty.any() else lines
         start += len(block)
 
 
-def _texts(block: bytes, edges: np.ndarray) -> pa.Array:
-  """Lines as texts, which is what lies between these bytes of the block."""
+def _lines_of(block: bytes, edges: np.ndarray) -> pa.Array:
+  """What lies between these bytes of a block, as texts."""
   if block.startswith(codecs.BOM_UTF8):
     block = block.replace(codecs.BOM_UTF8, b"   ", 1)
   if _MAYBE_SURROGATE.search(block):
-    return pa.array([_repaired(line) for line in block.splitlines(True)])
-  return pa.StringArray.from_buffers(
-    len(edges) - 1, pa.py_buffer(edges.astype(np.int32)), pa.py_buffer(block)
-  )
+    return _texts([_repaired(line) for line in block.splitlines(True)])
+  return _between(edges, block)
+
+
+# `pa.array` would import pandas: a second, and 40 MB.
+
+
+def _numbers(values: np.ndarray) -> pa.Array:
+  kind = pa.from_numpy_dtype(values.dtype)
+  return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
+
+
+def _texts(values: Sequence[str]) -> pa.Array:
+  sizes = np.fromiter((len(v.encode()) for v in values), int, len(values))
+  edges = np.concatenate([[0], np.cumsum(sizes)])
+  return _between(edges, "".join(values).encode())
+
+
+def _between(edges: np.ndarray, letters: bytes) -> pa.Array:
+  count, edges = len(edges) - 1, pa.py_buffer(edges.astype(np.int32))
+  return pa.StringArray.from_buffers(count, edges, pa.py_buffer(letters))
 
 
 def _repaired(line: bytes) -> str:
