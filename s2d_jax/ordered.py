@@ -109,13 +109,12 @@ def lines(
     UserError: the two are not the same, or a line is no record.
   """
   named = ", ".join(f'"{field}"' for field in order.fields)
-  where = f'WHERE "{only}" IS NOT NULL' if only else ""
-  query = f"SELECT {named}, file, start, size FROM records {where}"
+  query = f"SELECT {named}, file, start, size FROM records"
   before: tuple[Name, int, bytes] | None = None
   with contextlib.ExitStack() as stack:
     files = [stack.enter_context(part.path.open("rb")) for part in parts]
     for *name, number, start, size in _rows(
-      parts, order, f"{query} ORDER BY {order.by}, file"
+      parts, order, f"{query} ORDER BY {order.by}, file", only
     ):
       files[number].seek(start)
       found = name, number, files[number].read(size).strip()
@@ -152,8 +151,14 @@ def _check_same(parts: Sequence[Part], one, other) -> None:
     )
 
 
-def _rows(parts: Sequence[Part], order: Order, query: str) -> Iterator[tuple]:
-  """What a query finds in the table "records"."""
+def _rows(
+  parts: Sequence[Part], order: Order, query: str, only: str | None = None
+) -> Iterator[tuple]:
+  """What a query finds in the table "records".
+
+  That is made before anything is sorted: to look up ranks takes memory, too,
+  and there is not enough for both where records are millions.
+  """
   with contextlib.ExitStack() as stack:
     spill = stack.enter_context(tempfile.TemporaryDirectory())
     connection = stack.enter_context(
@@ -169,8 +174,13 @@ def _rows(parts: Sequence[Part], order: Order, query: str) -> Iterator[tuple]:
     )
     batches = pa.RecordBatchReader.from_batches(_LINES, _batches(parts))
     connection.register("lines", batches)
+    records_of_lines = _records(connection, order)
+    where = f'WHERE "{only}" IS NOT NULL' if only else ""
     try:
-      found = connection.execute(f"WITH {_records(connection, order)} {query}")
+      connection.execute(
+        f"CREATE TEMP TABLE records AS {records_of_lines} {where}"
+      )
+      found = connection.execute(query)
       while rows := found.fetchmany(_FETCHED):
         yield from rows
     except (duckdb.Error, UnicodeDecodeError) as error:
@@ -178,7 +188,7 @@ def _rows(parts: Sequence[Part], order: Order, query: str) -> Iterator[tuple]:
 
 
 def _records(connection: duckdb.DuckDBPyConnection, order: Order) -> str:
-  """Defines the table "records": lines with their fields and ranks."""
+  """Selects the records: where lines stand, with their fields and ranks."""
   fields = dict.fromkeys(itertools.chain(order.fields, *order.ranks.values()))
   # All at once: each call reads the line again.
   paths = ", ".join(f"""'$."{field}"'""" for field in fields)
@@ -194,10 +204,10 @@ def _records(connection: duckdb.DuckDBPyConnection, order: Order) -> str:
     same = ", ".join(f'"{field}"' for field in ranks)
     joins.append(f'LEFT JOIN "ranks of {name}" USING ({same})')
   return (
-    "read AS (SELECT file, start, size,"
+    "WITH read AS (SELECT file, start, size,"
     f" json_extract_string(line, [{paths}]) AS found FROM lines),"
-    f" fields AS (SELECT file, start, size, {', '.join(columns)} FROM read),"
-    f" records AS (SELECT * FROM fields {' '.join(joins)})"
+    f" fields AS (SELECT file, start, size, {', '.join(columns)} FROM read)"
+    f" SELECT * FROM fields {' '.join(joins)}"
   )
 
 

@@ -72,6 +72,18 @@ def test_lines_stay_as_they_are(tmp_path):
   assert texts == [None, None, "\ufffd"]
 
 
+def test_what_does_not_fit_the_memory_is_sorted(tmp_path, monkeypatch):
+  """Ranks are looked up before anything is sorted; both together do not fit."""
+  monkeypatch.setattr(ordered, "_MEMORY", "48MB")
+  ids = [f"example/{number:09d}" for number in range(10**5)]
+  rows = [{"id": one, "number": number} for one in ids for number in range(4)]
+  shuffled = random.Random(0).sample(rows, len(rows))
+  path = epath.Path(tmp_path / "rows.jsonl")
+  records.write(path, shuffled)
+  order = Order(("id", "number"), 'place, "number"', {"place": {"id": ids}})
+  assert list(ordered.read([Part(path)], order)) == rows
+
+
 def test_names_and_sizes_are_found_without_the_lines(rows, parts):
   wanted = {(row["id"], row["variant"], str(row["number"])) for row in rows}
   assert ordered.names(parts, _ORDER) == wanted
