@@ -29,8 +29,8 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _decode = msgspec.json.Decoder().decode
 
 
-def dumps(record: Record) -> str:
-  """One record as one line: the same record always gives the same bytes."""
+def dumps(record: Any) -> str:
+  """A record, say, as one line: the same record always gives the same bytes."""
   return _encode(record)
 
 

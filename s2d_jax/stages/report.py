@@ -128,7 +128,7 @@ class _Texts:
     self.count = 0
 
   def add(self, text: str) -> None:
-    line = f"{records.dumps({'text': text})}\n".encode()
+    line = f"{records.dumps(text)}\n".encode()
     self._file.write(line)
     self._digest.update(line)
     self.count += 1
@@ -139,7 +139,8 @@ class _Texts:
 
   def __iter__(self) -> Iterator[str]:
     self._file.flush()
-    return (row["text"] for row in records.read(self._path))
+    with self._path.open("rb") as lines:
+      yield from map(records.loads, lines)
 
 
 def _text(messages: Sequence[Message]) -> str:

@@ -56,9 +56,10 @@ class Savings:
       max(most, len(groups.get(input_id, ()))) for input_id in inputs
     )
     counts["given_up"] += len(inputs) - len(groups)
+    is_audited = sample.is_audited(self._config, example.id)
     for group in groups.values():
       counts["decided_early"] += len(group) < most
-      if sample.is_audited(self._config, example.id):
+      if is_audited:
         counts["audited"] += 1
         counts["agree"] += self._decides_alike(group)
     n = self._config.sampling.n
