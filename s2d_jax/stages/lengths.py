@@ -4,8 +4,8 @@ A prompt that depends on no reply is known to be too long before anything is
 sampled. Later ones are found on the way, by the scheduler.
 
 All prompts of a million examples take minutes, and a run that is started again
-asks the same ones. So what was found lies beside the examples, with a digest of
-all that it depends on.
+asks the same ones. So what was found is kept, with a digest of all that it
+depends on.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from s2d_jax.system2.program import for_chat
 from s2d_jax.tasks.task import Example, Task, asked, read_examples
 from s2d_jax.training.examples import reply_of
 
-_FILE = "examples/lengths.json"
+_FILE = "metrics/lengths.json"
 _SPLITS = ("train", "valid", "test")
 _TOGETHER = 1000  # examples whose texts are tokenised at once
 _MANY = 10_000  # inputs that take a while

@@ -289,7 +289,7 @@ def test_prompts_are_measured_once(dropped, config, tmp_path, monkeypatch):
   assert not was_measured
   names = {row.name for row in known["train"]}
   assert names == {"train/over_window/plain", "train/no_target/plain"}
-  (workdir / "examples" / "lengths.json").unlink()
+  (workdir / "metrics" / "lengths.json").unlink()
   assert found(config) == (known, True)
   assert found(config) == (known, False)
   longer = config.copy_and_resolve_references()
