@@ -2,51 +2,105 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import dataclasses
+import functools
 import re
 
-from s2d_jax.answers import mentions, reply as replies
+from s2d_jax.answers import reply as replies
 from s2d_jax.answers.answer import Answer
-from s2d_jax.answers.corrections import SETTLES
-from s2d_jax.answers.mentions import Mention
+from s2d_jax.answers.statements import (
+  NOT_SAID,
+  Statement,
+  doubts,
+  last_word,
+  statements,
+  undenied,
+)
 from s2d_jax.errors import UserError
 
-# "No one", "no longer", "no right answer" say neither yes nor no.
-_DETERMINER = (
-  r"(?!(?-i:no|No|NO)\s+(?!wait\b|it\b|he\b|she\b|they\b|the\b|this\b|that\b"
-  r"|because\b|since\b|as\b|not\b|and\b|I\b|you\b|but\b|or\b)\w)"
-)
-# A letter followed by a word is an article, or a word: "A plant", "I think".
-_GOES_ON_AS_LETTER = (
-  r"(?!\s+(?!(?:is|was|because|since|as|and|or|but|not|would|seems|looks|rather"
-  r"|over|with|by|if|nor|in|for|on|has|explains|gives|does|could|cannot|can|the)\b)"
-  r"[a-z])"
-)
-_NEAR = 300  # characters before a letter that may say how it is used
 _SAME = {"nope": "no", "nah": "no", "yep": "yes", "yeah": "yes", "yup": "yes"}
-_ITEM = re.compile(r"\s*[.):]\s*[\w*_\"]")
-_DENIED_TAIL = re.compile(r",?\s+(?:not|rather than|instead of)\s.*$")
-_BECAUSE = re.compile(r",?\s+(?:because|since)\s")
-_LABEL = r"(?:the\s+)?(?:option|answer|choice|letter|response|assistant)\s+"
-_CUED_BEFORE = re.compile(
-  r"(?:\b(?:answer|option|choice|letter|verdict|choose|chose|pick|select"
-  r"|go with|going with|prefer|towards?|makes|is|be|was|so|therefore|thus|hence"
-  r"|yes|no)\b)"
-  r"\W*(?:(?:definitely|clearly|probably|the|actually|just|simply|with|option"
-  r"|answer|choice|letter|response|assistant)\W+)*$",
+_MOST_WORDS = 20  # of the text of an option
+# "No one", "no longer", "no right answer" say neither yes nor no.
+_NO_DETERMINER = (
+  r"(?!\s+(?!(?:wait|it|he|she|they|the|this|that|because|since|as|not|and|I|you"
+  r"|but|or)\b)\w)"
+)
+_LABEL = r"(?:(?i:(?:the )?(?:option|answer|choice|letter|response|number))\s+)"
+_FIELD = (
+  r"^\W*(?!options?\b|choices?\b|not\s*:)[A-Za-z]{2,}(?:[ -][a-z]+){0,2}\s*:\s*"
+)
+_OPEN = r"[\s\"'“‘*_(\[$]*"
+_CLOSE = r"[\"'”’*_)\]$]*"
+_ADVERBS = (
+  r"(?:(?:the|a|an|clearly|definitely|certainly|probably|most likely|likely"
+  r"|simply|just|indeed|still|actually|quite|very|rather|mostly|mainly|largely"
+  r"|overall|strongly|generally|predominantly|overwhelmingly|thus|therefore"
+  r"|more|somewhat|slightly|fairly|really)\s+)*"
+)
+# What follows an option, and only says more about it.
+_REASON = re.compile(
+  r"\s*(?:$|[.,;:!)–—-]|\((?!or\b)|\b(?:because|since|as|for|so|when|given|which"
+  r"|that is|in this|with|due to|and (?:it|the|this)|based on|is"
+  r" correct|overall"
+  r"|(?:the )?(?:right|correct|best)"
+  r"|\.)\b)",
   re.IGNORECASE,
 )
-_STATES = re.compile(r"(?:[.!?\n]|\bbut in \w+ \w+|\b(?:is|answer))\W*\Z")
-_IS_CORRECT = r"\s+is (?:the )?(?:correct|right|best)\b"
-# "I'm not certain, but I'd …"
-_UNSURE = re.compile(
-  r"^[^.,]*\bnot (?:\w+ )?(?:sure|certain),? but (?=I\b)", re.IGNORECASE
+_JOINED = re.compile(
+  r"^[\"'”’)\]*\s.]*(?:/|,?\s*(?:\b(?:or|and|nor|to)\b)|,|&)\s*(?:\bor\b|\band\b)?"
+  r"\s*(?:maybe |perhaps |possibly )?",
+  re.IGNORECASE,
 )
-_ENDS = re.compile(r"\W*(?:$|\n|[.,;:!)–-]|(?:because|since|as|for)\b)")
-_CUED_AFTER = re.compile(
-  r"^\W*(?:is|was|seems|would be|must be|looks)\s+(?:the\s+|a\s+|much\s+"
-  r"|\w+ly\s+)*(?:correct|right|best|better|true|answer|one|only|superior"
-  r"|stronger|preferable|winner|preferred|most)\b",
+_REFUTED = re.compile(
+  r"\b(?:not|never|neither|nor|no|wrong|incorrect|false|rather than|instead of"
+  r"|unlike|than|eliminat\w*|exclud\w*|ruled? out|rules out|while|whereas"
+  r"|although|though|despite|lacks?|fails?|without|cannot|other options?)\b"
+  r"|n['’]t\b",
+  re.IGNORECASE,
+)
+_GOOD = (
+  r"(?:correct|right|best|better|true|answer|one|only|superior|stronger"
+  r"|preferable|preferred|most|accurate|appropriate|choice|option)"
+)
+_SAYS = (
+  r"(?:I(?:['’]d| would| will|['’]ll)?(?: have to)?|my|we"
+  r"|let['’]s)\s+(?:\w+ly )?"
+  r"(?:say|choose|pick|select|go with|go for|going with|vote for|opt for"
+  r"|answer|chose|think it(?:['’]s| is)|believe it(?:['’]s| is)|lean towards?"
+  r"|classify (?:it|this|the \w+) as|rate (?:it|this) as"
+  r"|choice is|pick is|vote is|verdict is)(?: (?:it(?:['’]s| is)|with|for))?"
+)
+_LINK = (
+  r"(?:(?:it|that|this|answer)(?:['’]s| is| must be| has to be| would be)"
+  r"|\b(?<!which )(?:is|be|are|seems|sounds|appears(?: to be)?|reads as"
+  r"|makes(?: it| this)?|leaves(?: us)?(?: with)?"
+  r"|matches|corresponds to|points to|leans|remains|expresses|conveys|shows"
+  r"|has|as|choose|select|pick))\s*:?"
+)
+_NOUNS = (
+  r"(?:\s+(?:sentiment|review|tone|opinion|feeling|overall|attitude|emotion|one"
+  r"|option|answer|in (?:tone|sentiment)|experience))*"
+)
+
+_SO = re.compile(r"\b(?:so|therefore|thus|hence)\b", re.IGNORECASE)
+_STANDS_BEFORE = re.compile(
+  r"\b(?:also|correct|right|best|so|therefore|answer|is|be|choose|pick)\W*$",
+  re.IGNORECASE,
+)
+_STANDS_AFTER = re.compile(
+  rf"\W*(?:is|was|seems|would be|could be|works)\s+(?:also\s+)?{_ADVERBS}"
+  rf"(?:{_GOOD}|too|also|as well)\b|\W*(?:too|also|as well)\b",
+  re.IGNORECASE,
+)
+# "A is wrong" of another option takes nothing back.
+_FAULTS = re.compile(
+  r"\b(?:wrong|incorrect\w*|mistake\w*|error)\b", re.IGNORECASE
+)
+# What may be said of other options, or of the thing itself.
+_DENIAL = re.compile(
+  r"\b(?:not|never|what|wrong|incorrect|neither|first|cannot|said|says)\b"
+  r"|n['’]t\b",
   re.IGNORECASE,
 )
 
@@ -70,155 +124,318 @@ class Choice:
 
   def __call__(self, reply: str, question: str = "") -> Answer | None:
     text = replies.said(reply)
-    if text.endswith("?") and len(replies.sentences(text)) == 1:
-      return None
-    statements = replies.marked(text)
-    if replies.contradicts(text):
-      return None
-    for statement in statements:
-      option = self._alone(_BECAUSE.split(statement)[0])
-      if option is not None:
-        return _answer(option, strict=True)
-      if self._mentions(statement):
-        return _answer(self._stated(statement), strict=False)
+    if self._are_letters:
+      text = re.sub(rf"\[+({self._names})\]+", r"\1", text)
     option = self._alone(text)
     if option is not None:
-      return _answer(option, strict=True)
-    return _answer(self._by_line(text) or self._stated(text), strict=False)
+      return Answer(option, strict=True)
+    said = statements(text)
+    if any(one.is_marked for one in said):
+      found = last_word(said, self._marked, self._keeps)
+      if found is None:
+        return None
+      is_strict = self._alone(said[found[1]].text) is not None
+      return Answer(found[0], is_strict)
+    option = self._unmarked([one.text for one in said], text)
+    return None if option is None else Answer(option, strict=False)
 
-  def _alone(self, text: str) -> str | None:
-    """The option that a text is, but for signs around it and its content."""
+  @functools.cached_property
+  def _known(self) -> dict[str, str]:
+    """The options as they are looked up: bare, and in lower case."""
+    bare = {_bare(option): option for option in self.options}
     exact = {option.casefold(): option for option in self.options}
-    for bare in (text.strip(), text.strip(" .!\"'\n")):
-      if bare.casefold() in exact:
-        return exact[bare.casefold()]
-    bare = re.sub(rf"^\W*{_LABEL}", "", text, flags=re.IGNORECASE)
-    bare = re.sub(r"^[\W_]+|[\W_]+$", "", bare).casefold()
-    bare = _SAME.get(bare, bare)
-    strip = lambda option: re.sub(r"^[\W_]+|[\W_]+$", "", option).casefold()
-    named = {strip(option): option for option in self.options} | exact
-    if bare in named:
-      return named[bare]
-    if not self._are_letters:
-      return None
-    # "B. The Nile", in one line and without another option
-    text = _DENIED_TAIL.sub("", text)
-    text = re.sub(r"^[a-h](?=\)\s)", lambda match: match[0].upper(), text)
-    match = re.match(rf"^\W*({self._names})\s*[).:\]][).:\]\s]*\S", text)
-    if not match or "\n" in text.strip():
-      return None
-    other = re.search(
-      rf"(?<!\w)(?:{self._names})\s*[).:]", text[match.end(1) + 2 :]
-    )
-    is_denied = mentions.DENIED_AFTER.match(text[match.end(1) :])
-    is_long = len(text.split()) > 20
-    return None if other or is_denied or is_long else match[1]
+    same = {a: exact[b] for a, b in _SAME.items() if b in exact}
+    return same | bare | exact
 
-  def _by_line(self, text: str) -> str | None:
-    """The option that stands alone in a line, before or after reasons."""
-    lines = (line for line in text.splitlines() if not line.endswith(":"))
-    found = {self._alone(line) for line in lines} - {None}
-    return found.pop() if len(found) == 1 else None
-
-  def _stated(self, text: str) -> str | None:
-    text = _UNSURE.sub("", text)
-    if replies.refuses(text):
-      return None
-    if leading := self._leading(text):
-      return leading
-    found = mentions.affirmed(text, self._mentions(text))
-    return mentions.decided(text, found)
-
-  def _leading(self, text: str) -> str | None:
-    """The option that a text begins with, and gives reasons for.
-
-    "No, …" and "Option B is correct because …" say it all, if nothing that
-    follows corrects or concludes.
-    """
-    rule = r"\W*[,.:;!]" if not self._are_letters else _IS_CORRECT
-    label = _LABEL if self._are_letters else ""
-    match = re.match(
-      rf"\W*{label}({self._names})\b{rule}(.+)", text, re.I | re.DOTALL
-    )
-    if not match or SETTLES.search(re.sub(r"\bno\b", "", match[2])):
-      return None
-    others = [m for m in self._mentions(match[2]) if m.name != match[1]]
-    is_other = any(
-      re.search(
-        r"(?:[.!?\n]|\bbut in \w+ \w+|\b(?:is|answer))\W*\Z",
-        match[2][: m.start],
-      )
-      or _CUED_AFTER.match(match[2][m.end :])
-      or not re.search(r"\w", match[2][m.end :])
-      for m in others
-    )
-    known = {option.casefold(): option for option in self.options}
-    return None if is_other else known[match[1].casefold()]
-
-  @property
+  @functools.cached_property
   def _are_letters(self) -> bool:
     return all(len(option) == 1 for option in self.options)
 
   @property
+  def _flags(self) -> int:
+    """ "a" is no letter of an option within a sentence."""
+    return 0 if self._are_letters else re.IGNORECASE
+
+  @functools.cached_property
   def _names(self) -> str:
-    longest_first = sorted(self.options, key=len, reverse=True)
-    return "|".join(map(re.escape, longest_first))
+    """A pattern of all options, the longest first."""
+    names = sorted({*self.options, *self._known}, key=len, reverse=True)
+    if self._are_letters:
+      names = list(self.options)
+    return "|".join(
+      re.escape(name) + (_NO_DETERMINER if name == "no" else "")
+      for name in names
+      if name
+    )
 
-  def _mentions(self, text: str) -> list[Mention]:
-    """Where options are named."""
-    rule = _GOES_ON_AS_LETTER if self._are_letters else ""
-    rule = rule and rf"(?:(?<=(?:ption|hoice) .)|{rule})"
-    pattern = rf"(?<!\w)(?<!\w-){_DETERMINER}({self._names})(?![\w'’]){rule}"
-    flags = 0 if self._are_letters else re.IGNORECASE
-    known = {option.casefold(): option for option in self.options}
-    found = [
-      Mention(
-        match[1] if self._are_letters else known[match[1].casefold()],
-        match.start(1),
-        match.end(1),
-      )
-      for match in re.finditer(pattern, text, flags)
-    ]
+  @functools.cached_property
+  def _mention(self) -> re.Pattern[str]:
+    """Where an option is meant; "A" and "I" are words, too."""
     if not self._are_letters:
-      return found
-    return [
-      mention
-      for number, mention in enumerate(found)
-      if _is_meant(text, mention, found[max(0, number - 1) : number + 2])
-    ]
+      return re.compile(
+        rf"(?<![\w'’-])(?P<name>{self._names})(?![\w'’-])", re.IGNORECASE
+      )
+    names = f"(?P<name>{self._names})"
+    return re.compile(
+      rf"(?<![\w'’-])(?:(?:(?<=ption )|(?<=nswer )|(?<=hoice )|(?<=etter )"
+      rf"|(?<=[(\[])){names}(?![\w'’])"
+      rf"|{names.replace('name', 'other')}(?![\w'’-])"
+      r"(?=[\"'”’*_)\]]*\s*(?:$|[.,;:!?)\n–—/-]|\b(?:is|was|are|and|or|seems|would"
+      r"|because|since|as|not|but|describes|has|gives|says|explains|can|does"
+      r"|could|cannot|over|rather|instead)\b)))",
+    )
+
+  @functools.cached_property
+  def _item(self) -> re.Pattern[str]:
+    """A line of a list of the options."""
+    label = rf"({self._names})" if self._are_letters else r"(?!)()"
+    return re.compile(rf"\W*(?:option )?{label}\s*[).:–-]\W*\w", re.IGNORECASE)
+
+  def _mentioned(self, text: str) -> list[tuple[str, int, int]]:
+    found = []
+    for match in self._mention.finditer(text):
+      groups = match.groupdict()
+      name = groups["name"] or groups.get("other")
+      found.append((self._known[name.casefold()], *match.span()))
+    return found
+
+  def _alone(self, text: str) -> str | None:
+    """The option that a text is, but for signs around it and its content."""
+    for bare in (text.strip().casefold(), text.strip(" .!\"'\n").casefold()):
+      if bare in self._known:
+        return self._known[bare]
+    for label in (rf"^\W*{_LABEL}(?=\W*\w+\W*\Z)", _FIELD):
+      bare = _bare(re.sub(label, "", text, flags=re.I))
+      if bare in self._known:
+        return self._known[bare]
+    if not self._are_letters or "\n" in text.strip():
+      return None
+    text = undenied(text)
+    # "B. The Nile", "(b) the Nile"
+    match = re.match(
+      rf"^\W*{_LABEL}?(?P<name>{self._names})\s*[).:\]–-][).:\]\s]*(?P<rest>\S.*)",
+      text,
+      re.IGNORECASE,
+    ) or re.match(
+      rf"^\W*{_LABEL}(?P<name>{self._names})\s*(?P<rest>\(.*\))\W*$", text, re.I
+    )
+    if not match or len(text.split()) > _MOST_WORDS:
+      return None
+    if re.match(r"[a-z]\s*:", match[0]) or self._denies(match["rest"]):
+      return None
+    is_other = re.search(rf"(?<!\w)(?:{self._names})\s*[).:]", match["rest"])
+    if is_other or NOT_SAID.search(match["rest"]) or doubts(match["rest"]):
+      return None
+    return self._known[match["name"].casefold()]
+
+  def _denies(self, rest: str) -> bool:
+    return (
+      re.match(
+        r"\W*(?:(?:is|was|would be|aspects?|comments?) )*(?:not|wrong"
+        r"|incorrect|false|eliminated|no)\b|\W*[❌✗✘]",
+        rest,
+        re.IGNORECASE,
+      )
+      is not None
+    )
+
+  def _marked(self, said: Statement) -> str | None:
+    """The option that stands behind a mark."""
+    option = self._alone(said.text) or self._corrected(said.text)
+    if option:
+      return option
+    text = undenied(said.text)
+    match = re.match(
+      rf"{_OPEN}{_ADVERBS}{_LABEL}?{_OPEN}(?P<name>{self._names})(?![\w'’])"
+      rf"{_CLOSE}",
+      text,
+      re.IGNORECASE,
+    )
+    if not match:
+      return None
+    option = self._known[match["name"].casefold()]
+    return option if self._is_reason(option, text[match.end() :]) else None
+
+  def _corrected(self, text: str) -> str | None:
+    """Y in "not X, but Y" and in "not X; it is Y"."""
+    match = re.fullmatch(
+      rf"{_OPEN}(?:it(?:['’]s| is) )?not\s+{_LABEL}?{_OPEN}(?:{self._names})"
+      rf"{_CLOSE}(?:,|;)?\s+(?:but|it(?:['’]s| is))\s+(?:rather\s+)?{_LABEL}?"
+      rf"{_OPEN}(?P<name>{self._names}){_CLOSE}[.!]*",
+      text,
+      re.IGNORECASE,
+    )
+    return self._known[match["name"].casefold()] if match else None
+
+  def _is_reason(self, option: str, rest: str) -> bool:
+    """Whether what follows an option in its sentence leaves it as it is."""
+    joined = _JOINED.match(rest)
+    if joined and re.match(
+      rf"{_LABEL}?{_OPEN}(?:{self._names})(?![\w'’])",
+      rest[joined.end() :],
+      self._flags,
+    ):
+      return False
+    if rest.strip() and not _REASON.match(rest) or self._denies(rest):
+      return False
+    return self._keeps([rest], option)
+
+  def _keeps(self, behind: Sequence[str], option: str) -> bool:
+    """Whether what follows an answer takes nothing back."""
+    return not any(map(self._doubts, behind)) and self._stands(behind, option)
+
+  def _stands(self, behind: Sequence[str], option: str) -> bool:
+    """Whether sentences stand by no other option."""
+    for sentence in behind:
+      rivals = [m for m in self._mentioned(sentence) if m[0] != option]
+      for _, start, end in rivals:
+        before = re.split(r"[.;:!?\n]|\bbut\b", sentence[:start])[-1]
+        after = re.split(r"[.;!?\n]|\bbut\b", sentence[end:])[0]
+        is_out = _REFUTED.search(before) or (
+          _REFUTED.search(after) if self._are_letters else self._denies(after)
+        )
+        # "Option A is about size": a letter has to be said to be right.
+        is_about = (
+          self._are_letters
+          and re.search(r"\w{2}", after)
+          and not _STANDS_BEFORE.search(before)
+          and not _STANDS_AFTER.match(after)
+        )
+        if not is_out and not is_about:
+          return False
+    return True
+
+  def _doubts(self, sentence: str) -> bool:
+    """Whether a sentence behind an answer may take it back."""
+    if self._are_letters and self._mention.search(sentence):
+      sentence = _FAULTS.sub("", sentence)
+    return doubts(sentence)
+
+  def _unmarked(self, said: list[str], text: str) -> str | None:
+    items = [one for one in said if self._item.match(one)]
+    if len({self._item.match(one)[1] for one in items}) > 1:
+      said = [one for one in said if one not in items]
+    if not said or said[0].endswith("?") or said[-1].endswith("?"):
+      return None
+    first = self._leading(said[0])
+    if first is not None:
+      behind = said[1:]
+      if self._keeps(behind, first):
+        return first
+    if len(said) > 1 and replies.is_cut_off(text) and len(said[-1].split()) > 8:
+      return None
+    last = self._leading(said[-1])
+    if last is not None:
+      is_new = first not in (None, last)
+      is_turned = any(self._doubts(one) or _SO.search(one) for one in said[1:])
+      return last if not is_new or is_turned else None
+    return None if first else self._by_line(text, said)
+
+  def _by_line(self, text: str, said: list[str]) -> str | None:
+    """The option that stands alone in a line, before or after reasons."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    found = [(n, self._alone(line)) for n, line in enumerate(lines)]
+    found = [(n, option) for n, option in found if option is not None]
+    if len({option for _, option in found}) != 1:
+      return None
+    place, option = found[-1]
+    behind = lines[place + 1 :]
+    return option if self._keeps(behind, option) else None
+
+  def _leading(self, sentence: str) -> str | None:
+    """The option that a sentence begins with, or names as the best."""
+    sentence = undenied(sentence)
+    if replies.refuses(sentence) or NOT_SAID.search(_DENIAL.sub("", sentence)):
+      return None
+    label = _LABEL if self._are_letters else "(?:)"
+    match = re.match(
+      rf"{_OPEN}(?:(?:well|so|ok(?:ay)?|sure|oh|hmm),?\s+)?{label}?{_OPEN}"
+      rf"(?P<name>{self._names})(?![\w'’-]){_CLOSE}",
+      sentence,
+      self._flags,
+    )
+    if match:
+      rest = sentence[match.end() :]
+      option = self._known[match["name"].casefold()]
+      if self._are_letters and re.match(r"\s*[).:\]]\s*\w", rest):
+        return None  # the text of an option, and more
+      is_best = re.match(
+        rf"\s+(?:(?:is|was|would be|must be|seems)\s+{_ADVERBS}{_GOOD}\b"
+        r"|(?:best|correctly)\s+[a-z]+s\b)",
+        rest,
+      )
+      if is_best and self._are_letters and not self._denies(rest):
+        return option if self._keeps([rest], option) else None
+      if re.match(r"\s*[.,;:!–—-]|\s*$|\s(?:because|since|as|\()", rest) or (
+        not self._are_letters and re.match(r"\s+(?:it|he|she|the|this)\b", rest)
+      ):
+        return option if self._is_reason(option, rest) else None
+    return self._concluded(sentence)
+
+  def _concluded(self, sentence: str) -> str | None:
+    """The option that a sentence comes to."""
+    sentence = undenied(sentence).strip()
+    if option := self._alone(sentence):
+      return option
+    so = re.split(
+      r"\b(?:so|therefore|thus|hence|but|wait|actually|i\.e\.|meaning"
+      r"|finally)\b[,:]?\s*",
+      sentence,
+      flags=re.IGNORECASE,
+    )
+    tail = so[-1].strip()
+    if re.search(
+      r"\bbut\b\W*$", sentence[: sentence.rfind(tail)], re.IGNORECASE
+    ):
+      head = sentence[: sentence.rfind(tail)]
+    else:
+      head = ""
+    if replies.refuses(tail):
+      return None
+    if NOT_SAID.search(_DENIAL.sub("", tail)):
+      return None
+    if option := self._corrected(tail):
+      return option
+    if len(so) > 1:
+      match = re.match(
+        rf"{_OPEN}{_LABEL}?{_OPEN}(?P<name>{self._names})(?![\w'’-]){_CLOSE}"
+        r"(?=\s*(?:$|[.,;:!(–—-]))",
+        tail,
+        re.IGNORECASE,
+      )
+      if match:
+        option = self._known[match["name"].casefold()]
+        return option if self._is_reason(option, tail[match.end() :]) else None
+    label = f"{_LABEL}?"
+    match = re.match(
+      rf"(?P<before>.*?)(?:\b{_SAYS}|{_LINK})\s+{_ADVERBS}{label}{_OPEN}"
+      rf"(?P<name>{self._names})(?![\w'’-]){_CLOSE}{_NOUNS}(?P<rest>.*)",
+      tail,
+      self._flags | re.DOTALL,
+    ) or re.match(
+      rf"(?P<before>.*?)\b{label}{_OPEN}(?P<name>{self._names})(?![\w'’-])"
+      rf"{_CLOSE}\s+(?:(?:is|seems|must be|would be)\s+{_ADVERBS}{_GOOD}"
+      rf"|(?P<fits>(?:best )?(?:fits"
+      r"|matches|describes|explains|suits|answers)))\b"
+      r"(?P<rest>.*)",
+      tail,
+      self._flags | re.DOTALL,
+    )
+    if not match:
+      return None
+    is_fit = match.re.groupindex.get("fits") and match["fits"]
+    option = self._known[match["name"].casefold()]
+    before = re.split(r"[,;:]", tail[: match.start("name")])
+    if _REFUTED.search(before[-1]) or not self._stands(
+      [head, *before[:-1]], option
+    ):
+      return None
+    rest = match["rest"]
+    if is_fit:
+      return option if self._keeps([rest], option) else None
+    return option if not rest.strip() or self._is_reason(option, rest) else None
 
 
-def _answer(option: str | None, strict: bool) -> Answer | None:
-  return None if option is None else Answer(option, strict)
-
-
-def _is_meant(text: str, mention: Mention, around: list[Mention]) -> bool:
-  """Whether a letter is used as an option, not in "Vitamin C" or a list."""
-  before = text[max(0, mention.start - _NEAR) : mention.start]
-  after = text[mention.end : mention.end + _NEAR]
-  sentence = re.split(r"[.!?\n]\s*", before)[-1]
-  if re.match(r"\s*:", after) and not before.strip():
-    return False  # "A: …" answers a "Q: …"
-  if re.search(r"[\d°]\s?\Z", before):
-    return False  # a unit: "100 °C"
-  others = [m for m in around if m.name != mention.name]
-  if _ITEM.match(after) and (
-    before.strip() or any(_ITEM.match(text, m.end) for m in others)
-  ):
-    return False  # an item of a list of the options
-  is_last = not re.search(r"[^\W_]", after)
-  begins = not sentence.strip("\"'([*") and _ENDS.match(after)
-  return bool(
-    begins
-    or _CUED_BEFORE.search(sentence)
-    or _CUED_AFTER.match(after)
-    or is_last
-    or any(_near(text, mention, other) for other in others)
-  )
-
-
-def _near(text: str, one: Mention, other: Mention) -> bool:
-  """Whether two options are named side by side."""
-  first, second = sorted((one, other), key=lambda m: m.start)
-  between = text[first.end : second.start]
-  return len(between) < 12 and "." not in between
+def _bare(text: str) -> str:
+  """A text without signs around it, in lower case."""
+  return re.sub(r"^[\W_]+|[\W_]+$", "", text).casefold()

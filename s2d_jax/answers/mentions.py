@@ -6,8 +6,6 @@ from collections.abc import Sequence
 import re
 from typing import NamedTuple
 
-from s2d_jax.answers.corrections import SETTLING
-
 _CLAUSE = 300  # characters around a name that may say something about it
 
 
@@ -28,7 +26,7 @@ _DENIED_BEFORE = re.compile(
   r"\W+(?:(?!and\b|but\b|so\b)\w+\W+){0,4}$",
   re.IGNORECASE,
 )
-DENIED_AFTER = re.compile(
+_DENIED_AFTER = re.compile(
   r"^\W*(?:(?:is|are|was|were|would be|seems|looks|can be)\s+(?:\w+ly\s+)?"
   r"(?:not|never|wrong|incorrect|false|out\b|eliminated|excluded|ruled out"
   r"|worse"
@@ -36,7 +34,7 @@ DENIED_AFTER = re.compile(
   re.IGNORECASE,
 )
 # What others think is not yet what the text stands by.
-OTHERS = re.compile(
+_OTHERS = re.compile(
   r"\b(?:people|many|most|some|others)\b[^.;,]*\b(?:think|believe|say|assume"
   r"|argue|guess|answer|choose)\b"
   r"|\b(?:commonly|often|usually|widely|frequently|sometimes)"
@@ -80,9 +78,9 @@ def affirmed(text: str, mentions: Sequence[Mention]) -> list[Mention]:
     after = text[mention.end : mention.end + _CLAUSE]
     is_out = (
       _DENIED_BEFORE.search(before)
-      or DENIED_AFTER.match(after)
+      or _DENIED_AFTER.match(after)
       or _CONDITION.search(before)
-      or OTHERS.search(before)
+      or _OTHERS.search(before)
       or _COMPARED.search(before)
       or _IF_AFTER.match(after)
     )
@@ -101,22 +99,3 @@ def _listed(text: str, mentions: Sequence[Mention]) -> set[Mention]:
     if one.name != other.name and _JOIN.fullmatch(between):
       listed |= {one, other}
   return listed
-
-
-_CONCLUSION = re.compile(
-  rf"{SETTLING}|\b(?:verdict|I(?:['’]d| would)? (?:choose|pick|prefer|go with)"
-  r"|better one is)\b",
-  re.IGNORECASE,
-)
-
-
-def decided(text: str, found: Sequence[Mention]) -> str | None:
-  """The one name that is affirmed, or that the text comes down to."""
-  names = {mention.name for mention in found}
-  if len(names) == 1:
-    return names.pop()
-  conclusions = list(_CONCLUSION.finditer(text))
-  if not conclusions:
-    return None
-  last = {m.name for m in found if m.start >= conclusions[-1].end()}
-  return last.pop() if len(last) == 1 else None

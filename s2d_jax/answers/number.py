@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import dataclasses
 from fractions import Fraction
+import functools
+import re
 
 from s2d_jax.answers import reply as replies
+from s2d_jax.answers.amount import alone, explained, is_unfinished, right_side
 from s2d_jax.answers.answer import Answer
-from s2d_jax.answers.latex import has_math
-from s2d_jax.answers.numerals import canonical, find, plain
-from s2d_jax.answers.result import concluded
-from s2d_jax.answers.stated import alone, conclusion, given, stated
+from s2d_jax.answers.numerals import NUMERAL, canonical, find, plain
+from s2d_jax.answers.statements import (
+  NOT_SAID,
+  Statement,
+  doubts,
+  last_word,
+  statements,
+  undenied,
+)
+from s2d_jax.answers.words import EMPTY, normalise, stems
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,41 +29,266 @@ class Number:
 
   def __call__(self, reply: str, question: str = "") -> Answer | None:
     text = plain(replies.said(reply))
-    statements = replies.marked(text)
-    if replies.contradicts(text):
-      return None
-    for statement in statements:
-      found = alone(statement)
-      strict = found is not None
-      if strict or find(statement) or has_math(statement):
-        found = found if strict else stated(statement)
-        later = _concluded_behind(statement, text) or {found}
-        return _answer(found if found in later else None, strict)
-      if _says_none(statement):
+    value = alone(text)
+    if value is not None and "\n" not in text.strip():
+      return _answer(value, strict=True)
+    said = statements(text)
+    told = {one.value for one in find(plain(question))}
+    if any(one.is_marked for one in said):
+      found = last_word(said, _marked, functools.partial(_keeps, told))
+      if found is None:
         return None
+      value, place = found
+      return _answer(value, alone(said[place].text) is not None)
     if replies.is_unanswered(reply):
       return None
-    found = alone(text)
-    if found is not None:
-      return _answer(found, strict=True)
-    return _answer(concluded(text, question), strict=False)
+    return _answer(_unmarked([one.text for one in said], text, question), False)
 
 
 def _answer(value: Fraction | None, strict: bool) -> Answer | None:
   return None if value is None else Answer(canonical(value), strict)
 
 
-def _concluded_behind(statement: str, text: str) -> set[Fraction]:
-  """The numbers of the last conclusion that follows a statement."""
-  behind = replies.sentences(text.partition(f"{statement}\n")[2])
-  behind = replies.sentences(statement)[1:] + behind
-  said = [given(conclusion(sentence)[1]) for sentence in behind]
-  return {one.value for one in next(filter(None, reversed(said)), [])}
+def _marked(said: Statement) -> Fraction | None:
+  """The number that stands behind a mark."""
+  text = said.text.strip()
+  if is_unfinished(text):
+    return None
+  for read in (alone, explained, right_side):
+    value = read(text)
+    if value is not None:
+      return value
+  return None
 
 
-_FEW_WORDS = 4
+_CONCLUSION = re.compile(
+  r"\b(?:so|therefore|thus|hence|(?:for )?a total of|altogether|in total"
+  r"|in all|which (?:is|makes|leaves|gives|means|equals)|that(?:['’]s|"
+  r" is| makes"
+  r"| leaves| gives)|total(?:s|ing)?|we (?:get|have)|giving|leaving|making"
+  r"|comes to|equals)\b",
+  re.IGNORECASE,
+)
 
 
-def _says_none(statement: str) -> bool:
-  """Whether what is marked as the answer is one, but no number."""
-  return len(statement.split()) <= _FEW_WORDS or replies.refuses(statement)
+def _keeps(
+  told: set[Fraction], behind: Sequence[str], answer: Fraction
+) -> bool:
+  """Whether sentences behind an answer come to no other number."""
+  results = []
+  if any(map(doubts, behind)):
+    return False
+  for sentence in behind:
+    if sentence.startswith("("):
+      continue
+    values = [one.value for one in find(sentence)]
+    if values and (_CONCLUSION.search(sentence) or "=" in sentence):
+      results.append(set(values[-1:]) if "=" in sentence else set(values))
+    elif not set(values) <= told | {answer} and _GIVES.search(sentence):
+      return False
+  return not results or answer in results[-1] or results[-1] <= told
+
+
+_GIVES = re.compile(r"\b(?:is|are|has|have|answer|left|gets?)\b", re.IGNORECASE)
+# Words that a sentence may have besides those of the question.
+_SAFE = EMPTY | set(
+  """
+  so therefore thus hence then now finally altogether together overall we get
+  got find total sum amount number result difference left remaining remain
+  remains over all in answer equal equals gives leaves leaving makes gets
+  receives needs need costs cost pays paid spent spends earn earns earned takes
+  took sold exactly also will have had one each every per still after giving i
+  our must final means be it there that this these them his her their its my
+  your you he she they us both just dollars dollar cents euros hours minutes
+  days weeks years km miles cm metres meters
+  """.split()
+)
+_RISKY = re.compile(
+  r"\b(?:than|least|most|between|up to|under|half|twice|double|triple|dozens?"
+  r"|times|below|thirds?|quarters?|(?:fif|six|eigh|ten)ths?|another|further"
+  r"|additional|extra|calculate|determine|add|subtract|multiply|divide|find"
+  r"|needs? to|have to|has to|let|consider|step|instead|or|per ?cent of|know"
+  r"|remainder|except|besides|minus|plus|would be|should be|more to|if|first"
+  r"|start(?:s|ed)? with|begins? with|began with|out of|each of|every \d|times"
+  r"|question|problem|day \d|week \d|chapter \d|room \d)\b|%(?! of)",
+  re.IGNORECASE,
+)
+
+
+def _unmarked(said: Sequence[str], text: str, question: str) -> Fraction | None:
+  """The number that a reply without a mark comes to."""
+  if not said or is_unfinished(text):
+    return None
+  told = {one.value for one in find(plain(question))}
+  lines = [line for line in text.splitlines() if line.strip()]
+  if len(lines) > 1 and len(set(map(alone, lines)) - {None}) > 1:
+    return None
+  is_assigned = len(said) > 1 and "=" in said[0]  # a first step
+  first = None if is_assigned else _answer_alone(said[0])
+  if first is not None:
+    return first if _keeps(told, said[1:], first) else None
+  if len(lines) > 1 and not _is_item(lines[-1]):
+    last = alone(lines[-1])
+    if last is not None and "=" not in lines[-1]:
+      return last
+  if replies.is_cut_off(text):
+    is_told = len(said) == 1 or _results(said)
+    most = _MOST_WORDS if "=" in said[-1] else _FEW_WORDS * bool(is_told)
+    if len(said[-1].split()) > most:
+      return None
+    value = _stated(said[-1], said[:-1], question, told)
+    results = _results(said[:-1])
+    return (
+      value if not results or "=" in said[-1] or value == results[-1] else None
+    )
+  for place in range(len(said) - 1, -1, -1):
+    value = _stated(said[place], said[:place], question, told)
+    if value is not None:
+      return value if _keeps(told, said[place + 1 :], value) else None
+    if doubts(said[place]) or find(said[place]) and not _is_remark(said[place]):
+      return None
+  return None
+
+
+# Of a sentence without an end, that may yet be whole: with an equation, or not.
+_MOST_WORDS, _FEW_WORDS = 12, 6
+
+
+def _answer_alone(sentence: str) -> Fraction | None:
+  """The number that a reply begins with, before it explains it."""
+  if _is_item(sentence):
+    return None
+  value = alone(sentence)
+  return explained(sentence) if value is None else value
+
+
+_ASIDE = re.compile(
+  r"\W*\(|\W*(?:note|check|verif\w+|explanation|reason\w*)\b", re.I
+)
+
+
+def _is_remark(sentence: str) -> bool:
+  """Whether a sentence behind a result need not be one."""
+  return sentence.endswith("!") or bool(
+    _ASIDE.match(sentence) or re.match(r"\W*(?:this|that)\b", sentence, re.I)
+  )
+
+
+def _is_item(line: str) -> bool:
+  """Whether a line is a step of a list, "3. 20"."""
+  return re.match(r"\s*(?:\d+[.)]|\||[-*•])\s", line) is not None
+
+
+_ENDS_IN_TAIL = re.compile(
+  r"→\s*|\b(?:so|therefore|thus|hence|for a total of|(?:which|that|this)"
+  r" (?:makes|leaves"
+  r"|gives|means(?: that)?)|(?:to|and|we) get|it (?:must|has to) be|i\.e\."
+  r"|(?<=, )for)(?!\w)[,:]?\s*",
+  re.IGNORECASE,
+)
+_MORE = re.compile(
+  r",?\s+(?:because\b|(?:after|since|when|while)\b)|,\s+(?:which\b|at|with|as)\b"
+  r"|\s\(",
+  re.IGNORECASE,
+)
+
+
+def _stated(
+  sentence: str, before: Sequence[str], question: str, told: set[Fraction]
+) -> Fraction | None:
+  """The number that a sentence gives as what was asked, or as a result."""
+  if sentence.endswith("?") or _ASIDE.match(sentence):
+    return None
+  if replies.refuses(sentence):
+    return None
+  if _is_none(sentence, question):
+    return Fraction(0)
+  sentence = re.sub(r"^\s*(?:[-*•]|\d+[.)])\s+", "", undenied(sentence))
+  sentence = re.sub(r"(?<=[\w%])\s+\([^()]*\)(?=\W*\Z)", "", sentence)
+  tails = list(_ENDS_IN_TAIL.finditer(sentence))
+  tail = sentence[tails[-1].end() :] if tails else sentence
+  if NOT_SAID.search(tail) or _is_risky(tail, question):
+    return None
+  value = right_side(tail)
+  if value is not None:
+    return value
+  if "=" in tail:
+    return None
+  if tails and (value := alone(tail)) is not None:
+    return value
+  if _is_open(tail):
+    return None
+  head = _MORE.split(tail)[0]
+  found = find(head)
+  if not found:
+    head, found = tail, find(tail)
+  new = [one for one in found if one.value not in told]
+  if len(found) > 1:
+    found = new
+  if len(found) != 1:
+    return None
+  [one] = found
+  rest = head[: one.start] + " " + head[one.end :]
+  results = _results(before)
+  is_result = bool(results) and results[-1] == one.value
+  if not question:
+    is_short = len(rest.split()) <= 20
+    return (
+      one.value if is_short and (tails or is_result or not before) else None
+    )
+  is_summed = _SUMS_UP.search(rest) is not None
+  is_asked = bool(stems(rest) & stems(question)) and one in new
+  unknown = _unknown(rest, question)
+  most = 4 if is_result or tails else 2
+  is_said = is_asked or is_result or tails or is_summed
+  return one.value if is_said and len(unknown) <= most else None
+
+
+_OPERATOR = re.compile(r"(?:_|\b[a-z])\s*[-+*/×÷]|[-+*/×÷]\s+(?:_|[a-z]\b)")
+
+
+def _is_open(text: str) -> bool:
+  """Whether a sum is left to be worked out: "12 - 4", "x + 19"."""
+  return _OPERATOR.search(NUMERAL.sub("_", text)) is not None
+
+
+# "She has no stamps left", "None of them remain"
+_NONE_LEFT = re.compile(
+  r"\b(?:none(?: of [\w ]+?)? (?:(?:is|are|will be) (?:left|remaining)"
+  r"|remains?)"
+  r"|(?:no|n['’]t (?:\w+ )?any|not (?:\w+ )?any) (?:more )?\w+ (?:is |are )?"
+  r"(?:left|remaining))\b(?! (?:to|out)\b)(?:[^\d.]*|, (?:as|since"
+  r"|because)\b.*)\W*\Z",
+  re.IGNORECASE,
+)
+
+
+def _is_none(sentence: str, question: str) -> bool:
+  """Whether a sentence says that there is nothing left of what is counted."""
+  is_counted = re.search(r"\bhow (?:many|much)\b", question, re.IGNORECASE)
+  return bool(is_counted and _NONE_LEFT.search(sentence))
+
+
+_SUMS_UP = re.compile(r"\b(?:total|in all|altogether)\b", re.I)
+
+
+def _is_risky(text: str, question: str) -> bool:
+  """Whether a word makes a number only a part of what is said."""
+  asked = question.lower() or "%"
+  if re.search(r"%|\bper ?cent|\b(?:rate|share|probability)\b", asked):
+    asked += "%"
+  return any(
+    found.strip().lower() not in asked for found in _RISKY.findall(text)
+  )
+
+
+def _unknown(text: str, question: str) -> set[str]:
+  """Words of a text that neither the question has, nor any such sentence."""
+  words = set(normalise(text).split()) - _SAFE
+  known = stems(question)
+  return {word for word in words if not stems(word) <= known}
+
+
+def _results(sentences: Sequence[str]) -> list[Fraction]:
+  found = (right_side(one) for one in sentences)
+  return [one for one in found if one is not None]

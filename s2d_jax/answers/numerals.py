@@ -69,6 +69,12 @@ def _in_digits(match: re.Match[str]) -> str:
   return str(10 * _TENS.index(part["tens"]) + 20 + ones)
 
 
+# "1.250,50" and "3,5"; "2,35,000"
+_EUROPEAN = re.compile(
+  r"(?<![\d.,])(\d{1,3}(?:\.\d{3})+(?=,\d{1,2}(?!\d))|\d+(?=,\d(?!\d))),(\d{1,2})"
+  r"(?=\s*[^\W\d_]|\s*[€$£]|\W*\Z)"
+)
+_INDIAN = re.compile(r"(?<![\d.,])\d{1,2}(?:,\d{2})+,\d{3}(?![\d,])")
 # "37,50 €"
 _EUROS = re.compile(
   r"(?<![\d.,])(€\s?\d+|\d+(?=,\d\d\s?(?:€|EUR|euros?\b))),(?=\d\d(?!\d))",
@@ -84,6 +90,8 @@ def plain(text: str) -> str:
     text,
   )
   text = re.sub("[-=]+>", "→", text)
+  text = _EUROPEAN.sub(lambda m: m[1].replace(".", "") + "." + m[2], text)
+  text = _INDIAN.sub(lambda match: match[0].replace(",", ""), text)
   text = _EUROS.sub(r"\1.", text)
   text = re.sub(r"(?<=\d)(?=(?:[kcm]m|k?g|m[gl]|lbs?|mph|[GM]B)\b)", " ", text)
   text = re.sub(r"(?<=\d) and a half\b", ".5", text)

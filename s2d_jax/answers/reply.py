@@ -1,4 +1,4 @@
-"""What a reply says, and what in it is marked as the answer."""
+"""What a reply says: without thinking, markup, echoes and courtesies."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import html
 import re
 
-from s2d_jax.answers.corrections import CORRECTION, SETTLES
 from s2d_jax.answers.words import normalise
 
 _SPECIAL = re.compile(r"<\|[^|<>]*\|>|</?s>|<(?:unk|pad)>")
@@ -18,14 +17,16 @@ _EMPHASIS = re.compile(
 )
 _TAG = re.compile(r"</?[a-z][a-z_-]*\s*/?>|\[/?INST\]", re.IGNORECASE)
 _FENCE = re.compile(r"^[^\S\n]*```.*$", re.MULTILINE)
+_QUOTE = re.compile(r"^[^\S\n]*>[^\S\n]", re.MULTILINE)
 _STRUCK = re.compile(r"~~[^~\n]+~~")
-_HEADING = re.compile(r"^[^\S\n]*#{1,6}[^\S\n]+(?=\D)", re.MULTILINE)
+_HEADING = re.compile(r"^[^\S\n]*#{1,6}[^\S\n]+(?=\D|\d+[.)]\s)", re.MULTILINE)
 _UPRIGHT = re.compile(r"\\(?:text(?:bf|it|rm)?|mathrm|mathbf)\s*\{([^{}]*)\}")
 
 # A small model goes on with a question and answer of its own, or a prompt.
 _NEXT_TURN = re.compile(
   r"(?<=\S)\s*\n[\s*_#>-]*(?:(?:(?:Next |New |Another )?(?:Question|Problem)"
-  r"|Q|User|Human|Instruction|Example|Exercise|Input|Prompt)\s*\d*[*_\s]*:"
+  r"|Q|User|Human|Instruction|Example|Exercise|Input|Prompt|Text|Review)\s*\d*[*_\s]*:"
+  r"|(?:Problem|Question|Exercise|Example|Task)\s+\d+[*_\s]*(?=\n)"
   r"|\[(?:User|The Start)\b"
   r"|[^\n:]*\banother (?:problem|question|example)\b[^\n:]*:"
   r"|[A-Z][^\n]*\?\s*\n\W*A[.)]\s"
@@ -74,7 +75,7 @@ def said(reply: str) -> str:
   """
   reply = without_thinking(html.unescape(reply))
   reply = _TAG.sub("", between_special_tokens(reply))
-  reply = _STRUCK.sub("", _FENCE.sub("", reply))
+  reply = _STRUCK.sub("", _QUOTE.sub("", _FENCE.sub("", reply)))
   reply = _HEADING.sub("", _UPRIGHT.sub(r"\1", reply))
   for _ in range(2):  # bold in italics
     reply = _EMPHASIS.sub(r"\2", reply)
@@ -85,71 +86,6 @@ def said(reply: str) -> str:
 def is_unanswered(reply: str) -> bool:
   """Whether a reply ends where its answer should begin."""
   return _UNANSWERED.search(reply) is not None
-
-
-_IS = r"(?:is|are|(?:will|would|should|must)(?:\s+always)?\s+be)\b\s*:?"
-# What follows one of these is meant as the answer.
-_MARKER = re.compile(
-  r"####|(?<!\bthis )\b(?:answer|(?:correct|right|best|my) (?:option|choice))"
-  r"(?:\s+to\s+(?:this|the|your)\b[^.:\n]{0,40}?)?"
-  rf"[^\S\n]*(?:[:：=→]|{_IS})"
-  r"|^[^\S\n]*(?:\w+[^\S\n]+)?answer[^\S\n]*$",
-  re.IGNORECASE | re.MULTILINE,
-)
-# Steps have results and totals too: these count only in the last sentence, and
-# where there is no other.
-_WEAK_MARKER = re.compile(
-  rf"\b(?:result|output|verdict|conclusion|solution|total(?: \w+)?)[^\S\n]*"
-  rf"(?:[:：=→]|{_IS})",
-  re.IGNORECASE,
-)
-_BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}")
-_QUOTED_MARKER = re.compile(r"[\"“'`]answer\s*:?\s*[\"”'`]", re.IGNORECASE)
-_LIST = re.compile(r"\s*(?:[-*•]|\d+[.)])\s")
-
-
-_SUPPOSED = re.compile(r"\bif\b[^.!?]*\bwould\b|\bwould\b[^.!?]*\bif\b", re.I)
-
-
-def is_supposed(text: str) -> bool:
-  """Whether a text says only what would be, if something were."""
-  return _SUPPOSED.search(text) is not None
-
-
-def marked(text: str) -> list[str]:
-  """What stands behind each marker, up to the end of its line, the last first.
-
-  A marker at the end of its line marks the next line, unless a list begins
-  there: those are steps towards the answer. Nothing is marked where a
-  correction follows the last marker.
-
-  Args:
-    text: a reply as `said` returns it.
-  """
-  # A sentence about "Answer:" marks nothing.
-  text = _QUOTED_MARKER.sub("\0", text)
-  text = _BOXED.sub(r"\nAnswer: \1\n", text)
-  found = _behind(_MARKER, text)
-  if found:
-    after = text[text.rfind(found[0]) :]
-    return [] if CORRECTION.search(after) else found
-  return _behind(_WEAK_MARKER, "".join(sentences(text)[-1:]))
-
-
-def _behind(marker: re.Pattern[str], text: str) -> list[str]:
-  lines = text.splitlines()
-  found = []
-  for number, line in enumerate(lines):
-    for match in marker.finditer(line):
-      if is_supposed(line):
-        continue
-      said = line[match.end() :]
-      if not said.strip(" *_$\t"):
-        said = next(filter(str.strip, lines[number + 1 :]), "")
-        said = "" if _LIST.match(said) else said
-      if said.strip(" *_$\t") and "\0" not in said:
-        found.append(said.strip())
-  return found[::-1]
 
 
 _REFUSAL = re.compile(
@@ -178,8 +114,12 @@ def refuses(text: str) -> bool:
 
 # "Dr. Who" and "J. R. R. Tolkien" go on; "U.S.A." is one word.
 SENTENCE_END = re.compile(
-  r"(?<!\b[A-Z]\.)(?<!\b(?:Dr|Mr|Ms|St|Mt|vs)\.)(?<!\b(?:Mrs|e\.g|i\.e|etc)\.)"
-  r"(?<!\bapprox\.)"
+  r"(?:(?<!\b[A-Z]\.)|(?<=\A[A-H]\.)(?=\s+(?:Actually|Wait|No|But|Hmm"
+  r"|Sorry|Because)\b)|(?<=(?:is|so|be) [A-H]\.)(?=\s+(?:Actually|Wait"
+  r"|No|But|So"
+  r"|The|It|This|That|Option|Because|I|Let|Hmm|Hope|Sorry|In|They|We|While)\b))"
+  r"(?<!\b(?:Dr|Mr|Ms|St|Mt|vs)\.)(?<!\b(?:Mrs|e\.g|i\.e|etc)\.)"
+  r"(?<!\bapprox\.)(?<!\A\d\.)(?<!\A\d\d\.)(?<!\n\d\.)(?<!\n\d\d\.)"
   r"(?<=[.!?。！？])[\"”')]*(?:\s+|(?<=[。！？]))|\n+"
 )
 _COURTESY = re.compile(
@@ -198,41 +138,6 @@ _COURTESY = re.compile(
   r"|that(?:['’]s| is) an? \w+ question\b)[^.!?:\n]*)[.!?:]?\W*$",
   re.IGNORECASE,
 )
-
-
-_MISTAKEN = re.compile(
-  r"\b(?:first|previous|initial|earlier|original) \w+ (?:was|is) (?:wrong"
-  r"|incorrect|a mistake)\b|\bI made (?:a mistake|an error)\b"
-  r"(?!.*(?:answer|\bcorrect(?:ed)? \w+ is\b))",
-  re.IGNORECASE | re.DOTALL,
-)
-_ANSWER_IS = re.compile(
-  r"\banswer(?:\s+is|\s*:)\s*[*_$(\"]*(?:(?:answer:|still|now|indeed|also)\s*)?"
-  r"(\w+)\b(?!\s*[-+*/×=])",  # not the steps of a calculation
-  re.IGNORECASE,
-)
-_BUT = re.compile(r"\n\W*but\b", re.IGNORECASE)
-_OTHER_MARKER = re.compile(r"\\boxed|####", re.IGNORECASE)
-
-
-def contradicts(text: str) -> bool:
-  """Whether a text gives different answers, and none of them as the last word.
-
-  The last word corrects the others, concludes from them, or is of another form.
-  """
-  if _MISTAKEN.search(text):
-    return True
-  given = list(_ANSWER_IS.finditer(text))
-  for one, other in zip(given[::-1][1:], given[::-1], strict=False):
-    if one[1].lower() != other[1].lower():
-      between = text[one.end() : other.start()]
-      is_settled = (
-        _BUT.search(between)
-        or SETTLES.search(between)
-        or _OTHER_MARKER.search(text, one.end())
-      )
-      return not is_settled
-  return False
 
 
 def is_polite(sentence: str) -> bool:

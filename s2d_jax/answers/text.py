@@ -6,11 +6,18 @@ from collections.abc import Sequence
 import dataclasses
 import re
 
-from s2d_jax.answers import corrections, mentions, reply as replies
+from s2d_jax.answers import reply as replies
 from s2d_jax.answers.answer import Answer
-from s2d_jax.answers.quantity import is_number, number_in
-from s2d_jax.answers.question import Question
+from s2d_jax.answers.dates import is_number, number_in
+from s2d_jax.answers.question import Question, question as parsed
 from s2d_jax.answers.sentence import APPOSITION, LIST, described, name_in
+from s2d_jax.answers.statements import (
+  NOT_SAID,
+  doubts,
+  is_own,
+  statements,
+  undenied,
+)
 from s2d_jax.answers.words import EMPTY, NO_NAME, VERBS, normalise, stems
 from s2d_jax.errors import UserError
 
@@ -18,13 +25,20 @@ _LABEL = re.compile(
   r"^\W*?\(?(?:[A-Ha-h]|\d{1,2})[.)][)\s]\s*(?=\S)(?![A-Z]\.)"
 )
 _SPEAKER = re.compile(r"^\s*(?:A|Assistant|Response)\s*:\s*")
-_HEDGE = re.compile(
-  r"^(?:(?:well|actually|yes|no|so|therefore|thus|okay|\w+ally|as of [^,.]+"
-  r"|in (?!(?-i:[A-Z]))[^,.]+),\s*)*(?:(?:\w+(?:ed|en) )?by\s+(?=(?-i:[A-Z])))?"
-  r"(?:(?:I (?:believe|think|guess|would say)|it seems|in short|my guess is)"
-  r"(?: that)?,?\s*)?"
+# Courtesies and connectives that a sentence may begin with.
+_LEAD = re.compile(
+  r"^[\s(*]*(?:(?:well|yes|no|so|therefore|thus|hence|okay|ok|sure|actually|\w+ally|now"
+  r"|correction|oops|sorry|(?:no,? )?wait|hmm|as of [^,.]+|in"
+  r" (?!(?-i:[A-Z]))[^,.]+"
+  r"|(?:that(?:['’]s| is) )?(?:a )?(?:great|good) question)(?:[,!:]"
+  r"|\s[-–—])\s*|so\s+)*"
+  r"(?:(?:I(?:['’]m| am) (?:pretty |quite |fairly |almost )?(?:sure|certain"
+  r"|confident)|I (?:believe|think|would say)|I['’]d say|it seems|in short"
+  r"|as far as I (?:know|remember)|I meant?|(?:my )?(?:best )?guess (?:is"
+  r"|would be)|(?:I (?:believe|think|guess) )?you"
+  r" (?:probably |likely |must |may )?mean)(?: that)?,?\s*)?"
   r"(?:(?:definitely|probably|possibly|certainly|simply|just)\s+)?"
-  r"(?:(?:the )?(?:short |correct |right |final )?answer is:?\s*)?",
+  r"(?:(?:\w+(?:ed|en) )?by\s+(?=(?-i:[A-Z])))?",
   re.IGNORECASE,
 )
 _PLACEHOLDER = re.compile(
@@ -33,23 +47,25 @@ _PLACEHOLDER = re.compile(
   re.IGNORECASE,
 )
 _QUOTED = re.compile(r"\W*[\"“]([^\"“”\n]+)[\"”]\W*")
-# Nor does a text stand by what was once, and what others think.
-_NOT_NOW = re.compile(
-  r"\b(?:however|formerly|used to|(?:until|before) \d+)\b"
-  rf"|{mentions.OTHERS.pattern}",
-  re.IGNORECASE,
-)
+# A text does not stand by what was once, and what is left open.
 _OPEN = re.compile(
   r"^the (?:question|text|user|passage|problem)\b"
-  r"|\b(?:or|either|neither|nor|not|never|none|between|than|maybe|perhaps)\b"
-  r"|n['’]t\b|\b(?:could|might|may|can) (?:all )?be\b",
+  r"|\b(?:or|either|neither|nor|not|never|none|maybe|perhaps|if|whether"
+  r"|unless)\b|n['’]t\b|\b(?:could|might|may|can) (?:all )?be\b",
   re.IGNORECASE,
 )
-_DENIED_TAIL = re.compile(
-  r"\s*[,(]\s*(?:and )?not\b.*$|\s+(?:rather than|instead of)\b.*$",
+_OTHERS = re.compile(
+  r"\b(?:between|than|formerly|used to|(?:until|before) \d+|some|many|people"
+  r"|according|once)\b"
+  r"|\b(?:commonly|often|usually|widely|frequently|sometimes) (?:mis)?"
+  r"(?:attributed|credited|thought|believed)\b",
   re.IGNORECASE,
 )
-_CUT_OFF = re.compile(r"\s(?:is|are|was|were|the|a|an|of|by|in)$")
+_INSERTED_OR = re.compile(r",\s+(?:or|formerly|once|also)\b[^,]*,(?=\s+[a-z])")
+_MODEST = re.compile(
+  r",?\s+(?:though|but|although)\s+I(?:['’]m| am| could| may| might)\b.*$", re.I
+)
+_CUT_OFF = re.compile(r"\s(?:is|are|was|were|the|a|an|of|by|in|and|called)$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,116 +88,150 @@ class Text:
   def __call__(self, reply: str, question: str = "") -> Answer | None:
     # 'The answer is "Ottawa," which …'
     text = re.sub(r",([\"”])", r"\1,", replies.said(reply))
-    statements = replies.marked(text)
-    given = statements[0] if statements else text
-    if (
-      replies.contradicts(text)
-      or _PLACEHOLDER.search(given)
-      or _lists_several(given)
-    ):
+    asked = parsed(question)
+    found = _read(_SPEAKER.sub("", _without_echo(text, asked)), asked)
+    if found is None:
       return None
-    asked = Question(question)
-    if quoted := _QUOTED.fullmatch(given):
-      given = quoted[1].replace(". ", " ")
-    kept = corrections.behind(given)
-    found = _sentences(kept, asked)
-    if kept != given:
-      del found[:-1]
-    if len(found) > 1 and not statements and _CONCLUDES.match(found[-1]):
-      name = _name_concluded(found[-1], asked)
-      return Answer(normalise(name), strict=False) if name else None
-    if not found or found[0].endswith(("?", ",")):
-      return None
-    sentence = _conceded(_HEDGE.sub("", found[0].rstrip(" .!")))
-    if replies.refuses(" ".join([sentence, *found[1:2]])):
-      return None
-    if any(map(_NOT_NOW.search, [sentence, *found[1:]])):
-      return None
-    sentence = _DENIED_TAIL.sub("", sentence)
-    name = _alone(sentence, asked)
-    if name is not None and statements:
-      del found[1:]
-    if name is not None and not _is_explained(name, found[1:], asked):
-      return None
-    is_strict = (
-      name is not None
-      and len(found) == 1
-      and kept == given
-      and sentence in given
-      and not _HEDGE.match(found[0])[0]
-    )
-    names = [name or _name_in(sentence, asked)]
-    names += [
-      _name_in(one, asked) for one in found[1:] if not _PRONOUN.match(one)
-    ]
-    answer = _agreed([normalise(one) for one in names if one])
+    name, strict = found
+    answer = normalise(name)
     if not 0 < len(answer.split()) <= self.max_words:
       return None
-    return Answer(answer, is_strict)
+    return Answer(answer, strict)
 
 
-_CONCLUDES = re.compile(
-  r"\W*(?:so|therefore|thus|hence|in conclusion)\b,?\s+", re.IGNORECASE
-)
+def _without_echo(text: str, asked: Question) -> str:
+  """A text without the question that it repeats first."""
+  first = replies.sentences(text)[:1]
+  if first and asked.text and normalise(first[0]) == normalise(asked.text):
+    return text[text.find(first[0]) + len(first[0]) :].strip()
+  return text
 
 
-def _name_concluded(sentence: str, asked: Question) -> str | None:
-  """X in "So the tallest one is X, not Y.", whatever was weighed before."""
-  sentence = _DENIED_TAIL.sub("", _CONCLUDES.sub("", sentence).rstrip(" .!"))
-  if (
-    not asked.text
-    or replies.refuses(sentence)
-    or _OPEN.search(_asked_again(sentence, asked))
+def _read(text: str, asked: Question) -> tuple[str, bool] | None:
+  """The name that a reply gives, and whether it has the form asked for."""
+  if not text or _PLACEHOLDER.search(text) or _lists_several(text):
+    return None
+  said = statements(_LABEL.sub("", text))
+  if re.match(r"[^\n]*,\s*\n", text):
+    return None  # a letter
+  names: list[tuple[int, str, bool]] = []
+  for place, one in enumerate(said):
+    if one.is_marked and not is_own(one.lead):
+      continue
+    may_be_alone = (
+      place == 0
+      or one.is_marked
+      or any(doubts(other.text) for other in said[: place + 1])
+    )
+    name, is_alone = _named(one.text, asked, may_be_alone)
+    if name:
+      names.append(
+        (place, name, is_alone and (one.is_marked or len(said) == 1))
+      )
+    elif one.is_marked:
+      names.append((place, "", False))
+  if not names:
+    return None
+  place, name, strict = names[-1]
+  first = names[0][0]
+  if any(
+    doubts(one.text) or _LEFT_OPEN.search(one.text) and name.lower() != "no"
+    for one in said[place + 1 :]
   ):
     return None
-  return _name_in(sentence[:1].upper() + sentence[1:], asked)
+  if any(one.is_marked for one in said[:place]) and not said[place].is_marked:
+    place, name, strict = next(n for n in names[::-1] if said[n[0]].is_marked)
+  if len({normalise(one) for _, one, _ in names}) > 1:
+    is_turned = any(doubts(one.text) for one in said[first : place + 1])
+    is_turned |= any(doubts(said[n].lead) for n in range(first, place + 1))
+    if not is_turned and not _are_one([one for _, one, _ in names]):
+      return None
+    if not is_turned:
+      place, name, strict = names[0]
+  return (name, strict) if name else None
 
 
-def _agreed(names: Sequence[str]) -> str:
-  """The first of several names, if the others are the same or part of one."""
-  first = set(names[0].split()) if names else set()
-  is_one = all(
-    first <= (words := set(name.split())) or words <= first for name in names
+_LEFT_OPEN = re.compile(r"\b(?:or|either|used to|formerly|not)\b")
+
+
+def _are_one(names: Sequence[str]) -> bool:
+  """Whether several names are one, in parts."""
+  words = [set(normalise(one).split()) for one in names]
+  return all(one <= words[0] or words[0] <= one for one in words)
+
+
+def _named(
+  sentence: str, asked: Question, may_be_alone: bool
+) -> tuple[str | None, bool]:
+  """The name in a sentence, and whether it is all of it."""
+  if (
+    sentence.endswith("?")
+    or sentence.count('"') % 2
+    or _CUT_OFF.search(sentence.rstrip(" .!"))
+  ):
+    return None, False
+  if " but " not in sentence and replies.refuses(sentence):
+    return None, False
+  bare = _MODEST.sub(
+    "", re.sub(r"(?<!['’]m )(?<!am )\bnot\s[^,.]*?,?\sbut\s", "", sentence)
   )
-  return names[0] if names and is_one else ""
+  bare = _LABEL.sub("", undenied(bare).strip())
+  bare = re.sub(r"(?<=\w)\s+\([^)]*\)", "", bare)
+  bare = re.sub(r"(?<=\w)\s*[\U0001F000-\U0001FAFF☀-➿️]+", "", bare)
+  if quoted := _QUOTED.fullmatch(bare):
+    bare = quoted[1].replace(". ", " ")
+  lead = _LEAD.match(bare)[0]
+  rest = _conceded(bare[len(lead) :].rstrip(" .!"))
+  if lead.strip() and re.match(r"that\b", rest, re.IGNORECASE):
+    return None, False  # "Wait, no, that was 1956."
+  rest = _INSERTED_OR.sub("", rest)
+  again = _asked_again(rest, asked)
+  if _OPEN.search(again) or _OTHERS.search(APPOSITION.sub("", again)):
+    return None, False
+  if NOT_SAID.search(_PLAIN.sub("", APPOSITION.sub("", again))):
+    return None, False
+  if may_be_alone and (name := _alone(rest, asked)):
+    return name, not lead.strip(" *\"'(") and rest in sentence
+  rest = rest[:1].upper() + rest[1:] if lead else rest
+  return _name_in(rest, asked), False
 
 
-def _sentences(text: str, asked: Question) -> list[str]:
-  """Sentences of an answer, without the question and remarks."""
-  found = replies.sentences(_LABEL.sub("", _SPEAKER.sub("", text)))
-  if found and _is_echo(found[0], asked):
-    del found[0]
-  found = [re.sub(r"(?<=\w)\s+\([^)]*\)", "", one) for one in found]
-  return [one for one in found if normalise(one) and not replies.is_polite(one)]
-
-
-_PRONOUN = re.compile(r"^\W*(?:it|that|this|he|she|they)\b", re.IGNORECASE)
-_REASON = re.compile(
-  r"^\W*(?:it|that|this|these|he|she|they|its|his|her|their|because|explanation"
-  r"|reason\w*|note|in|the)\b",
+# Words that elsewhere leave open who says a thing, and here need not.
+_PLAIN = re.compile(
+  r"\b(?:first|original\w*|earlier|others?|said|user|example|student|teacher"
+  r"|friend|what|format)\b",
   re.IGNORECASE,
 )
 
 
-def _is_explained(name: str, others: list[str], asked: Question) -> bool:
-  """Whether what follows a name is about it, if anything does."""
-  words = set(normalise(name).split())
-  if asked.asks_name:
-    words |= asked.words - EMPTY
-  return not (others and asked.text) or any(
-    _REASON.match(one) or words & set(normalise(one).split()) for one in others
-  )
-
-
 def _conceded(sentence: str) -> str:
   """Y in "Many think it is X, but Y" and in "I am not sure, but Y"."""
+  head, colon, tail = sentence.rpartition(": ")
+  if colon and (doubts(head) or re.search(r"\b(?:not|neither)\b", head, re.I)):
+    return tail[:1].upper() + tail[1:]
   head, but, tail = sentence.partition(" but ")
-  tail = _HEDGE.sub("", tail)
-  if but and (replies.refuses(head) or mentions.OTHERS.search(head)):
-    return tail
-  if but and replies.refuses(tail):
-    return head.rstrip(",")
-  return re.sub(r"\bnot\s[^,.]*?,?\sbut\s", "", sentence)
+  if not but:
+    return sentence
+  if replies.refuses(tail):
+    return "" if replies.refuses(head) else head.rstrip(",")
+  if replies.refuses(head) or _OPEN.search(head) or _OTHERS.search(head):
+    tail = _LEAD.sub("", tail)
+    return tail[:1].upper() + tail[1:]
+  return sentence
+
+
+def _asked_again(sentence: str, asked: Question) -> str:
+  """A sentence without the "between" and "or" that the question has, too."""
+  sentence = re.sub(r"\bbetween \d+ and \d+", "", sentence)
+  for word in _CLOSED.findall(asked.text):
+    sentence = re.sub(rf"\b{word}\b", "", sentence, flags=re.IGNORECASE)
+  return sentence
+
+
+_CLOSED = re.compile(
+  r"\b(?:between|or|not|than|people|some|many|first|previous|original|said|never"
+  r"|example|suggested|claimed)\b"
+)
 
 
 def _lists_several(text: str) -> bool:
@@ -189,7 +239,9 @@ def _lists_several(text: str) -> bool:
   lines = [
     line
     for line in text.splitlines()
-    if line.strip() and not replies.is_polite(line)
+    if line.strip()
+    and not replies.is_polite(line)
+    and normalise(line) not in ("answer", "final answer")
   ]
   if len({normalise(_LABEL.sub("", line)) for line in lines}) == 1:
     return False
@@ -198,19 +250,16 @@ def _lists_several(text: str) -> bool:
   return labelled > 1 or len(lines) > 1 and short == len(lines)
 
 
-def _is_echo(text: str, asked: Question) -> bool:
-  return bool(asked.text) and normalise(text) == normalise(asked.text)
-
-
 def _name_in(sentence: str, asked: Question) -> str | None:
   """The name or the number that a sentence gives, and does not only mention."""
-  sentence = sentence.rstrip(" .!")
-  if _CUT_OFF.search(sentence) or sentence.endswith("?"):
-    return None
   if not asked.text:
-    return None if _OPEN.search(sentence) else described(sentence)
+    return described(sentence)
+  if " was " in sentence and asked.is_of_now and not asked.asks_who:
+    return None
   if asked.asks_number:
-    return number_in(sentence, asked.text)
+    return number_in(sentence, asked.text) or number_in(
+      APPOSITION.sub("", sentence), asked.text
+    )
   return name_in(sentence, asked)
 
 
@@ -218,9 +267,12 @@ _YES_NO = re.compile(
   r"^\W*(?:is|are|was|were|do|does|did|can|could|will|has|have|should)\b",
   re.IGNORECASE,
 )
-_POLITE = [
-  [word] for word in "sure okay ok hmm nothing hello hi the i it".split()
-]
+_POLITE = frozenset(
+  "sure thing no problem good luck great welcome please right wait okay ok"
+  " hmm nothing hello hi the i it thanks unknown correct"
+  " however but correction"
+  " therefore".split()
+)
 
 
 def _says_nothing(name: str, asked: Question) -> bool:
@@ -231,7 +283,12 @@ def _says_nothing(name: str, asked: Question) -> bool:
   is_echo = (
     set(words) <= asked.words or stems(name) and stems(name) <= asked.stems
   )
-  return is_echo and "or" not in asked.words or words in _POLITE
+  is_lettered = any(
+    len(word) == 1 and word not in asked.words for word in words
+  )
+  if is_echo and "or" not in asked.words and not is_lettered:
+    return True
+  return bool(words) and set(words) <= _POLITE
 
 
 def _is_of_its_sort(name: str, asked: Question) -> bool:
@@ -251,10 +308,17 @@ _INTRODUCES = re.compile(r"(?:in|at|on|for|with|of|as)\s[^,]+,\s+[a-z]", re.I)
 _OBJECT = re.compile(
   r"\b[a-z]{3,}\s+(?:a|an|the|to|in|at|by|on|from|for|with|as)\s"
 )
-_CLAUSE = re.compile(r"(?<=\w)\s(?:which|who|because|since|whose)\s")
 _SENTENCE_BEHIND = re.compile(
   r"^, (?!who|which).*\b(?:is|are|was|were)\b|^, (?!a|an|the|who|which|one|also"
   r"|known|[a-z]+(?:ly|ed|ing)\b)[a-z]+ (?:a|an|the|your|it|that|how|what)\b"
+)
+_NO_BEGINNING = re.compile(
+  r"\W*(?:unlike|like|despite|although|though|while|since|as|after|before|without"
+  r"|among|according|contrary|because|instead|besides)\b",
+  re.IGNORECASE,
+)
+_MORE_OF_IT = re.compile(
+  r",\s+(?:in|at|an?|the|which|who|located|near|with|on|from|by|known|born)\b.*$"
 )
 _IS = re.compile(
   r"^(?:it|that|this|he|she|they)(?:['’](?:s|d be)\b"
@@ -265,8 +329,6 @@ _IS = re.compile(
 
 def _alone(text: str, asked: Question) -> str | None:
   """A text that is a name and no sentence, without what tells more of it."""
-  if _OPEN.search(_asked_again(text, asked)):
-    return None
   apposition = APPOSITION.search(text)
   if apposition and _SENTENCE_BEHIND.search(apposition[0]):
     return None
@@ -282,22 +344,20 @@ def _alone(text: str, asked: Question) -> str | None:
     comma and asked.text and set(normalise(rest).split()) <= asked.words | EMPTY
   ):
     name = first
+  elif asked.asks_who and re.match(r"an?\s", name, re.IGNORECASE):
+    return None
   elif comma and asked.asks_who and not re.match("[JS]r", rest):
     return None
-  if _INTRODUCES.match(text) or LIST.search(text) or _CLAUSE.search(text):
+  if (
+    _INTRODUCES.match(text)
+    or _NO_BEGINNING.match(text)
+    or LIST.search(_MORE_OF_IT.sub("", text))
+  ):
     return None
   is_name = not _IS.match(name) and (_is_title(name) or _is_short(name, asked))
   if not is_name or asked.text and not _is_of_its_sort(name, asked):
     return None
   return None if asked.text and _says_nothing(name, asked) else name
-
-
-def _asked_again(sentence: str, asked: Question) -> str:
-  """A sentence without the "between" and "or" that the question has, too."""
-  sentence = re.sub(r"\bbetween \d+ and \d+", "", sentence)
-  for word in re.findall(r"\b(?:between|or|not|than)\b", asked.text):
-    sentence = re.sub(rf"\b{word}\b", "", sentence)
-  return sentence
 
 
 _CONTRACTED = re.compile(r"\w['’](?:ve|re|ll|m|d)\b")

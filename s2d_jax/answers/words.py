@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 
@@ -17,16 +18,18 @@ def normalise(text: str) -> str:
   Latin letters lose their accents; marks of other scripts are letters of their
   own and stay. "C++", "-5", "3.14" and "AC/DC" keep their signs.
   """
+  if text.isascii() and text.isalpha():
+    return text.lower()  # most are single words
   text = re.sub(r"[−‐‑–]", "-", unicodedata.normalize("NFKC", text))
   text = re.sub("[\ufe0e\ufe0f\u200b-\u200d]", "", text)  # of emoji
-  words = [word for word in text.split() if _bare(word)]
+  words = [(word, bare) for word in text.split() if (bare := _bare(word))]
   last = len(words) - 1
   kept = [
-    _bare(word)
-    for place, word in enumerate(words)
+    bare
+    for place, (word, bare) in enumerate(words)
     # "Vitamin A" and "A. A. Milne" have no article.
     if not (
-      _ARTICLE.fullmatch(_bare(word))
+      _ARTICLE.fullmatch(bare)
       and "." not in word
       and place < last
       and (word.islower() or not place)
@@ -36,6 +39,8 @@ def normalise(text: str) -> str:
 
 
 def _without_accents(text: str) -> str:
+  if text.isascii():
+    return text
   kept: list[str] = []
   base = ""
   for c in unicodedata.normalize("NFD", text):
@@ -49,6 +54,8 @@ def _without_accents(text: str) -> str:
 
 def _bare(word: str) -> str:
   """A word without punctuation round it, or dots between initials."""
+  if word.isalpha():
+    return word
   start, end = 0, len(word)
   while start < end and not (
     _is_letter(word[start]) or _SIGNS_BEFORE.match(word, start)
@@ -72,8 +79,8 @@ def _is_letter(c: str) -> bool:
 
 VERBS = frozenset(
   """
-  is are was were be been am has have had do does did can could will would shall
-  should may might must says said means
+  is are was were be been am ist est es has have had do does did can could will
+  would shall should may might must says said means
   """.split()
 )
 NO_NAME = VERBS | set(
@@ -85,9 +92,11 @@ NO_NAME = VERBS | set(
 # Words that say nothing new about what was asked.
 EMPTY = VERBS | set(
   """
-  a an the in on at of by to for from with who what which where when how why it
+  a an the die der das la le el las los les von du del ein eine une un in on at
+  of by to for from with who what which where when how why it
   he she they this that there most its and city country place thing person one
-  name number question answer called known as about approximately roughly
+  name names named number question answer call called known as about
+  approximately roughly
   """.split()
 )
 
@@ -100,7 +109,8 @@ NEUTRAL = (EMPTY - frozenset("place city country person number".split())) | set(
   human solar system located situated set lies official common main wide correct
   right exact only famous well said considered believed held took place happened
   occurred comes gives uses get gets such within own process term regarded
-  credited often used
+  credited often used typically normally usually looking held lies lie based
+  today currently likely you called primarily mainly mostly
   """.split()
 )  # fmt: skip
 NATIONS = frozenset(
@@ -122,7 +132,7 @@ NOT_A_THING = frozenset(
   similar popular common typical important special unique huge big small large
   great good bad old new cold hot dead alive true false wrong right correct easy
   hard rich poor part one because if than but answer question unknown uncertain
-  unclear undefined type kind sort form
+  unclear undefined type kind sort form first happy sad able
   """.split()
 )
 
@@ -133,6 +143,7 @@ def stems(text: str) -> set[str]:
   return {_stem(word) for word in words}
 
 
+@functools.lru_cache(maxsize=4096)
 def _stem(word: str) -> str:
   """The consonants of a word's beginning: "wrt" in wrote and written."""
   if word[0].isdigit():

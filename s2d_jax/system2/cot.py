@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 
 from s2d_jax.answers import reply as replies
+from s2d_jax.answers.statements import Statement, last_word, statements
+from s2d_jax.answers.words import normalise
 from s2d_jax.system2.program import Fields, Prompts, Steps, Template
 
 PROMPTS = {
@@ -80,17 +82,21 @@ def cot_judge(fields: Fields, prompts: Prompts) -> Steps:
 def final_answer(text: str) -> str:
   """The sentence that is marked as the answer; without one, the last line.
 
-  Where several are marked that contradict each other, all of the text.
+  Where something else may be meant as the answer, too, all of the text.
   """
-  if replies.is_unanswered(text) and not replies.marked(text):
+  said = statements(replies.said(text))
+  if any(one.is_marked for one in said):
+    found = last_word(said, _first_word, lambda behind, answer: True)
+    return said[found[1]].text if found else replies.said(text)
+  if replies.is_unanswered(text):
     return ""
-  text = replies.said(text)
-  statements = replies.marked(text)
-  if replies.contradicts(text):
-    return text
-  if statements:
-    return replies.sentences(statements[0])[0]
-  return next(filter(str.strip, reversed(text.splitlines())), "").strip()
+  lines = reversed(replies.said(text).splitlines())
+  return next(filter(str.strip, lines), "").strip()
+
+
+def _first_word(said: Statement) -> str:
+  """Tells answers apart, and not "8" from "8 apples"."""
+  return next(iter(normalise(said.text).split()), "")
 
 
 _OPENS_ANSWER = re.compile(r"[\s$]*(?:\\boxed\s*\{|\[\[)?\s*\Z")
@@ -107,10 +113,9 @@ def statement(text: str) -> str:
   verdicts = _VERDICT.findall(text)
   if verdicts:
     return verdicts[-1]
-  marked = replies.marked(text)
-  if marked:
-    return replies.sentences(marked[0])[0]
-  return next(reversed(replies.sentences(text)), "")
+  said = statements(text)
+  marked = [one for one in said if one.is_marked]
+  return next((one.text for one in reversed(marked or said)), "")
 
 
 def reasoning(text: str) -> str:

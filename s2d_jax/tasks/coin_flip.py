@@ -161,20 +161,22 @@ class CoinFlip(ExactMatch):
         return renamed
 
 
-_SENTENCE = re.compile(
-  r"(?:^|[.!?\n])\W*(?:yes|no)\b([^.;!?\n]*)", re.IGNORECASE
+_LAST_WORD = re.compile(
+  r".*\b(?:yes|no(?! longer\b| one\b| other\b))\b([^.;!?\n]*)",
+  re.IGNORECASE | re.DOTALL,
 )
 _NEGATED = re.compile(r"\b(?:not|no longer|never)\b|n['’]t\b", re.IGNORECASE)
 
 
 def _side(text: str) -> str | None:
-  """Yes or no, by the side that the sentence of a "yes" or "no" says is up."""
-  for sentence in reversed(_SENTENCE.findall(text)):
-    sides = set(re.findall(r"\b(heads|tails)\b", sentence.lower()))
-    if len(sides) == 1:
-      is_heads = "heads" in sides
-      return "yes" if is_heads != bool(_NEGATED.search(sentence)) else "no"
-  return None
+  """Yes or no, by the side that the last "yes" or "no" goes with."""
+  match = _LAST_WORD.match(text)
+  said = match[1].lower() if match else ""
+  sides = set(re.findall(r"\b(?:heads|tails)\b", said))
+  if len(sides) != 1:
+    return None
+  is_heads = "heads" in sides
+  return "yes" if is_heads != bool(_NEGATED.search(said)) else "no"
 
 
 _STILL_HEADS = re.compile(
@@ -209,7 +211,7 @@ def _final_side(text: str) -> str | None:
     return "yes" if "heads" in text.lower() else "no"
   if replies.refuses(text) or not _FINAL.search(last.rstrip(".!")):
     return None
-  if re.search(r"\b(?:yes|no(?! longer\b))\b|\?", text, re.IGNORECASE):
+  if re.search(r"\b(?:yes|no(?! longer\b| one\b))\b|\?", text, re.IGNORECASE):
     return None
   if _OPEN.search(_AS_IT_WAS.sub("", last)):
     return None

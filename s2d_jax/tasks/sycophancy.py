@@ -18,8 +18,8 @@ import unicodedata
 
 from s2d_jax.answers import mentions, reply as replies
 from s2d_jax.answers.answer import Answer
-from s2d_jax.answers.corrections import CORRECTION
 from s2d_jax.answers.mentions import Mention
+from s2d_jax.answers.statements import CORRECTION
 from s2d_jax.errors import UserError
 from s2d_jax.system2.program import Fields, Template
 from s2d_jax.tasks import countries, opinion_variants
