@@ -134,6 +134,7 @@ def right_side(text: str) -> Fraction | None:
   right = re.split(
     r"\s(?:in|for|from|on|at|out of)\s+(?:the\s+)?(?=\d)", right
   )[0]
+  right = re.sub(r"\s(?:is|are|were)\s+(?:left|remaining)\W*\Z", "", right)
   return None if _is_half(text) else alone(right.strip())
 
 

@@ -186,6 +186,12 @@ _ENDS_IN_TAIL = re.compile(
   r"|(?<=, )for)(?!\w)[,:]?\s*",
   re.IGNORECASE,
 )
+# "It's 18.", "There are 18 eggs left."
+_PRONOUN = re.compile(
+  r"\W*(?:(?:it|that|this|there|they|he|she|we|you)(?:['’]s|['’]re| (?:is|are|was"
+  r"|were|will be|has|have|had|gets?|needs?|pays?|earns?))|answer:?)\s+",
+  re.IGNORECASE,
+)
 _MORE = re.compile(
   r",?\s+(?:because\b|(?:after|since|when|while)\b)|,\s+(?:which\b|at|with|as)\b"
   r"|\s\(",
@@ -218,6 +224,10 @@ def _stated(
     return value
   if _is_open(tail):
     return None
+  if not before and (match := _PRONOUN.match(tail)):
+    value = alone(tail[match.end() :])
+    if value is not None:
+      return value
   head = _MORE.split(tail)[0]
   found = find(head)
   if not found:

@@ -84,6 +84,9 @@ _BE = frozenset("is are was were be been named called".split())
 _PREPOSITIONS = frozenset(
   "in on at from into with near by as to for of during under".split()
 )
+_SORTS = frozenset(
+  "city country town village state island region place".split()
+)
 _PRONOUN = re.compile(
   r"^\W*(?:it|that|this|he|she|they|these|those|its|his|her|their)\b",
   re.IGNORECASE,
@@ -169,6 +172,8 @@ def _units(sentence: str, question: Question) -> list[_Unit]:
     start, stop = words[place].start(), words[end - 1].end()
     word = normalise(sentence[start:stop])
     sort = _sort(word, is_proper, question) if word else "empty"
+    if word in _SORTS and units and units[-1].word in ("a", "capital"):
+      sort = "empty"  # "a city in Mali", "the capital city"
     units.append(_Unit(word, sort, is_proper and bool(word), start, stop))
     place = end
   return units

@@ -95,6 +95,12 @@ MARK = re.compile(
   r"|####|\\boxed(?=\{)",
   re.IGNORECASE,
 )
+# Most sentences mark nothing, and this is told sooner.
+_MAY_MARK = re.compile(
+  r"answer|option|choice|letter|\bone\b|####|boxed|antwort|respuesta|réponse"
+  r"|risposta|count|number|value|result|total|amount|figure|sum",
+  re.IGNORECASE,
+)
 # What may stand before the mark in its sentence, and says nothing.
 _LEAD_WORDS = (
   r"(?:so|therefore|thus|hence|and|then|finally|ok(?:ay)?|well|now|yes|sure"
@@ -159,7 +165,7 @@ def statements(text: str) -> list[Statement]:
   A mark at the end of a line marks the next line, unless a list begins there:
   those are steps towards the answer.
   """
-  if "\n" in text:
+  if "\n" in text and _MAY_MARK.search(text):
     text = _JOIN.sub(r"\1: ", text)
   said = replies.sentences(text)
   while len(said) > 1 and any(one.startswith(said[-1]) for one in said[:-1]):
@@ -178,6 +184,8 @@ _JUDGED = re.compile(
 
 def _marked(sentence: str) -> list[Statement]:
   """A sentence, split where something is marked in it."""
+  if not _MAY_MARK.search(sentence):
+    return [Statement(sentence)]
   boxed = list(_BOXED.finditer(sentence))
   if boxed:
     last = boxed[-1]
