@@ -124,6 +124,7 @@ def right_side(text: str) -> Fraction | None:
     return None
   if re.search(r"\b[A-Za-z]\s*=[^=]*\b[A-Za-z]\s*=", text):
     return None  # several unknowns
+  left = left.rpartition("=")[2]
   if _LETTER.search(re.sub(r"\A\W*[A-Za-z]\s*\Z", "", left)):
     return None  # an unknown
   if not re.search(

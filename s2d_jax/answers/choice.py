@@ -344,7 +344,7 @@ class Choice:
 
   def _leading(self, sentence: str) -> str | None:
     """The option that a sentence begins with, or names as the best."""
-    sentence = undenied(sentence)
+    sentence = re.sub(_FIELD, "", undenied(sentence))
     if replies.refuses(sentence) or NOT_SAID.search(_DENIAL.sub("", sentence)):
       return None
     label = _LABEL if self._are_letters else "(?:)"

@@ -21,7 +21,7 @@ from s2d_jax.answers.statements import (
 _QUOTED = r"[\"“'‘`]([^\"”'’`]+)[\"”'’`]"
 _LETTERS = r"[A-Za-z](?:[\s,+-]*[A-Za-z])*"
 # Of what stands alone, and of what stands in a sentence.
-_MOST_ALONE, _MOST_LETTERS = 20, 10
+_MOST_ALONE, _MOST_LETTERS = 21, 10
 _NO_ANSWER = frozenset(
   "sure okay sorry none unknown hello certainly letters letter answer word"
   " words concatenated nothing i a result string".split()

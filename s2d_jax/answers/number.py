@@ -117,7 +117,7 @@ _RISKY = re.compile(
 
 def _unmarked(said: Sequence[str], text: str, question: str) -> Fraction | None:
   """The number that a reply without a mark comes to."""
-  if not said or is_unfinished(text):
+  if not said or is_unfinished(text) or any(map(replies.refuses, said)):
     return None
   told = {one.value for one in find(plain(question))}
   lines = [line for line in text.splitlines() if line.strip()]
@@ -131,7 +131,7 @@ def _unmarked(said: Sequence[str], text: str, question: str) -> Fraction | None:
     last = alone(lines[-1])
     if last is not None and "=" not in lines[-1]:
       return last
-  if replies.is_cut_off(text):
+  if replies.is_cut_off(said[-1]):
     is_told = len(said) == 1 or _results(said)
     most = _MOST_WORDS if "=" in said[-1] else _FEW_WORDS * bool(is_told)
     if len(said[-1].split()) > most:
@@ -183,13 +183,13 @@ _ENDS_IN_TAIL = re.compile(
   r"→\s*|\b(?:so|therefore|thus|hence|for a total of|(?:which|that|this)"
   r" (?:makes|leaves"
   r"|gives|means(?: that)?)|(?:to|and|we) get|it (?:must|has to) be|i\.e\."
-  r"|(?<=, )for)(?!\w)[,:]?\s*",
+  r"|(?<=, )for(?= \W*\d))(?!\w)[,:]?\s*",
   re.IGNORECASE,
 )
 # "It's 18.", "There are 18 eggs left."
 _PRONOUN = re.compile(
-  r"\W*(?:(?:it|that|this|there|they|he|she|we|you)(?:['’]s|['’]re| (?:is|are|was"
-  r"|were|will be|has|have|had|gets?|needs?|pays?|earns?))|answer:?)\s+",
+  r"\W*(?:(?:it|that|this|there|they|he|she|we|you)(?:['’]s|['’]re| (?:is|are"
+  r"|was|were|will be|has|have|had|gets?|needs?|pays?|earns?))|answer:?)\s+",
   re.IGNORECASE,
 )
 _MORE = re.compile(
@@ -215,7 +215,9 @@ def _stated(
   tail = sentence[tails[-1].end() :] if tails else sentence
   if NOT_SAID.search(tail) or _is_risky(tail, question):
     return None
-  value = right_side(tail)
+  if _CONDITION.search(_asked_out(sentence, question)):
+    return None
+  value = right_side(_MORE.split(tail)[0])
   if value is not None:
     return value
   if "=" in tail:
@@ -277,6 +279,19 @@ def _is_none(sentence: str, question: str) -> bool:
   """Whether a sentence says that there is nothing left of what is counted."""
   is_counted = re.search(r"\bhow (?:many|much)\b", question, re.IGNORECASE)
   return bool(is_counted and _NONE_LEFT.search(sentence))
+
+
+# It holds for the rest of its sentence, too.
+_CONDITION = re.compile(
+  r"\b(?:if|unless|suppos(?:e|ing)|assuming|imagine|would have)\b",
+  re.IGNORECASE,
+)
+
+
+def _asked_out(sentence: str, question: str) -> str:
+  """A sentence without the condition that the question itself has."""
+  is_asked = _CONDITION.search(question) is not None
+  return _CONDITION.sub("", sentence) if is_asked else sentence
 
 
 _SUMS_UP = re.compile(r"\b(?:total|in all|altogether)\b", re.I)

@@ -273,6 +273,10 @@ def _new_name(sentence: str, question: Question) -> str | None:
   if len(run[-1].word) == 1 and before and before[-1].word == question.kind:
     start = before[-1].start  # "vitamin D"
   name = sentence[start : run[-1].end]
+  if owner := re.fullmatch(
+    r"(.*\w)['’]s?", name
+  ):  # "It was Tesla's invention."
+    name = owner[1] if question.asks_who else ""
   return name if is_name(name, question) else None
 
 
@@ -281,7 +285,8 @@ def _named_from(units: Sequence[_Unit]) -> int:
   places = [
     n for n, unit in enumerate(units) if unit.word in ("called", "named")
   ]
-  return places[0] if places else 0
+  is_new = places and any(unit.sort == "new" for unit in units[places[0] :])
+  return places[0] if is_new else 0
 
 
 def _says_nothing(unit: _Unit) -> bool:

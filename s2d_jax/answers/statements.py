@@ -32,7 +32,8 @@ CORRECTION = re.compile(
 _DOUBTS = re.compile(
   r"(?:^|[,.;:!…]\W*)actually\b|\bactually,"
   rf"|\b(?:{_TAKES_BACK}|however|unless|alternatively"
-  r"|on the other hand|depend(?:s|ing)|assum(?:e|es|ing)|maybe|perhaps|might"
+  r"|on reflection|can(?:no|['’])t be (?:right|correct|true)|on the other"
+  r" hand|depend(?:s|ing)|assum(?:e|es|ing)|maybe|perhaps|might"
   r"|unsure|hard to say|not (?:\w+ )?(?:sure|certain|right|correct|quite|true"
   r"|the answer)"
   r"|(?:is|was|were|are)n['’]t (?:\w+ )?(?:right|correct|true)|should (?:be"
@@ -49,7 +50,8 @@ _DOUBTS = re.compile(
 # is: a guess, a condition, a template, somebody else's words.
 NOT_SAID = re.compile(
   r"\b(?:if|whether|unless|would have|suppos\w+|assum\w+|imagine|hypothetical"
-  r"|maybe|perhaps|might|possibly|may be|could|(?<!['’]d )(?<!would )says?"
+  r"|maybe|perhaps|might|possibly|may be|could|(?<!['’]d )(?<!would"
+  r" )(?<!\bI )says?"
   r"|said|claim\w*|suggest\w*"
   r"|thought|thinks?(?! (?:it|that|the)\b)|believes?(?<!I believe)|guess\w*"
   r"|(?:people|someone|somebody|some|many|most|others|friends?|users?|students?"
@@ -79,7 +81,7 @@ _TO_WHAT = (
   r"(?:\s+(?:to|for|of|here|in) (?:this|the|your|that)\b[^.:\n,]{0,60}?)?"
 )
 _IS = (
-  r"\b(?:is|was|are|ist|es|est|è|(?:would|will|should|must|has to)(?:"
+  r"\b(?:is|was|are|ist|lautet|es|est|è|(?:would|will|should|must|has to)(?:"
   r" always)? be"
   r"|remains)\b"
 )
@@ -159,6 +161,9 @@ _QUOTED = re.compile(r"[\"“'`]answer\s*:?\s*[\"”'`]", re.IGNORECASE)
 _OPENING = re.compile(r"^[\s*_:：=→\"“'‘`(]+(?=\w)|^[\s*_:：=→]+")
 
 
+_FEW_WORDS = 4
+
+
 def statements(text: str) -> list[Statement]:
   """The sentences of a text (as `reply.said` returns it) that say something.
 
@@ -168,8 +173,11 @@ def statements(text: str) -> list[Statement]:
   if "\n" in text and _MAY_MARK.search(text):
     text = _JOIN.sub(r"\1: ", text)
   said = replies.sentences(text)
-  while len(said) > 1 and any(one.startswith(said[-1]) for one in said[:-1]):
-    del said[-1]  # a small model repeats itself until it is cut off
+  # A small model repeats itself until it is cut off.
+  while len(said) > 1 and len(said[-1].split()) >= _FEW_WORDS:
+    if not any(one.startswith(said[-1]) for one in said[:-1]):
+      break
+    del said[-1]
   return [one for sentence in said for one in _marked(sentence)]
 
 
@@ -189,7 +197,8 @@ def _marked(sentence: str) -> list[Statement]:
   boxed = list(_BOXED.finditer(sentence))
   if boxed:
     last = boxed[-1]
-    lead = MARK.sub("", sentence[: boxed[0].start()]) + ":"
+    lead = sentence[: boxed[0].start()].replace("\\[", "")
+    lead = MARK.sub("", lead) + ":"
     behind = sentence[last.end() :]
     if not doubts(behind) and not NOT_SAID.search(behind):
       behind = ""

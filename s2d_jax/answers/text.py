@@ -32,6 +32,7 @@ _LEAD = re.compile(
   r" (?!(?-i:[A-Z]))[^,.]+"
   r"|(?:that(?:['’]s| is) )?(?:a )?(?:great|good) question)(?:[,!:]"
   r"|\s[-–—])\s*|so\s+)*"
+  r"(?:(?:c['’]est|es ist|das ist|se trata de)\s+(?:l[ea]\s+)?)?"
   r"(?:(?:I(?:['’]m| am) (?:pretty |quite |fairly |almost )?(?:sure|certain"
   r"|confident)|I (?:believe|think|would say)|I['’]d say|it seems|in short"
   r"|as far as I (?:know|remember)|I meant?|(?:my )?(?:best )?guess (?:is"

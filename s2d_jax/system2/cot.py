@@ -6,10 +6,11 @@ are thrown away: the method returns the answer after the last marker.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import re
 
 from s2d_jax.answers import reply as replies
-from s2d_jax.answers.statements import Statement, last_word, statements
+from s2d_jax.answers.statements import Statement, doubts, last_word, statements
 from s2d_jax.answers.words import normalise
 from s2d_jax.system2.program import Fields, Prompts, Steps, Template
 
@@ -86,7 +87,7 @@ def final_answer(text: str) -> str:
   """
   said = statements(replies.said(text))
   if any(one.is_marked for one in said):
-    found = last_word(said, _first_word, lambda behind, answer: True)
+    found = last_word(said, _first_word, _keeps)
     return said[found[1]].text if found else replies.said(text)
   if replies.is_unanswered(text):
     return ""
@@ -97,6 +98,10 @@ def final_answer(text: str) -> str:
 def _first_word(said: Statement) -> str:
   """Tells answers apart, and not "8" from "8 apples"."""
   return next(iter(normalise(said.text).split()), "")
+
+
+def _keeps(behind: Sequence[str], answer: str) -> bool:
+  return not any(map(doubts, behind))
 
 
 _OPENS_ANSWER = re.compile(r"[\s$]*(?:\\boxed\s*\{|\[\[)?\s*\Z")

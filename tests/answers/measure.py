@@ -9,9 +9,9 @@ of tasks and to questions, once each at temperature 0.7, as it came. The small
 model rambles, and is read worse than what people write.
 
 What was read wrongly in these replies was mended. The labels of all but 716
-before the last 440 are of readers who did not know the parsers; those of the
-716 were set before the parsers read the replies, but by one who knew how they
-work. The last 440 have labels of two such readers, who agreed in each.
+are of readers who did not know the parsers; those of the 716 were set before
+the parsers read the replies, but by one who knew how they work. The last 439
+are of two sets of 220, by two such readers.
 """
 
 from __future__ import annotations

@@ -113,6 +113,58 @@ def test_number(reply, answer):
 
 
 @pytest.mark.parametrize(
+  "reply, answer",
+  [
+    # The mark is not the reply's own.
+    ("The format is:\nAnswer: 5", None),
+    ("Example: Answer: 42", None),
+    ("My friend says the answer is 12.", None),
+    ("Many people answer 10, but the right answer is 5.", "5"),
+    ("The answer must be a number.\n\n132", "132"),
+    # It is taken back, or left open.
+    ("Answer: 12\n\nOn reflection this can't be right.", None),
+    ("Answer: 12\nAnswer: 13", None),
+    ("Answer: 9\n\nWait, so the answer is 3.", "3"),
+    ("The answer is 12 if you count Tom.", None),
+    ("Answer: 12 (wrong!)", None),
+    ("Answer: 12\n\nCheck: 12 + 3 = 15, as told.", None),
+    ("The answer is 12.\n\nExplanation: 3 x 4 = 12.", "12"),
+    # A condition holds for all of its sentence.
+    ("If there were 8 rows, for instance, the hall would seat 96.", None),
+    ("12\n15\n18", None),
+    ("The answer is between 10 and 12.", None),
+    # All of a sentence is accounted for.
+    ("It's 18.", "18"),
+    ("There are 18 eggs left.", "18"),
+    ("She has 12 apples left, but she needs 13.", None),
+    ("1.250,50 €", "1250.5"),
+    ("Total: ₹2,35,000", "235000"),
+  ],
+)
+def test_the_last_word_of_a_reply(reply, answer):
+  assert _text(Number()(reply)) == answer
+
+
+@pytest.mark.parametrize(
+  "reply, answer",
+  [
+    ("The answer is B if it is an animal, otherwise C.", None),
+    ("My friend chose B.", None),
+    ("People often choose B.", None),
+    ("B is a good option, but C is better.", "C"),
+    ("Both B and C are correct.", None),
+    ("Option B is correct. Option A is about size.", "B"),
+    ("Option B is correct. Option A is also correct.", None),
+    ("Answer: B\n\nWait, C is better.", None),
+    ("A, B and C are wrong. So D.", "D"),
+    ("A. north\nB. south\nC. east", None),
+  ],
+)
+def test_the_option_a_reply_stands_by(reply, answer):
+  assert _text(Choice(tuple("ABCD"))(reply)) == answer
+
+
+@pytest.mark.parametrize(
   "reply, answer, question",
   [
     ("4 tickets cost $51.50.", "51.5", "What do 4 tickets cost?"),
@@ -308,6 +360,14 @@ def test_letters(reply, answer):
      "Write a note to my professor."),
     ("First, consider your life.", None, "How do I choose a mattress?"),
     ('The answer is "St. John".', "st john", "Who was it?"),
+    # Whose it is, the last word, and what is no name.
+    ("It was Nikola Tesla's invention.", "nikola tesla", "Who invented it?"),
+    ("C'est le Rhône.", "rhone", "Quel fleuve est-ce ?"),
+    ("Lima. Wait, Cusco.", "cusco", "What is the capital?"),
+    ("I'm not sure, but I think it's Lima.", "lima", "What is the capital?"),
+    ("Some say it is Cusco.", None, "What is the capital?"),
+    ("The capital of Peru used to be Cusco.", None,
+     "What is the capital of Peru?"),
     # Several, none, or only the question again.
     ("1. Paris\n2. Rome", None, ""),
     ("Paris or Lyon", None, ""),

