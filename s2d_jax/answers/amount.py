@@ -29,8 +29,7 @@ _UNIT = (
 )
 _NAME = re.compile(
   r"^\W*(?:(?:[A-Za-z]|[A-Za-z][A-Za-z ']{1,40})\s*=|(?:(?:final|grand"
-  r"|the)\s+)?"
-  r"(?:total|result|sum|answer|final balance)\s*:)\s*(?=[-$€£\d\\])",
+  r"|the)\s+)?(?:total|result|sum|answer|final balance)\s*:)\s*(?=[-$€£\d\\])",
   re.IGNORECASE,
 )
 _ROUND = re.compile(
@@ -41,9 +40,8 @@ _ROUND = re.compile(
 # What follows a number, and only says more about it.
 _REASON = re.compile(
   r"\s*(?:[,;:—–-]\s*|\s|(?=\())(?:because|since|as\b(?! well)|for\b|so that"
-  r"|which is\b(?! (?:wrong|not|incorrect))|which means|i\.e\.|that is\b"
-  r"|\(|after"
-  r"|when|while|given|in total|in all|altogether|thanks|at (?=\d))",
+  r"|which is\b(?! (?:wrong|not|incorrect))|which means|i\.e\.|that is\b|\("
+  r"|after|when|while|given|in total|in all|altogether|thanks|at (?=\d))",
   re.IGNORECASE,
 )
 _SAME = re.compile(r"i\.e\.|that is|which is|which means")

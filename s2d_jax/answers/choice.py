@@ -40,11 +40,9 @@ _ADVERBS = (
 )
 # What follows an option, and only says more about it.
 _REASON = re.compile(
-  r"\s*(?:$|[.,;:!)–—-]|\((?!or\b)|\b(?:because|since|as|for|so|when|given|which"
-  r"|that is|in this|with|due to|and (?:it|the|this)|based on|is"
-  r" correct|overall"
-  r"|(?:the )?(?:right|correct|best)"
-  r"|\.)\b)",
+  r"\s*(?:$|[.,;:!)–—-]|\((?!or\b)|\b(?:because|since|as|for|so|when|given"
+  r"|which|that is|in this|with|due to|and (?:it|the|this)|based on|is correct"
+  r"|overall|(?:the )?(?:right|correct|best)|\.)\b)",
   re.IGNORECASE,
 )
 _JOINED = re.compile(

@@ -9,9 +9,8 @@ import re
 from s2d_jax.answers.numerals import find
 
 GOES_ON = re.compile(
-  r"\b(?:or|and|to|plus|minus|times|remainder|over|than|if|not|but|by|repeating"
-  r"|recurring|below)\b"
-  r"|[+*×÷]|\d\s*x\b|-\s*\d",
+  r"\b(?:or|and|to|plus|minus|times|remainder|over|than|if|not|but|by"
+  r"|repeating|recurring|below)\b|[+*×÷]|\d\s*x\b|-\s*\d",
   re.IGNORECASE,
 )
 _DOLLARS = re.compile(r"\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)

@@ -28,13 +28,12 @@ _NO_ANSWER = frozenset(
 )
 # What may lead to the letters at the end of a sentence.
 _GIVES = re.compile(
-  r".*(?:\b(?:gives?(?: us| you| me)?|spells?|forms?|yields?|combined?"
-  r" (?:in)?to"
-  r"|combines into|becomes?|obtain|gets?|got|makes?|have|together(?:"
-  r" they (?:are"
-  r"|form|make|give))?|so|therefore|thus|hence)\b\s*:?\s*|[:→]\s*"
-  r"|\b(?:is|should be|would be|(?:together|concatenated|they) are)\s*:?\s+)"
-  r"(?:the (?:word|string|letters|sequence|combination|result)\s+)?",
+  r".*(?:\b(?:gives?(?: us| you| me)?|spells?|forms?|yields?"
+  r"|combined? (?:in)?to|combines into|becomes?|obtain|gets?|got|makes?|have"
+  r"|together(?: they (?:are|form|make|give))?|so|therefore|thus"
+  r"|hence)\b\s*:?\s*|[:→]\s*|\b(?:is|should be|would be|(?:together"
+  r"|concatenated|they) are)\s*:?\s+)(?:the (?:word|string|letters|sequence"
+  r"|combination|result)\s+)?",
   re.IGNORECASE | re.DOTALL,
 )
 # 'the last letter of "green" is "n"' is a step, not yet the answer.

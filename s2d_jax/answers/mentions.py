@@ -20,10 +20,9 @@ class Mention(NamedTuple):
 _CLAUSE_END = r"[.;!?\n:]|,\s*(?:but|so|and (?:so|thus|therefore))\b|\bbut\b"
 _DENIED_BEFORE = re.compile(
   r"(?:\b(?:not|never|neither|nor|cannot|without|rather than|instead of"
-  r"|no longer|outside(?: of)?"
-  r"|eliminate|exclude|rule out|other than|except"
-  r"|wrong (?:answer|option|choice|one) is)\b|n['’]t\b)"
-  r"\W+(?:(?!and\b|but\b|so\b)\w+\W+){0,4}$",
+  r"|no longer|outside(?: of)?|eliminate|exclude|rule out|other than|except"
+  r"|wrong (?:answer|option|choice|one) is)\b|n['’]t\b)\W+(?:(?!and\b|but\b"
+  r"|so\b)\w+\W+){0,4}$",
   re.IGNORECASE,
 )
 _DENIED_AFTER = re.compile(
@@ -36,17 +35,14 @@ _DENIED_AFTER = re.compile(
 # What others think is not yet what the text stands by.
 _OTHERS = re.compile(
   r"\b(?:people|many|most|some|others)\b[^.;,]*\b(?:think|believe|say|assume"
-  r"|argue|guess|answer|choose)\b"
-  r"|\b(?:commonly|often|usually|widely|frequently|sometimes)"
-  r" (?:mis)?(?:attributed|credited)\b",
+  r"|argue|guess|answer|choose)\b|\b(?:commonly|often|usually|widely"
+  r"|frequently|sometimes) (?:mis)?(?:attributed|credited)\b",
   re.IGNORECASE,
 )
 _CONDITION = re.compile(
   r"(?:^|[\s,])(?:if|whether|unless|although|though|while|whereas|despite"
   r"|in spite of|maybe|perhaps|(?:could|might|may)(?: \w+)? be|otherwise"
-  r"|hard to say"
-  r"|(?:suggestion|idea|claim|belief) that)\b"
-  r"[^,]*$",
+  r"|hard to say|(?:suggestion|idea|claim|belief) that)\b[^,]*$",
   re.IGNORECASE,
 )
 _COMPARED = re.compile(

@@ -63,10 +63,9 @@ def _marked(said: Statement) -> Fraction | None:
 
 _CONCLUSION = re.compile(
   r"\b(?:so|therefore|thus|hence|(?:for )?a total of|altogether|in total"
-  r"|in all|which (?:is|makes|leaves|gives|means|equals)|that(?:['’]s|"
-  r" is| makes"
-  r"| leaves| gives)|total(?:s|ing)?|we (?:get|have)|giving|leaving|making"
-  r"|comes to|equals)\b",
+  r"|in all|which (?:is|makes|leaves|gives|means|equals)|that(?:['’]s| is"
+  r"| makes| leaves| gives)|total(?:s|ing)?|we (?:get|have)|giving|leaving"
+  r"|making|comes to|equals)\b",
   re.IGNORECASE,
 )
 
@@ -180,10 +179,9 @@ def _is_item(line: str) -> bool:
 
 
 _ENDS_IN_TAIL = re.compile(
-  r"→\s*|\b(?:so|therefore|thus|hence|for a total of|(?:which|that|this)"
-  r" (?:makes|leaves"
-  r"|gives|means(?: that)?)|(?:to|and|we) get|it (?:must|has to) be|i\.e\."
-  r"|(?<=, )for(?= \W*\d))(?!\w)[,:]?\s*",
+  r"→\s*|\b(?:so|therefore|thus|hence|for a total of|(?:which|that"
+  r"|this) (?:makes|leaves|gives|means(?: that)?)|(?:to|and|we) get|it (?:must"
+  r"|has to) be|i\.e\.|(?<=, )for(?= \W*\d))(?!\w)[,:]?\s*",
   re.IGNORECASE,
 )
 # "It's 18.", "There are 18 eggs left."
@@ -192,6 +190,7 @@ _PRONOUN = re.compile(
   r"|was|were|will be|has|have|had|gets?|needs?|pays?|earns?))|answer:?)\s+",
   re.IGNORECASE,
 )
+_BECAUSE = re.compile(r"\b(?:because|since|as)\b", re.IGNORECASE)
 _MORE = re.compile(
   r",?\s+(?:because\b|(?:after|since|when|while)\b)|,\s+(?:which\b|at|with|as)\b"
   r"|\s\(",
@@ -203,40 +202,47 @@ def _stated(
   sentence: str, before: Sequence[str], question: str, told: set[Fraction]
 ) -> Fraction | None:
   """The number that a sentence gives as what was asked, or as a result."""
-  if sentence.endswith("?") or _ASIDE.match(sentence):
-    return None
-  if replies.refuses(sentence):
+  is_aside = sentence.endswith("?") or _ASIDE.match(sentence)
+  if is_aside or replies.refuses(sentence):
     return None
   if _is_none(sentence, question):
     return Fraction(0)
   sentence = re.sub(r"^\s*(?:[-*•]|\d+[.)])\s+", "", undenied(sentence))
   sentence = re.sub(r"(?<=[\w%])\s+\([^()]*\)(?=\W*\Z)", "", sentence)
+  if _CONDITION.search(_asked_out(sentence, question)):
+    return None
   tails = list(_ENDS_IN_TAIL.finditer(sentence))
   tail = sentence[tails[-1].end() :] if tails else sentence
   if NOT_SAID.search(tail) or _is_risky(tail, question):
     return None
-  if _CONDITION.search(_asked_out(sentence, question)):
-    return None
-  value = right_side(_MORE.split(tail)[0])
-  if value is not None:
-    return value
-  if "=" in tail:
-    return None
-  if tails and (value := alone(tail)) is not None:
-    return value
-  if _is_open(tail):
-    return None
-  if not before and (match := _PRONOUN.match(tail)):
-    value = alone(tail[match.end() :])
-    if value is not None:
-      return value
   head = _MORE.split(tail)[0]
+  if re.search("[=≈]", head):
+    return right_side(head)
+  is_proved = "=" in tail and _BECAUSE.search(tail)
+  if "=" in tail and not is_proved:
+    return None
+  pronoun = None if before else _PRONOUN.match(tail)
+  bare = tail[pronoun.end() :] if pronoun else tail
+  if (tails or pronoun) and (value := alone(bare)) is not None:
+    return value
+  if not is_proved and _is_open(tail):
+    return None
+  return _counted(tail, bool(tails), before, question, told)
+
+
+def _counted(
+  text: str,
+  is_conclusion: bool,
+  before: Sequence[str],
+  question: str,
+  told: set[Fraction],
+) -> Fraction | None:
+  """The one number of a sentence that else has words of the question."""
+  head = _MORE.split(text)[0]
+  head = head if find(head) else text
   found = find(head)
-  if not found:
-    head, found = tail, find(tail)
   new = [one for one in found if one.value not in told]
-  if len(found) > 1:
-    found = new
+  found = new if len(found) > 1 else found
   if len(found) != 1:
     return None
   [one] = found
@@ -244,18 +250,16 @@ def _stated(
   results = _results(before)
   is_result = bool(results) and results[-1] == one.value
   if not question:
-    is_short = len(rest.split()) <= 20
-    return (
-      one.value if is_short and (tails or is_result or not before) else None
-    )
-  is_summed = _SUMS_UP.search(rest) is not None
+    is_said = is_conclusion or is_result or not before
+    return one.value if is_said and len(rest.split()) <= _MOST_REST else None
   is_asked = bool(stems(rest) & stems(question)) and one in new
-  unknown = _unknown(rest, question)
-  most = 4 if is_result or tails else 2
-  is_said = is_asked or is_result or tails or is_summed
-  return one.value if is_said and len(unknown) <= most else None
+  is_said = is_asked or is_result or is_conclusion or _SUMS_UP.search(rest)
+  most = 4 if is_result or is_conclusion else 2
+  is_known = len(_unknown(rest, question)) <= most
+  return one.value if is_said and is_known else None
 
 
+_MOST_REST = 20  # words of a sentence beside its number
 _OPERATOR = re.compile(r"(?:_|\b[a-z])\s*[-+*/×÷]|[-+*/×÷]\s+(?:_|[a-z]\b)")
 
 

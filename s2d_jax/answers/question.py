@@ -19,9 +19,8 @@ _HEAD = re.compile(
   re.IGNORECASE,
 )
 _NUMBER = re.compile(
-  r"^\W*when\b|\b(?:year|date|century|decade|percentage)\b"
-  r"|\bhow (?:many|much|old|long|tall|far|high|big|fast|deep|wide|heavy"
-  r"|often)\b",
+  r"^\W*when\b|\b(?:year|date|century|decade|percentage)\b|\bhow (?:many|much"
+  r"|old|long|tall|far|high|big|fast|deep|wide|heavy|often)\b",
   re.IGNORECASE,
 )
 _DISTINCTIVE = re.compile(

@@ -24,14 +24,13 @@ _UPRIGHT = re.compile(r"\\(?:text(?:bf|it|rm)?|mathrm|mathbf)\s*\{([^{}]*)\}")
 
 # A small model goes on with a question and answer of its own, or a prompt.
 _NEXT_TURN = re.compile(
-  r"(?<=\S)\s*\n[\s*_#>-]*(?:(?:(?:Next |New |Another )?(?:Question|Problem)"
-  r"|Q|User|Human|Instruction|Example|Exercise|Input|Prompt|Text|Review)\s*\d*[*_\s]*:"
-  r"|(?:Problem|Question|Exercise|Example|Task)\s+\d+[*_\s]*(?=\n)"
-  r"|\[(?:User|The Start)\b"
+  r"(?<=\S)\s*\n[\s*_#>-]*(?:(?:(?:Next |New |Another )?(?:Question|Problem)|Q"
+  r"|User|Human|Instruction|Example|Exercise|Input|Prompt|Text"
+  r"|Review)\s*\d*[*_\s]*:|(?:Problem|Question|Exercise|Example"
+  r"|Task)\s+\d+[*_\s]*(?=\n)|\[(?:User|The Start)\b"
   r"|[^\n:]*\banother (?:problem|question|example)\b[^\n:]*:"
-  r"|[A-Z][^\n]*\?\s*\n\W*A[.)]\s"
-  r"|Take the (?:first|last) letters of the words in\b"
-  r"|A coin is heads up\. \w)",
+  r"|[A-Z][^\n]*\?\s*\n\W*A[.)]\s|Take the (?:first"
+  r"|last) letters of the words in\b|A coin is heads up\. \w)",
   re.IGNORECASE,
 )
 # The question, asked again and answered.
@@ -89,21 +88,18 @@ def is_unanswered(reply: str) -> bool:
 
 
 _REFUSAL = re.compile(
-  r"\b(?:I|we|one)(?:\s+\w+)?\s+(?:can(?:no|['’])t|can not|(?:am|are)"
-  r" (?:unable|not able))\b"
-  r"|\bI(?:['’]m| am) (?:(?:\w+ )?not (?:\w+ )?(?:sure|certain|aware|familiar)"
-  r"|unable|sorry|afraid)|^\W*(?:I\s+)?(?:don['’]t|do not) (?:know|have)\b"
-  r"|\bI (?:don['’]t|do not) (?:know|have|understand|remember"
-  r"|recall)\b"
-  r"|^\W*(?:sorry|my apologies|apologies|I apologi[sz]e)\b"
-  r"|\bas an? (?:AI|artificial|(?:large )?language model)\b"
-  r"|\b(?:can(?:no|['’])t|can not|could not|impossible to|no way to"
-  r"|not possible to)\s+(?:be\s+)?(?:answer|determin|know|tell|sa(?:y|id)"
-  r"|find|found)"
-  r"|\bno (?:information|answer|idea)\b|\bnot enough information\b"
-  r"|^\W*(?:N/A|none|(?:it is )?unknown(?: \w+)?|see above|same as \w+"
-  r"|no answer|not (?:specified|given|available|sure))"
-  r"\W*$",
+  r"\b(?:I|we|one)(?:\s+\w+)?\s+(?:can(?:no|['’])t|can not|(?:am"
+  r"|are) (?:unable|not able))\b|\bI(?:['’]m"
+  r"| am) (?:(?:\w+ )?not (?:\w+ )?(?:sure|certain|aware|familiar)|unable"
+  r"|sorry|afraid)|^\W*(?:I\s+)?(?:don['’]t|do not) (?:know|have)\b"
+  r"|\bI (?:don['’]t|do not) (?:know|have|understand|remember|recall)\b"
+  r"|^\W*(?:sorry|my apologies|apologies|I apologi[sz]e)\b|\bas an? (?:AI"
+  r"|artificial|(?:large )?language model)\b|\b(?:can(?:no|['’])t|can not"
+  r"|could not|impossible to|no way to|not possible to)\s+(?:be\s+)?(?:answer"
+  r"|determin|know|tell|sa(?:y|id)|find|found)|\bno (?:information|answer"
+  r"|idea)\b|\bnot enough information\b|^\W*(?:N/A|none"
+  r"|(?:it is )?unknown(?: \w+)?|see above|same as \w+|no answer"
+  r"|not (?:specified|given|available|sure))\W*$",
   re.IGNORECASE,
 )  # fmt: skip
 
@@ -124,19 +120,16 @@ SENTENCE_END = re.compile(
   r"(?<=[.!?。！？])[\"”')]*(?:\s+|(?<=[。！？]))|\n+"
 )
 _COURTESY = re.compile(
-  r"^\W*(?:(?:sure|certainly|of course|absolutely|okay|ok|great|hello|hi)"
-  r"(?:\W*|[,!:.][^.!?\n]*)[.!?:]?"
-  r"|(?:(?:an?|the|that['’]s|what) )?(?:\w+ ){0,2}"
-  r"(?:question|one|riddle|puzzle)!"
-  r"|(?:great|good) question\W*"
-  r"|(?:interesting|fascinating|well|wow|easy|ah|oh|aha|indeed|exactly|right"
-  r"|perfect|excellent|awesome|nice|alright|surprise|hmm|haha)\W*!\W*"
-  r"|confidence\W+\w+"
-  r"|(?:great|good|nice) (?:work|job)\b[^.!?\n]*[.!]?|well done\W*"
-  r"|(?:thanks?\b|I hope\b|I(?:['’]d|['’]m| would| am) (?:be )?(?:happy|glad)\b"
-  r"|let me know\b|no problem\b|you(?:['’]re| are) welcome\b|feel free\b"
-  r"|if you (?:have|need|want|would)\b"
-  r"|that(?:['’]s| is) an? \w+ question\b)[^.!?:\n]*)[.!?:]?\W*$",
+  r"^\W*(?:(?:sure|certainly|of course|absolutely|okay|ok|great|hello"
+  r"|hi)(?:\W*|[,!:.][^.!?\n]*)[.!?:]?|(?:(?:an?|the|that['’]s"
+  r"|what) )?(?:\w+ ){0,2}(?:question|one|riddle|puzzle)!|(?:great"
+  r"|good) question\W*|(?:interesting|fascinating|well|wow|easy|ah|oh|aha"
+  r"|indeed|exactly|right|perfect|excellent|awesome|nice|alright|surprise|hmm"
+  r"|haha)\W*!\W*|confidence\W+\w+|(?:great|good|nice) (?:work"
+  r"|job)\b[^.!?\n]*[.!]?|well done\W*|(?:thanks?\b|I hope\b|I(?:['’]d|['’]m"
+  r"| would| am) (?:be )?(?:happy|glad)\b|let me know\b|no problem\b"
+  r"|you(?:['’]re| are) welcome\b|feel free\b|if you (?:have|need|want"
+  r"|would)\b|that(?:['’]s| is) an? \w+ question\b)[^.!?:\n]*)[.!?:]?\W*$",
   re.IGNORECASE,
 )
 

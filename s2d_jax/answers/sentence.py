@@ -35,11 +35,10 @@ _OPENING = re.compile(
   r"^(?:in|on|at|to|for|from|as of|after|according to|during)\s[^,]*,\s+", re.I
 )
 _INSERTED = re.compile(
-  r",\s+(?:a|an|the|which|who|whose|also|often|sometimes|one|at|with|in|near|or"
-  r"|[a-z]{3,}ed|born|known|formerly|now|then|once)\b[^,]*,(?=\s+[a-z])"
-  r"|\s+and\s+(?:the\s+)?\w+est\s+city\b"
-  r"|\s+by (?:both )?(?:area|population|size|length|volume)(?: and (?:area"
-  r"|population))?\b(?=\s+is\b)"
+  r",\s+(?:a|an|the|which|who|whose|also|often|sometimes|one|at|with|in|near"
+  r"|or|[a-z]{3,}ed|born|known|formerly|now|then|once)\b[^,]*,(?=\s+[a-z])"
+  r"|\s+and\s+(?:the\s+)?\w+est\s+city\b|\s+by (?:both )?(?:area|population"
+  r"|size|length|volume)(?: and (?:area|population))?\b(?=\s+is\b)"
 )
 # "The Burj Khalifa in Dubai is …"
 _PLACED = re.compile(
@@ -53,8 +52,7 @@ _ROLE = re.compile(
 )
 _LOOKED_FOR = re.compile(
   r"^the (?:\w+ ){1,3}?(?:that )?(?:you(?:['’]re| are) (?:looking|asking"
-  r"|thinking)"
-  r" (?:for|of|about)|in question|you (?:mean|want))\s",
+  r"|thinking) (?:for|of|about)|in question|you (?:mean|want))\s",
   re.IGNORECASE,
 )
 _ABOUT = re.compile(
@@ -182,12 +180,7 @@ def _units(sentence: str, question: Question) -> list[_Unit]:
 def _is_proper(words: list[re.Match[str]], place: int) -> bool:
   """Whether a word is in quotes or begins a name: the first one may not."""
   text = words[place][0]
-  if place == 0 and (
-    normalise(text) in NEUTRAL
-    or text[1:].isalpha()
-    and len(words) > 1
-    and words[1][0] in ("of",)
-  ):
+  if place == 0 and normalise(text) in NEUTRAL:
     return False
   return re.match(r"[\"“'‘]|\W*[A-Z\d]", text) is not None
 
@@ -196,30 +189,19 @@ def _splits(
   words: list[re.Match[str]], place: int, joined: int, question: Question
 ) -> bool:
   """Whether "in" or "and" stands between two names: "Rome in Italy"."""
-  between = {words[n][0] for n in range(place + 1, joined)}
-  if "in" in between or "and" in between:
+  texts = [words[n][0] for n in range(place, joined)]
+  if "in" in texts or "and" in texts:
     return True
-  first = all(
-    question.knows(normalise(words[n][0]))
-    for n in range(place, joined)
-    if words[n][0] not in _JOINS
-  )
-  return first != question.knows(normalise(words[joined][0]))
+  names = [normalise(text) for text in texts if text not in _JOINS]
+  is_known = all(map(question.knows, names))
+  return is_known != question.knows(normalise(words[joined][0]))
 
 
 def _sort(word: str, is_proper: bool, question: Question) -> str:
-  parts = word.split()
   if is_proper:
-    known = {one.removesuffix("s") for one in question.words}
-    is_known = (
-      all(one.removesuffix("s") in known or one in EMPTY for one in parts)
-      or len(parts) == 1
-      and question.knows(word)
-      and word in question.words
-    )
-    if is_known and len(parts) == 1 and word in question.words:
-      return "known"
-    return "known" if is_known else "new"
+    known = {one.removesuffix("s") for one in question.words} | EMPTY
+    is_known = all(one.removesuffix("s") in known for one in word.split())
+    return "known" if is_known or word in question.words else "new"
   if word in VERBS | _PREPOSITIONS | _ARTICLES:
     return "empty"
   if question.knows(word):
@@ -243,41 +225,38 @@ def _new_name(sentence: str, question: Question) -> str | None:
   before = [unit for unit in units[:first] if unit.word]
   after = [unit for unit in units[last + 1 :] if unit.word]
   if any(unit.sort == "new" for unit in after):
-    after = _without_end(after, run, question)
+    after = _without_end(after)
     if after is None:
       return None
   while before and (before[-1].word in _ARTICLES or _says_nothing(before[-1])):
     before = before[:-1]
   while after and _says_nothing(after[0]):
     after = after[1:]
-  # "is the human brain"
-  if (
-    len(before) > 2 and before[-1].sort == "known" and before[-2].word == "the"
-  ):
-    if before[-3].word in _BE:
-      before = before[:-2]
+  is_told_of = [unit.sort for unit in before[-1:]] == ["known"]
+  if is_told_of and before[-2:-1] and before[-2].word == "the":
+    if before[-3:-2] and before[-3].word in _BE:
+      before = before[:-2]  # "is the human brain"
   if not _says_it(sentence, before, after, question):
     return None
   if not _stands_as_answer(before, run, after, question):
     return None
-  # "the Dutch painter Jan Steen"
-  proper = [unit for unit in run if unit.is_proper]
-  if run[-1].is_proper:
-    if any(u.is_proper and u.word not in NATIONS for u in run[:-1]):
-      return None
-    start = run[-1].start
-  elif proper and not all(unit is run[0] for unit in proper):
-    return None
-  else:
-    start = run[0].start
+  start = _start(run)
   if len(run[-1].word) == 1 and before and before[-1].word == question.kind:
     start = before[-1].start  # "vitamin D"
-  name = sentence[start : run[-1].end]
-  if owner := re.fullmatch(
-    r"(.*\w)['’]s?", name
-  ):  # "It was Tesla's invention."
+  name = "" if start is None else sentence[start : run[-1].end]
+  if owner := re.fullmatch(r"(.*\w)['’]s?", name):
+    # "It was Tesla's invention."
     name = owner[1] if question.asks_who else ""
   return name if is_name(name, question) else None
+
+
+def _start(run: Sequence[_Unit]) -> int | None:
+  """Where a name starts: "Jan" in "the Dutch painter Jan Steen"."""
+  others = [unit for unit in run[:-1] if unit.is_proper]
+  if run[-1].is_proper:
+    is_role = all(unit.word in NATIONS for unit in others)
+    return run[-1].start if is_role else None
+  return run[0].start if all(unit is run[0] for unit in others) else None
 
 
 def _named_from(units: Sequence[_Unit]) -> int:
@@ -296,27 +275,19 @@ def _says_nothing(unit: _Unit) -> bool:
   )
 
 
-def _without_end(
-  after: Sequence[_Unit], run: Sequence[_Unit], question: Question
-) -> list[_Unit] | None:
+_BEFORE_PLACE = _PREPOSITIONS - {"of", "for", "by"}
+
+
+def _without_end(after: Sequence[_Unit]) -> Sequence[_Unit] | None:
   """What follows a name, without "in Dubai", or "from nectar" at the end."""
-  first = next(n for n, unit in enumerate(after) if unit.sort == "new")
-  start = first
-  while (
-    start
-    and after[start - 1].sort == "empty"
-    and (after[start - 1].word in _ARTICLES)
-  ):
+  start = next(n for n, unit in enumerate(after) if unit.sort == "new")
+  while start and after[start - 1].word in _ARTICLES:
     start -= 1
-  if not start or after[start - 1].word not in _PREPOSITIONS - {
-    "of",
-    "for",
-    "by",
-  }:
+  if not start or after[start - 1].word not in _BEFORE_PLACE:
     return None
   if any(unit.word in VERBS for unit in after[start:]):
     return None
-  return list(after[: start - 1])
+  return after[: start - 1]
 
 
 def _says_it(

@@ -32,46 +32,41 @@ CORRECTION = re.compile(
 _DOUBTS = re.compile(
   r"(?:^|[,.;:!…]\W*)actually\b|\bactually,"
   rf"|\b(?:{_TAKES_BACK}|however|unless|alternatively"
-  r"|on reflection|can(?:no|['’])t be (?:right|correct|true)|on the other"
-  r" hand|depend(?:s|ing)|assum(?:e|es|ing)|maybe|perhaps|might"
-  r"|unsure|hard to say|not (?:\w+ )?(?:sure|certain|right|correct|quite|true"
-  r"|the answer)"
-  r"|(?:is|was|were|are)n['’]t (?:\w+ )?(?:right|correct|true)|should (?:be"
-  r"|have been)|(?:could|can|may) (?:also )?be|if (?:you|we) (?:count"
-  r"|include|mean|assume|consider|want|prefer)\w*|(?:another|different|new"
-  r"|other) (?:answer|way"
-  r"|option|possib\w+)|ignore|disregard|I (?:can(?:no|['’])t|don['’]t)"
-  r"|asks? for|(?:just|only) an? (?:example|guess|estimate)"
-  r"|asked for|(?:this|that) (?:is|was) (?:for|only|before|without|just)"
-  r")\b|^\W*(?:if|but|or|and yet|yet|no|well)\b|\?",
+  r"|on reflection|can(?:no|['’])t be (?:right|correct|true)|on the other hand"
+  r"|depend(?:s|ing)|assum(?:e|es|ing)|maybe|perhaps|might|unsure|hard to say"
+  r"|not (?:\w+ )?(?:sure|certain|right|correct|quite|true|the answer)|(?:is"
+  r"|was|were|are)n['’]t (?:\w+ )?(?:right|correct|true)|should (?:be"
+  r"|have been)|(?:could|can|may) (?:also )?be|if (?:you|we) (?:count|include"
+  r"|mean|assume|consider|want|prefer)\w*|(?:another|different|new"
+  r"|other) (?:answer|way|option|possib\w+)|ignore|disregard|I (?:can(?:no"
+  r"|['’])t|don['’]t)|asks? for|(?:just|only) an? (?:example|guess|estimate)"
+  r"|asked for|(?:this|that) (?:is|was) (?:for|only|before|without|just))\b"
+  r"|^\W*(?:if|but|or|and yet|yet|no|well)\b|\?",
   re.IGNORECASE,
 )
 # A sentence with one of these is not said by the reply itself, or not of what
 # is: a guess, a condition, a template, somebody else's words.
 NOT_SAID = re.compile(
   r"\b(?:if|whether|unless|would have|suppos\w+|assum\w+|imagine|hypothetical"
-  r"|maybe|perhaps|might|possibly|may be|could|(?<!['’]d )(?<!would"
-  r" )(?<!\bI )says?"
-  r"|said|claim\w*|suggest\w*"
-  r"|thought|thinks?(?! (?:it|that|the)\b)|believes?(?<!I believe)|guess\w*"
-  r"|(?:people|someone|somebody|some|many|most|others|friends?|users?|students?"
-  r"|teachers?)"
-  r" (?:\w+ )?(?:say|think|answer|choose|pick|believe|guess|claim)\w*|for"
-  r" example|example(?=:)"
-  r"|format|template|placeholder|instructions?|prompt|insert|e\.g|your answer"
-  r"|not|cannot|never|wrong|incorrect|either|neither|at first|initially|first"
-  r"|previous\w*|earlier|original\w*|supposed|should be (?:given|written)"
-  r"|write|end with|starts? with|reply with|answer with|must be either"
-  r"|what)\b|n['’]t\b|[?\[<]",
+  r"|maybe|perhaps|might|possibly|may be|could"
+  r"|(?<!['’]d )(?<!would )(?<!\bI )says?|said|claim\w*|suggest\w*|thought"
+  r"|thinks?(?! (?:it|that|the)\b)|believes?(?<!I believe)|guess\w*|(?:people"
+  r"|someone|somebody|some|many|most|others|friends?|users?|students?"
+  r"|teachers?) (?:\w+ )?(?:say|think|answer|choose|pick|believe|guess"
+  r"|claim)\w*|for example|example(?=:)|format|template|placeholder"
+  r"|instructions?|prompt|insert|e\.g|your answer|not|cannot|never|wrong"
+  r"|incorrect|either|neither|at first|initially|first|previous\w*|earlier"
+  r"|original\w*|supposed|should be (?:given|written)|write|end with"
+  r"|starts? with|reply with|answer with|must be either|what)\b|n['’]t\b"
+  r"|[?\[<]",
   re.IGNORECASE,
 )
 
 _NOUN = (
   r"(?:answer|antwort|respuesta|réponse|risposta|(?:correct|right|best|my"
-  r"|final|better) (?:option|choice|letter"
-  r"|one)|(?:correct|right|true|final|revised|corrected) (?:count|number"
-  r"|value|result"
-  r"|total|amount|figure|sum)|option|choice)"
+  r"|final|better) (?:option|choice|letter|one)|(?:correct|right|true|final"
+  r"|revised|corrected) (?:count|number|value|result|total|amount|figure|sum)"
+  r"|option|choice)"
 )
 _KIND = (
   r"(?:(?:final|correct|right|best|short|overall|good|actual|true|exact|simple|only|given"
@@ -81,9 +76,8 @@ _TO_WHAT = (
   r"(?:\s+(?:to|for|of|here|in) (?:this|the|your|that)\b[^.:\n,]{0,60}?)?"
 )
 _IS = (
-  r"\b(?:is|was|are|ist|lautet|es|est|è|(?:would|will|should|must|has to)(?:"
-  r" always)? be"
-  r"|remains)\b"
+  r"\b(?:is|was|are|ist|lautet|es|est|è|(?:would|will|should|must"
+  r"|has to)(?: always)? be|remains)\b"
 )
 _STILL = (
   r"(?:\s+(?:indeed|still|therefore|thus|then|hence|clearly|definitely|simply"

@@ -27,19 +27,17 @@ _LABEL = re.compile(
 _SPEAKER = re.compile(r"^\s*(?:A|Assistant|Response)\s*:\s*")
 # Courtesies and connectives that a sentence may begin with.
 _LEAD = re.compile(
-  r"^[\s(*]*(?:(?:well|yes|no|so|therefore|thus|hence|okay|ok|sure|actually|\w+ally|now"
-  r"|correction|oops|sorry|(?:no,? )?wait|hmm|as of [^,.]+|in"
-  r" (?!(?-i:[A-Z]))[^,.]+"
-  r"|(?:that(?:['’]s| is) )?(?:a )?(?:great|good) question)(?:[,!:]"
-  r"|\s[-–—])\s*|so\s+)*"
-  r"(?:(?:c['’]est|es ist|das ist|se trata de)\s+(?:l[ea]\s+)?)?"
-  r"(?:(?:I(?:['’]m| am) (?:pretty |quite |fairly |almost )?(?:sure|certain"
-  r"|confident)|I (?:believe|think|would say)|I['’]d say|it seems|in short"
-  r"|as far as I (?:know|remember)|I meant?|(?:my )?(?:best )?guess (?:is"
-  r"|would be)|(?:I (?:believe|think|guess) )?you"
-  r" (?:probably |likely |must |may )?mean)(?: that)?,?\s*)?"
-  r"(?:(?:definitely|probably|possibly|certainly|simply|just)\s+)?"
-  r"(?:(?:\w+(?:ed|en) )?by\s+(?=(?-i:[A-Z])))?",
+  r"^[\s(*]*(?:(?:well|yes|no|so|therefore|thus|hence|okay|ok|sure|actually"
+  r"|\w+ally|now|correction|oops|sorry|(?:no,? )?wait|hmm|as of [^,.]+"
+  r"|in (?!(?-i:[A-Z]))[^,.]+|(?:that(?:['’]s| is) )?(?:a )?(?:great"
+  r"|good) question)(?:[,!:]|\s[-–—])\s*|so\s+)*(?:(?:c['’]est|es ist|das ist"
+  r"|se trata de)\s+(?:l[ea]\s+)?)?(?:(?:I(?:['’]m| am) (?:pretty |quite "
+  r"|fairly |almost )?(?:sure|certain|confident)|I (?:believe|think|would say)"
+  r"|I['’]d say|it seems|in short|as far as I (?:know|remember)|I meant?"
+  r"|(?:my )?(?:best )?guess (?:is|would be)|(?:I (?:believe|think"
+  r"|guess) )?you (?:probably |likely |must "
+  r"|may )?mean)(?: that)?,?\s*)?(?:(?:definitely|probably|possibly|certainly"
+  r"|simply|just)\s+)?(?:(?:\w+(?:ed|en) )?by\s+(?=(?-i:[A-Z])))?",
   re.IGNORECASE,
 )
 _PLACEHOLDER = re.compile(
@@ -57,9 +55,8 @@ _OPEN = re.compile(
 )
 _OTHERS = re.compile(
   r"\b(?:between|than|formerly|used to|(?:until|before) \d+|some|many|people"
-  r"|according|once)\b"
-  r"|\b(?:commonly|often|usually|widely|frequently|sometimes) (?:mis)?"
-  r"(?:attributed|credited|thought|believed)\b",
+  r"|according|once)\b|\b(?:commonly|often|usually|widely|frequently"
+  r"|sometimes) (?:mis)?(?:attributed|credited|thought|believed)\b",
   re.IGNORECASE,
 )
 _INSERTED_OR = re.compile(r",\s+(?:or|formerly|once|also)\b[^,]*,(?=\s+[a-z])")

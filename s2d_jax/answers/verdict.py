@@ -29,9 +29,8 @@ _TURN = re.compile(
   re.IGNORECASE,
 )
 _BEST = (
-  r"(?i:better|best|superior|stronger|preferable|preferred|winner|the"
-  r" correct one"
-  r"|more (?:accurate|helpful|complete|useful|convincing))"
+  r"(?i:better|best|superior|stronger|preferable|preferred|winner"
+  r"|the correct one|more (?:accurate|helpful|complete|useful|convincing))"
 )
 _SIDE = r"(?:(?i:answer|assistant|response|option)\s+)?"
 _ADVERBS = (
@@ -44,14 +43,11 @@ _LETTER = (
 )
 _SAID = re.compile(
   rf"\b{_SIDE}([ABC])(?:['’]s \w+)?\s+(?i:is|was|seems)\s+{_ADVERBS}{_BEST}\b"
-  rf"|\b{_SIDE}([ABC])\s+(?i:wins|takes it)\b"
-  rf"|\b{_BEST}\s+(?i:one\s+|answer\s+|response\s+|choice\s+)?(?i:is)\s*:?\s+"
-  rf"{_SIDE}{_LETTER}"
-  rf"|\b(?i:verdict|winner|answer|choice)(?:\s+(?i:is)\s*:?|\s*:)\s*"
-  rf"{_ADVERBS}{_SIDE}{_LETTER}"
-  rf"|\b(?i:choose|prefer|pick|go with|going with|vote for|lean(?: \w+)?"
-  rf" towards?|goes to)"
-  rf"\s+{_SIDE}{_LETTER}"
+  rf"|\b{_SIDE}([ABC])\s+(?i:wins|takes it)\b|\b{_BEST}\s+(?i:one\s+|answer\s+"
+  rf"|response\s+|choice\s+)?(?i:is)\s*:?\s+{_SIDE}{_LETTER}|\b(?i:verdict"
+  rf"|winner|answer|choice)(?:\s+(?i:is)\s*:?"
+  rf"|\s*:)\s*{_ADVERBS}{_SIDE}{_LETTER}|\b(?i:choose|prefer|pick|go with"
+  rf"|going with|vote for|lean(?: \w+)? towards?|goes to)\s+{_SIDE}{_LETTER}"
 )
 _TIE = re.compile(
   r"\b(?:(?:it is|it['’]s|call it|verdict is) a tie|verdict:\s*(?:a )?tie"
@@ -129,10 +125,8 @@ _CONCEDED = re.compile(
 )
 _OPEN_BEHIND = re.compile(
   r",\s+(?:and )?(?:(?:answer|assistant) )?[ABC]\b|[^.,;]*,\s+(?:answer"
-  r"|assistant) [ABC]\b"
-  r"(?! (?:is|was|has|does|did))"
-  r"|\W*(?:is|was|seems) (?:not|worse|wrong|also|close|nearly)|\W+(?:if"
-  r"|unless|for a tie)\b"
+  r"|assistant) [ABC]\b(?! (?:is|was|has|does|did))|\W*(?:is|was|seems) (?:not"
+  r"|worse|wrong|also|close|nearly)|\W+(?:if|unless|for a tie)\b"
 )
 
 

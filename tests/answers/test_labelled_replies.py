@@ -8,9 +8,9 @@ from tests.answers import measure
 
 
 # Of the last two sets of 220, counted once before they were looked at: in the
-# first 1 of 151 votes was wrong and 150 of 187 answers were found; in the second,
-# after the first had been mended, 7 of 145 and 136 of 183. All that was wrong is
-# mended, so the figures below do not say how new replies are read.
+# first 1 of 151 votes was wrong and 150 of 187 answers were found; in the
+# second, after the first had been mended, 7 of 145 and 136 of 183. All that was
+# wrong is mended, so the figures below do not say how new replies are read.
 def test_no_reply_that_was_seen_is_read_wrongly():
   for case in measure.cases(measure.SEEN):
     found = measure.read(case)

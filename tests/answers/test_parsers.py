@@ -136,6 +136,7 @@ def test_number(reply, answer):
     # All of a sentence is accounted for.
     ("It's 18.", "18"),
     ("There are 18 eggs left.", "18"),
+    ("There are 18 eggs left because 30 - 12 = 18.", "18"),
     ("She has 12 apples left, but she needs 13.", None),
     ("1.250,50 €", "1250.5"),
     ("Total: ₹2,35,000", "235000"),
