@@ -122,12 +122,13 @@ class Scheduler:
   """Has the part of `system2.scheduler.Scheduler`, with rows but no engine.
 
   Attributes:
+    rows: of its batch.
     in_flight: jobs that are under way.
     waited: seconds for other hosts in the end, in simulated time.
   """
 
   def __init__(self, run: Run):
-    self._rows, self._pace = run.rows, run.pace(hosts.index())
+    self.rows, self._pace = run.rows, run.pace(hosts.index())
     self._clock = Clock()
     self.in_flight = 0
     self.waited = 0.0
@@ -136,10 +137,10 @@ class Scheduler:
     queue, drawn = collections.deque(), []  # what waits for a row; has one
     now = 0.0
     while True:
-      while self.in_flight < PROGRAMS_PER_ROW * self._rows and jobs:
+      while self.in_flight < PROGRAMS_PER_ROW * self.rows and jobs:
         queue.append(jobs.popleft())
         self.in_flight += 1
-      while queue and len(drawn) < self._rows:
+      while queue and len(drawn) < self.rows:
         job = queue.popleft()
         end = now + self._pace * _length(job.name)
         heapq.heappush(drawn, (end, job.name, job))

@@ -285,8 +285,8 @@ def _inputs(measured: _Measured) -> dict[str, Inputs]:
     )
     for label, part in measured.tasks.items()
   }
-  jobs = everyday.jobs(measured.questions)
-  return found | {EVERYDAY: Inputs([job.fields for job in jobs], 1)}
+  fields = [everyday.job(*one).fields for one in measured.questions.items()]
+  return found | {EVERYDAY: Inputs(fields, 1)}
 
 
 def _row(label: str, part: _Asked, result: Result) -> Record:
