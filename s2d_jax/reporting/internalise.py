@@ -9,15 +9,13 @@ import json
 from etils import epath
 
 from s2d_jax import records
-from s2d_jax.evaluation.controls import directly
 from s2d_jax.evaluation.internalisation import Choice, agreement, choose
-from s2d_jax.evaluation.paired import Comparison, compare, pooled
-from s2d_jax.evaluation.results import ALL, Score, by_group, methods_of
+from s2d_jax.evaluation.paired import Comparison, compare
 from s2d_jax.reporting import comparison, page, plots, run_files
 from s2d_jax.reporting.comparison import FinishedRun
 from s2d_jax.reporting.sentences import few, uncertainty
 from s2d_jax.reporting.study import difference, markdown_table
-from s2d_jax.reporting.ways import Point, ways_of
+from s2d_jax.reporting.ways import Point, direct_scores, ways_of
 from s2d_jax.training.internalise import DIRECT
 
 
@@ -187,13 +185,14 @@ def load(
     )
     for name, folder in finished.items()
   }
-  control = _scores(distilled.get(DIRECT, []))
+  scores = {name: direct_scores(read) for name, read in distilled.items()}
+  control = scores.get(DIRECT, {})
   rows = {
     name: Row(
       run,
       thoughts[name],
       next(iter(ways_of("distilled", distilled[name])), None),
-      None if name == DIRECT else compare(_scores(distilled[name]), control),
+      None if name == DIRECT else compare(scores[name], control),
     )
     for name, run in runs.items()
   }
@@ -206,12 +205,6 @@ def load(
     choose([*agreements.values()], agrees),
     ways_of("base", run_files.rows_of(first, "base")),
   )
-
-
-def _scores(rows: Sequence[records.Record]) -> Mapping[str, Score]:
-  """Of direct answers to all forms."""
-  found = pooled(by_group(rows), ALL)
-  return found.get((directly(methods_of(found)), ALL), {})
 
 
 def lines(found: Internalisation) -> Iterator[list[str]]:

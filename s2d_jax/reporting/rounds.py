@@ -10,12 +10,13 @@ from typing import Any
 from etils import epath
 
 from s2d_jax import records
-from s2d_jax.evaluation.paired import Comparison
+from s2d_jax.evaluation.paired import Comparison, compare
 from s2d_jax.evaluation.signs import Sign, Signs, stopping_sign
 from s2d_jax.reporting import comparison, page, run_files
 from s2d_jax.reporting.comparison import FinishedRun
 from s2d_jax.reporting.sentences import percent
 from s2d_jax.reporting.study import difference, kept_and_right, markdown_table
+from s2d_jax.reporting.ways import direct_scores
 
 _NONE = "–"
 
@@ -33,11 +34,15 @@ class Row:
     run: what its own report says.
     signs: of it.
     right: share of what is taught that is right, where labels are texts.
+    over_first: right answers of its model to test inputs, in all forms, against
+      those of the first round's, in pairs; None for the first, or without
+      labels.
   """
 
   run: FinishedRun
   signs: Signs
   right: float | None
+  over_first: Comparison | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,24 +70,21 @@ class Rounds:
 
   @property
   def use(self) -> int:
-    """The last of the good ones that teaches clearly more than the one before.
+    """The last of the good ones that is clearly better than the first.
 
-    The first if none does: nothing that was measured speaks for a later one.
+    Signs say what is bad; that a round is good they cannot say.
     """
-    more = [
+    better = [
       row.signs.number
       for row in self.rows[: self.good]
-      if row.signs.fewer_taught is not None
-      and row.signs.fewer_taught.outcome == "better"
+      if row.over_first is not None and row.over_first.outcome == "better"
     ]
-    return max(more, default=1)
+    return max(better, default=1)
 
   @property
   def answer(self) -> str:
     """Which round to use, and why, in sentences."""
-    count, use = len(self.rows), f"Use round {self.use}."
-    if self.use < self.good:
-      use = f"Use round {self.use}: no later one teaches clearly more."
+    count, use = len(self.rows), f"Use round {self.use}{self._why_use}."
     if self.stopped:
       number, sign = self.stopped
       rows = self.rows[number - 1], self.rows[0]
@@ -94,6 +96,15 @@ class Rounds:
       more = f"Round {count + 1} is not finished, or kept too little"
       said = f"{more} to learn from. {said}"
     return said
+
+  @property
+  def _why_use(self) -> str:
+    if self.use == self.good:
+      return ""
+    later = self.rows[self.use : self.good]
+    if all(row.over_first is None for row in later):
+      return ": without labels nothing tells whether a later one is better"
+    return ": no later one is clearly better on the test inputs"
 
 
 def _fall(change: Comparison | None) -> str:
@@ -145,11 +156,13 @@ def load(
     signs: of each.
     is_unfinished: whether another one has begun.
   """
-  rows = []
+  rows, first = [], direct_scores(run_files.rows_of(workdirs[0], "distilled"))
   for workdir, found in zip(workdirs, signs, strict=True):
     run = comparison.load_run(workdir, f"round {found.number}")
     _, right = kept_and_right(run_files.load(workdir))
-    rows.append(Row(run, found, right))
+    scores = direct_scores(run_files.rows_of(workdir, "distilled"))
+    over = compare(scores, first) if rows else None
+    rows.append(Row(run, found, right, over))
   return Rounds(rows, is_unfinished)
 
 
@@ -157,13 +170,14 @@ def lines(found: Rounds) -> Iterator[list[str]]:
   """Right answers as text, the head first: the base model, then the rounds."""
   table = found.rows[0].run.table
   splits = table.biased_first
-  yield [*table.head(splits), "taught", "right of it"]
+  yield [*table.head(splits), "over round 1", "taught", "right of it"]
   for base in table.of_base:
-    yield [base.label, *base.figures(splits), "", ""]
+    yield [base.label, *base.figures(splits), "", "", ""]
   for row in found.rows:
     right = _NONE if row.right is None else f"{100 * row.right:.1f}"
     taught = f"{100 * row.signs.taught:.1f}"
-    yield [row.run.name, *row.run.student.figures(splits), taught, right]
+    over = difference(row.over_first)
+    yield [row.run.name, *row.run.student.figures(splits), over, taught, right]
 
 
 def sign_lines(found: Rounds) -> Iterator[list[str]]:
@@ -226,6 +240,7 @@ def _as_json(found: Rounds) -> str:
       "tokens": row.run.student.tokens,
       "taught": row.signs.taught,
       "right": row.right,
+      "over_first": row.over_first and dataclasses.asdict(row.over_first),
     }
     for row in found.rows
   ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from s2d_jax.evaluation.controls import directly
 from s2d_jax.evaluation.paired import pooled
-from s2d_jax.evaluation.results import ALL, Score, by_group
+from s2d_jax.evaluation.results import ALL, Score, by_group, methods_of
 from s2d_jax.records import Record
 from s2d_jax.reporting.table import Kind, kind_of
 
@@ -34,6 +35,12 @@ def ways_of(model: str, rows: Sequence[Record]) -> list[Point]:
     if kind.drawn == "greedy" or kind == ("system2", "vote"):
       found += _points(kind, [*scores.values()])
   return found
+
+
+def direct_scores(rows: Sequence[Record]) -> Mapping[str, Score]:
+  """Of direct answers to all forms, by input; of rows of eval/."""
+  found = pooled(by_group(rows), ALL)
+  return found.get((directly(methods_of(found)), ALL), {})
 
 
 def _points(kind: Kind, scores: Sequence[Score]) -> list[Point]:

@@ -58,8 +58,7 @@ def test_a_report_leaves_out_a_line_that_a_kill_cut(run, tail):
   """Without waiting for the stage to go on, which cuts it off."""
   before = run_files.load(run)
   (part,) = (run / "samples").glob("*/part-*.jsonl")
-  name = next(iter(before.train))
-  name = name["example_id"], name["variant"]
+  name = next((row["example_id"], row["variant"]) for row in before.valid)
   drawn = run_files.samples_of(run, {name})
   for path in (run / "metrics" / "finetune.jsonl", part):
     path.write_text(path.read_text() + tail)
