@@ -81,6 +81,12 @@ _NOUNS = (
   r"|option|answer|in (?:tone|sentiment)|experience))*"
 )
 
+_INTERJECTION = r"(?:well|so|ok(?:ay)?|sure|oh|hmm),?\s+"
+# What may stand before a "yes" that is all of an answer.
+_OPENING = (
+  rf"{_INTERJECTION}|(?:absolutely|certainly|definitely|simply|only|in short"
+  r"|to answer (?:your|the) question),?\s+|(?:A:|1\.)\s+"
+)
 _SO = re.compile(r"\b(?:so|therefore|thus|hence)\b", re.IGNORECASE)
 _STANDS_BEFORE = re.compile(
   r"\b(?:also|correct|right|best|so|therefore|answer|is|be|choose|pick)\W*$",
@@ -345,9 +351,11 @@ class Choice:
     sentence = re.sub(_FIELD, "", undenied(sentence))
     if replies.refuses(sentence) or NOT_SAID.search(_DENIAL.sub("", sentence)):
       return None
-    label = _LABEL if self._are_letters else "(?:)"
+    label, opening = "(?:)", rf"(?:{_OPENING})?"
+    if self._are_letters:
+      label, opening = _LABEL, rf"(?:{_INTERJECTION})?"
     match = re.match(
-      rf"{_OPEN}(?:(?:well|so|ok(?:ay)?|sure|oh|hmm),?\s+)?{label}?{_OPEN}"
+      rf"{_OPEN}{opening}{label}?{_OPEN}"
       rf"(?P<name>{self._names})(?![\w'’-]){_CLOSE}",
       sentence,
       self._flags,

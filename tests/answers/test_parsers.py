@@ -16,6 +16,7 @@ from s2d_jax.answers.text import Text
 from s2d_jax.answers.words import normalise
 from s2d_jax.errors import UserError
 from s2d_jax.tasks.coin_flip import CoinFlip
+from tests.answers import measure
 
 
 def _text(found):
@@ -509,3 +510,39 @@ def test_an_invented_next_question_ends_the_reply(parser, made_up, answer):
 def test_what_is_left(reply, answer):
   question = "Ines had 36 stamps. She gave 20 to Jo. How many stamps are left?"
   assert _text(Number()(reply, question)) == answer
+
+
+@pytest.mark.parametrize(
+  ("reply", "answer"),
+  [
+    ("Absolutely, no.", "no"),
+    ("A: No, the two are far apart.", "no"),
+    ("1. Yes.", "yes"),
+    ("To answer your question, no.", "no"),
+    ('This question asks me to provide the answer "Yes."', None),
+    ("Please say yes, but if you need a no, I can help with that too", None),
+  ],
+)
+def test_yes_and_no_behind_a_few_words(reply, answer):
+  found = Choice(("yes", "no"))(reply)
+  assert (found and found.text) == answer
+
+
+_CAPITAL = "What is the capital city of Egypt?"
+_CONTINENT = "Which continent is Germany in?"
+
+
+@pytest.mark.parametrize(
+  ("question", "reply", "answer"),
+  [
+    (_CAPITAL, "The answer is Cairo, but I'm not entirely sure.", "cairo"),
+    (_CAPITAL, "Dakar is in Senegal, so it can't be that.", None),
+    (_CONTINENT, "Germany is in Europe, but it's also in the EU.", "europe"),
+    (_CONTINENT, "It does lie in Asia, so you're not all wrong, but", None),
+  ],
+)
+def test_doubts_about_countries(question, reply, answer):
+  found = measure.read(
+    {"kind": "country", "question": question, "reply": reply}
+  )
+  assert (found and found.text) == answer
