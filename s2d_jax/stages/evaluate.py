@@ -432,9 +432,7 @@ def draw_replies(
       for way in ways[name].items()
     ]
 
-  under_way = lambda: sum(one.in_flight for one in schedulers.values())
-  [rows] = {one.rows for one in schedulers.values()}  # of their one engine
-  jobs = DealtJobs(inputs, begin, under_way, rows)
+  jobs = DealtJobs.of(inputs, begin, schedulers.values())
   drawn = collections.defaultdict(dict)
   label = f"evaluate {', '.join(ways)}"
   count = sum(asked.replies for asked, _ in inputs.items)

@@ -257,9 +257,7 @@ def _ask(
   schedulers = setup.schedulers(
     config, model, methods, 1, _inputs(measured), share_prefixes=False
   )
-  under_way = lambda: sum(one.in_flight for one in schedulers.values())
-  [rows] = {one.rows for one in schedulers.values()}  # of their one engine
-  jobs = DealtJobs(inputs, begin, under_way, rows)
+  jobs = DealtJobs.of(inputs, begin, schedulers.values())
   bar = program.progress(
     "retention", len(inputs.items), "replies", is_joint=inputs.is_shared
   )

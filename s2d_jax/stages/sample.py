@@ -600,7 +600,7 @@ def _sample(
     votes[example_id] = made.of(example_id, drawn)
     return new_jobs(example_id, votes[example_id].start())
 
-  jobs = DealtJobs(dealt, begin, lambda: scheduler.in_flight, scheduler.rows)
+  jobs = DealtJobs.of(dealt, begin, [scheduler])
   stats, loose = there.stats, config.curation.loose_votes
   cut = [_cut(model, record) for record in there.cut]
   results = scheduler.run(jobs)

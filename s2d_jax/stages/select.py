@@ -182,8 +182,7 @@ def choose(
     return jobs
 
   scheduler = setup.scheduler(config, model, task, "usc", 1, inputs=None)
-  under_way = lambda: scheduler.in_flight
-  jobs = DealtJobs(inputs, begin, under_way, scheduler.rows)
+  jobs = DealtJobs.of(inputs, begin, [scheduler])
   bar = program.progress(
     "select", len(inputs.items), "inputs", is_joint=inputs.is_shared
   )

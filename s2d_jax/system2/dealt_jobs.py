@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Generic, TypeVar
 
 from s2d_jax.parallel.dealing import Deal
-from s2d_jax.system2.scheduler import Job
+from s2d_jax.system2.scheduler import Job, Scheduler
 
 T = TypeVar("T")
 
@@ -37,6 +37,18 @@ class DealtJobs(Generic[T]):
     self._jobs_of, self._begun, self._batch = jobs_of, begun, batch
     self._line: collections.deque[Job] = collections.deque()
     self._jobs_an_item = 1
+
+  @classmethod
+  def of(
+    cls,
+    deal: Deal[T],
+    jobs_of: Callable[[T], Sequence[Job]],
+    schedulers: Collection[Scheduler],
+  ) -> DealtJobs[T]:
+    """Those for schedulers of one engine, which advance them together."""
+    [rows] = {one.rows for one in schedulers}
+    begun = lambda: sum(one.in_flight for one in schedulers)
+    return cls(deal, jobs_of, begun, rows)
 
   def __bool__(self) -> bool:
     while not self._line and self._has_room():
