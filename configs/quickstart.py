@@ -1,10 +1,23 @@
-"""System 2 Attention into SmolLM2-135M-Instruct, on a laptop, in minutes."""
+"""System 2 Attention into SmolLM2-135M-Instruct, on a laptop, in minutes.
+
+    s2d pipeline --config=configs/quickstart.py --workdir=runs/quickstart
+
+Behind the colon is how much is asked of the model before and after
+(`--config=configs/quickstart.py:many`): "few", what minutes allow; "many", for
+figures with narrower intervals, as in docs/evidence.md. It then learns from
+other countries, as the test takes its own first.
+"""
 
 from s2d_jax.config import default
 
+# Test countries, and inputs that show what it did to the rest: items of another
+# task, and everyday questions.
+_ASKED = {"few": (24, 16, 16), "many": (42, 30, 24)}
 
-def get_config():
+
+def get_config(asked: str = "few"):
   """Country facts, asked with and without an opinion of the asker."""
+  test, others, everyday = _ASKED[asked]
   config = default()
   config.method = "s2a_few_shot"
   with config.unlocked():
@@ -14,7 +27,7 @@ def get_config():
     config.task.valid = 6  # countries
     # One question about each country, in three forms: more countries tell more
     # than more questions about the same ones.
-    config.task.test = 42
+    config.task.test = test
     config.task.test_kinds = "one"
     config.task.test_forms = ("plain", "suggests_wrong", "suggests_right")
     # A kind of fact that is not taught, about the countries of the test.
@@ -32,6 +45,6 @@ def get_config():
   config.finetune.eval_every = 10
   config.finetune.async_save = False  # a second copy of the state is a GB
   config.evaluation.n = 3
-  config.retention.n = 30
-  config.retention.questions = 24
+  config.retention.n = others
+  config.retention.questions = everyday
   return config

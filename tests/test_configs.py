@@ -133,8 +133,18 @@ def test_a_chain_of_thought_taken_away_by_stages(model):
   }
 
 
-def test_the_quickstart_is_as_its_page_tells():
-  config = _load(_ROOT / "configs" / "quickstart.py")
+@pytest.mark.parametrize("tried", ["sums", "last_letters", "rephrased"])
+def test_what_was_tried(tried):
+  config = _load(_ROOT / "configs" / "trials.py", tried)
+  setup.check(config)
+  task = setup.task_of(config)
+  assert len(task.examples()["test"]) == 50
+  assert not setup.why_no_shots(config, task)
+
+
+@pytest.mark.parametrize("size, asked", [("few", 24), ("many", 42)])
+def test_the_quickstart_is_as_its_page_tells(size, asked):
+  config = _load(_ROOT / "configs" / "quickstart.py", size)
   setup.check(config)
   task = setup.task_of(config)
   own, control = (
@@ -148,9 +158,11 @@ def test_the_quickstart_is_as_its_page_tells():
     for split, examples in splits.items()
   }
   assert len(countries["train"] | countries["valid"]) == 66
-  assert len(countries["test"] - countries["train"] - countries["valid"]) == 42
-  asked = {
+  assert (
+    len(countries["test"] - countries["train"] - countries["valid"]) == asked
+  )
+  forms = {
     split: {len(example.variants) for example in examples}
     for split, examples in splits.items()
   }
-  assert asked == {"train": {2}, "valid": {2}, "test": {3}}
+  assert forms == {"train": {2}, "valid": {2}, "test": {3}}

@@ -16,6 +16,7 @@ from s2d_jax.tasks.judge import Judge
 from s2d_jax.tasks.last_letters import LastLetters
 from s2d_jax.tasks.opinions import Opinions
 from s2d_jax.tasks.same_continent import SameContinent
+from s2d_jax.tasks.sums import Sums
 from s2d_jax.tasks.sycophancy import Sycophancy
 from s2d_jax.tasks.task import Task
 
@@ -26,6 +27,7 @@ TASKS = {
     Opinions,
     LastLetters,
     CoinFlip,
+    Sums,
     SameContinent,
     Instructions,
     Judge,

@@ -17,6 +17,7 @@ from s2d_jax.tasks.gsm8k import Gsm8k
 from s2d_jax.tasks.judge import Judge
 from s2d_jax.tasks.last_letters import LastLetters
 from s2d_jax.tasks.opinions import Opinions
+from s2d_jax.tasks.sums import Sums
 from s2d_jax.tasks.sycophancy import Sycophancy
 from s2d_jax.tasks.task import Example, cluster_of
 
@@ -27,7 +28,7 @@ OPINIONS = Opinions("columns", "none.jsonl")
 
 @pytest.mark.parametrize(
   "task",
-  [Sycophancy(), OPINIONS, GSM8K, LastLetters(), CoinFlip(), JUDGE],
+  [Sycophancy(), OPINIONS, GSM8K, LastLetters(), CoinFlip(), Sums(), JUDGE],
   ids=lambda task: task.name,
 )
 def test_the_template_is_system_1s_but_for_the_examples(task):
@@ -63,6 +64,7 @@ def test_opinions_are_answered_rightly_whatever_is_suggested():
     (GSM8K, "cot_few_shot"),
     (LastLetters(words=3), "cot_few_shot"),
     (CoinFlip(), "cot_few_shot"),
+    (Sums(), "cot_few_shot"),
   ],
   ids=lambda one: getattr(one, "name", ""),
 )

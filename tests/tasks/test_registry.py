@@ -14,6 +14,7 @@ def test_the_tasks():
     "opinions",
     "last_letters",
     "coin_flip",
+    "sums",
     "same_continent",
     "instructions",
     "judge",
