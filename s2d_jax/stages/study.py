@@ -1,6 +1,6 @@
 """Runs a config with its controls, over several seeds, and compares them.
 
-s2d study --config=configs/quickstart.py --workdir=studies/quickstart
+s2d study --config=configs/quickstart.py:many --workdir=studies/quickstart
 
 For each seed this is the config's own run (WORKDIR/seed0/run), and the same run
 with one thing changed for each control (WORKDIR/seed0/unfiltered, …). Each is a
