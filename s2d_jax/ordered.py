@@ -8,8 +8,9 @@ once sorted, or grew in nearly that order, are so read from front to back.
 
 from __future__ import annotations
 
+import array
 import codecs
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import itertools
@@ -53,13 +54,13 @@ class Order:
       there is an empty text, and a number is text, too.
     by: the order, as SQL's ORDER BY has it, over fields and ranks.
     ranks: places in lists: name → field → the values in their order, of
-      several fields side by side. What is in no place is NULL.
+      several fields side by side, none twice. What is in no place is NULL.
   """
 
   fields: tuple[str, ...]
   by: str
-  ranks: Mapping[str, Mapping[str, Sequence[str]]] = dataclasses.field(
-    default_factory=dict
+  ranks: Mapping[str, Mapping[str, Sequence[str] | pa.StringArray]] = (
+    dataclasses.field(default_factory=dict)
   )
 
 
@@ -70,15 +71,29 @@ class Part(NamedTuple):
   size: int = -1
 
 
+class Place(NamedTuple):
+  """Where a record stands: the number of its part, and its first byte."""
+
+  part: int
+  start: int
+
+
 def read(
   parts: Sequence[Part], order: Order, only: str | None = None
 ) -> Iterator[Record]:
   """Yields the records of all files, sorted; for the arguments see `lines`."""
-  for line in lines(parts, order, only):
+  return (record for _, record in located(parts, order, only))
+
+
+def located(
+  parts: Sequence[Part], order: Order, only: str | None = None
+) -> Iterator[tuple[Place, Record]]:
+  """Yields what `read` does, with where it stands."""
+  for place, line in _located(parts, order, only):
     record = _record(line)
     if not isinstance(record, dict):
       _check_lines(parts)
-    yield record
+    yield place, record
 
 
 def _record(line: bytes) -> Record:
@@ -108,21 +123,29 @@ def lines(
   Raises:
     UserError: the two are not the same, or a line is no record.
   """
+  return (line for _, line in _located(parts, order, only))
+
+
+def _located(
+  parts: Sequence[Part], order: Order, only: str | None
+) -> Iterator[tuple[Place, bytes]]:
+  """Yields what `lines` does, with where it stands."""
   named = ", ".join(f'"{field}"' for field in order.fields)
   query = f"SELECT {named}, file, start, size FROM records"
-  before: tuple[Name, int, bytes] | None = None
+  before: tuple[Name, Place, bytes] | None = None
   with contextlib.ExitStack() as stack:
     files = [stack.enter_context(part.path.open("rb")) for part in parts]
     for *name, number, start, size in _rows(
       parts, order, f"{query} ORDER BY {order.by}, file", only
     ):
       files[number].seek(start)
-      found = name, number, files[number].read(size).strip()
+      line = files[number].read(size).strip()
+      found = name, Place(number, start), line
       if before is not None and before[0] == name:
         _check_same(parts, before, found)
         continue
       before = found
-      yield found[2]
+      yield found[1:]
 
 
 def names(parts: Sequence[Part], order: Order) -> set[Name]:
@@ -146,7 +169,8 @@ def _check_same(parts: Sequence[Part], one, other) -> None:
   (name, first, line), (_, second, again) = one, other
   if line != again and _record(line) != _record(again):
     raise UserError(
-      f"{parts[first].path} and {parts[second].path} have different records for"
+      f"{parts[first.part].path} and {parts[second.part].path} have different"
+      " records for"
       f" {'/'.join(name)}; delete the one that is not of this run"
     )
 
@@ -198,7 +222,7 @@ def _records(connection: duckdb.DuckDBPyConnection, order: Order) -> str:
   ]
   joins = []
   for name, ranks in order.ranks.items():
-    table = {field: _texts(found) for field, found in ranks.items()}
+    table = {field: texts(found) for field, found in ranks.items()}
     table[name] = _numbers(np.arange(len(next(iter(table.values())))))
     connection.register(f"ranks of {name}", pa.table(table))
     same = ", ".join(f'"{field}"' for field in ranks)
@@ -241,7 +265,7 @@ def _lines_of(block: bytes, edges: np.ndarray) -> pa.Array:
   if block.startswith(codecs.BOM_UTF8):
     block = block.replace(codecs.BOM_UTF8, b"   ", 1)
   if _MAYBE_SURROGATE.search(block):
-    return _texts([_repaired(line) for line in block.splitlines(True)])
+    return texts(map(_repaired, block.splitlines(True)))
   return _between(edges, block)
 
 
@@ -253,13 +277,18 @@ def _numbers(values: np.ndarray) -> pa.Array:
   return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
 
 
-def _texts(values: Sequence[str]) -> pa.Array:
-  sizes = np.fromiter((len(v.encode()) for v in values), int, len(values))
-  edges = np.concatenate([[0], np.cumsum(sizes)])
-  return _between(edges, "".join(values).encode())
+def texts(values: Iterable[str]) -> pa.StringArray:
+  """An array of them: four bytes each, and their letters."""
+  if isinstance(values, pa.StringArray):
+    return values
+  letters, edges = bytearray(), array.array("i", [0])
+  for value in values:
+    letters += value.encode()
+    edges.append(len(letters))
+  return _between(np.frombuffer(edges, np.int32), letters)
 
 
-def _between(edges: np.ndarray, letters: bytes) -> pa.Array:
+def _between(edges: np.ndarray, letters: bytes) -> pa.StringArray:
   count, edges = len(edges) - 1, pa.py_buffer(edges.astype(np.int32))
   return pa.StringArray.from_buffers(count, edges, pa.py_buffer(letters))
 

@@ -77,11 +77,24 @@ def numbered(
   path: epath.PathLike, growing: bool = False
 ) -> Iterator[tuple[int, Record]]:
   """Yields what `read` does with the numbers of the lines."""
-  path = epath.Path(path)
+  return ((number, record) for number, _, record in _located(path, growing))
+
+
+def located(path: epath.PathLike) -> Iterator[tuple[int, Record]]:
+  """Yields what `read` does with the bytes at which the lines begin."""
+  return ((start, record) for _, start, record in _located(path, False))
+
+
+def _located(
+  path: epath.PathLike, growing: bool
+) -> Iterator[tuple[int, int, Record]]:
+  """Yields the number of each line, where it begins, and its record."""
+  path, end = epath.Path(path), 0
   if not path.exists():
     raise UserError(f"{path} does not exist; run the stage that writes it")
   with path.open("rb") as lines:
     for number, line in enumerate(lines, start=1):
+      start, end = end, end + len(line)
       if growing and not line.endswith(b"\n"):
         return
       if not line.strip():
@@ -99,7 +112,13 @@ def numbered(
         ) from None
       if not isinstance(record, dict):
         raise UserError(f"{path}, line {number} is not a JSON object")
-      yield number, record
+      yield number, start, record
+
+
+def record_at(file: BinaryIO, start: int) -> Record:
+  """The record of a file whose line begins there, as `located` says."""
+  file.seek(start)
+  return loads(file.readline().removeprefix(codecs.BOM_UTF8))
 
 
 def at_lines(

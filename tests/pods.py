@@ -183,7 +183,7 @@ def _sample(run: Run) -> Scheduler:
     mock.patch.object(setup, "scheduler", lambda *_: scheduler),
   ]
   if run.fixed:
-    deal = lambda dealt: iter([*dealt._own, *hosts.share(dealt.items)])
+    deal = lambda dealt: iter(hosts.share(dealt.items))
     replaced.append(mock.patch.object(dealing.Deal, "__iter__", deal))
     replaced.append(mock.patch.object(dealing.Deal, "most_begun", 10**9))
   for one in replaced:
@@ -277,9 +277,9 @@ def _kill(processes: Processes, run: Run, samples: int, rng) -> None:
 
 def digest(run: Run) -> str:
   """Of all samples in their order, without a line that is there twice."""
-  examples = sample.training_examples(run.workdir)
+  ids = sample.training_examples(run.workdir).ids
   found = hashlib.blake2b()
-  for line in ordered.lines(run.parts, sample.sample_order(examples)):
+  for line in ordered.lines(run.parts, sample.sample_order(ids)):
     found.update(line + b"\n")
   return found.hexdigest()
 

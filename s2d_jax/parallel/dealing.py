@@ -37,7 +37,6 @@ class Deal(Generic[T]):
   Args:
     name: of the items.
     items: of all hosts, which have the same list.
-    own: others, which are this host's, and come first.
     is_shared: False: this host gets all of them.
 
   Attributes:
@@ -49,17 +48,15 @@ class Deal(Generic[T]):
     self,
     name: str,
     items: Sequence[T],
-    own: Sequence[T] = (),
     is_shared: bool = True,
   ):
-    self.items, self._own = items, own
+    self.items = items
     self._left = len(items)
     self._hosts = hosts.count() if is_shared else 1
     self.is_shared = self._hosts > 1
     self._counter = hosts.Counter(name) if self.is_shared else None
 
   def __iter__(self) -> Iterator[T]:
-    yield from self._own
     if not self.is_shared:
       yield from self.items
       return

@@ -228,9 +228,9 @@ def is_lead() -> bool:
   return index() == 0
 
 
-def share(items: Sequence[T]) -> list[T]:
+def share(items: Sequence[T]) -> Sequence[T]:
   """This process's share of the work: every n-th item."""
-  return list(items[index() :: count()])
+  return items[index() :: count()]
 
 
 def log_prefix() -> str:
@@ -317,6 +317,18 @@ def flags_of_all(name: str, own: Sequence[bool]) -> np.ndarray:
   for start, found in enumerate(shares):
     flags[start :: len(shares)] = found
   return flags
+
+
+def rows_of_all(name: str, own: np.ndarray) -> np.ndarray:
+  """The rows of all processes, one process after the other; all call it.
+
+  Args:
+    name: of the rows.
+    own: those of this process, an array over them.
+  """
+  said = _exchange(name, len(own), own.tobytes())
+  rows = [np.frombuffer(found, own.dtype) for _, found in said]
+  return np.concatenate(rows).reshape(-1, *own.shape[1:])
 
 
 def _exchange(name: str, size: int, content: bytes) -> list[tuple[int, bytes]]:

@@ -318,9 +318,8 @@ class Evaluation:
       self._config,
       model,
       self._task,
-      self._examples,
       Deal("inputs", list(texts), is_shared=False),
-      texts.__getitem__,
+      lambda one: select.ToChoose(self._examples[one[0]], texts[one]),
       add,
     )
 
@@ -333,7 +332,7 @@ class Evaluation:
     # are compared over as many as every input has.
     fewest = sample.fewest_samples(self._config, workdir)
     ids = dict.fromkeys(example_id for example_id, _ in missing)
-    drawn = sample.read_samples(self._config, workdir, ids)
+    drawn = sample.read_samples(self._config, workdir, list(ids))
     for input_id, group in sample.by_input(drawn):
       if input_id in missing:
         passes = [one_pass(record, record["steps"]) for record in group]

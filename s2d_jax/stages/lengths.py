@@ -32,7 +32,8 @@ from s2d_jax.records import Record
 from s2d_jax.stages import setup
 from s2d_jax.system2 import methods
 from s2d_jax.system2.program import for_chat
-from s2d_jax.tasks.task import Example, Task, asked, read_examples
+from s2d_jax.tasks.example_files import ExampleFiles
+from s2d_jax.tasks.task import Example, Task, asked
 from s2d_jax.training.examples import reply_of
 
 _FILE = "metrics/lengths.json"
@@ -95,7 +96,7 @@ def of_run(
     config,
     task,
     {
-      split: read_examples(setup.examples_path(workdir, split))
+      split: ExampleFiles(setup.examples_path(workdir, split))
       for split in _SPLITS
     },
   )

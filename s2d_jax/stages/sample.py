@@ -8,17 +8,26 @@ and one that is too long to be learnt from is not sampled (config.too_long).
 
 from __future__ import annotations
 
+import array
 import collections
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+  Callable,
+  Collection,
+  Iterable,
+  Iterator,
+  Mapping,
+  Sequence,
+)
 import dataclasses
-import gc
 import hashlib
 import itertools
 import math
+from typing import Generic, NamedTuple, TypeVar
 
 from etils import epath
 from ml_collections import ConfigDict
 import numpy as np
+import pyarrow as pa
 
 from s2d_jax import ordered, profiling, records
 from s2d_jax.answers.answer import Answer
@@ -41,18 +50,22 @@ from s2d_jax.prompt_frames import PromptFrames
 from s2d_jax.records import Record
 from s2d_jax.stages import batch_rows, lengths, program, setup
 from s2d_jax.stages.batch_rows import Inputs
+from s2d_jax.stages.begun import Begun
 from s2d_jax.stages.sampling_stats import SamplingStats
 from s2d_jax.stages.shards import RecordShards
 from s2d_jax.system2 import methods
 from s2d_jax.system2.dealt_jobs import DealtJobs
 from s2d_jax.system2.program import for_chat, frame_of
 from s2d_jax.system2.scheduler import Job, Result
+from s2d_jax.tasks.example_files import ExampleFiles
 from s2d_jax.tasks.task import (
   Example,
   Task,
   asked,
   iterate_examples,
 )
+
+T = TypeVar("T")
 
 
 @program.stage("sample", on="all")
@@ -64,17 +77,17 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
   long = _measure(config, workdir, task)
   examples = training_examples(workdir)
   skipped = {(row.example_id, row.variant) for row in long["train"]}
-  folder, order = samples_folder(config, workdir), sample_order(examples)
+  folder, order = samples_folder(config, workdir), sample_order(examples.ids)
   with RecordShards(folder, order, config.sampling.scope) as shards:
     there = shards.count()
     _sample(config, workdir, task, examples, skipped, shards)
   if not hosts.is_lead():
     return ""
   most = most_samples(config, workdir)
-  drawn = _count(by_input(read_samples(config, workdir)), most, skipped)
+  drawn = _count(by_input(_read(config, workdir, order)), most, skipped)
   full = drawn.surplus + sum(
     most[example.id]
-    for example in examples.values()
+    for example in examples
     for variant in asked(task, example)
     if (example.id, variant) not in skipped
   )
@@ -181,19 +194,18 @@ def _name(record: Record) -> str:
   return f"{record['example_id']}/{record['variant']}/{record['sample']}"
 
 
-def training_examples(workdir: epath.Path) -> dict[str, Example]:
-  """The examples that are sampled to learn from, by id: train, then valid."""
-  # None of them is garbage, and to look for it takes as long as reading them.
-  gc.disable()
-  try:
-    return {one.id: one for one in iterate_training_examples(workdir)}
-  finally:
-    gc.enable()
+_SPLITS = ("train", "valid")  # that are sampled to learn from
+
+
+def training_examples(workdir: epath.Path) -> ExampleFiles:
+  """The examples that are sampled to learn from: train, then valid."""
+  paths = (setup.examples_path(workdir, split) for split in _SPLITS)
+  return ExampleFiles(*paths)
 
 
 def iterate_training_examples(workdir: epath.Path) -> Iterator[Example]:
   """Yields them in their order."""
-  for split in ("train", "valid"):
+  for split in _SPLITS:
     yield from iterate_examples(setup.examples_path(workdir, split))
 
 
@@ -204,7 +216,7 @@ def samples_folder(config: ConfigDict, workdir: epath.Path) -> epath.Path:
 def read_samples(
   config: ConfigDict,
   workdir: epath.Path,
-  example_ids: Iterable[str] | None = None,
+  example_ids: Sequence[str] | None = None,
 ) -> Iterator[Record]:
   """Yields the samples of all hosts, in the order of the examples.
 
@@ -213,10 +225,15 @@ def read_samples(
     workdir: of the run.
     example_ids: yields those of these examples, in this order; None: all.
   """
-  only = None if example_ids is None else "example"
   if example_ids is None:
-    example_ids = (one.id for one in iterate_training_examples(workdir))
-  order = sample_order(example_ids)
+    order = sample_order(training_examples(workdir).ids)
+    return _read(config, workdir, order)
+  return _read(config, workdir, sample_order(example_ids), only="example")
+
+
+def _read(
+  config: ConfigDict, workdir: epath.Path, order: Order, only: str | None = None
+) -> Iterator[Record]:
   frames = PromptFrames.read(samples_folder(config, workdir))
   found = ordered.read(_parts(config, workdir), order, only)
   return map(frames.restore, found)
@@ -243,14 +260,22 @@ def by_input(
     yield input_id, list(group)
 
 
-class InStep:
-  """Records that come in the order of examples, taken an example at a time."""
+class InStep(Generic[T]):
+  """Records that come in the order of examples, taken an example at a time.
 
-  def __init__(self, rows: Iterable[Record]):
-    self._groups = itertools.groupby(rows, lambda row: row["example_id"])
+  Args:
+    rows: the records, or what has one.
+    record: gives that.
+  """
+
+  def __init__(
+    self, rows: Iterable[T], record: Callable[[T], Record] = lambda row: row
+  ):
+    example_id = lambda row: record(row)["example_id"]
+    self._groups = itertools.groupby(rows, example_id)
     self._next = next(self._groups, None)
 
-  def take(self, example_id: str) -> list[Record]:
+  def take(self, example_id: str) -> list[T]:
     """Those of the next example; none if it has none."""
     if self._next is None or self._next[0] != example_id:
       return []
@@ -259,12 +284,12 @@ class InStep:
     return found
 
 
-def sample_order(example_ids: Iterable[str]) -> Order:
+def sample_order(example_ids: Collection[str] | pa.StringArray) -> Order:
   """Of samples: by example, variant and number; unknown examples come last."""
   return Order(
     ("example_id", "variant", "sample"),
     'example NULLS LAST, example_id, variant, "sample"::BIGINT',
-    {"example": {"example_id": list(dict.fromkeys(example_ids))}},
+    {"example": {"example_id": example_ids}},
   )
 
 
@@ -323,6 +348,13 @@ def stopping_rule(config: ConfigDict, task: Task) -> StoppingRule:
   )
 
 
+class _Sampled(NamedTuple):
+  """An example that is being sampled."""
+
+  example: Example
+  votes: ExampleVotes
+
+
 class _Votes:
   """Makes the votes of examples, each as far as it has been sampled.
 
@@ -330,7 +362,7 @@ class _Votes:
     config: of the run.
     workdir: of the run.
     task: whose examples they are.
-    examples: by id, those of all hosts.
+    examples: those of all hosts.
     skipped: inputs that are too long, and left out.
   """
 
@@ -339,14 +371,12 @@ class _Votes:
     config: ConfigDict,
     workdir: epath.Path,
     task: Task,
-    examples: Mapping[str, Example],
+    examples: ExampleFiles,
     skipped: Collection[InputId],
   ):
     self._config, self._task = config, task
     self._examples, self._skipped = examples, skipped
     self._most = most_samples(config, workdir)
-    valid = iterate_examples(setup.examples_path(workdir, "valid"))
-    self._valid = {example.id for example in valid}
     self._rule = stopping_rule(config, task)
     self._loose = config.curation.loose_votes
     # So many variants of every example fill the batch and the queue behind it.
@@ -355,28 +385,33 @@ class _Votes:
     in_flight = 2 * (config.sampling.batch_rows or batch_rows.FIXED)
     self._wave_size = -(-in_flight // (len(examples) * config.sampling.n))
 
-  def of(self, example_id: str, drawn: Sequence[Record] = ()) -> ExampleVotes:
-    """Of an example with so many samples."""
+  def of(self, number: int, drawn: Sequence[Record]) -> _Sampled:
+    """Those of the example of this number, with what was drawn of it."""
     config, task = self._config, self._task
+    example = self._examples[number]
     answers = collections.defaultdict(dict)
     for record in drawn:
       answer = votes_of([record], True, self._loose)[0]
       answers[record["variant"]][record["sample"]] = answer
-    audited = is_audited(config, example_id)
-    rule = self._rule.of(self._most[example_id])
+    audited = is_audited(config, example.id)
+    rule = self._rule.of(self._most[example.id])
     if audited:
       rule = dataclasses.replace(rule, confidence=0.0)
-    variants = asked(task, self._examples[example_id])
+    variants = asked(task, example)
     # The variant that is meant to lead astray settles most examples.
     by_bias = lambda variant: variant != task.biased
     by_variant = {
       v: AdaptiveVote(rule, answers[v])
       for v in sorted(variants, key=by_bias)
-      if (example_id, v) not in self._skipped
+      if (example.id, v) not in self._skipped
     }
-    in_waves = not audited and example_id not in self._valid
+    _, end_of_train, _ = self._examples.edges
+    in_waves = not audited and number < end_of_train
     needed = _needed(config, len(variants)) if in_waves else 0
-    return ExampleVotes(by_variant, needed, self._wave_size, task.perturbations)
+    votes = ExampleVotes(
+      by_variant, needed, self._wave_size, task.perturbations
+    )
+    return _Sampled(example, votes)
 
 
 def _needed(config: ConfigDict, variants: int) -> int:
@@ -489,90 +524,88 @@ class _Progress:
   """How far the examples are whose samples a host has read.
 
   Attributes:
-    begun: those that have some samples and need more: these samples, by id.
-    decided: ids of those that need no more.
+    decided: of each of them, whether it needs no more samples.
+    begun: of each sample of those that need more, the number of its example,
+      and its place: one behind the other, for `Begun`.
     cut: samples that ended at a prompt that was too long.
     stats: of what there is.
   """
 
-  begun: dict[str, list[Record]]
-  decided: set[str]
-  cut: list[Record]
+  decided: np.ndarray
+  begun: array.array[int]
+  cut: list[LongRow]
   stats: SamplingStats
 
 
 def _recovered(
   config: ConfigDict,
   task: Task,
-  examples: Mapping[str, Example],
+  examples: ExampleFiles,
   votes: _Votes,
   skipped: Collection[InputId],
   shards: RecordShards,
 ) -> _Progress:
   """What earlier starts have drawn of this host's part of the examples."""
-  own = shards.share(list(examples))
+  numbers, ids = shards.share(range(len(examples))), shards.share(examples.ids)
   found = _Progress(
-    {},
-    set(),
+    np.zeros(len(numbers), bool),
+    array.array("q"),
     [],
-    SamplingStats(
-      setup.filter_of(config),
-      lambda example_id: asked(task, examples[example_id]),
-      task.perturbations,
-      shards.count(),
-    ),
+    SamplingStats(setup.filter_of(config), task.perturbations, shards.count()),
   )
-  by_example = lambda record: record["example_id"]
-  drawn = shards.read(sample_order(own), only="example")
-  for example_id, group in itertools.groupby(drawn, by_example):
-    samples = list(group)
-    is_decided = not votes.of(example_id, samples).start()
-    found.stats.recover(samples, is_decided)
-    found.cut += filter(long_rows.is_cut_short, samples)
-    if is_decided:
-      found.decided.add(example_id)
+  have_long = {example_id for example_id, _ in skipped}
+  located = shards.located(sample_order(ids), only="example")
+  drawn = InStep(located, record=lambda one: one[1])
+  for index, number in enumerate(numbers):
+    example_id = ids[index].as_py()
+    there = drawn.take(example_id)
+    # Those of which every input is too long have no samples, and need none.
+    if not there and example_id not in have_long:
+      continue
+    samples = [record for _, record in there]
+    example, own = votes.of(number, samples)
+    found.cut += _cut_short(config, samples)
+    if own.start():
+      for place, _ in there:
+        found.begun.extend((number, *place))
     else:
-      found.begun[example_id] = samples
-  # Those of which every input is too long have no samples, and need none.
-  for example_id in {name for name, _ in skipped}.intersection(own):
-    is_new = example_id not in found.decided and example_id not in found.begun
-    if is_new and not votes.of(example_id).start():
-      found.decided.add(example_id)
-      found.stats.decide(example_id)
+      found.decided[index] = True
+      found.stats.recover(samples)
+      found.stats.decide(example_id, asked(task, example))
   return found
 
 
 def _dealt(
-  names: Sequence[str], there: _Progress, shards: RecordShards
-) -> tuple[Deal[str], int]:
-  """The examples that this host gets, and how many need no more samples.
+  there: _Progress, shards: RecordShards
+) -> tuple[Deal[int], Begun, int]:
+  """What this host gets, what was begun, and how many examples are done.
+
+  It gets numbers of examples, those first that were begun.
 
   Args:
-    names: of all examples.
     there: what this host has read.
     shards: of the samples.
   """
-  own = shards.share(names)
-  decided = shards.flags_of_all("decided", [n in there.decided for n in own])
-  begun = shards.flags_of_all("begun", [n in there.begun for n in own])
-  fresh = [names[index] for index in np.flatnonzero(~(decided | begun))]
-  # What was begun stays with the host that has read its samples.
-  dealt = shards.deal(fresh, own=[n for n in own if n in there.begun])
-  return dealt, int(decided.sum())
+  decided = shards.flags_of_all("decided", there.decided)
+  begun = Begun(shards, there.begun)
+  is_new = ~decided
+  is_new[begun.numbers] = False
+  numbers = np.concatenate([begun.numbers, np.flatnonzero(is_new)])
+  return shards.deal(numbers), begun, int(decided.sum())
 
 
 def _sample(
   config: ConfigDict,
   workdir: epath.Path,
   task: Task,
-  examples: Mapping[str, Example],
+  examples: ExampleFiles,
   skipped: Collection[InputId],
   shards: RecordShards,
 ) -> None:
   """Draws what is missing, as far as it is dealt to this host."""
   made = _Votes(config, workdir, task, examples, skipped)
   there = _recovered(config, task, examples, made, skipped, shards)
-  dealt, done = _dealt(list(examples), there, shards)
+  dealt, begun, done = _dealt(there, shards)
   if done == len(examples):
     return
   model = setup.thinker(config, workdir)
@@ -583,26 +616,26 @@ def _sample(
     task,
     config.method,
     _first_round(config, task),
-    inputs_of(task, examples.values(), config.sampling.n),
+    inputs_of(task, examples, config.sampling.n),
   )
   frames = prompt_frames(config, task, model)
   if hosts.is_lead():
     frames.write(samples_folder(config, workdir))
   sampling = setup.sampling_of(config)
-  votes: dict[str, ExampleVotes] = {}  # of those that are being sampled
-  new_jobs = lambda example_id, samples: [
-    make_job(task, examples[example_id], *sample, sampling)
-    for sample in samples
+  stats, cut, loose = there.stats, there.cut, config.curation.loose_votes
+  under_way: dict[str, _Sampled] = {}  # by the example's id
+  new_jobs = lambda example, samples: [
+    make_job(task, example, *sample, sampling) for sample in samples
   ]
 
-  def begin(example_id: str) -> list[Job]:
-    drawn = there.begun.pop(example_id, ())
-    votes[example_id] = made.of(example_id, drawn)
-    return new_jobs(example_id, votes[example_id].start())
+  def begin(number: int) -> list[Job]:
+    drawn = begun.samples(number)
+    stats.recover(drawn)
+    example, votes = made.of(number, drawn)
+    under_way[example.id] = _Sampled(example, votes)
+    return new_jobs(example, votes.start())
 
   jobs = DealtJobs.of(dealt, begin, [scheduler])
-  stats, loose = there.stats, config.curation.loose_votes
-  cut = [_cut(model, record) for record in there.cut]
   results = scheduler.run(jobs)
   total = len(examples)
   bar = program.progress("sample", total, "examples", done, dealt.is_shared)
@@ -611,21 +644,23 @@ def _sample(
     with bar as progress:
       for result in profiling.traced("sample", results):
         example_id, variant, number = result.job.name
-        record = _record(task, examples[example_id], result, frames)
+        example, votes = under_way[example_id]
+        record = _record(task, example, result, frames)
         shards.append(record)
+        stats.add(record)
         if long_rows.is_cut_short(record):
-          cut.append(_cut(model, record))
+          cut += _cut_short(config, [record])
           # Those that end so end first: what is under way may fit.
-          under_way = stats.samples + 1 + scheduler.in_flight
-          long_rows.check(cut, under_way, "samples", config.too_long)
+          most = stats.samples + scheduler.in_flight
+          long_rows.check(cut, most, "samples", config.too_long)
         answer = votes_of([record], nested=True, loose=loose)[0]
-        more = votes[example_id].receive(variant, number, answer)
+        more = votes.receive(variant, number, answer)
         # In front: what is under way is finished before more is begun.
-        jobs.put_first(new_jobs(example_id, more))
-        is_decided = votes[example_id].is_decided
-        stats.add(record, is_decided)
+        jobs.put_first(new_jobs(example, more))
+        is_decided = votes.is_decided
         if is_decided:
-          del votes[example_id]
+          stats.decide(example_id, asked(task, example))
+          del under_way[example_id]
         progress.advance(is_decided, stats.status, result.tokens)
         if stats.is_due:
           curve.append(stats.line(progress.done, total))
@@ -633,14 +668,20 @@ def _sample(
       curve.append(stats.line(progress.done, total))
 
 
-def _cut(model: Pretrained, record: Record) -> LongRow:
-  return LongRow(
-    record["example_id"],
-    f"{record['variant']}/{record['sample']}",
-    f"prompt {len(record['steps']) + 1} of {record['too_long']} tokens and its"
-    " reply",
-    lengths.window_limit(model.config.max_context),
-  )
+def _cut_short(config: ConfigDict, samples: Iterable[Record]) -> list[LongRow]:
+  """Those that ended at a prompt that was too long, and where."""
+  model = setup.base_without_weights(config)
+  return [
+    LongRow(
+      record["example_id"],
+      f"{record['variant']}/{record['sample']}",
+      f"prompt {len(record['steps']) + 1} of {record['too_long']} tokens and"
+      " its reply",
+      lengths.window_limit(model.config.max_context),
+    )
+    for record in samples
+    if long_rows.is_cut_short(record)
+  ]
 
 
 def _first_round(config: ConfigDict, task: Task) -> int:

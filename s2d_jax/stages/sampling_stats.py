@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 import time
 
 from s2d_jax.curation.curate import Filter, Formatter, curate
@@ -20,7 +20,6 @@ class SamplingStats:
 
   Args:
     rule: of curation.
-    variants: example id → the variants it is asked in.
     perturbations: those that are never kept.
     samples: of earlier starts, of all hosts.
   """
@@ -28,37 +27,30 @@ class SamplingStats:
   def __init__(
     self,
     rule: Filter,
-    variants: Callable[[str], Sequence[str]],
     perturbations: Collection[str],
     samples: int,
   ):
-    self._rule = rule
-    self._variants, self._perturbations = variants, perturbations
+    self._rule, self._perturbations = rule, perturbations
     self._undecided = collections.defaultdict(list)  # samples by example
     self.samples = samples
     self._examples = self._inputs = self._inputs_kept = 0
     self._new_line()
 
-  def recover(self, samples: Sequence[Record], is_decided: bool) -> None:
+  def recover(self, samples: Sequence[Record]) -> None:
     """Adds those that earlier starts have drawn of an example."""
-    example_id = samples[0]["example_id"]
-    self._undecided[example_id] += samples
-    if is_decided:
-      self.decide(example_id)
+    for record in samples:
+      self._undecided[record["example_id"]].append(record)
 
-  def add(self, record: Record, is_decided: bool) -> None:
-    """Adds a sample; `is_decided`: its example needs no more."""
-    self._undecided[record["example_id"]].append(record)
+  def add(self, record: Record) -> None:
+    """Adds a sample that was drawn now."""
+    self.recover([record])
     self.samples += 1
     self._since["passes"] += 1
     self._since["tokens"] += sum(step["tokens"] for step in record["steps"])
-    if is_decided:
-      self.decide(record["example_id"])
 
-  def decide(self, example_id: str) -> None:
-    """It needs no more samples."""
+  def decide(self, example_id: str, asked: Sequence[str]) -> None:
+    """An example needs no more samples in the variants in which it is asked."""
     self._examples += 1
-    asked = self._variants(example_id)
     self._inputs += len(set(asked) - set(self._perturbations))
     samples = self._undecided.pop(example_id, None)
     if samples is None:  # it is too long

@@ -8,7 +8,7 @@ selections/<method>.jsonl; does nothing unless curation.select is "usc".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from etils import epath
@@ -43,7 +43,6 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
   if config.curation.select != "usc":
     return "not needed: answers are chosen without the model"
   task = setup.task_of(config)
-  examples = sample.training_examples(workdir)
   inputs = [
     input_id
     for input_id, group in sample.by_input(sample.read_samples(config, workdir))
@@ -54,10 +53,9 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
     there = shards.names()
     left = [one for one in inputs if one not in there]
     if left:
-      texts = _texts_in_order(config, workdir, left)
+      replies = _replies_in_order(config, workdir, left)
       model = setup.base_model(config)
-      dealt = shards.deal(left)
-      choose(config, model, task, examples, dealt, texts, shards.append)
+      choose(config, model, task, shards.deal(left), replies, shards.append)
   choices = list(records.read(path))
   count = sum(choice["chosen"] is not None for choice in choices)
   summary = f"{count} of {len(choices)} inputs have a chosen reply"
@@ -74,18 +72,30 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
   return f"{summary}; {bias}"
 
 
-def _texts_in_order(
+class ToChoose(NamedTuple):
+  """The replies to an input of an example."""
+
+  example: Example
+  texts: Sequence[str]
+
+
+def _replies_in_order(
   config: ConfigDict, workdir: epath.Path, inputs: Sequence[InputId]
-) -> Callable[[InputId], list[str]]:
+) -> Callable[[InputId], ToChoose]:
   """Gives the replies to one of these inputs, and then only to later ones."""
-  ids = dict.fromkeys(example_id for example_id, _ in inputs)
+  ids = list(dict.fromkeys(example_id for example_id, _ in inputs))
   drawn = sample.by_input(sample.read_samples(config, workdir, ids))
+  examples = sample.iterate_training_examples(workdir)
+  example = next(examples)
 
-  def texts(input_id: InputId) -> list[str]:
+  def replies(input_id: InputId) -> ToChoose:
+    nonlocal example
+    while example.id != input_id[0]:
+      example = next(examples)
     found = next(group for name, group in drawn if name == input_id)
-    return [record["reply"] for record in found]
+    return ToChoose(example, [record["reply"] for record in found])
 
-  return texts
+  return replies
 
 
 def _order(inputs: Sequence[InputId]) -> Order:
@@ -150,9 +160,8 @@ def choose(
   config: ConfigDict,
   model: Pretrained,
   task: Task,
-  examples: Mapping[str, Example],
   inputs: Deal[InputId],
-  texts_of: Callable[[InputId], Sequence[str]],
+  replies_to: Callable[[InputId], ToChoose],
   write: Callable[[records.Record], None],
 ) -> None:
   """Asks the model, greedily, for the most consistent reply to each input.
@@ -161,19 +170,18 @@ def choose(
     config: of the run.
     model: that is asked.
     task: whose examples they are.
-    examples: by id.
     inputs: of all hosts.
-    texts_of: gives the replies to one, in the order in which they are dealt.
+    replies_to: gives those to one, in the order in which they are dealt.
     write: takes the row of one.
   """
   begun: dict[InputId, _Begun] = {}
 
   def begin(input_id: InputId) -> list[Job]:
-    texts = texts_of(input_id)
+    example, texts = replies_to(input_id)
     shown = orders(len(texts), config.seed, *input_id)
     begun[input_id] = _Begun(texts, shown, {})
     example_id, variant = input_id
-    fields = task.fields(examples[example_id], variant)
+    fields = task.fields(example, variant)
     jobs = []
     for number, order in enumerate(shown):
       responses = number_responses([texts[index] for index in order])

@@ -17,14 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 import time
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from etils import epath
 import numpy as np
 
 from s2d_jax import ordered, records
 from s2d_jax.errors import UserError
-from s2d_jax.ordered import Name, Order, Part
+from s2d_jax.ordered import Name, Order, Part, Place
 from s2d_jax.parallel import hosts
 from s2d_jax.parallel.dealing import Deal
 from s2d_jax.records import Record
@@ -62,6 +62,7 @@ class RecordShards:
     self._own = folder / self._names[index]
     self._file: records.Appender | None = None
     self._there: list[Part] = []
+    self._open: dict[int, BinaryIO] = {}  # parts that were read again
 
   @classmethod
   def merged_into(
@@ -70,13 +71,13 @@ class RecordShards:
     """Shards in a folder beside `path`, which become that file in the end."""
     return cls(path.parent / path.stem, order, scope, merged=path)
 
-  def deal(self, items: Sequence[T], own: Sequence[T] = ()) -> Deal[T]:
-    """The items that this host gets, after its `own`; for all hosts to call."""
-    return Deal(self._folder.name, items, own, self._shares_work)
+  def deal(self, items: Sequence[T]) -> Deal[T]:
+    """The items that this host gets; for all hosts to call."""
+    return Deal(self._folder.name, items, self._shares_work)
 
-  def share(self, items: Sequence[T]) -> list[T]:
+  def share(self, items: Sequence[T]) -> Sequence[T]:
     """This host's part of work that is alike: every n-th item."""
-    return hosts.share(items) if self._shares_work else list(items)
+    return hosts.share(items) if self._shares_work else items
 
   def flags_of_all(self, name: str, own: Sequence[bool]) -> np.ndarray:
     """Flags of all items, from those of this host's part; for all to call."""
@@ -84,13 +85,23 @@ class RecordShards:
       return np.array(own, bool)
     return hosts.flags_of_all(name, own)
 
+  def rows_of_all(self, name: str, own: np.ndarray) -> np.ndarray:
+    """The rows of an array that each host has; for all to call."""
+    return hosts.rows_of_all(name, own) if self._shares_work else own
+
   def names(self) -> set[Name]:
     """Of the records that were there at the start."""
     return ordered.names(self._there, self._order)
 
-  def read(self, order: Order, only: str) -> Iterator[Record]:
-    """Of these the ones that have a place in some ranks of an order."""
-    return ordered.read(self._there, order, only)
+  def located(self, order: Order, only: str) -> Iterator[tuple[Place, Record]]:
+    """Of these the ones in some ranks of an order, with where they stand."""
+    return ordered.located(self._there, order, only)
+
+  def at(self, place: Place) -> Record:
+    """The one that stood there at the start."""
+    if place.part not in self._open:
+      self._open[place.part] = self._there[place.part].path.open("rb")
+    return records.record_at(self._open[place.part], place.start)
 
   def count(self) -> int:
     """How many there were."""
@@ -111,8 +122,9 @@ class RecordShards:
     return self
 
   def __exit__(self, kind, *unused) -> None:
-    if self._file is not None:
-      self._file.close()
+    for file in (self._file, *self._open.values()):
+      if file is not None:
+        file.close()
     if kind is not None:
       return
     hosts.barrier(f"{self._folder.name} is made")

@@ -35,6 +35,9 @@ class Example:
     return record
 
 
+_KNOWN = {field.name for field in dataclasses.fields(Example)}
+
+
 class Task(Protocol):
   """A kind of input: its prompts, how answers are parsed, how they score.
 
@@ -180,21 +183,8 @@ def read_examples(path) -> list[Example]:
 
 def iterate_examples(path) -> Iterator[Example]:
   """Yields the examples of a file; names the line that is not one."""
-  known = {field.name for field in dataclasses.fields(Example)}
   seen = set()
-  for number, record in enumerate(records.read(path), start=1):
-    if not record.keys() >= _NEEDED:
-      raise UserError(
-        f"{path}, record {number} has no {min(_NEEDED - record.keys())!r}; an"
-        " example needs id, task and inputs"
-      )
-    if not record.keys() <= known:
-      record = {k: v for k, v in record.items() if k in known}
-    example = Example(**record)
-    if example.variants is not None:
-      example = dataclasses.replace(
-        example, variants=_names(example.variants, f"{path}, record {number}")
-      )
+  for number, (_, example) in enumerate(located_examples(path), start=1):
     if example.id in seen:
       raise UserError(
         f"{path}, records {_first(path, example.id)} and {number} have the same"
@@ -202,10 +192,33 @@ def iterate_examples(path) -> Iterator[Example]:
       )
     seen.add(example.id)
     yield example
-  if not seen:
+
+
+def located_examples(path) -> Iterator[tuple[int, Example]]:
+  """Yields them with the bytes at which they begin, whatever their ids are."""
+  number = 0
+  for number, (start, record) in enumerate(records.located(path), start=1):
+    yield start, example_of(record, path, number)
+  if not number:
     raise UserError(
       f"{path} has no examples; use another --workdir to have them made"
     )
+
+
+def example_of(record: records.Record, path, number: int) -> Example:
+  """The example that the record of such a number in a file is."""
+  if not record.keys() >= _NEEDED:
+    raise UserError(
+      f"{path}, record {number} has no {min(_NEEDED - record.keys())!r}; an"
+      " example needs id, task and inputs"
+    )
+  if not record.keys() <= _KNOWN:
+    record = {k: v for k, v in record.items() if k in _KNOWN}
+  example = Example(**record)
+  if example.variants is None:
+    return example
+  variants = _names(example.variants, f"{path}, record {number}")
+  return dataclasses.replace(example, variants=variants)
 
 
 def _first(path, example_id: str) -> int:

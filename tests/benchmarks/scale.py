@@ -159,7 +159,7 @@ def _samples(
   )
   frames = sample.prompt_frames(config, task, model)
   frames.write(sample.samples_folder(config, workdir))
-  for example in sample.training_examples(workdir).values():
+  for example in sample.training_examples(workdir):
     text = task.fields(example, task.plain)["text"]
     right, wrong = rng.sample(_WORDS, 2)
     share = rng.betavariate(2, 1)
@@ -207,12 +207,12 @@ def _resume(config: ConfigDict, workdir: epath.Path) -> str:
   sample._measure(config, workdir, task)
   examples = sample.training_examples(workdir)
   votes = sample._Votes(config, workdir, task, examples, ())
-  share = lambda items: list(items[::_HOSTS])
+  share = lambda items: items[::_HOSTS]
   with mock.patch.object(hosts, "share", share):
     shards = _shards(config, workdir, examples)
     shards.__enter__()
     found = sample._recovered(config, task, examples, votes, (), shards)
-  return f"{len(found.decided)} examples decided by {shards.count()} samples"
+  return f"{found.decided.sum()} examples decided by {shards.count()} samples"
 
 
 def _merge(config: ConfigDict, workdir: epath.Path) -> str:
@@ -223,7 +223,7 @@ def _merge(config: ConfigDict, workdir: epath.Path) -> str:
 
 def _shards(config, workdir, examples) -> RecordShards:
   folder = sample.samples_folder(config, workdir)
-  return RecordShards(folder, sample.sample_order(examples), "host")
+  return RecordShards(folder, sample.sample_order(examples.ids), "host")
 
 
 def _pack(config: ConfigDict, workdir: epath.Path) -> str:

@@ -96,12 +96,12 @@ def test_no_host_waits_longer_than_one_item_takes(monkeypatch, counters, seed):
   assert waits < fixed / 10 and max(pace) < 16 * mean
 
 
-def test_own_items_come_first_and_one_host_has_all(monkeypatch, counters):
-  (alone,) = _deals(monkeypatch, counters, 1, "abc", own="xy")
-  assert list(alone) == [*"xyabc"] and not counters.values
+def test_one_host_has_all(monkeypatch, counters):
+  (alone,) = _deals(monkeypatch, counters, 1, "abc")
+  assert list(alone) == [*"abc"] and not counters.values
   assert alone.most_begun == math.inf
-  both = _deals(monkeypatch, counters, 2, "abc", own="xy", is_shared=False)
-  assert [list(one) for one in both] == [[*"xyabc"]] * 2
+  both = _deals(monkeypatch, counters, 2, "abc", is_shared=False)
+  assert [list(one) for one in both] == [[*"abc"]] * 2
   assert not counters.values
 
 

@@ -77,7 +77,7 @@ import time
 import jax
 from s2d_jax.parallel import hosts
 hosts.initialize({})
-assert hosts.is_lead() and hosts.share("abc") == ["a", "b", "c"]
+assert hosts.is_lead() and hosts.share("abc") == "abc"
 hosts.barrier("nobody else")
 hosts.fail("nobody hears this", 1)
 assert not jax.distributed.is_initialized()
@@ -138,7 +138,7 @@ def _together(count: int, act: str, *flags: str) -> Processes:
 def test_processes_share_the_work_and_wait_for_each_other(tmp_path):
   act = f"""
 def act(index):
-  print(hosts.log_prefix(), hosts.count(), hosts.share("abcdefg"))
+  print(hosts.log_prefix(), hosts.count(), hosts.share([*"abcdefg"]))
   logging.getLogger("jax").error("half of %s", "all")
   if index == 2:
     time.sleep(2)
@@ -165,6 +165,7 @@ def act(index):
 def test_processes_count_together_and_know_each_others_flags():
   act = """
 import random
+import numpy as np
 from s2d_jax.parallel.dealing import Deal
 hosts._PIECE = 100
 def act(index):
@@ -179,6 +180,10 @@ def act(index):
     flags = [rng.random() < 0.5 for _ in range(size)]
     found = hosts.flags_of_all("flags", hosts.share(flags))
     assert found.tolist() == flags
+    rows = [(i, number) for i in range(3) for number in range(min(i * size, 50))]
+    own = np.array([row for row in rows if row[0] == index], np.int64)
+    found = hosts.rows_of_all("rows", own.reshape(-1, 2))
+    assert list(map(tuple, found.tolist())) == rows
   assert not hosts._client().key_value_dir_get_bytes("s2d/3")
   print(*Deal("items", range(500)))
 """

@@ -99,7 +99,7 @@ def test_prompts_are_measured_as_they_are_asked(config, finished):
   asked = {"s2a": (methods.by_name("s2a"), prompts)}
 
   def load(share_prefixes: bool) -> Load:
-    inputs = {"s2a": sample.inputs_of(task, examples.values(), 3)}
+    inputs = {"s2a": sample.inputs_of(task, examples, 3)}
     return batch_rows.load_of(chat, asked, inputs, 3, share_prefixes)
 
   steps = [record["steps"] for record in _samples(finished)]
