@@ -180,9 +180,10 @@ def act(index):
     flags = [rng.random() < 0.5 for _ in range(size)]
     found = hosts.flags_of_all("flags", hosts.share(flags))
     assert found.tolist() == flags
-    rows = [(i, number) for i in range(3) for number in range(min(i * size, 50))]
-    own = np.array([row for row in rows if row[0] == index], np.int64)
-    found = hosts.rows_of_all("rows", own.reshape(-1, 2))
+    few = min(size, 50)
+    rows = [(i, number) for i in range(3) for number in range(i * few)]
+    own = np.array(rows, np.int64).reshape(-1, 2)
+    found = hosts.rows_of_all("rows", own[own[:, 0] == index])
     assert list(map(tuple, found.tolist())) == rows
   assert not hosts._client().key_value_dir_get_bytes("s2d/3")
   print(*Deal("items", range(500)))
