@@ -170,8 +170,7 @@ def _check_same(parts: Sequence[Part], one, other) -> None:
   if line != again and _record(line) != _record(again):
     raise UserError(
       f"{parts[first.part].path} and {parts[second.part].path} have different"
-      " records for"
-      f" {'/'.join(name)}; delete the one that is not of this run"
+      f" records for {'/'.join(name)}; delete the one that is not of this run"
     )
 
 

@@ -8,14 +8,15 @@ same devices chooses the same.
 
 from __future__ import annotations
 
+import array
 from collections.abc import Iterable, Mapping, Sequence
 import functools
 import itertools
-import statistics
 from typing import NamedTuple
 
 import jax
 from jax.sharding import Mesh
+import numpy as np
 
 from s2d_jax.conversation import ChatTemplate
 from s2d_jax.errors import UserError
@@ -108,23 +109,23 @@ def load_of(
     samples: replies that share a prompt, as a rule.
     share_prefixes: whether what a template begins with is held once.
   """
-  lengths, longest, replies, new = [], 1, 0, 1
+  lengths, longest, replies, new = array.array("i"), 1, 0, 1
   for name, (method, prompts) in asked.items():
     own = for_chat(prompts, chat)
     begin = [frame_of(one, chat).before for one in own.values()]
     fields = iter(inputs[name].fields)
-    first = []
+    first = array.array("i")
     while some := list(itertools.islice(fields, _TOGETHER)):
       calls = [call for one in some for call in method.first_calls(one, own)]
       texts = [call.prompt(chat) for call in calls]
-      first += _behind(chat, texts, begin if share_prefixes else ())
+      first.extend(_behind(chat, texts, begin if share_prefixes else ()))
       replies += len(some) * inputs[name].replies
     spent = sum(one.n * one.max_new_tokens for one in own.values())
     later = spent if _asks_again(own) else 0
     lengths += first
     longest = max(longest, max(first, default=1) + later)
     new = max(new, *(one.max_new_tokens for one in own.values()))
-  return Load(lengths or [1], longest, new, samples, replies)
+  return Load(lengths or (1,), longest, new, samples, replies)
 
 
 def _asks_again(prompts: Prompts) -> bool:
@@ -200,12 +201,11 @@ def _chosen_of(
     limit -= sampler.weight_bytes
   new = bucket(load.new)
   longest = min(load.longest, sampler.model.config.max_context)
+  buckets = np.fromiter(map(bucket, load.prompts), np.int32)
   found = list(
     rows.sizes(
       sampler,
-      rows_per_slot(
-        int(statistics.median(map(bucket, load.prompts))), load.samples, new
-      ),
+      rows_per_slot(int(np.median(buckets)), load.samples, new),
       max(bucket(longest), LEAST_CAPACITY),
       new,
       Peaks.of(topology.chip_of(sampler.mesh.devices.flat[0])),

@@ -67,6 +67,8 @@ from s2d_jax.tasks.task import (
 
 T = TypeVar("T")
 
+_SPLITS = ("train", "valid")  # that are sampled to learn from
+
 
 @program.stage("sample", on="all")
 def run(config: ConfigDict, workdir: epath.Path) -> str:
@@ -194,9 +196,6 @@ def _name(record: Record) -> str:
   return f"{record['example_id']}/{record['variant']}/{record['sample']}"
 
 
-_SPLITS = ("train", "valid")  # that are sampled to learn from
-
-
 def training_examples(workdir: epath.Path) -> ExampleFiles:
   """The examples that are sampled to learn from: train, then valid."""
   paths = (setup.examples_path(workdir, split) for split in _SPLITS)
@@ -284,7 +283,7 @@ class InStep(Generic[T]):
     return found
 
 
-def sample_order(example_ids: Collection[str] | pa.StringArray) -> Order:
+def sample_order(example_ids: Sequence[str] | pa.StringArray) -> Order:
   """Of samples: by example, variant and number; unknown examples come last."""
   return Order(
     ("example_id", "variant", "sample"),
