@@ -12,7 +12,12 @@ import numpy as np
 
 from s2d_jax import ordered, records
 from s2d_jax.errors import UserError
-from s2d_jax.tasks.task import Example, example_of, located_examples
+from s2d_jax.tasks.task import (
+  Example,
+  example_of,
+  iterate_examples,
+  located_examples,
+)
 
 
 class ExampleFiles(Sequence[Example]):
@@ -71,13 +76,12 @@ class ExampleFiles(Sequence[Example]):
 
   def _check_ids(self) -> None:
     """Raises UserError for the first two examples of one id."""
-    places: dict[str, str] = {}
+    found: dict[str, epath.Path] = {}
     for path in self._paths:
-      for number, (_, example) in enumerate(located_examples(path), start=1):
-        place = f"{path}, record {number}"
-        first = places.setdefault(example.id, place)
-        if first != place:
+      for example in iterate_examples(path):
+        first = found.setdefault(example.id, path)
+        if first != path:
           raise UserError(
-            f"{first} and {place} have the same id {example.id!r}; ids must be"
-            " unique"
+            f"{first} and {path} both have an example {example.id!r}; ids must"
+            " be unique"
           )

@@ -41,11 +41,14 @@ def test_they_are_a_list_of_what_the_files_hold(paths):
     found[5]
 
 
-def test_an_id_that_is_there_twice_is_named_with_both_places(paths):
+def test_an_id_that_is_there_twice_is_named(paths):
   _write(paths[1], "d", "b")
   with pytest.raises(
-    UserError, match=r"first.*, record 2 and .*second.*, record 2 have .* 'b'"
+    UserError, match=r"first.* and .*second\.jsonl both have an example 'b'"
   ):
+    ExampleFiles(*paths)
+  _write(paths[1], "d", "e", "d")
+  with pytest.raises(UserError, match="records 1 and 3 have the same id 'd'"):
     ExampleFiles(*paths)
 
 
