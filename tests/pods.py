@@ -327,10 +327,10 @@ def main() -> int:
     make_examples(run)
     alone = with_same_examples(run, "alone")
     said = sample_with(run, given.hosts)
+    _show(table(run, said))
     sample_with(alone, [1])
     samples, wanted = run.count(), alone.count()
     is_same = samples == wanted and digest(run) == digest(alone)
-  _show(table(run, said))
   told = {
     "questions": run.questions,
     "samples": samples,

@@ -29,6 +29,8 @@ from s2d_jax.config import default
 from s2d_jax.errors import UserError
 from s2d_jax.parallel.mesh import make_mesh, replicated
 from s2d_jax.stages import program
+from s2d_jax.tasks.example_files import ExampleFiles
+from s2d_jax.tasks.task import Example
 from tests.faulty_proxy import Fault
 
 _ROOT = pathlib.Path(__file__).parents[1]
@@ -299,6 +301,20 @@ def test_lines_that_are_not_in_order_are_read_by_the_block(bucket, monkeypatch):
         assert b":%d}" % (10_000 + 2000 * wave + number) in file.read(line)
   blocks = 8000 * line / (1 << 12)
   assert len(bucket.server.requests) < blocks + 9
+
+
+def test_examples_are_read_by_the_block_as_they_are_dealt(bucket, monkeypatch):
+  """Of several hosts each begins some examples here, some there, in order."""
+  monkeypatch.setattr(bucket_client, "_BLOCK", 1 << 12)
+  monkeypatch.setattr(bucket_client, "_BUFFER", 1 << 8)
+  path = bucket.path / "train.jsonl"
+  made = [Example(f"{number:05d}", "custom", {}) for number in range(2000)]
+  records.write(path, (example.to_record() for example in made))
+  examples = ExampleFiles(path)
+  bucket.server.requests.clear()
+  dealt = [n for n in range(2000) if n // 100 % 2 or n > 1900 and n % 7]
+  assert [examples[n].id for n in dealt] == [made[n].id for n in dealt]
+  assert len(bucket.server.requests) < path.stat().length / (1 << 12) + 9
 
 
 def test_what_other_hosts_write_is_seen(bucket, tmp_path):

@@ -44,12 +44,7 @@ class Deal(Generic[T]):
     is_shared: whether other hosts get some.
   """
 
-  def __init__(
-    self,
-    name: str,
-    items: Sequence[T],
-    is_shared: bool = True,
-  ):
+  def __init__(self, name: str, items: Sequence[T], is_shared: bool = True):
     self.items = items
     self._left = len(items)
     self._hosts = hosts.count() if is_shared else 1
