@@ -9,8 +9,9 @@ s2d report --compare runs/a runs/b …          finished runs side by side
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+import dataclasses
 import functools
-import hashlib
+import itertools
 import sys
 import tempfile
 from typing import Any
@@ -18,13 +19,13 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from s2d_jax import ordered, records
+from s2d_jax import records
 from s2d_jax.conversation import Message
+from s2d_jax.errors import UserError
 from s2d_jax.evaluation import contamination
-from s2d_jax.ordered import Order, Part
 from s2d_jax.records import Record
 from s2d_jax.reporting import report, terminal
-from s2d_jax.stages import program, sample, setup
+from s2d_jax.stages import program, setup
 from s2d_jax.tasks.task import (
   Example,
   Task,
@@ -74,14 +75,14 @@ def _seen(
   ]
   plain = [asked(example, task.plain) for example in test]
   with tempfile.TemporaryDirectory() as folder:
-    trained, trained_plain = (_Texts(folder, n) for n in ("asked", "plain"))
+    trained = _Prompts(folder)
 
     def learnt() -> Iterator[contamination.Answered]:
       for example, rows in _taught(taught, paths[0]):
-        in_plain_words = asked(example, task.plain)
+        texts = {row["variant"]: _text(row["prompt"]) for row in rows}
+        in_plain_words = texts.get(task.plain) or asked(example, task.plain)
         for row in rows:
-          trained.add(_text(row["prompt"]))
-          trained_plain.add(in_plain_words)
+          trained.add(texts[row["variant"]], in_plain_words)
           yield answered(example, row["winner"])
 
     answers = contamination.answers_taught(
@@ -89,11 +90,10 @@ def _seen(
     )
     if not trained.count:
       return None
-    is_reworded = prompts != plain or trained.digest != trained_plain.digest
     return contamination.Seen(
-      prompts=contamination.overlap(trained, prompts),
-      questions=contamination.overlap(trained_plain, plain)
-      if is_reworded
+      prompts=contamination.overlap(trained.asked, prompts),
+      questions=contamination.overlap(trained.in_plain_words, plain)
+      if prompts != plain or trained.is_reworded
       else None,
       answers=answers,
     )
@@ -102,45 +102,62 @@ def _seen(
 def _taught(
   taught: epath.Path, examples: epath.Path
 ) -> Iterator[tuple[Example, list[Record]]]:
-  """Yields the examples that are taught, each with its records."""
-  ids = [example.id for example in iterate_examples(examples)]
-  order = Order(
-    ("example_id", "variant"), "place, start", {"place": {"example_id": ids}}
-  )
-  rows = sample.InStep(ordered.read([Part(taught)], order, only="place"))
-  for example in iterate_examples(examples):
-    if found := rows.take(example.id):
-      yield example, found
+  """Yields the examples that are taught, each with its records.
+
+  Raises:
+    UserError: they are not in the order of the examples, as curation leaves
+      them.
+  """
+  in_order = iterate_examples(examples)
+  by_example = lambda row: row["example_id"]
+  for example_id, rows in itertools.groupby(records.read(taught), by_example):
+    example = next((one for one in in_order if one.id == example_id), None)
+    if example is None:
+      raise UserError(
+        f"{taught} has {example_id!r} where {examples} has no such example, or"
+        " has it before; delete done/curate.json to have it made again"
+      )
+    yield example, list(rows)
 
 
-class _Texts:
-  """Texts that lie on the disk, to be gone through again and again.
+class _Prompts:
+  """The prompts that are taught: on the disk, to be gone through repeatedly.
 
   Attributes:
     count: how many.
-    digest: of all of them.
+    is_reworded: whether any is not its question in plain words.
+    asked: the prompts as they are.
+    in_plain_words: the questions, each as often as it is asked.
   """
 
-  def __init__(self, folder: str, name: str):
-    self._path = epath.Path(folder) / f"{name}.jsonl"
+  def __init__(self, folder: str):
+    self._path = epath.Path(folder) / "prompts.jsonl"
     self._file = self._path.open("wb")
-    self._digest = hashlib.blake2b()
-    self.count = 0
+    self.count, self.is_reworded = 0, False
+    self.asked, self.in_plain_words = _Texts(self, 0), _Texts(self, -1)
 
-  def add(self, text: str) -> None:
-    line = f"{records.dumps(text)}\n".encode()
-    self._file.write(line)
-    self._digest.update(line)
+  def add(self, asked: str, in_plain_words: str) -> None:
+    is_plain = asked == in_plain_words
+    forms = [asked] if is_plain else [asked, in_plain_words]
+    self._file.write(f"{records.dumps(forms)}\n".encode())
     self.count += 1
+    self.is_reworded |= not is_plain
 
-  @property
-  def digest(self) -> bytes:
-    return self._digest.digest()
-
-  def __iter__(self) -> Iterator[str]:
+  def __iter__(self) -> Iterator[list[str]]:
     self._file.flush()
     with self._path.open("rb") as lines:
       yield from map(records.loads, lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Texts:
+  """One form of the prompts."""
+
+  prompts: _Prompts
+  form: int
+
+  def __iter__(self) -> Iterator[str]:
+    return (forms[self.form] for forms in self.prompts)
 
 
 def _text(messages: Sequence[Message]) -> str:

@@ -96,6 +96,7 @@ def test_what_was_taught_is_looked_up(cache, config_file, tmp_path):
   fields = task.fields(taught, "suggests_wrong")
   row = {
     "example_id": taught.id,
+    "variant": "suggests_wrong",
     "prompt": prompt.messages(**fields),
     "winner": taught.label,
   }
@@ -106,6 +107,11 @@ def test_what_was_taught_is_looked_up(cache, config_file, tmp_path):
   assert (found.answers.tests, found.answers.labelled) == (4, 4)
   assert found.answers.taught == found.answers.both_taught == 1
   assert (found.answers.with_subject, found.answers.subject_taught) == (4, 2)
+  records.write(
+    workdir / "distill" / "train.jsonl", [row, {**row, "example_id": "?"}]
+  )
+  with pytest.raises(UserError, match="has '\\?' where .* has no such example"):
+    report._seen(config, workdir, task)
 
 
 def test_needs_the_examples(config, tmp_path):
