@@ -7,6 +7,7 @@ the newest checkpoint, along the same loss curve.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 import itertools
 
 from etils import epath
@@ -19,6 +20,7 @@ from s2d_jax.parallel import hosts
 from s2d_jax.stages import own_replies, program, setup
 from s2d_jax.training.data import Splits
 from s2d_jax.training.examples import Taught, Tokenised, tokenise_all
+from s2d_jax.training.flat_examples import FlatExamples
 from s2d_jax.training.trainer import finetune
 
 _TOGETHER = 1000  # records that are tokenised at once
@@ -63,8 +65,14 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
 
 def _examples(
   config: ConfigDict, chat: ChatTemplate, workdir: epath.Path, split: str
-) -> dict[str, Tokenised]:
-  found = {}
+) -> FlatExamples:
+  return FlatExamples(_tokenised(config, chat, workdir, split))
+
+
+def _tokenised(
+  config: ConfigDict, chat: ChatTemplate, workdir: epath.Path, split: str
+) -> Iterator[tuple[str, Tokenised]]:
+  """Yields the examples of a split with their names."""
   rows = records.read(workdir / "distill" / f"{split}.jsonl")
   while together := [*itertools.islice(rows, _TOGETHER)]:
     names = (f"{row['example_id']}/{row['variant']}" for row in together)
@@ -73,8 +81,7 @@ def _examples(
       for row in together
     ]
     tokens = tokenise_all(chat, taught, config.finetune.thought)
-    found.update(zip(names, tokens, strict=True))
-  return found
+    yield from zip(names, tokens, strict=True)
 
 
 def main() -> None:

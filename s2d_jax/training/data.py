@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-import hashlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import grain
 import ml_collections
-import numpy as np
 
 from s2d_jax.models.params import Params
-from s2d_jax.training.examples import Tokenised
-from s2d_jax.training.packing import PackedRows, arrange, pack, stack
+from s2d_jax.training.packing import (
+  NamedExamples,
+  PackedRows,
+  arrange,
+  pack,
+  stack,
+)
 
 
 class Splits(NamedTuple):
   """Examples by name; every process holds all of them."""
 
-  train: Mapping[str, Tokenised]  # to learn
-  valid: Mapping[str, Tokenised]  # to choose the checkpoint by
+  train: NamedExamples  # to learn
+  valid: NamedExamples  # to choose the checkpoint by
 
 
 class TrainingData:
@@ -95,13 +98,5 @@ class TrainingData:
       "seed": self._seed,
       "total_steps": self.total_steps,
       "batch_rows": self._batch_rows,
-      "rows": _digest(self._train),
+      "rows": self._train.digest(),
     }
-
-
-def _digest(rows: PackedRows) -> str:
-  digest = hashlib.sha256()
-  for field in rows:
-    digest.update(str(field.shape).encode())
-    digest.update(np.ascontiguousarray(field))
-  return digest.hexdigest()

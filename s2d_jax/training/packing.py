@@ -11,8 +11,10 @@ Axis letters: R rows, T tokens a row, M target slots a row.
 
 from __future__ import annotations
 
+import array
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+import hashlib
 import heapq
 from typing import NamedTuple
 
@@ -21,8 +23,12 @@ import numpy as np
 
 from s2d_jax.errors import UserError
 from s2d_jax.training.examples import Tokenised
+from s2d_jax.training.flat_examples import FlatExamples
+
+NamedExamples = Mapping[str, Tokenised] | FlatExamples
 
 _TARGET_BUCKET = 8  # M is rounded up to a multiple of this
+_TOGETHER = 1 << 12  # rows that are looked at together
 _NO_ROW = np.iinfo(np.int64).max
 
 
@@ -33,7 +39,9 @@ class PackedRows(NamedTuple):
   until[i] - 1. Padding has until 0 and weight 0. The hidden state at
   `target_index` predicts `target_token`: it is that of the token before. There
   are fewer target slots than tokens, so that logits are computed only where
-  they are needed; a target that n examples share has weight n.
+  they are needed; a target that n examples share has weight n. All rows are
+  kept in as few bytes as the numbers need (`stack`), and some of them are taken
+  in 32 bits each (`take`).
   """
 
   tokens: Int[np.ndarray, "R T"]
@@ -52,11 +60,25 @@ class PackedRows(NamedTuple):
     """The rows at `indices`, followed by empty rows up to `size` of them."""
 
     def padded(field: np.ndarray) -> np.ndarray:
-      out = np.zeros((size, *field.shape[1:]), field.dtype)
+      out = np.zeros((size, *field.shape[1:]), _wide(field))
       out[: len(indices)] = field[indices]
       return out
 
     return PackedRows(*map(padded, self))
+
+  def digest(self) -> str:
+    """Of all numbers, in 32 bits each."""
+    digest = hashlib.sha256()
+    for field in self:
+      digest.update(str(field.shape).encode())
+      for start in range(0, len(field), _TOGETHER):
+        some = field[start : start + _TOGETHER]
+        digest.update(np.ascontiguousarray(some, _wide(field)))
+    return digest.hexdigest()
+
+
+def _wide(field: np.ndarray) -> type[np.generic]:
+  return np.float32 if field.dtype.kind == "f" else np.int32
 
 
 class OnPolicyRows(NamedTuple):
@@ -85,16 +107,48 @@ class Placed(NamedTuple):
   shared: int
 
 
+class Places(Sequence[list[Placed]]):
+  """Examples in their rows, at eight bytes each.
+
+  Args:
+    examples: all of them.
+    order: numbers of the examples, in that in which they were given places.
+    fit: their places.
+  """
+
+  def __init__(
+    self, examples: FlatExamples, order: Int[np.ndarray, " N"], fit: _Fit
+  ):
+    by_row = np.argsort(fit.row, kind="stable")
+    self._examples = examples
+    self._order, self._shared = order[by_row], fit.shared[by_row]
+    self._edges = np.searchsorted(fit.row[by_row], np.arange(fit.rows + 1))
+
+  def __len__(self) -> int:
+    return len(self._edges) - 1
+
+  def __getitem__(self, index: int) -> list[Placed]:
+    index = range(len(self))[index]  # or an IndexError
+    first, end = self._edges[index : index + 2]
+    return [
+      Placed(self._examples[number], shared)
+      for number, shared in zip(
+        self._order[first:end], self._shared[first:end].tolist(), strict=True
+      )
+    ]
+
+
 def pack(
-  examples: Mapping[str, Tokenised], row_length: int, share: bool = True
+  examples: NamedExamples, row_length: int, share: bool = True
 ) -> PackedRows:
-  """Packs named examples into few rows: see `arrange`."""
-  return stack(arrange(examples, row_length, share), row_length)
+  """Packs named examples into few rows, of 32 bits a number: see `arrange`."""
+  rows = stack(arrange(examples, row_length, share), row_length)
+  return rows.take(np.arange(len(rows.tokens)), len(rows.tokens))
 
 
 def arrange(
-  examples: Mapping[str, Tokenised], row_length: int, share: bool = True
-) -> list[list[Placed]]:
+  examples: NamedExamples, row_length: int, share: bool = True
+) -> Places:
   """Gives named examples places in few rows. Nothing is truncated.
 
   Either the examples are sorted by their tokens, so that common prefixes follow
@@ -113,29 +167,51 @@ def arrange(
   Raises:
     UserError: an example is longer than `row_length`, or there is none.
   """
-  if not examples:
+  if not isinstance(examples, FlatExamples):
+    examples = FlatExamples(examples.items())
+  if not len(examples):
     raise UserError(
       "there are no examples to pack; check that curation kept any"
     )
-  for name, example in examples.items():
-    if len(example.tokens) > row_length:
-      raise UserError(
-        f"example {name} has {len(example.tokens)} tokens, more than"
-        f" finetune.row_length={row_length}; raise it or drop the example"
-      )
-  by_length = sorted(examples.values(), key=lambda e: -len(e.tokens))
-  rows = _first_fit(by_length, [0] * len(by_length), row_length)
+  lengths = examples.lengths
+  too_long = np.flatnonzero(lengths > row_length)
+  if too_long.size:
+    first = too_long[0]
+    raise UserError(
+      f"example {examples.name(first)} has {lengths[first]} tokens, more than"
+      f" finetune.row_length={row_length}; raise it or drop the example"
+    )
+  order = np.argsort(-lengths, kind="stable")
+  fit = _first_fit(lengths[order], np.zeros_like(order), row_length)
   if share:
-    by_tokens = sorted(examples.values(), key=_sort_key)
-    pairs = zip([by_tokens[0], *by_tokens], by_tokens, strict=False)
-    overlaps = [_overlap(a.tokens, b.tokens) for a, b in pairs]
-    rows = min(_first_fit(by_tokens, overlaps, row_length), rows, key=len)
-  return rows
+    by_tokens = _by_tokens(examples)
+    overlaps = _overlaps(examples, by_tokens)
+    shared = _first_fit(lengths[by_tokens], overlaps, row_length)
+    if shared.rows <= fit.rows:
+      order, fit = by_tokens, shared
+  return Places(examples, order, fit)
 
 
-def _sort_key(example: Tokenised) -> bytes:
-  """Orders examples by their tokens, at few bytes each."""
-  return example.tokens.astype(">u4").tobytes()
+def _by_tokens(examples: FlatExamples) -> Int[np.ndarray, " N"]:
+  """Their numbers, in the order of their tokens."""
+  common = examples.in_common()  # which tells none from another
+
+  def key(index: int) -> bytes:
+    tokens = examples[index].tokens[common:]
+    return tokens.astype(f">u{tokens.itemsize}").tobytes()
+
+  return np.array(sorted(range(len(examples)), key=key))
+
+
+def _overlaps(
+  examples: FlatExamples, order: Int[np.ndarray, " N"]
+) -> Iterator[int]:
+  """What each has in common with the one before it, the first with itself."""
+  before = examples[order[0]].tokens
+  for index in order:
+    tokens = examples[index].tokens
+    yield _overlap(before, tokens)
+    before = tokens
 
 
 def _overlap(a: Int[np.ndarray, " T"], b: Int[np.ndarray, " T"]) -> int:
@@ -145,9 +221,17 @@ def _overlap(a: Int[np.ndarray, " T"], b: Int[np.ndarray, " T"]) -> int:
   return int(differ[0]) if differ.size else length
 
 
+class _Fit(NamedTuple):
+  """Where examples are: each in a row, with tokens that it shares there."""
+
+  rows: int
+  row: Int[np.ndarray, " N"]
+  shared: Int[np.ndarray, " N"]
+
+
 def _first_fit(
-  examples: Sequence[Tokenised], overlaps: Sequence[int], row_length: int
-) -> list[list[Placed]]:
+  lengths: Iterable[int], overlaps: Iterable[int], row_length: int
+) -> _Fit:
   """Each example into the row with space whose last one it shares most with.
 
   `overlaps` are those of each example with the one before it in the order of
@@ -156,9 +240,11 @@ def _first_fit(
   that share most on top, and an overlap joins all groups that share more. That
   takes n log² n steps.
   """
-  rows: list[list[Placed]] = []
+  count = 0
+  row_of, shared_of = array.array("i"), array.array("i")
   groups = [_AlikeRows(0, row_length)]
-  for example, overlap in zip(examples, overlaps, strict=True):
+  for length, overlap in zip(lengths, overlaps, strict=True):
+    length, overlap = int(length), int(overlap)
     while groups[-1].shared > overlap:
       top = groups.pop()
       if groups[-1].shared >= overlap:
@@ -166,20 +252,20 @@ def _first_fit(
       else:
         top.shared = overlap
         groups.append(top)
-    length = len(example.tokens)
-    row, shared, space = len(rows), 0, row_length  # a new one, if none has it
+    row, shared, space = count, 0, row_length  # a new one, if none has it
     for group in reversed(groups):
       found = group.take(length - group.shared)
       if found is not None:
         (row, space), shared = found, group.shared
         break
-    if row == len(rows):
-      rows.append([])
-    rows[row].append(Placed(example, shared))
+    count += row == count
+    row_of.append(row)
+    shared_of.append(shared)
     top = _AlikeRows(length, row_length)
     top.add(row, space - (length - shared))
     groups.append(top)
-  return rows
+  of_each = (np.frombuffer(found, np.int32) for found in (row_of, shared_of))
+  return _Fit(count, *of_each)
 
 
 class _AlikeRows:
@@ -245,15 +331,12 @@ def in_order(examples: Sequence[Tokenised], share: bool) -> list[Placed]:
 
 
 def _lay_out(
-  row: Sequence[Placed], length: int
-) -> tuple[list[Int[np.ndarray, " T"]], collections.Counter]:
-  """Tokens, positions and until; and the weight of each target.
-
-  A target is its index and its token.
-  """
-  tokens, positions, until = fields = [
-    np.zeros(length, np.int32) for _ in range(3)
-  ]
+  row: Sequence[Placed],
+  tokens: Int[np.ndarray, " T"],
+  positions: Int[np.ndarray, " T"],
+  until: Int[np.ndarray, " T"],
+) -> collections.Counter[tuple[int, int]]:
+  """Fills in a row; returns the weight of each target, an index and a token."""
   targets = collections.Counter()
   path = np.zeros(0, int)  # where each token of the example stands
   filled = 0
@@ -268,28 +351,47 @@ def _lay_out(
     learnt_tokens = example.tokens[learnt + 1].tolist()
     targets.update(zip(path[learnt].tolist(), learnt_tokens, strict=True))
     filled = stop
-  return fields, targets
+  return targets
 
 
 def stack(
   rows: Sequence[Sequence[Placed]], row_length: int, slots: int | None = None
 ) -> PackedRows:
-  """Examples in their places as arrays.
+  """Examples in their places as arrays, of as few bytes as the numbers need.
 
   Args:
     rows: examples, each with room for it.
     row_length: T.
     slots: M; by default as many as the fullest row needs.
   """
-  laid_out = [_lay_out(row, row_length) for row in rows]
+  of_token = rows[0][0].example.tokens.dtype
+  of_place = np.min_scalar_type(row_length)
+  shape = len(rows), row_length
+  tokens = np.zeros(shape, of_token)
+  positions, until = (np.zeros(shape, of_place) for _ in range(2))
+  counts = np.zeros(len(rows), int)
+  places, wanted, weights = (array.array(kind) for kind in "iif")
+  for number, row in enumerate(rows):
+    targets = _lay_out(row, tokens[number], positions[number], until[number])
+    counts[number] = len(targets)
+    for (place, token), weight in targets.items():
+      places.append(place)
+      wanted.append(token)
+      weights.append(weight)
   if slots is None:
-    most = max(len(targets) for _, targets in laid_out)
-    slots = -(-most // _TARGET_BUCKET) * _TARGET_BUCKET
-  stacked = []
-  for fields, targets in laid_out:
-    index, token = np.zeros((2, slots), np.int32)
-    weight = np.zeros(slots, np.float32)
-    for slot, ((at, wanted), examples) in enumerate(targets.items()):
-      index[slot], token[slot], weight[slot] = at, wanted, examples
-    stacked.append([*fields, index, token, weight])
-  return PackedRows(*map(np.stack, zip(*stacked, strict=True)))
+    slots = -(-counts.max() // _TARGET_BUCKET) * _TARGET_BUCKET
+  is_used = np.arange(slots) < counts[:, None]
+
+  def in_slots(values: array.array, kind: np.dtype) -> np.ndarray:
+    field = np.zeros(is_used.shape, kind)
+    field[is_used] = values
+    return field
+
+  return PackedRows(
+    tokens,
+    positions,
+    until,
+    in_slots(places, of_place),
+    in_slots(wanted, of_token),
+    in_slots(weights, np.dtype(np.float32)),
+  )

@@ -41,7 +41,7 @@ from s2d_jax.stages import (
 )
 from s2d_jax.stages.shards import RecordShards
 from s2d_jax.system2.program import for_chat
-from s2d_jax.training.packing import pack
+from s2d_jax.training.packing import arrange, stack
 from tests import tiny_chat
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -231,7 +231,8 @@ def _pack(config: ConfigDict, workdir: epath.Path) -> str:
   chat = setup.chat_template(config, setup.base_without_weights(config))
   examples = finetune._examples(config, chat, workdir, "train")
   began = time.process_time()
-  rows = pack(examples, config.finetune.row_length)
+  length = config.finetune.row_length
+  rows = stack(arrange(examples, length), length)
   seconds = time.process_time() - began
   return (
     f"{len(examples)} examples in {len(rows.tokens)} rows,"

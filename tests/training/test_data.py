@@ -74,3 +74,9 @@ def test_other_batches_have_another_fingerprint(name, other):
   assert one == data().fingerprint()
   assert one.keys() == other.fingerprint().keys()
   assert one[name] != other.fingerprint()[name]
+
+
+def test_a_fingerprint_is_what_it_was_before():
+  """Runs that began with an earlier version go on."""
+  digest = "99e6b3ceb66882b93963f8e38302a3ef6ea83652c948f50c6f984cea85b8fa10"
+  assert data().fingerprint()["rows"] == digest
