@@ -17,9 +17,12 @@ from typing import NamedTuple
 from s2d_jax.evaluation.members import Cluster, members_of
 from s2d_jax.evaluation.near_duplicates import may_be_near, near_duplicates
 from s2d_jax.evaluation.words import Words, words_of
+from s2d_jax.int_set import IntSet
 
 _TEMPLATE = 0.1  # a word of more training prompts belongs to a template
 _CONSTANT = 0.9  # a word of more of them is one of its constants
+_BLOCK = 1 << 16  # prompts whose words are counted together
+_RARE = 0.01  # a word of fewer of these is not counted among them
 _OWN = 3  # words of an n-gram that belong to no template
 
 Ngram = tuple[str, ...]
@@ -79,7 +82,7 @@ def overlap(
 
   Args:
     train: prompts that were trained on; repeated ones count once. They are gone
-      through twice, and of many only those are held that may match.
+      through twice or thrice, and of many only those are held that may match.
     test: prompts of the evaluation; each counts.
     n: words of an n-gram.
     shown: most matches to return.
@@ -143,21 +146,46 @@ def _common(
 ) -> tuple[frozenset[str], frozenset[str], bool]:
   """Words of a template, its constants, and whether there are any words.
 
-  Words of more than some share of the prompts, and of more than one.
+  Words of more than some share of the prompts, and of more than one. Words that
+  are rare in a block of prompts are not counted there: most are, and they would
+  be as many as the prompts. So a word may be in more prompts than are counted,
+  by so much at the most; where that decides, it is counted again.
   """
-  holders, seen = collections.Counter(), set()
+  holders, block = collections.Counter(), collections.Counter()
+  size, has_words = 0, False
+  for size, words in enumerate(_different(texts), start=1):
+    has_words |= bool(words)
+    block.update(words)
+    if size % _BLOCK == 0:
+      least = _RARE * _BLOCK
+      holders.update({word: n for word, n in block.items() if n > least})
+      block.clear()
+  holders.update(block)
+  uncounted = _RARE * (size - size % _BLOCK)
+  limits = [max(1, share * size) for share in (_TEMPLATE, _CONSTANT)]
+  unsure = {
+    word
+    for word, count in holders.items()
+    if any(count <= limit < count + uncounted for limit in limits)
+  }
+  if unsure:
+    holders |= collections.Counter(
+      word for words in _different(texts) for word in unsure & words
+    )
+  template, constants = (
+    frozenset(word for word, count in holders.items() if count > limit)
+    for limit in limits
+  )
+  return template, constants, has_words
+
+
+def _different(texts: Iterable[str]) -> Iterator[set[str]]:
+  """Yields the words of each text that is not the same as one before it."""
+  seen = IntSet()  # of 64 bits each, where whole prompts need too much
   for text in texts:
     words = words_of(text)
-    digest = hash(words)  # of 64 bits, where whole prompts need too much
-    if digest not in seen:
-      seen.add(digest)
-      holders.update(set(words))
-
-  def common(share: float) -> frozenset[str]:
-    most = max(1, share * len(seen))
-    return frozenset(word for word, count in holders.items() if count > most)
-
-  return common(_TEMPLATE), common(_CONSTANT), bool(holders)
+    if seen.add(hash(words)):
+      yield set(words)
 
 
 def _own_ngrams(words: Words, n: int, template: frozenset[str]) -> list[Ngram]:

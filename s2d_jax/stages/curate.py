@@ -30,6 +30,7 @@ from s2d_jax.curation.curate import (
 from s2d_jax.curation.curve import explain_empty
 from s2d_jax.curation.long_rows import LongRow
 from s2d_jax.errors import KeptTooLittle, UserError
+from s2d_jax.int_set import IntSet
 from s2d_jax.ordered import Order, Part
 from s2d_jax.records import Record
 from s2d_jax.stages import lengths, program, sample, select, setup
@@ -372,7 +373,7 @@ def _fitting(
 
 def _deduplicated(rows: Iterable[Record], rejected: _Spool) -> Iterator[Record]:
   """Each prompt once."""
-  seen: set[bytes] = set()
+  seen = IntSet()
   for row in rows:
     kept, dropped = refine.deduplicate([row], seen)
     for one in dropped:

@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from s2d_jax.evaluation import contamination
 from s2d_jax.evaluation.contamination import (
   Answered,
   answers_taught,
@@ -103,6 +104,26 @@ def test_agrees_with_the_definition_written_as_loops():
   found = overlap([*map(words, train)], [*map(words, test)], n)
   assert 3 < found.overlapping == expected < len(test) - 3
   assert found.duplicates == sum(text in train for text in test)
+
+
+@pytest.mark.parametrize("block, rare", [(20, 0.1), (100, 0.05), (199, 0.1)])
+def test_words_are_counted_in_blocks_as_all_together(block, rare, monkeypatch):
+  """Also those whose rare blocks decide whether they are common."""
+  rng = random.Random(1)
+  alphabet = [f"w{number}" for number in range(40)]
+  drawn = rng.choices(range(1, 41), k=40)
+  train = [
+    " ".join(
+      w for w, n in zip(alphabet, drawn, strict=True) if rng.random() < n / 100
+    )
+    for _ in range(300)
+  ]
+  train += [f"{text} w0 w1" for text in train[:250]] + train[:100]
+  found = contamination._common(train)
+  assert len(found[0]) > 10 and found[0] != set(alphabet)
+  monkeypatch.setattr(contamination, "_BLOCK", block)
+  monkeypatch.setattr(contamination, "_RARE", rare)
+  assert contamination._common(train) == found
 
 
 def test_nothing_to_compare():
