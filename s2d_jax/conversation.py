@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import copy
 import datetime
 import functools
+import math
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
   import tokenizers
 
 Message = dict[str, str]  # {"role", "content"}
+_LONGEST_SPACE = 3  # bytes
 # A conversation to see what a template does.
 _QUESTION = {"role": "user", "content": "Capital of Peru?"}
 # Options by which templates let a model think before it answers.
@@ -171,6 +173,32 @@ class ChatTemplate:
       return [len(self.encode(text)) for text in texts]
     encode = self._backend.encode_batch_fast  # which knows no offsets
     return list(map(len, encode(list(texts), add_special_tokens=False)))
+
+  def most_tokens(self, text: str) -> int:
+    """As many as a rendered conversation has, or more; its bytes tell that.
+
+    A token stands for a byte at least of what the tokenizer makes of the text,
+    but in front of what stands between added tokens there may be a space more,
+    of three bytes where it is "▁".
+    """
+    if not self.tokenizer.is_fast:
+      return len(self.encode(text))
+    size = len(text.encode())
+    if self._normalizer is not None:
+      size = max(size, len(self._normalizer.normalize_str(text).encode()))
+    return math.ceil(self._tokens_of_a_byte * size) + _LONGEST_SPACE
+
+  @functools.cached_property
+  def _normalizer(self) -> tokenizers.normalizers.Normalizer | None:
+    return self.tokenizer.backend_tokenizer.normalizer
+
+  @functools.cached_property
+  def _tokens_of_a_byte(self) -> float:
+    """The most: one, where an added token makes up for the space behind it."""
+    added = self.tokenizer.added_tokens_decoder.values()
+    whole = 1 + _LONGEST_SPACE  # an added token, and the space
+    shortest = min((len(one.content.encode()) for one in added), default=whole)
+    return max(1.0, whole / shortest)
 
   def encodings(self, texts: Sequence[str]) -> list[tokenizers.Encoding]:
     """Rendered conversations with the letters that each token stands for.

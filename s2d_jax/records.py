@@ -24,7 +24,7 @@ from s2d_jax.errors import UserError
 
 Record = dict[str, Any]
 
-_CHUNK = 1 << 20  # bytes that are read at once
+_CHUNK = 1 << 19  # bytes that are read at once; malloc maps larger ones anew
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _decode = msgspec.json.Decoder().decode
 

@@ -361,7 +361,7 @@ def _fitting(
   rows = iter(rows)
   for together in iter(lambda: [*itertools.islice(rows, _TOGETHER)], []):
     total += len(together)
-    tokens = lengths.of_targets(chat, together)
+    tokens = lengths.of_targets(chat, together, most)
     kept, dropped = refine.drop_long(together, tokens, most)
     for row in dropped:
       rejected.add(row)

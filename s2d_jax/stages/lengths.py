@@ -59,6 +59,11 @@ class _Prompt(NamedTuple):
   text: str
   limits: Sequence[_Limit]
 
+  @property
+  def fits(self) -> int:
+    """The most tokens that it may have."""
+    return min(limit.most - limit.reply for limit in self.limits)
+
 
 def check_prompts(
   config: ConfigDict, task: Task, splits: Mapping[str, Sequence[Example]]
@@ -163,14 +168,35 @@ def window_limit(window: int) -> str:
   return f"the model's window of {window}"
 
 
-def of_targets(chat: ChatTemplate, records: Sequence[Record]) -> list[int]:
-  """Tokens of prompt, thought and target together, if all is taught."""
+def of_targets(
+  chat: ChatTemplate, records: Sequence[Record], most: int
+) -> list[int]:
+  """Tokens of prompt, thought and target together, if all is taught.
+
+  Of those that have no more than `most` in any case, this is told in place.
+  """
 
   def text(record: Record) -> str:
     reply = reply_of(record["target"], record.get("thought", ""))
     return chat.answered(record["prompt"], reply).text
 
-  return _of_texts(chat, map(text, records))
+  return _beyond(chat, list(map(text, records)), [most] * len(records))
+
+
+def _beyond(
+  chat: ChatTemplate, texts: Sequence[str], most: Sequence[int]
+) -> list[int]:
+  """Tokens of each text that may have more than its `most`; else that."""
+  lengths = list(most)
+  may_be = [
+    index
+    for index, (text, limit) in enumerate(zip(texts, most, strict=True))
+    if chat.most_tokens(text) > limit
+  ]
+  found = chat.lengths([texts[index] for index in may_be])
+  for index, length in zip(may_be, found, strict=True):
+    lengths[index] = length
+  return lengths
 
 
 def of_thoughts(chat: ChatTemplate, records: Iterable[Record]) -> list[int]:
@@ -200,7 +226,8 @@ def _long_rows(
     for start in range(0, len(examples), _TOGETHER):
       together = examples[start : start + _TOGETHER]
       prompts = list(_prompts(config, task, chat, window, split, together))
-      lengths = chat.lengths([prompt.text for prompt in prompts])
+      texts = [prompt.text for prompt in prompts]
+      lengths = _beyond(chat, texts, [prompt.fits for prompt in prompts])
       for prompt, length in zip(prompts, lengths, strict=True):
         name = prompt.example_id, prompt.variant
         row = _too_long(prompt, length)

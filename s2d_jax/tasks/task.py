@@ -29,7 +29,8 @@ class Example:
   variants: tuple[str, ...] | None = None
 
   def to_record(self) -> records.Record:
-    record = dataclasses.asdict(self)
+    names = (field.name for field in dataclasses.fields(self))
+    record = {name: getattr(self, name) for name in names}
     if self.variants is None:
       del record["variants"]
     return record

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 import functools
 import json
 import pathlib
+import random
 import subprocess
 import sys
 
@@ -19,8 +21,10 @@ from tokenizers import (
   pre_tokenizers,
   processors,
 )
+from transformers import PreTrainedTokenizerFast
 
 from s2d_jax.checkpoints.tokenizer import check_fits, load_tokenizer
+from s2d_jax.conversation import ChatTemplate
 from s2d_jax.errors import UserError
 
 GOLDENS = pathlib.Path(__file__).parent.parent / "goldens"
@@ -121,6 +125,50 @@ def test_sentencepiece_is_that_of_its_library(tmp_path):
   for text, ids in zip(GOLDEN["texts"], golden["ids"], strict=True):
     assert tokenizer(text)["input_ids"] == ids, text
     assert tokenizer.decode(ids, skip_special_tokens=True) == text
+
+
+def _texts(rng: random.Random) -> Iterator[str]:
+  """Many that are made of what takes many tokens."""
+  parts = [
+    "<s>",
+    "<|im_end|>",
+    " ",
+    "  ",
+    "a",
+    "é",
+    "e\u0301",
+    "\ufdfa",
+    "🙂",
+    "7",
+  ]
+  yield from GOLDEN["texts"]
+  for _ in range(200):
+    yield "".join(rng.choices(parts, k=rng.randint(0, 30)))
+
+
+def test_no_text_has_more_tokens_than_its_bytes_tell(smollm2, tmp_path):
+  chats = [smollm2.tokenizer, sentencepiece(tmp_path / "t.gguf")]
+  for pre in ("llama-bpe", "qwen2"):
+    chats.append(byte_level(tmp_path / "t.gguf", pre))
+  for kind, backend in _backends().items():
+    for normalizer in (
+      normalizers.NFC(),
+      normalizers.NFKD(),
+      backend.normalizer,
+    ):
+      backend.normalizer = normalizer
+      chats.append(PreTrainedTokenizerFast(tokenizer_object=backend))
+      if kind == "letters":
+        backend.pre_tokenizer = pre_tokenizers.Metaspace(
+          prepend_scheme="always"
+        )
+        chats.append(PreTrainedTokenizerFast(tokenizer_object=backend))
+  for chat in map(ChatTemplate, chats):
+    for text in _texts(random.Random(0)):
+      assert len(chat.encode(text)) <= chat.most_tokens(text), text
+  # And not many more.
+  chat, text = ChatTemplate(smollm2.tokenizer), "Which?<|im_end|>"
+  assert chat.most_tokens(text) == len(text) + 3
 
 
 def test_real_tokenizer(smollm2):

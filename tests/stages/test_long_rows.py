@@ -403,6 +403,8 @@ class _Letters:
 
   chat_template = "plain"
   is_fast = True
+  normalizer = None
+  added_tokens_decoder = {}
   calls = 0
 
   def apply_chat_template(self, messages, **unused):
@@ -419,11 +421,13 @@ class _Letters:
 
   def encode_batch_fast(self, texts, add_special_tokens):
     assert not add_special_tokens
-    self.calls += 1
+    self.calls += bool(texts)
     return texts
 
 
-def test_a_hundred_thousand_rows_are_measured_together(config, monkeypatch):
+def test_of_many_rows_those_are_tokenised_that_may_be_too_long(
+  config, monkeypatch
+):
   letters, count = _Letters(), 10**5
   tiny = tiny_chat.model(window=_WINDOW)
   model = Pretrained(tiny.config, {}, letters)
@@ -444,4 +448,4 @@ def test_a_hundred_thousand_rows_are_measured_together(config, monkeypatch):
     "train/7": "finetune.row_length=300",
     "train/50000": "the model's window of 512",
   }
-  assert letters.calls == count // 1000
+  assert letters.calls == len(long)  # each among a thousand others
