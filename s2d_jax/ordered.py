@@ -30,7 +30,7 @@ from s2d_jax.records import Record
 
 Name = tuple[str, ...]  # the values of the fields that name a record
 
-_MEMORY = "256MB"  # of DuckDB; what is beyond lies on the disk
+_MEMORY = "128MB"  # of DuckDB; what is beyond lies on the disk
 _THREADS = 4
 _NEWLINE, _RETURN = b"\n\r"
 _MAYBE_SURROGATE = re.compile(rb"\\u[dD]")
