@@ -18,6 +18,7 @@ from s2d_jax.evaluation.members import Cluster, members_of
 from s2d_jax.evaluation.near_duplicates import may_be_near, near_duplicates
 from s2d_jax.evaluation.words import Words, words_of
 from s2d_jax.int_set import IntSet
+from s2d_jax.records import Record
 
 _TEMPLATE = 0.1  # a word of more training prompts belongs to a template
 _CONSTANT = 0.9  # a word of more of them is one of its constants
@@ -289,3 +290,18 @@ class Seen:
   prompts: Overlap
   questions: Overlap | None
   answers: Answers
+
+
+def seen_of(record: Record) -> Seen:
+  """What a record says that `dataclasses.asdict` has made."""
+
+  def overlap_of(found: Record) -> Overlap:
+    matches = tuple(Match(*match) for match in found["matches"])
+    return Overlap(**found | {"matches": matches})
+
+  questions = record["questions"]
+  return Seen(
+    prompts=overlap_of(record["prompts"]),
+    questions=overlap_of(questions) if questions else None,
+    answers=Answers(**record["answers"]),
+  )

@@ -33,7 +33,7 @@ from s2d_jax.errors import KeptTooLittle, UserError
 from s2d_jax.int_set import IntSet
 from s2d_jax.ordered import Order, Part
 from s2d_jax.records import Record
-from s2d_jax.stages import lengths, program, sample, select, setup
+from s2d_jax.stages import lengths, program, sample, seen, select, setup
 from s2d_jax.stages.savings import Savings
 from s2d_jax.system2 import methods
 from s2d_jax.system2.cot import reasoning, statement
@@ -81,6 +81,7 @@ def run(config: ConfigDict, workdir: epath.Path) -> str:
     _write(workdir / "distill" / "rejected.jsonl", spools)
     if config.rounds.number:
       _write(workdir / "distill" / "undecided.jsonl", [undecided])
+  seen.of_run(config, workdir, task)  # for the report, which finds it there
   long = [name for spool in spools for name in spool.long]
   if savings.samples:
     saved = savings.to_record() | {"too_long": len(long)}

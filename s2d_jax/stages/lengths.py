@@ -11,7 +11,6 @@ depends on.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-import hashlib
 import itertools
 import json
 from typing import NamedTuple
@@ -19,7 +18,6 @@ from typing import NamedTuple
 from etils import epath
 from ml_collections import ConfigDict
 
-import s2d_jax
 from s2d_jax import records
 from s2d_jax.checkpoints import fingerprint
 from s2d_jax.conversation import ChatTemplate
@@ -29,7 +27,7 @@ from s2d_jax.evaluation.controls import SHOTS
 from s2d_jax.parallel import hosts
 from s2d_jax.progress import Progress
 from s2d_jax.records import Record
-from s2d_jax.stages import setup
+from s2d_jax.stages import made_from, setup
 from s2d_jax.system2 import methods
 from s2d_jax.system2.program import for_chat
 from s2d_jax.tasks.example_files import ExampleFiles
@@ -128,7 +126,6 @@ def _digest(config: ConfigDict, task: Task, workdir: epath.Path) -> str:
   """
   model = setup.base_without_weights(config)
   made_by = {
-    "version": s2d_jax.__version__,
     "settings": json.loads(config.to_json()),
     "tokenizer": fingerprint.of_tokenizer(model.tokenizer),
     "chat": setup.chat_template(config, model).source,
@@ -138,12 +135,8 @@ def _digest(config: ConfigDict, task: Task, workdir: epath.Path) -> str:
       for name in _asked_by(config, task, "test")
     ],
   }
-  digest = hashlib.blake2b(json.dumps(made_by).encode(), digest_size=16)
-  for split in _SPLITS:
-    with setup.examples_path(workdir, split).open("rb") as file:
-      for block in records.whole_lines(file):
-        digest.update(block)
-  return digest.hexdigest()
+  files = (setup.examples_path(workdir, split) for split in _SPLITS)
+  return made_from.digest(made_by, files)
 
 
 def summary(found: Mapping[str, Sequence[LongRow]]) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import runpy
+from unittest import mock
 
 from absl import flags
 from absl.testing import flagsaver
@@ -11,7 +12,7 @@ import pytest
 
 from s2d_jax import records
 from s2d_jax.errors import UserError
-from s2d_jax.stages import contamination, report, setup
+from s2d_jax.stages import contamination, seen, setup
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +92,7 @@ def test_what_was_taught_is_looked_up(cache, config_file, tmp_path):
   task, workdir = setup.task_of(config), prepared(config, tmp_path)
   taught = task.examples()["test"][0]
   records.write(setup.examples_path(workdir, "train"), [taught.to_record()])
-  assert report._seen(config, workdir, task) is None  # nothing is taught yet
+  assert seen.of_run(config, workdir, task) is None  # nothing is taught yet
   prompt = setup.prompts_of(config, task, "system1")["system1"]
   fields = task.fields(taught, "suggests_wrong")
   row = {
@@ -101,17 +102,21 @@ def test_what_was_taught_is_looked_up(cache, config_file, tmp_path):
     "winner": taught.label,
   }
   records.write(workdir / "distill" / "train.jsonl", [row])
-  found = report._seen(config, workdir, task)
+  found = seen.of_run(config, workdir, task)
   assert (found.prompts.tests, found.prompts.duplicates) == (16, 1)
   assert (found.questions.tests, found.questions.duplicates) == (4, 1)
   assert (found.answers.tests, found.answers.labelled) == (4, 4)
   assert found.answers.taught == found.answers.both_taught == 1
   assert (found.answers.with_subject, found.answers.subject_taught) == (4, 2)
+  # It is looked up once, until something else is taught.
+  with mock.patch.object(seen, "_look_up") as again:
+    assert seen.of_run(config, workdir, task) == found
+    again.assert_not_called()
   records.write(
     workdir / "distill" / "train.jsonl", [row, {**row, "example_id": "?"}]
   )
   with pytest.raises(UserError, match="has '\\?' where .* has no such example"):
-    report._seen(config, workdir, task)
+    seen.of_run(config, workdir, task)
 
 
 def test_needs_the_examples(config, tmp_path):
