@@ -11,8 +11,8 @@ sample must be there once, and all of them be those of a run of one host.
 Time is simulated: no host goes on to the next moment before all have come to
 this one. So it is known how long each waits for the last one to end, in units
 of the time that its batch takes; with `--fixed` hosts take every n-th question,
-as a comparison. A million questions with two samples each take TIME on two
-cores, and a host some 400 MB, most of them shared.
+as a comparison. A million questions take an hour on two cores that are busy
+with other programs, half of it for the run of one host.
 """
 
 from __future__ import annotations
