@@ -650,8 +650,8 @@ def _sample(
         if long_rows.is_cut_short(record):
           cut += _cut_short(config, [record])
           # Those that end so end first: what is under way may fit.
-          most = stats.samples + scheduler.in_flight
-          long_rows.check(cut, most, "samples", config.too_long)
+          drawn = stats.samples + scheduler.in_flight
+          long_rows.check(cut, drawn, "samples", config.too_long)
         answer = votes_of([record], nested=True, loose=loose)[0]
         more = votes.receive(variant, number, answer)
         # In front: what is under way is finished before more is begun.
