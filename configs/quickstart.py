@@ -10,21 +10,21 @@ other countries, as the test takes its own first.
 
 from s2d_jax.config import default
 
-# Test countries, and inputs that show what it did to the rest: items of another
-# task, and everyday questions.
-_ASKED = {"few": (24, 16, 16), "many": (42, 30, 24)}
+# Countries of the validation and of the test split; for what it did to the
+# rest, items of another task, and everyday questions.
+_ASKED = {"few": (4, 24, 12, 12), "many": (6, 42, 30, 24)}
 
 
 def get_config(asked: str = "few"):
   """Country facts, asked with and without an opinion of the asker."""
-  test, others, everyday = _ASKED[asked]
+  valid, test, others, everyday = _ASKED[asked]
   config = default()
   config.method = "s2a_few_shot"
   with config.unlocked():
     config.task.kinds = ("capital", "continent")
     config.task.min_population = 2_000_000
     config.task.train = 60  # countries, so 120 questions, each in one form
-    config.task.valid = 6  # countries
+    config.task.valid = valid
     # One question about each country, in three forms: more countries tell more
     # than more questions about the same ones.
     config.task.test = test
