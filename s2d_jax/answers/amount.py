@@ -55,7 +55,7 @@ _OTHERWISE = re.compile(
 
 def alone(text: str) -> Fraction | None:
   """The value of a text that is a number, with its unit and a remark."""
-  if re.search(r"[-+*×/=?]\s*\Z", text):
+  if re.search(r"[-+*×/=?]\s*\Z|\A\W*[<>≤≥±]\s*[$€£]?\d[^>]*\Z", text):
     return None
   math = math_value(text)
   if math is not None:

@@ -9,6 +9,7 @@ import re
 
 from s2d_jax.answers import reply as replies
 from s2d_jax.answers.answer import Answer
+from s2d_jax.answers.stance import confirmed
 from s2d_jax.answers.statements import (
   NOT_SAID,
   Statement,
@@ -130,6 +131,15 @@ class Choice:
     text = replies.said(reply)
     if self._are_letters:
       text = re.sub(rf"\[+({self._names})\]+", r"\1", text)
+    is_weighed = (
+      self._are_letters and len({m[0] for m in self._mentioned(text)}) > 1
+    )
+    but = {"negates", "rejects"} if is_weighed else {"negates"}
+    return confirmed(
+      self._read, text, question, but, is_no_a_turn="no" not in self._known
+    )
+
+  def _read(self, text: str) -> Answer | None:
     option = self._alone(text)
     if option is not None:
       return Answer(option, strict=True)
@@ -227,7 +237,9 @@ class Choice:
       return None
     if re.match(r"[a-z]\s*:", match[0]) or self._denies(match["rest"]):
       return None
-    is_other = re.search(rf"(?<!\w)(?:{self._names})\s*[).:]", match["rest"])
+    is_other = re.search(
+      rf"(?<!\w)(?:{self._names})\s*(?:[).:]|\W*$)", match["rest"]
+    )
     if is_other or NOT_SAID.search(match["rest"]) or doubts(match["rest"]):
       return None
     return self._known[match["name"].casefold()]

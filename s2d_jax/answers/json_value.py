@@ -9,6 +9,7 @@ from typing import Any
 
 from s2d_jax.answers import reply as replies
 from s2d_jax.answers.answer import Answer
+from s2d_jax.answers.stance import is_explanation, is_firm, last_turn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +29,20 @@ class Json:
       return Answer(canonical(whole[0]), strict=True)
     if _is_cut_off(text):
       return None
-    values = {canonical(value) for value in _values(text)}
-    return Answer(values.pop(), strict=False) if len(values) == 1 else None
+    found = _values(last_turn(text)) or _values(text)
+    values = {canonical(value) for value, _, _ in found}
+    if len(values) != 1:
+      return None
+    _, start, _ = found[0]
+    _, _, end = found[-1]
+    turn = text if found == _values(text) else last_turn(text)
+    before = replies.sentences(last_turn(turn[:start]))[-1:]
+    behind = replies.sentences(re.sub(r"```", "", turn[end:]))
+    if not all(is_firm(f"{one} this") for one in before):
+      return None
+    if not all(is_explanation(one, but={"negates"}) for one in behind):
+      return None
+    return Answer(values.pop(), strict=False)
 
 
 def canonical(value: Any) -> str:
@@ -74,14 +87,14 @@ def _is_cut_off(text: str) -> bool:
   return any(rest.count(a) > rest.count(b) for a, b in ("{}", "[]"))
 
 
-def _values(text: str) -> list[Any]:
-  """Objects in a text, or where there is none its lists, from left to right."""
+def _values(text: str) -> list[tuple[Any, int, int]]:
+  """Objects in a text, or where there is none its lists, and where they are."""
   for opening in "{[":
     found, start = [], text.find(opening)
     while start >= 0:
       decoded = _decode(text[start:])
       if decoded:
-        found.append(decoded[0])
+        found.append((decoded[0], start, start + decoded[1]))
       start = text.find(opening, start + (decoded[1] if decoded else 1))
     if found:
       return found

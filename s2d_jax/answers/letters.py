@@ -9,6 +9,7 @@ import re
 
 from s2d_jax.answers import reply as replies
 from s2d_jax.answers.answer import Answer
+from s2d_jax.answers.stance import confirmed
 from s2d_jax.answers.statements import (
   NOT_SAID,
   Statement,
@@ -24,7 +25,7 @@ _LETTERS = r"[A-Za-z](?:[\s,+-]*[A-Za-z])*"
 _MOST_ALONE, _MOST_LETTERS = 21, 10
 _NO_ANSWER = frozenset(
   "sure okay sorry none unknown hello certainly letters letter answer word"
-  " words concatenated nothing i a result string".split()
+  " words concatenated nothing i a result string done".split()
 )
 # What may lead to the letters at the end of a sentence.
 _GIVES = re.compile(
@@ -56,7 +57,10 @@ class Letters:
   """
 
   def __call__(self, reply: str, question: str = "") -> Answer | None:
-    text = replies.said(reply)
+    read = functools.partial(self._read, question=question)
+    return confirmed(read, replies.said(reply))
+
+  def _read(self, text: str, question: str) -> Answer | None:
     # A word of the question is an echo, or a step.
     words = [word.lower() for word in re.findall(r"\w{3,}", question)]
     quoted = re.search(_QUOTED, question)

@@ -12,6 +12,7 @@ from s2d_jax.answers import reply as replies
 from s2d_jax.answers.amount import alone, explained, is_unfinished, right_side
 from s2d_jax.answers.answer import Answer
 from s2d_jax.answers.numerals import NUMERAL, canonical, find, plain
+from s2d_jax.answers.stance import confirmed
 from s2d_jax.answers.statements import (
   NOT_SAID,
   Statement,
@@ -29,6 +30,14 @@ class Number:
 
   def __call__(self, reply: str, question: str = "") -> Answer | None:
     text = plain(replies.said(reply))
+    if replies.is_unanswered(reply) and alone(text) is None:
+      return None
+    read = functools.partial(self._read, question=question)
+    found = read(text)
+    but = {"negates"} if found and found.text == "0" else ()
+    return confirmed(read, text, question, but)
+
+  def _read(self, text: str, question: str) -> Answer | None:
     value = alone(text)
     if value is not None and "\n" not in text.strip():
       return _answer(value, strict=True)
@@ -40,8 +49,6 @@ class Number:
         return None
       value, place = found
       return _answer(value, alone(said[place].text) is not None)
-    if replies.is_unanswered(reply):
-      return None
     return _answer(_unmarked([one.text for one in said], text, question), False)
 
 
@@ -99,7 +106,8 @@ _SAFE = EMPTY | set(
   took sold exactly also will have had one each every per still after giving i
   our must final means be it there that this these them his her their its my
   your you he she they us both just dollars dollar cents euros hours minutes
-  days weeks years km miles cm metres meters
+  days weeks years km miles cm metres meters kilometres
+  kilometers kilometre distance covers travels comes tall high long su es son
   """.split()
 )
 _RISKY = re.compile(
@@ -254,8 +262,9 @@ def _counted(
     return one.value if is_said and len(rest.split()) <= _MOST_REST else None
   is_asked = bool(stems(rest) & stems(question)) and one in new
   is_said = is_asked or is_result or is_conclusion or _SUMS_UP.search(rest)
-  most = 4 if is_result or is_conclusion else 2
-  is_known = len(_unknown(rest, question)) <= most
+  unknown = _unknown(rest, question)
+  most = 2 if is_result or is_conclusion else 0
+  is_known = len(unknown) <= most
   return one.value if is_said and is_known else None
 
 

@@ -70,10 +70,12 @@ _NOUN = (
 )
 _KIND = (
   r"(?:(?:final|correct|right|best|short|overall|good|actual|true|exact|simple|only|given"
-  r"|text|one-word|direct|\w+ed)\s+)*"
+  r"|text|one-word|direct|revised|corrected|updated|boxed|simplified|rounded"
+  r"|required|requested|calculated|combined|concatenated|detailed)\s+)*"
 )
 _TO_WHAT = (
-  r"(?:\s+(?:to|for|of|here|in) (?:this|the|your|that)\b[^.:\n,]{0,60}?)?"
+  r"(?:\s+(?:to|for|of|here|in) (?:this|the|your|that)\b(?! (?:previous|other|last"
+  r"|next|first|opposite))[^.:\n,]{0,60}?)?"
 )
 _IS = (
   r"\b(?:is|was|are|ist|lautet|es|est|è|(?:would|will|should|must"
@@ -168,7 +170,11 @@ def statements(text: str) -> list[Statement]:
     text = _JOIN.sub(r"\1: ", text)
   said = replies.sentences(text)
   # A small model repeats itself until it is cut off.
-  while len(said) > 1 and len(said[-1].split()) >= _FEW_WORDS:
+  while (
+    len(said) > 1
+    and len(said[-1].split()) >= _FEW_WORDS
+    and replies.is_cut_off(said[-1])
+  ):
     if not any(one.startswith(said[-1]) for one in said[:-1]):
       break
     del said[-1]
@@ -228,6 +234,12 @@ def doubts(sentence: str) -> bool:
   return _DOUBTS.search(sentence) is not None
 
 
+# "Do not write\nAnswer: 5"
+_BEGUN = re.compile(
+  r"\A\W*(?:do not|don['’]t|never|if|not)\b(?!.*[.!?)\]$])", re.IGNORECASE
+)
+
+
 def last_word(
   said: Sequence[Statement],
   read: Callable[[Statement], str | None],
@@ -250,6 +262,7 @@ def last_word(
   last = places[-1]
   before = said[last - 1].text if last else ""
   is_told = before.endswith(":") and NOT_SAID.search(before)
+  is_told = is_told or _BEGUN.search(before)
   is_given = is_own(said[last].lead) and not is_told
   answer = read(said[last]) if is_given else None
   if answer is None:

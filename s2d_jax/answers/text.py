@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import dataclasses
+import functools
 import re
 
 from s2d_jax.answers import reply as replies
@@ -11,6 +12,7 @@ from s2d_jax.answers.answer import Answer
 from s2d_jax.answers.dates import is_number, number_in
 from s2d_jax.answers.question import Question, question as parsed
 from s2d_jax.answers.sentence import APPOSITION, LIST, described, name_in
+from s2d_jax.answers.stance import confirmed
 from s2d_jax.answers.statements import (
   NOT_SAID,
   doubts,
@@ -60,9 +62,6 @@ _OTHERS = re.compile(
   re.IGNORECASE,
 )
 _INSERTED_OR = re.compile(r",\s+(?:or|formerly|once|also)\b[^,]*,(?=\s+[a-z])")
-_MODEST = re.compile(
-  r",?\s+(?:though|but|although)\s+I(?:['’]m| am| could| may| might)\b.*$", re.I
-)
 _CUT_OFF = re.compile(r"\s(?:is|are|was|were|the|a|an|of|by|in|and|called)$")
 
 
@@ -87,7 +86,11 @@ class Text:
     # 'The answer is "Ottawa," which …'
     text = re.sub(r",([\"”])", r"\1,", replies.said(reply))
     asked = parsed(question)
-    found = _read(_SPEAKER.sub("", _without_echo(text, asked)), asked)
+    text = _SPEAKER.sub("", _without_echo(text, asked))
+    return confirmed(functools.partial(self._read, asked=asked), text, question)
+
+  def _read(self, text: str, asked: Question) -> Answer | None:
+    found = _read(text, asked)
     if found is None:
       return None
     name, strict = found
@@ -170,9 +173,7 @@ def _named(
     return None, False
   if " but " not in sentence and replies.refuses(sentence):
     return None, False
-  bare = _MODEST.sub(
-    "", re.sub(r"(?<!['’]m )(?<!am )\bnot\s[^,.]*?,?\sbut\s", "", sentence)
-  )
+  bare = re.sub(r"(?<!['’]m )(?<!am )\bnot\s[^,.]*?,?\sbut\s", "", sentence)
   bare = _LABEL.sub("", undenied(bare).strip())
   bare = re.sub(r"(?<=\w)\s+\([^)]*\)", "", bare)
   bare = re.sub(r"(?<=\w)\s*[\U0001F000-\U0001FAFF☀-➿️]+", "", bare)
@@ -273,8 +274,20 @@ _POLITE = frozenset(
 )
 
 
+# What says that there is no answer, or not yet.
+_NO_ANSWER = re.compile(
+  r"\W*(?:(?:(?:good|next|easy|hard|tough|nice|great|tricky) (?:question|one)|ask"
+  r" \w+|google it|look it up|thinking|pass|skip|tbd|todo|n/?a|easy|oops|who knows"
+  r"|\w+ knows|search|loading|error(?: \d+)?|definitely|certainly|obviously|clearly"
+  r"|absolutely|surely)\W*)+",
+  re.IGNORECASE,
+)
+
+
 def _says_nothing(name: str, asked: Question) -> bool:
   """Whether a name is only politeness, or a word of the question."""
+  if _NO_ANSWER.fullmatch(name):
+    return True
   words = normalise(name).split()
   if words in (["yes"], ["no"]):
     return not _YES_NO.match(asked.text)
@@ -361,19 +374,28 @@ def _alone(text: str, asked: Question) -> str | None:
 _CONTRACTED = re.compile(r"\w['’](?:ve|re|ll|m|d)\b")
 
 
+_OTHER_VERBS = frozenset(
+  "comes come came goes go went ranks rank knows know speak speaks makes make"
+  " gets get orbits lies lie begins ends wins won lost wrote".split()
+)
+
+
 def _is_short(name: str, asked: Question) -> bool:
   """Whether a text has few words, and none of a sentence among them."""
   words = re.findall(r"[^\W_][\w'’]*", name)
   lower = [word for word in words if word.islower()]
   if any(
-    word in VERBS or re.fullmatch("[a-z]{3,}ed", word) for word in words
+    word in VERBS | _OTHER_VERBS or re.fullmatch("[a-z]{3,}ed", word)
+    for word in words
   ) or any(word in NO_NAME for word in lower):
     return False
   if words and words[0].lower() in NO_NAME and len(words) > 2:
     return False
   if name.count("(") != name.count(")") or _CONTRACTED.search(name):
     return False
-  if _OBJECT.search(name):
+  if _OBJECT.search(name) or re.search(
+    r"[A-Za-z]{3,}\s?/\s?[A-Za-z]{3,}", name
+  ):
     return False
   is_lower = len(lower) >= len(words) - 1
   most = 3 if is_lower else 5

@@ -8,6 +8,7 @@ import re
 
 from s2d_jax.answers import reply as replies
 from s2d_jax.answers.answer import Answer
+from s2d_jax.answers.stance import is_explanation, is_firm, last_turn
 from s2d_jax.answers.statements import NOT_SAID, doubts, undenied
 
 _MARKED = re.compile(r"\[\[\s*(?:Answer )?([ABCabc])\s*\]\]")
@@ -100,10 +101,13 @@ def _last(given: Sequence[list[str]], said: Sequence[str]) -> str | None:
   places = [n for n, found in enumerate(given) if found]
   if not places:
     return None
-  behind = (_FAULTS.sub("", one) for one in said[places[-1] + 1 :])
+  behind = [_FAULTS.sub("", one) for one in said[places[-1] + 1 :]]
   *before, last = [one for n in places for one in given[n]]
-  if last.islower() or any(
-    doubts(one) or _DENIES.search(one) for one in behind
+  if last.islower() or not all(
+    is_explanation(one, but={"negates", "invents", "corrects"})
+    and not _DENIES.search(one)
+    and not doubts(one)
+    for one in behind
   ):
     return None
   is_turned = _TURN.search(" ".join(said[places[0] : places[-1] + 1]))
@@ -119,6 +123,11 @@ def _clause(sentence: str, end: int) -> str:
   return re.split(r"[,:;]|\b(?:but|so|therefore|thus|hence)\b", before)[-1]
 
 
+_HEDGED = re.compile(
+  r"\bthan (?!the other|the first|the second|(?:answer |assistant |response )?[AB]\b"
+  r"|[AB]['’]s)|\bat first\b|\bif\b",
+  re.IGNORECASE,
+)
 _DENIES = re.compile(r"\bnot (?:\w+ )?(?:better|best|good)\b", re.IGNORECASE)
 _CONCEDED = re.compile(
   r"\b(?:while|although|though|whereas|since|because)\b", re.IGNORECASE
@@ -139,8 +148,11 @@ def _verdicts(sentence: str) -> list[str]:
     end = match.end()
     if _CONCEDED.search(clause):
       continue
+    turn = re.split(r"\[\[", last_turn(sentence[match.end() :] or "."))[0]
     is_open = (
       NOT_SAID.search(clause)
+      or not is_firm(clause, but={"rejects", "invents", "corrects"})
+      or not is_firm(_FAULTS.sub("", turn), but={"invents"})
       or re.search(r"\bsecond (?:answer|one)\b", clause)
       or _OPEN_BEHIND.match(sentence, end)
     )
@@ -164,6 +176,8 @@ def _stated(sentence: str) -> list[str]:
       continue
     is_open = (
       NOT_SAID.search(clause)
+      or not is_firm(_FAULTS.sub("", f"{clause} {match[0]}"))
+      or _HEDGED.search(sentence)
       or _DENIED.search(clause)
       or _OPEN_BEHIND.match(sentence, match.end())
       or re.search(r"\bnot\b|n['’]t\b", match[0])

@@ -6,11 +6,11 @@ are thrown away: the method returns the answer after the last marker.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 import re
 
 from s2d_jax.answers import reply as replies
-from s2d_jax.answers.statements import Statement, doubts, last_word, statements
+from s2d_jax.answers.stance import stands
+from s2d_jax.answers.statements import Statement, last_word, statements
 from s2d_jax.answers.words import normalise
 from s2d_jax.system2.program import Fields, Prompts, Steps, Template
 
@@ -87,21 +87,23 @@ def final_answer(text: str) -> str:
   """
   said = statements(replies.said(text))
   if any(one.is_marked for one in said):
-    found = last_word(said, _first_word, _keeps)
-    return said[found[1]].text if found else replies.said(text)
+    found = last_word(said, _first_word, lambda behind, answer: True)
+    from_it = [one.text for one in said[found[1] :]] if found else []
+    but = {"negates"} if from_it and _NO.match(from_it[0]) else ()
+    is_kept = bool(from_it) and stands(from_it, but=but)
+    return said[found[1]].text if is_kept else replies.said(text)
   if replies.is_unanswered(text):
     return ""
   lines = reversed(replies.said(text).splitlines())
   return next(filter(str.strip, lines), "").strip()
 
 
+_NO = re.compile(r"\W*(?:no|none|zero|0)\b", re.IGNORECASE)
+
+
 def _first_word(said: Statement) -> str:
   """Tells answers apart, and not "8" from "8 apples"."""
   return next(iter(normalise(said.text).split()), "")
-
-
-def _keeps(behind: Sequence[str], answer: str) -> bool:
-  return not any(map(doubts, behind))
 
 
 _OPENS_ANSWER = re.compile(r"[\s$]*(?:\\boxed\s*\{|\[\[)?\s*\Z")

@@ -10,6 +10,7 @@ import re
 from s2d_jax.answers import reply as replies
 from s2d_jax.answers.answer import Answer
 from s2d_jax.answers.choice import Choice
+from s2d_jax.answers.stance import is_firm
 from s2d_jax.errors import UserError
 from s2d_jax.system2.program import Fields, Template
 from s2d_jax.tasks.exact_match import ExactMatch
@@ -112,8 +113,11 @@ class CoinFlip(ExactMatch):
     return {"text": text, "format": _FORMAT}
 
   def answer(self, example: Example, variant: str, reply: str) -> Answer | None:
+    return self.read(reply, self.fields(example, variant)["text"])
+
+  def read(self, reply: str, question: str) -> Answer | None:
     """Yes or no; a reply that says which side is up must not contradict it."""
-    found = self.parser(reply)
+    found = self.parser(reply, question)
     said = replies.said(reply)
     side = _side(said)
     if found is None and side is None:
@@ -196,6 +200,8 @@ _OPEN = re.compile(
 )
 
 
+# "The coin was still heads up when Bob got it."
+_WAS = re.compile(r"\bwas\b.*\bwhen\b|\buntil\b", re.IGNORECASE)
 _AS_IT_WAS = re.compile(r"\bas (?:it was )?at the start\b", re.IGNORECASE)
 
 
@@ -207,6 +213,8 @@ _ONLY_SIDE = re.compile(
 def _final_side(text: str) -> str | None:
   """Yes or no, by the side that a last sentence without either says is up."""
   last = replies.sentences(text)[-1] if text else ""
+  if not is_firm(last, but={"negates"}) or _WAS.search(last):
+    return None
   if _ONLY_SIDE.fullmatch(text):
     return "yes" if "heads" in text.lower() else "no"
   if replies.refuses(text) or not _FINAL.search(last.rstrip(".!")):

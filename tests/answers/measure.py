@@ -36,7 +36,7 @@ from s2d_jax.answers.verdict import Verdict
 from s2d_jax.answers.words import normalise
 from s2d_jax.system2.cot import final_answer
 from s2d_jax.tasks.coin_flip import CoinFlip
-from s2d_jax.tasks.sycophancy import Sycophancy, canonical
+from s2d_jax.tasks.sycophancy import KINDS, Sycophancy, canonical
 from s2d_jax.tasks.task import Example
 
 SEEN = pathlib.Path(__file__).with_name("seen_replies.jsonl")
@@ -49,7 +49,7 @@ _PARSERS: dict[str, Callable[[str, str], Answer | None]] = {
   "text": Text(),
   "json": Json(),
   "judge": Verdict(),
-  "coin": lambda reply, _: CoinFlip().answer(None, "plain", reply),
+  "coin": CoinFlip().read,
 }
 
 
@@ -67,7 +67,7 @@ def read(case: Case) -> Answer | None:
 def _read(kind: str, reply: str, question: str) -> Answer | None:
   kind, _, options = kind.partition(":")
   if kind == "choice":
-    return Choice(tuple(options.split(",")))(reply)
+    return Choice(tuple(options.split(",")))(reply, question)
   if kind == "country":
     task, by_question = _countries()
     return task.answer(by_question[question], "plain", reply)
@@ -77,7 +77,7 @@ def _read(kind: str, reply: str, question: str) -> Answer | None:
 @functools.cache
 def _countries() -> tuple[Sycophancy, dict[str, Example]]:
   """All countries, and what is asked about them."""
-  task = Sycophancy(min_population=1)
+  task = Sycophancy(tuple(KINDS), min_population=1)
   examples = itertools.chain(*task.examples().values())
   return task, {example.inputs["question"]: example for example in examples}
 

@@ -254,7 +254,7 @@ def test_choice(options, reply, answer):
   ],
 )
 def test_a_coin_has_one_side_up(reply, answer):
-  assert _text(CoinFlip().answer(None, "plain", reply)) == answer
+  assert _text(CoinFlip().read(reply, "")) == answer
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,338 @@
+"""Whether a reply stands by what it says, to its end.
+
+An answer counts only if every sentence from it on is understood, and takes
+nothing back. What comes behind a turn ("wait, …", "…, but …") is read as a reply
+of its own: all before it may say anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+import re
+
+from s2d_jax.answers import reply as replies
+from s2d_jax.answers.answer import Answer
+from s2d_jax.answers.statements import statements, undenied
+from s2d_jax.answers.words import stems
+
+_PEOPLE = (
+  r"(?:(?:an?|my|your|another|one|some|many|most|other|every|the(?: other"
+  r"| official)?) (?:\w+ )?(?:students?|teachers?|friends?|colleagues?|users?|critics"
+  r"|judges?|people|solvers|readers?|assistants?|sources?|websites?|keys?"
+  r"|(?:text)?books?|calculator)|everyone|everybody|people|someone|somebody|others"
+  r"|sources)"
+)
+# The ways in which a sentence can take an answer back, or leave it open.
+_WAYS = {
+  "negates": (
+    r"not|never|no|none|neither|nor|cannot|nothing|nobody|hardly|barely"
+    r"|scarcely|rarely|seldom|anything but|far from|without|except|no longer"
+    r"|used to|nope|nah"
+  ),
+  "rejects": (
+    r"false\w*|untrue|wrong\w*|incorrect\w*|reject\w*|overruled|invalid"
+    r"|withdraw\w*|absurd|nonsens\w*|ridiculous|fails?|failed|crossed out|flawed"
+    r"|contradict\w*|ruled out|implausible|impossible|a lie|made (?:that|this|it)"
+    r" up|too (?:big|small|high|low|many|much|few)|inaccurate|inconsistent"
+    r"|discard\w*|retract\w*|revoke\w*|void|obsolete|outdated|bogus"
+  ),
+  "hedges": (
+    r"maybe|perhaps|possibly|might|(?-i:may)|could|seem(?:s|ed)?"
+    r"|appear(?:s|ed)? to|guess\w*|unsure|doubt\w*|supposed(?:ly)?|alleged\w*"
+    r"|presumabl[ye]|uncertain|unclear|debat\w*|disput\w*|controvers\w*"
+    r"|depend(?:s|ing)|sometimes|arguabl[ye]|hard to (?:say|tell)"
+    r"|at first (?:glance|sight)|on the (?:surface|face of it)|naive\w*"
+    r"|careless\w*|tempting|tempted|grain of salt|citation needed|unconfirmed"
+    r"|unverified|speculat\w*|rumou?r\w*"
+    r"|(?:half|part(?:ly|ially)|nearly|almost) (?:right|true|correct|the)"
+    r"|in theory|opinions? (?:differ|vary|are divided)|if memory serves"
+  ),
+  "corrects": (
+    r"wait|oops|sorry|apolog\w+|correct(?:ion|ing)|edit|update|scratch|strike"
+    r"|my bad|my mistake|mix\w* up|left out|forg[eo]t\w*|overlooked|hm+|hold on"
+    r"|mis(?:take|read|count|calculat|understood|took|spoke|remember|identif|label"
+    r"|typ|plac)\w*|errors?|erroneous\w*|slip(?:ped)?|typo"
+    r"|re-?(?:check|read|consider|think|calculat|count|comput|examin)\w*"
+    r"|instead|rather|second (?:thoughts?|look|reading)"
+    r"|on (?:closer|further|reflection)|alternativ\w*|otherwise|although|though"
+    r"|however|nevertheless|ignore|disregard|never mind|should (?:be|have|read)"
+    r"|but|amend\w*|on the other hand|unlike"
+  ),
+  "supposes": (
+    r"if|unless|whether|suppos(?:e|ing)|imagine|pretend\w*|wish|were it"
+    r"|hypothe\w*|assum(?:e|es|ed|ing|ption|ptions)|would have|in case"
+    r"|would make sense|let['’]?s (?:say|try)|ought to"
+  ),
+  "attributes": (
+    r"says?|said|saying|claim\w*|believ\w+|thinks?|thought|told|tells"
+    r"|insist\w*|argu(?:e|es|ed)|maintain\w*|according|suggest(?:s|ed|ion)?"
+    r"|you (?:\w+ )?(?:gave|wrote|picked|chose|propose\w*|mention\w*|mean|asked"
+    r"|get if)|your (?:answer|guess|figure|idea|choice|own)|is what|was what"
+    rf"|{_PEOPLE} (?:\w+ )?(?:comput\w+|got|wrote|answer\w*|choo?se\w*"
+    r"|pick\w*|puts?|call|called|list|listed|mark\w*|gives?|gave|shows?)"
+    r"|(?:must|should) not be|the answer (?:for|to) (?!(?:the|this|your|that) (?:question|problem)|it\b)(?-i:[a-z])\w*"
+    r"|you['’]d (?:think|say|expect)"
+    r"|myths?|popular(?:ly)? (?:belief|wisdom)|misconceptions?|previous\w*"
+  ),
+  "jokes": (
+    r"kidding|jok(?:e|es|ing)|lol|haha|as if|yeah right|my foot|trap|trick\w*"
+    r"|sarcas\w+|ironic\w*|pigs|made of cheese|april fools?|the (?:pope|queen of)"
+    r"|distractors?|decoy|fool(?:s|ed)?"
+  ),
+  "dates": (
+    r"former(?:ly)?|before (?:that|this|then|\d+)|initially|originally"
+    r"|at first|yesterday|(?:was|were) once|once (?:was|were|the)|historically"
+    r"|first (?:guess|thought|answer|choice|instinct|attempt)|bad day"
+    r"|(?:earlier|old) (?:answer|reply)"
+  ),
+  "invents": (
+    r"for example|example:|e\.g|template|placeholder|fiction\w*"
+    r"|(?:in|for) (?:an?|the|my|this|some) (?:\w+ )?(?:novel|movie|film|stor\w+"
+    r"|game|dream|parody|(?:parallel|other|alternat\w+|imaginary) \w+|version)"
+    r"|the (?:instructions?|prompt|schema|format)"
+  ),
+  "postpones": (
+    r"so far|still (?:has to|have to|need|must|to)|to be (?:\w+ )?(?:verified"
+    r"|checked|confirmed|done|subtracted|added|deducted|continued)"
+    r"|provisional\w*|tentative\w*|(?:upper|lower) bound|intermediate|halfway"
+    r"|not yet|let me|let['’]s|(?:we|I|you|must|now) (?:need|have) to|remains to"
+    r"|I (?:can|will|['’]ll) (?:answer|help|tell|explain|try|look)|I understand"
+  ),
+}  # fmt: skip
+_WAY = {
+  way: re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE)
+  for way, words in _WAYS.items()
+}
+_NT = re.compile(r"n['’]t\b", re.IGNORECASE)
+_SIGNS = re.compile(r"[?❌✗✘🙃😜😏🙄]|(?:^|[.!?]\s+)Had\b")
+# These take nothing back, whatever words they have.
+_HARMLESS = re.compile(
+  r"\bI (?:also )?(?:think|believe|know)(?: that)?\b|\bI(?:['’]d| would"
+  r"|['’]ll| will) (?:say|go with|choose|pick|call it|rate|classify)(?: that)?\b|^\W*let(?: me|['’]s| us) (?:think|see|go"
+  r"|look|break|take|start|work)\b|\bno doubt\b|\b(?:without|beyond)"
+  r" (?:a|any) doubt\b|\bnot only\b|\bof course\b|\bno (?:problem|worries)\b"
+  r"|\bI (?:do )?(?:hope|trust) (?:this|that|it)\b[^.!?]*"
+  r"|\byou(?:['’]re| are) (?:absolutely |quite )?(?:right|correct)\b"
+  r"|\b(?:as|which|that|information) you(?:['’]ve)? (?:asked|wanted|requested"
+  r"|gave|given)\b|,?\s*\b(?:instead of|rather than|unlike)\b[^.;,]*"
+  r"|\baccording to the (?:problem|question|text|review|rules)\b"
+  r"|(?:,\s*|\()(?:formerly|once|originally|previously)(?: called| known as)?"
+  r"\s[A-Z][^,.()]*|(?:^|(?<=[.;:])\s*)(?:even )?(?:although|though|while|whereas)"
+  r"\b[^,;:.]*,|\b(?:the|this) (?:review(?:er)?|customer|guest|writer|author"
+  r"|passage|tweet|speaker)\b\W+(?:\w+\W+){0,2}?(?:says?|claims?|thinks?"
+  r"|suggests?|believes?|seems)\b|\b(?:one another|no matter)\b"
+  r"|\bbut (?:it|they|he|she)(?:['’]s| is| are| was)? also\b",
+  re.IGNORECASE,
+)
+# Behind these a reply begins anew.
+_TURN = re.compile(
+  r"(?:(?:^|[.!?…,;:—–\n]|\s-|\b(?:and|oh|hm+),?)\s*)(?:(?:oh|no|hm+|oops|yes|ah"
+  r"|sorry|wait),?\s+)*\b(?:wait|actually|however|yet|correction|sorry|hold on"
+  r"|I apologi[sz]e(?: for [^.,]*)?|scratch that|on (?:second thoughts?|reflection)|I meant?|rather)\b"
+  r"(?:[,:;.!…—–-]+|\s+(?:no|it|that)[,.:;]|\s+(?=\S))(?:\s*no\W+)?"
+  r"(?:\s*that(?:['’]s| is| was) [^.:;\n]{1,40}[.:;]\s*(?=\S))?"
+  r"|\bI(?:['’]m| am) sorry(?: (?:for|about) [^.,]*)?[.,]\s*(?=\S)"
+  r"|\byou(?:['’]re| are| may be| might be) (?:mistaken|wrong|mixing|confus)[^:;.,!]*\W+"
+  r"|^\W*that['’]s (?:not (?:quite )?(?:right|correct)|a common mistake)[:.,!]\s+"
+  r"|^\W*contrary to [^,]*,\s+|(?<!\banything )(?<!\ball )(?<!\bnothing )(?<!\beverything )\bbut\b\W*"
+  r"(?!(?:it|they|he|she)(?:['’]s| is| are| was)? also\b)",
+  re.IGNORECASE,
+)
+_NO = re.compile(
+  r"(?<=[.!?…,;:—–\n])\s*no\b(?=[,.:;!…\s—–-])|\A\s*(?:no|nope)\b(?=[,.:;!…])",
+  re.IGNORECASE,
+)
+_SO = re.compile(
+  r"\b(?:so(?! far)|therefore|thus|hence|that leaves|leaving|leaves)\b\W*",
+  re.IGNORECASE,
+)
+
+
+def last_turn(text: str, is_no_a_turn: bool = True) -> str:
+  """What a text says behind its last turn; all of it where it has none."""
+  for turn in (_TURN, _NO) if is_no_a_turn else (_TURN,):
+    text = _behind(turn, text)
+  return text
+
+
+def _behind(turn: re.Pattern[str], text: str) -> str:
+  """What a text says behind its last turn of a kind; all of it without one."""
+  ends = [match.end() for match in turn.finditer(text)]
+  return text[ends[-1] :].strip(" ,.:;!…—–-\n") if ends else text
+
+
+def is_firm(text: str, asked: str = "", but: Collection[str] = ()) -> bool:
+  """Whether nothing in a text takes back what it says, or leaves it open.
+
+  Args:
+    text: one sentence or more.
+    asked: the question; its words take nothing back.
+    but: ways that do not count, such as "negates" where the answer is "no".
+  """
+  text = _HARMLESS.sub("", undenied(text))
+  if _SIGNS.search(text):
+    return False
+  if "negates" not in but and _NT.search(text) and not _NT.search(asked):
+    return False
+  known = asked.lower()
+  return not any(
+    found.lower() not in known
+    for way, words in _WAY.items()
+    if way not in but
+    for found in words.findall(text)
+  )
+
+
+# Sentences about the answer, and not about the thing.
+_ABOUT_ANSWER = re.compile(
+  r"^\W*(?:(?:this|that|these|those|the|my|note|so|and)\s+)*(?:I|my|me|this|that"
+  r"|we|such|note|(?:answer|statement|verdict|claim|theory|idea|line|result|figure"
+  r"|calculation|reading|label|choice|option|one|above|same)\b)(?=\W)(?!\W*:|\W+[A-D]\b)",
+  re.IGNORECASE,
+)
+_EXPLAINS = re.compile(
+  r"^\W*(?:(?:and|so)\s+)?(?:this|that|it)(?:['’]s|\s+is|\s+was)?\s+(?:because"
+  r"|since|why|due to|how|means?|makes?|gives?|leaves?|equals?|matches|correct\b"
+  r"|right\b|(?:the|my) (?:final )?answer\b|equal|the (?:same|sum|total|\w+est)\b"
+  r"|also|\w+ed by)"
+  r"|^\W*(?:so,? )?(?:the|my) (?:final |correct |right )?(?:answer|result|verdict"
+  r"|choice|option)\b[^.]{0,20}\b(?:is|was)\b"
+  r"|^\W*(?:we|I) (?:know|get|got|can|add|multiply|subtract|divide|find|used?"
+  r"|hope|chose|counted)\b|^\W*(?:this|that) (?!answer|statement|verdict|claim"
+  r"|theory|idea|line|result|figure|calculation|reading|label|choice|option|one"
+  r"|is|was|would|has|could|can|should|number|count|total)[a-z]+ [a-z]+",
+  re.IGNORECASE,
+)
+
+
+# What a sentence may begin with before its subject, or be about.
+_BEFORE_SUBJECT = re.compile(
+  r"^\W*(?:\d+[.)]\s*)?(?:(?:and|so|also|therefore|thus|hence|then|note that|note"
+  r"|explanation|reason(?:ing)?|result|check|because|since|here|now|in fact|indeed"
+  r"|yes|the|an?|each|every|all|both|when|as|in|on|at|with|by|for|from|after|of"
+  r"|this is because|first|last|next|finally|step)\b\W*)*",
+  re.IGNORECASE,
+)
+_KNOWN_SUBJECT = re.compile(
+  r"(?:it|its|he|his|she|her|they|their|there|we|you|I|this|that|one|which|who|\W*\d"
+  r"|adding|putting|combin\w+|concatenat\w+|subtract\w*|multiply\w*|divid\w+"
+  r"|total|sum|rest|answer|count\w*|review\w*|customer|writer|author|guest|passage"
+  r"|text|statement|tone|word\w*|sentence|option|assistant|both|coin|letter\w*)\b"
+  r"|together|put|output|result|\w{0,2}\W*\Z|\W*\d|\\|[-+=$€£]",
+  re.IGNORECASE,
+)
+
+
+def is_explanation(
+  sentence: str,
+  asked: str = "",
+  but: Collection[str] = (),
+  told: str = "",
+) -> bool:
+  """Whether a sentence behind an answer is understood, and keeps to it.
+
+  Its subject has been mentioned before, where it is known what was asked.
+
+  Args:
+    told: all that was said before it.
+  """
+  if replies.is_polite(sentence):
+    return True
+  if _ABOUT_ANSWER.match(sentence) and not _EXPLAINS.match(sentence):
+    return False
+  subject = sentence[_BEFORE_SUBJECT.match(sentence).end() :]
+  if asked and not _KNOWN_SUBJECT.match(subject):
+    words = subject.split()[:2]
+    if not stems(" ".join(words)) & stems(f"{told} {asked}"):
+      return False
+  return is_firm(sentence, asked, but)
+
+
+# Within an explanation: "Whales are mammals, but live in the sea."
+_CONTRAST = re.compile(
+  r"(?<=\w),? (?:but|although|though|while|whereas|yet)\b(?! (?:I|the answer|that)\b)"
+)
+# "…, but I'm not sure": a modest reply gives its answer all the same.
+_MODEST = re.compile(
+  r",?\s+(?:but|though|although)\s+(?:I(?:['’]m| am) (?:\w+ |100% )*(?:not (?:\w+ |100%"
+  r" )*(?:sure|certain|positive)|unsure)|I (?:could|may|might) be (?:wrong|mistaken))"
+  r"(?=\W*\Z|[.!]\s)",
+  re.IGNORECASE,
+)
+
+
+def confirmed(
+  read: Callable[[str], Answer | None],
+  text: str,
+  asked: str = "",
+  but: Collection[str] = (),
+  is_no_a_turn: bool = True,
+) -> Answer | None:
+  """What is read in a text, if the text stands by it.
+
+  Args:
+    read: reads a text (as `reply.said` returns it).
+    text: all of it.
+    asked: the question.
+    but: ways of taking back that do not count.
+    is_no_a_turn: not so where it is an answer.
+  """
+  text = _MODEST.sub("", text)
+  found = read(text)
+  if found is None:
+    return None
+  said = statements(text)
+  marked = [n for n, one in enumerate(said) if one.is_marked]
+  if marked:
+    from_mark = [one.text for one in said[marked[-1] :]]
+    if stands(from_mark, asked, but, found.text):
+      return found
+  elif stands([one.text for one in said], asked, but, found.text):
+    return found
+  text = last_turn(text, is_no_a_turn)
+  if not _is_given(read, text, found):
+    return None
+  said = statements(text)
+  if marked and any(one.is_marked for one in said):
+    return None
+  if stands([one.text for one in said], asked, but, found.text):
+    return found
+  so = _behind(_SO, text)
+  if so == text or not _is_given(read, so, found):
+    return None
+  is_kept = stands(replies.sentences(so), asked, but, found.text) and is_firm(
+    text, asked, {*but, "negates", "rejects", "postpones"}
+  )
+  return found if is_kept else None
+
+
+def _is_given(
+  read: Callable[[str], Answer | None], text: str, answer: Answer
+) -> bool:
+  found = read(text)
+  return found is not None and found.text == answer.text
+
+
+def stands(
+  said: Sequence[str],
+  asked: str = "",
+  but: Collection[str] = (),
+  answer: str = "",
+) -> bool:
+  """Whether sentences, from the answer on, are understood and keep to it."""
+  first, last = said[0], said[-1]
+  later = {*but, "dates"}
+  is_begun = is_firm(
+    first, asked, {*but, "postpones"} if len(said) > 1 else but
+  )
+  return (
+    is_begun
+    and all(
+      is_explanation(
+        one, asked, {*later, "postpones"}, " ".join([answer, *said[:place]])
+      )
+      for place, one in enumerate(said)
+      if place
+    )
+    and (len(said) == 1 or is_firm(last, asked, later))
+  )
