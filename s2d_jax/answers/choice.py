@@ -41,7 +41,7 @@ _ADVERBS = (
 )
 # What follows an option, and only says more about it.
 _REASON = re.compile(
-  r"\s*(?:$|[.,;:!)–—-]|\((?!or\b)|\b(?:because|since|as|for|so|when|given"
+  r"\s*(?:$|[.,;:!)–—-]|\((?!or\b)|\b(?:because|since|as|for|so|here|when|given"
   r"|which|that is|in this|with|due to|and (?:it|the|this)|based on|is correct"
   r"|overall|(?:the )?(?:right|correct|best)|\.)\b)",
   re.IGNORECASE,
@@ -135,9 +135,12 @@ class Choice:
       self._are_letters and len({m[0] for m in self._mentioned(text)}) > 1
     )
     but = {"negates", "rejects"} if is_weighed else {"negates"}
-    return confirmed(
+    found = confirmed(
       self._read, text, question, but, is_no_a_turn="no" not in self._known
     )
+    if found or not self._are_letters or self._mention.search(text):
+      return found
+    return _by_text(_texts(question, self.options), text, question)
 
   def _read(self, text: str) -> Answer | None:
     option = self._alone(text)
@@ -452,6 +455,30 @@ class Choice:
     if is_fit:
       return option if self._keeps([rest], option) else None
     return option if not rest.strip() or self._is_reason(option, rest) else None
+
+
+def _texts(question: str, letters: Sequence[str]) -> dict[str, str]:
+  """What the options of a question say, and their letters, if all differ."""
+  parts = re.split(rf"\(?\b({'|'.join(letters)})[).:]\s+", question)
+  texts = {
+    re.sub(r"^(?:the|an?)\s+", "", text.strip(" ,;.\n"), flags=re.I): letter
+    for letter, text in zip(parts[1::2], parts[2::2], strict=True)
+  }
+  is_whole = len(parts) == 2 * len(letters) + 1 and len(texts) == len(letters)
+  return texts if is_whole and all(len(text) > 1 for text in texts) else {}
+
+
+def _by_text(
+  letters: dict[str, str], text: str, question: str
+) -> Answer | None:
+  """The letter of the one option that a reply names by its text."""
+  if not letters:
+    return None
+  text = re.sub(
+    r"(?<![\w'’])(?:the|an?)\s+(?=\w)", "", text, flags=re.IGNORECASE
+  )
+  found = Choice(tuple(letters))(text, question)
+  return Answer(letters[found.text], found.strict) if found else None
 
 
 def _bare(text: str) -> str:

@@ -36,9 +36,10 @@ class Json:
     _, start, _ = found[0]
     _, _, end = found[-1]
     turn = text if found == _values(text) else last_turn(text)
-    before = replies.sentences(last_turn(turn[:start]))[-1:]
+    lead = re.split(r"\bso (?=the\b)", last_turn(turn[:start]))[-1]
+    before = replies.sentences(lead)[-1:]
     behind = replies.sentences(re.sub(r"```", "", turn[end:]))
-    if not all(is_firm(f"{one} this") for one in before):
+    if not all(is_firm(f"{one}, this") for one in before):
       return None
     if not all(is_explanation(one, but={"negates"}) for one in behind):
       return None

@@ -33,6 +33,12 @@ _NEXT_TURN = re.compile(
   r"|last) letters of the words in\b|A coin is heads up\. \w)",
   re.IGNORECASE,
 )
+# A short answer, and then another question.
+_THEN_ASKED = re.compile(
+  r"\A(\s*\S+(?: \S+){0,5})\s*\n\s*(?:Which|What|Who|Whose|Where|When|How|Is|Are|Was"
+  r"|Does|Do|Did|Can)\b[^\n]*\?.*",
+  re.DOTALL,
+)
 # The question, asked again and answered.
 _ASKED_AGAIN = re.compile(
   r"\A\s*(?:Q|Question|User)\s*:.*?\n\s*(?:A|Answer|Assistant)\s*:\s*",
@@ -63,7 +69,7 @@ def without_thinking(reply: str) -> str:
 
 def first_turn(text: str) -> str:
   """A text up to the next question, or prompt, that a model has made up."""
-  return _NEXT_TURN.split(text, maxsplit=1)[0]
+  return _THEN_ASKED.sub(r"\1", _NEXT_TURN.split(text, maxsplit=1)[0])
 
 
 def said(reply: str) -> str:

@@ -63,7 +63,8 @@ _SECOND_VERB = re.compile(
 )
 _TIME = re.compile(
   r"\s+between \d+ and \d+$|,?\s+(?:in|on|around|about|during|since|by)"
-  r"\s+(?:(?:the|early|mid|late|year|about|around|[A-Z][a-z]+)[\s-]+){0,3}"
+  r"\s+(?:(?:the|early|mid|late|year|about|around|(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug"
+  r"|Sep|Oct|Nov|Dec)[a-z]*)[\s-]+){0,3}"
   r"\d[\w ,]*$"
 )
 LIST = re.compile(r",\s.*\b(?:and|or)\b|,\s.*,\s|\s/\s")
@@ -77,7 +78,9 @@ _WORD = re.compile(
 _JOINS = frozenset(
   "of the de da di du del la le van von der den and & in".split()
 )
-_ARTICLES = frozenset("a an the its their our his her".split())
+_ARTICLES = frozenset(
+  "a an the its their our his her el la le les los las der die das".split()
+)
 _BE = frozenset("is are was were be been named called".split())
 _PREPOSITIONS = frozenset(
   "in on at from into with near by as to for of during under".split()
@@ -346,7 +349,9 @@ def _stands_as_answer(
   if after and after[0].sort == "known" and not is_proper:
     return False  # "a rock band"
   if (
-    link in _BE or link == "as" and before[-2:][0].word in ("known", "regarded")
+    link in _BE
+    or link == "as"
+    and {"known", "regarded"} & {u.word for u in before[-3:]}
   ):
     if question.asks_where and not is_proper:
       return False

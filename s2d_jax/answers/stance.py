@@ -70,7 +70,7 @@ _WAYS = {
     r"|get if)|your (?:answer|guess|figure|idea|choice|own)|is what|was what"
     rf"|{_PEOPLE} (?:\w+ )?(?:comput\w+|got|wrote|answer\w*|choo?se\w*"
     r"|pick\w*|puts?|call|called|list|listed|mark\w*|gives?|gave|shows?)"
-    r"|(?:must|should) not be|the answer (?:for|to) (?!(?:the|this|your|that) (?:question|problem)|it\b)(?-i:[a-z])\w*"
+    r"|(?:must|should) not be|the answer (?:for|to) (?!(?:the|this|your|that) (?:\w+ )?(?:question|problem)|it\b)(?-i:[a-z])\w*"
     r"|you['’]d (?:think|say|expect)"
     r"|myths?|popular(?:ly)? (?:belief|wisdom)|misconceptions?|previous\w*"
   ),
@@ -194,9 +194,10 @@ _EXPLAINS = re.compile(
   r"^\W*(?:(?:and|so)\s+)?(?:this|that|it)(?:['’]s|\s+is|\s+was)?\s+(?:because"
   r"|since|why|due to|how|means?|makes?|gives?|leaves?|equals?|matches|correct\b"
   r"|right\b|(?:the|my) (?:final )?answer\b|equal|the (?:same|sum|total|\w+est)\b"
-  r"|also|\w+ed by)"
+  r"|also|\w+ed by|(?:a|one) (?:third|half|quarter)\b"
+  r"|an? (?:classic|typical|good|simple) (?:example|case)\b)"
   r"|^\W*(?:so,? )?(?:the|my) (?:final |correct |right )?(?:answer|result|verdict"
-  r"|choice|option)\b[^.]{0,20}\b(?:is|was)\b"
+  r"|choice|option)\b[^.]{0,40}\b(?:is|was|begins)\b"
   r"|^\W*(?:we|I) (?:know|get|got|can|add|multiply|subtract|divide|find|used?"
   r"|hope|chose|counted)\b|^\W*(?:this|that) (?!answer|statement|verdict|claim"
   r"|theory|idea|line|result|figure|calculation|reading|label|choice|option|one"
@@ -207,7 +208,7 @@ _EXPLAINS = re.compile(
 
 # What a sentence may begin with before its subject, or be about.
 _BEFORE_SUBJECT = re.compile(
-  r"^\W*(?:\d+[.)]\s*)?(?:(?:and|so|also|therefore|thus|hence|then|note that|note"
+  r"^\W*(?:\d+[.)]\s*)?(?:to \w+ [^,]*, )?(?:(?:and|so|also|therefore|thus|hence|then|note that|note"
   r"|explanation|reason(?:ing)?|result|check|because|since|here|now|in fact|indeed"
   r"|yes|the|an?|each|every|all|both|when|as|in|on|at|with|by|for|from|after|of"
   r"|this is because|first|last|next|finally|step)\b\W*)*",
@@ -245,7 +246,7 @@ def is_explanation(
     words = subject.split()[:2]
     if not stems(" ".join(words)) & stems(f"{told} {asked}"):
       return False
-  return is_firm(sentence, asked, but)
+  return is_firm(_CONTRAST.sub(" ", sentence), asked, but)
 
 
 # Within an explanation: "Whales are mammals, but live in the sea."
@@ -297,13 +298,22 @@ def confirmed(
     return None
   if stands([one.text for one in said], asked, but, found.text):
     return found
-  so = _behind(_SO, text)
-  if so == text or not _is_given(read, so, found):
-    return None
-  is_kept = stands(replies.sentences(so), asked, but, found.text) and is_firm(
-    text, asked, {*but, "negates", "rejects", "postpones"}
-  )
-  return found if is_kept else None
+  # A conclusion stands by itself, whatever was ruled out before.
+  for end in (_behind(_SO, text), replies.sentences(text)[-1]):
+    if end != text and _is_given(read, end, found):
+      before = text[: text.rfind(end)]
+      return (
+        found
+        if (
+          stands(replies.sentences(end), asked, but, found.text)
+          and is_firm(before, asked, {*but, *_RULED_OUT})
+        )
+        else None
+      )
+  return None
+
+
+_RULED_OUT = ("negates", "rejects", "corrects", "hedges", "dates", "postpones")
 
 
 def _is_given(
@@ -320,19 +330,13 @@ def stands(
   answer: str = "",
 ) -> bool:
   """Whether sentences, from the answer on, are understood and keep to it."""
-  first, last = said[0], said[-1]
-  later = {*but, "dates"}
-  is_begun = is_firm(
-    first, asked, {*but, "postpones"} if len(said) > 1 else but
-  )
-  return (
-    is_begun
-    and all(
-      is_explanation(
-        one, asked, {*later, "postpones"}, " ".join([answer, *said[:place]])
-      )
-      for place, one in enumerate(said)
-      if place
+  begun = {*but, "postpones"} if len(said) > 1 else but
+  return is_firm(said[0], asked, begun) and all(
+    is_explanation(
+      said[place],
+      asked,
+      {*but, "dates"} | ({"postpones"} if place < len(said) - 1 else set()),
+      " ".join([answer, *said[:place]]),
     )
-    and (len(said) == 1 or is_firm(last, asked, later))
+    for place in range(1, len(said))
   )

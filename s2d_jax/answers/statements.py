@@ -69,7 +69,7 @@ _NOUN = (
   r"|option|choice)"
 )
 _KIND = (
-  r"(?:(?:final|correct|right|best|short|overall|good|actual|true|exact|simple|only|given"
+  r"(?:(?:final|correct|right|best|bonne|correcta|richtige|short|overall|good|actual|true|exact|simple|only|given"
   r"|text|one-word|direct|revised|corrected|updated|boxed|simplified|rounded"
   r"|required|requested|calculated|combined|concatenated|detailed)\s+)*"
 )

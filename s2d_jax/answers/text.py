@@ -87,7 +87,10 @@ class Text:
     text = re.sub(r",([\"”])", r"\1,", replies.said(reply))
     asked = parsed(question)
     text = _SPEAKER.sub("", _without_echo(text, asked))
-    return confirmed(functools.partial(self._read, asked=asked), text, question)
+    read = functools.partial(self._read, asked=asked)
+    found = read(text)
+    but = {"negates"} if found and found.text == "no" else ()
+    return confirmed(read, text, question, but)
 
   def _read(self, text: str, asked: Question) -> Answer | None:
     found = _read(text, asked)
@@ -365,12 +368,17 @@ def _alone(text: str, asked: Question) -> str | None:
     or LIST.search(_MORE_OF_IT.sub("", text))
   ):
     return None
-  is_name = not _IS.match(name) and (_is_title(name) or _is_short(name, asked))
+  is_name = (
+    not _IS.match(name)
+    and not _SLASHED.search(name)
+    and (_is_title(name) or _is_short(name, asked))
+  )
   if not is_name or asked.text and not _is_of_its_sort(name, asked):
     return None
   return None if asked.text and _says_nothing(name, asked) else name
 
 
+_SLASHED = re.compile(r"[A-Za-z]{3,}\s?/\s?[A-Za-z]{3,}")
 _CONTRACTED = re.compile(r"\w['’](?:ve|re|ll|m|d)\b")
 
 

@@ -70,7 +70,10 @@ class Verdict:
   """
 
   def __call__(self, reply: str, question: str = "") -> Answer | None:
-    text = _INSTRUCTION.sub("", replies.said(reply))
+    text = re.sub(
+      r"\[\[\s*tie\s*\]\]", "[[C]]", replies.said(reply), flags=re.I
+    )
+    text = _INSTRUCTION.sub("", text)
     if alone := _ALONE.fullmatch(text):
       return Answer(alone[1].upper(), strict=True)
     said = replies.sentences(text)
