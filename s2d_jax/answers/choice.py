@@ -131,6 +131,8 @@ class Choice:
     text = replies.said(reply)
     if self._are_letters:
       text = re.sub(rf"\[+({self._names})\]+", r"\1", text)
+    if {"yes", "no"} <= self._known.keys():
+      text = _DENYING.sub("No. ", _AGREEING.sub("Yes. ", text))
     is_weighed = (
       self._are_letters and len({m[0] for m in self._mentioned(text)}) > 1
     )
@@ -455,6 +457,17 @@ class Choice:
     if is_fit:
       return option if self._keeps([rest], option) else None
     return option if not rest.strip() or self._is_reason(option, rest) else None
+
+
+_AGREEING = re.compile(
+  r"\A\W*(?:(?:that|this|it)(?:['’]s| is) )?(?:correct|right|true)(?:[.!]|,(?! but))\s*",
+  re.IGNORECASE,
+)
+_DENYING = re.compile(
+  r"\A\W*(?:that|this|it)(?:['’]s| is) (?:not (?:correct|right|true)|false|incorrect)"
+  r"(?:[.!]|,(?! but))\s*",
+  re.IGNORECASE,
+)
 
 
 def _texts(question: str, letters: Sequence[str]) -> dict[str, str]:

@@ -30,6 +30,10 @@ class Json:
     if _is_cut_off(text):
       return None
     found = _values(last_turn(text)) or _values(text)
+    filled = [
+      one for one in found if not _PLACEHOLDER.search(canonical(one[0]))
+    ]
+    found = filled or found
     values = {canonical(value) for value, _, _ in found}
     if len(values) != 1:
       return None
@@ -44,6 +48,9 @@ class Json:
     if not all(is_explanation(one, but={"negates"}) for one in behind):
       return None
     return Answer(values.pop(), strict=False)
+
+
+_PLACEHOLDER = re.compile(r'"<[^<>"]+>"')
 
 
 def canonical(value: Any) -> str:

@@ -151,8 +151,16 @@ def _unmarked(said: Sequence[str], text: str, question: str) -> Fraction | None:
   for place in range(len(said) - 1, -1, -1):
     value = _stated(said[place], said[:place], question, told)
     if value is not None:
-      return value if _keeps(told, said[place + 1 :], value) else None
-    if doubts(said[place]) or find(said[place]) and not _is_remark(said[place]):
+      behind = said[place + 1 :]
+      # A fact may have others behind it: "A baby has about 300 bones."
+      is_fact = bool(question) and not told and not any(map(doubts, behind))
+      return value if is_fact or _keeps(told, behind, value) else None
+    is_fact = bool(question) and not told and place
+    if (
+      doubts(said[place])
+      or find(said[place])
+      and not (is_fact or _is_remark(said[place]))
+    ):
       return None
   return None
 
@@ -264,7 +272,11 @@ def _counted(
   is_said = is_asked or is_result or is_conclusion or _SUMS_UP.search(rest)
   unknown = _unknown(rest, question)
   most = 2 if is_result or is_conclusion else 0
-  is_known = len(unknown) <= most
+  # "15.6 litres of fuel"
+  is_unit = len(unknown) == 1 and re.match(
+    rf"\s*\w+ of {unknown.copy().pop()}\b", head[one.end :]
+  )
+  is_known = len(unknown) <= most or bool(is_unit)
   return one.value if is_said and is_known else None
 
 

@@ -135,14 +135,22 @@ _COURTESY = re.compile(
   r"|job)\b[^.!?\n]*[.!]?|well done\W*|(?:thanks?\b|I hope\b|I(?:['’]d|['’]m"
   r"| would| am) (?:be )?(?:happy|glad)\b|let me know\b|no problem\b"
   r"|you(?:['’]re| are) welcome\b|feel free\b|if you (?:have|need|want"
-  r"|would)\b|that(?:['’]s| is) an? \w+ question\b)[^.!?:\n]*)[.!?:]?\W*$",
+  r"|would)\b|here['’]?s why\b|that(?:['’]s| is) an? \w+ question\b)[^.!?:\n]*)[.!?:]?\W*$",
+  re.IGNORECASE,
+)
+
+
+# A question to the reader.
+_OFFER = re.compile(
+  r"\W*(?:(?:would you like|is there anything|do you (?:want|need|have)|did you know|want"
+  r" (?:to|me)|need anything|shall I|anything else|isn['’]t that)\b[^.!?\n]*\?|fun fact:?)\W*$",
   re.IGNORECASE,
 )
 
 
 def is_polite(sentence: str) -> bool:
   """Whether a sentence is only polite, or an exclamation."""
-  return _COURTESY.match(sentence) is not None
+  return bool(_COURTESY.match(sentence) or _OFFER.match(sentence))
 
 
 def sentences(text: str) -> list[str]:

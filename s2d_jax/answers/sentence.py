@@ -50,6 +50,11 @@ _ROLE = re.compile(
   r"\bby (?:his|her|its|their|the)\s+"
   rf"(?:(?:[a-z-]+|(?i:{'|'.join(sorted(NATIONS))})|[A-Z][a-z]+(?:[iec]an|ish|ese)),?\s+){{1,4}}(?=[A-Z])"
 )
+# It says nothing: "the largest ocean on Earth is …"
+_EVERYWHERE = re.compile(
+  r"\s+(?:on (?:planet )?Earth|in the (?:whole |entire )?world|in (?:our|the) [Ss]olar"
+  r" [Ss]ystem)(?=\s+(?:is|are|was)\b)"
+)
 _LOOKED_FOR = re.compile(
   r"^the (?:\w+ ){1,3}?(?:that )?(?:you(?:['’]re| are) (?:looking|asking"
   r"|thinking) (?:for|of|about)|in question|you (?:mean|want))\s",
@@ -143,6 +148,7 @@ def _forms(sentence: str) -> Iterator[str]:
     sentence.rstrip(" .!"),
   )
   sentence = _LOOKED_FOR.sub("It ", _ABOUT.sub("", sentence))
+  sentence = _EVERYWHERE.sub("", sentence)
   sentence = _SECOND_VERB.sub("", _ROLE.sub("by ", sentence))
   yield sentence
   bare = APPOSITION.sub("", _INSERTED.sub("", _PLACED.sub(r"\1", sentence)))
@@ -334,6 +340,8 @@ def _stands_as_answer(
 ) -> bool:
   """Whether a name stands where the answer to such a question does."""
   is_proper = run[-1].is_proper
+  if before and before[-1].word == question.kind and len(run[-1].word) == 1:
+    before = before[:-1]  # "by vitamin C"
   if question.asks_who and not is_proper:
     return False
   if not before:
@@ -346,6 +354,8 @@ def _stands_as_answer(
       not question.has_preposition or bool(is_kind)
     )
   link = before[-1].word
+  if is_proper and not after and question.head and stems(link) == question.head:
+    return True  # "has the chemical symbol Au"
   if after and after[0].sort == "known" and not is_proper:
     return False  # "a rock band"
   if (

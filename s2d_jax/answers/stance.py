@@ -115,9 +115,11 @@ _HARMLESS = re.compile(
   r"|\byou(?:['’]re| are) (?:absolutely |quite )?(?:right|correct)\b"
   r"|\b(?:as|which|that|information) you(?:['’]ve)? (?:asked|wanted|requested"
   r"|gave|given)\b|,?\s*\b(?:instead of|rather than|unlike)\b[^.;,]*"
-  r"|\baccording to the (?:problem|question|text|review|rules)\b"
+  r"|\baccording to the (?:problem|question|text|review|rules|latest|most recent|\d{4})"
+  r"\b|\bas of (?:my|the) (?:last|latest) [^,]*,|\b(?:if|when) (?:we|you|I) (?:put|combine"
+  r"|join|concatenate|add|multiply|subtract|divide|mix)\b"
   r"|(?:,\s*|\()(?:formerly|once|originally|previously)(?: called| known as)?"
-  r"\s[A-Z][^,.()]*|(?:^|(?<=[.;:])\s*)(?:even )?(?:although|though|while|whereas)"
+  r"\s[A-Z][^,.()]*|(?:^|(?<=[.;:!])\s*)(?:even )?(?:although|though|while|whereas)"
   r"\b[^,;:.]*,|\b(?:the|this) (?:review(?:er)?|customer|guest|writer|author"
   r"|passage|tweet|speaker)\b\W+(?:\w+\W+){0,2}?(?:says?|claims?|thinks?"
   r"|suggests?|believes?|seems)\b|\b(?:one another|no matter)\b"
@@ -128,10 +130,10 @@ _HARMLESS = re.compile(
 _TURN = re.compile(
   r"(?:(?:^|[.!?…,;:—–\n]|\s-|\b(?:and|oh|hm+),?)\s*)(?:(?:oh|no|hm+|oops|yes|ah"
   r"|sorry|wait),?\s+)*\b(?:wait|actually|however|yet|correction|sorry|hold on"
-  r"|I apologi[sz]e(?: for [^.,]*)?|scratch that|on (?:second thoughts?|reflection)|I meant?|rather)\b"
+  r"|I apologi[sz]e(?: for [^.,—–]*)?|scratch that|on (?:second thoughts?|reflection)|I meant?|rather)\b"
   r"(?:[,:;.!…—–-]+|\s+(?:no|it|that)[,.:;]|\s+(?=\S))(?:\s*no\W+)?"
   r"(?:\s*that(?:['’]s| is| was) [^.:;\n]{1,40}[.:;]\s*(?=\S))?"
-  r"|\bI(?:['’]m| am) sorry(?: (?:for|about) [^.,]*)?[.,]\s*(?=\S)"
+  r"|\bI(?:['’]m| am) sorry(?: (?:for|about) [^.,—–]*)?[.,—–]\s*(?=\S)"
   r"|\byou(?:['’]re| are| may be| might be) (?:mistaken|wrong|mixing|confus)[^:;.,!]*\W+"
   r"|^\W*that['’]s (?:not (?:quite )?(?:right|correct)|a common mistake)[:.,!]\s+"
   r"|^\W*contrary to [^,]*,\s+|(?<!\banything )(?<!\ball )(?<!\bnothing )(?<!\beverything )\bbut\b\W*"
@@ -224,6 +226,9 @@ _KNOWN_SUBJECT = re.compile(
 )
 
 
+_ITEM = re.compile(r"\s*[-*•(]\s*\w|\W*\w+(?: \w+){0,4}:\W*$")
+
+
 def is_explanation(
   sentence: str,
   asked: str = "",
@@ -232,19 +237,17 @@ def is_explanation(
 ) -> bool:
   """Whether a sentence behind an answer is understood, and keeps to it.
 
-  Its subject has been mentioned before, where it is known what was asked.
-
   Args:
-    told: all that was said before it.
+    told: what was said before it, where its subject has to be mentioned.
   """
   if replies.is_polite(sentence):
     return True
   if _ABOUT_ANSWER.match(sentence) and not _EXPLAINS.match(sentence):
     return False
   subject = sentence[_BEFORE_SUBJECT.match(sentence).end() :]
-  if asked and not _KNOWN_SUBJECT.match(subject):
+  if told and not _KNOWN_SUBJECT.match(subject) and not _ITEM.match(sentence):
     words = subject.split()[:2]
-    if not stems(" ".join(words)) & stems(f"{told} {asked}"):
+    if not stems(" ".join(words)) & stems(told):
       return False
   return is_firm(_CONTRAST.sub(" ", sentence), asked, but)
 
@@ -323,6 +326,9 @@ def _is_given(
   return found is not None and found.text == answer.text
 
 
+_FEW_WORDS = 5
+
+
 def stands(
   said: Sequence[str],
   asked: str = "",
@@ -331,12 +337,14 @@ def stands(
 ) -> bool:
   """Whether sentences, from the answer on, are understood and keep to it."""
   begun = {*but, "postpones"} if len(said) > 1 else but
+  # What begins with a whole sentence may go on about anything.
+  is_told = bool(asked) and len(said[0].split()) <= _FEW_WORDS
   return is_firm(said[0], asked, begun) and all(
     is_explanation(
       said[place],
       asked,
       {*but, "dates"} | ({"postpones"} if place < len(said) - 1 else set()),
-      " ".join([answer, *said[:place]]),
+      " ".join([answer, asked, *said[:place]]) if is_told else "",
     )
     for place in range(1, len(said))
   )

@@ -120,7 +120,12 @@ def _read(text: str, asked: Question) -> tuple[str, bool] | None:
     return None  # a letter
   names: list[tuple[int, str, bool]] = []
   for place, one in enumerate(said):
-    if one.is_marked and not is_own(one.lead):
+    if (
+      one.is_marked
+      and not is_own(one.lead)
+      or one.text.startswith("(")
+      and place
+    ):
       continue
     may_be_alone = (
       place == 0

@@ -53,6 +53,7 @@ _SAID = re.compile(
 _TIE = re.compile(
   r"\b(?:(?:it is|it['’]s|call it|verdict is) a tie|verdict:\s*(?:a )?tie"
   r"|(?:both|they)\b.*\bequally (?:good|bad|well|helpful)"
+  r"|no (?:\w+ )?reason to prefer (?:one|either)|no (?:meaningful|clear) difference"
   r"|neither (?:answer |of them |one )?is better)\b|\A\W*(?:a )?tie\W*\Z",
   re.IGNORECASE,
 )

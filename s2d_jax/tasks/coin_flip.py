@@ -125,7 +125,10 @@ class CoinFlip(ExactMatch):
       return Answer(final, strict=False) if final else None
     if found and found.text == "no" and _STILL_HEADS.search(said):
       return None
-    is_wrong = side and found and found.text != side
+    last = _final_side(replies.sentences(said)[-1]) if found else None
+    is_wrong = found and any(
+      one not in (None, found.text) for one in (side, last)
+    )
     return None if is_wrong else found
 
   def _draw(self) -> Iterator[Example]:
@@ -188,7 +191,7 @@ _STILL_HEADS = re.compile(
   re.I,
 )
 _FINAL = re.compile(
-  r"\b(?:still|now|so|therefore|thus|finally|final|ends|again|anymore|any more"
+  r"\b(?:still|now|so|therefore|thus|finally|final|ends|again|anymore|any more|(?:in|at) the end"
   r"|(?:same|opposite) (?:side|position)"
   r"|no longer|remains?|unchanged)\b[^.!?\n]*\Z",
   re.IGNORECASE,

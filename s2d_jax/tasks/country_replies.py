@@ -40,7 +40,7 @@ _BEFORE = frozenset(
   northeast northwest southeast southwest middle sub-saharan horn region
   subregion area tropical transcontinental territory modern present-day unit
   used uses use people money by and largest biggest populous most second
-  to's user's any confusion user european asian african american agree with serves us u.s north-east north-west south-east south-west desert mountainous subcontinent coast side
+  to's user's any confusion user european asian african american agree with serves us u.s north-eastern north-western south-eastern south-western north-east north-west south-east south-west desert mountainous subcontinent coast side
   """.split()
 )
 # What turns a place into another one: "south of Europe", "a capital of culture".
@@ -131,7 +131,9 @@ def _rivals(
     other.group() != name.group()
     and not any(a <= other.start() and other.end() <= b for a, b in own)
     and not _DENIED.search(clause[: other.start()])
-    for other in names.finditer(re.sub(r"\([^()]*\)", "", clause))
+    for other in names.finditer(
+      re.sub(r"\([^()]*\)", lambda match: " " * len(match[0]), clause)
+    )
   )
 
 
@@ -149,6 +151,11 @@ def _is_given(text: str, start: int, end: int, country: str, kind: str) -> bool:
   """Whether a clause says that a name is this country's."""
   before, after = text[:start], text[end:]
   opening = _OPENING.match(before).end()
+  if kind == "currency" and before[opening:].strip() in NATIONS | {
+    "us",
+    "u.s.",
+  }:
+    opening = len(before)
   if not before[opening:].strip(" \"'(*") and _BEHIND_ALONE.fullmatch(after):
     return True
   # "The continent of Africa is Zambia."
