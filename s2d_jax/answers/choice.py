@@ -136,13 +136,15 @@ class Choice:
     is_weighed = (
       self._are_letters and len({m[0] for m in self._mentioned(text)}) > 1
     )
-    but = {"negates", "rejects"} if is_weighed else {"negates"}
+    but = {"negates", "concedes"} | ({"rejects"} if is_weighed else set())
     found = confirmed(
       self._read, text, question, but, is_no_a_turn="no" not in self._known
     )
-    if found or not self._are_letters or self._mention.search(text):
+    if found or not self._are_letters:
       return found
-    return _by_text(_texts(question, self.options), text, question)
+    found = _by_text(_texts(question, self.options), text, question)
+    named = {mention[0] for mention in self._mentioned(text)}
+    return found if found and named <= {found.text} else None
 
   def _read(self, text: str) -> Answer | None:
     option = self._alone(text)

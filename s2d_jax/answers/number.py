@@ -269,6 +269,8 @@ def _counted(
     is_said = is_conclusion or is_result or not before
     return one.value if is_said and len(rest.split()) <= _MOST_REST else None
   is_asked = bool(stems(rest) & stems(question)) and one in new
+  if _ASKS_LEFT.search(question) and not _SAYS_LEFT.search(rest):
+    is_asked = False
   is_said = is_asked or is_result or is_conclusion or _SUMS_UP.search(rest)
   unknown = _unknown(rest, question)
   most = 2 if is_result or is_conclusion else 0
@@ -280,6 +282,8 @@ def _counted(
   return one.value if is_said and is_known else None
 
 
+_ASKS_LEFT = re.compile(r"\b(?:left|remain\w*)\b[^.!?]*\?\W*\Z", re.IGNORECASE)
+_SAYS_LEFT = re.compile(r"\b(?:left|remain\w*|over|now|still)\b", re.IGNORECASE)
 _MOST_REST = 20  # words of a sentence beside its number
 _OPERATOR = re.compile(r"(?:_|\b[a-z])\s*[-+*/×÷]|[-+*/×÷]\s+(?:_|[a-z]\b)")
 

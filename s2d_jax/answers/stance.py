@@ -54,10 +54,11 @@ _WAYS = {
     r"|typ|plac)\w*|errors?|erroneous\w*|slip(?:ped)?|typo"
     r"|re-?(?:check|read|consider|think|calculat|count|comput|examin)\w*"
     r"|instead|rather|second (?:thoughts?|look|reading)"
-    r"|on (?:closer|further|reflection)|alternativ\w*|otherwise|although|though"
+    r"|on (?:closer|further|reflection)|alternativ\w*|otherwise"
     r"|however|nevertheless|ignore|disregard|never mind|should (?:be|have|read)"
     r"|but|amend\w*|on the other hand|unlike"
   ),
+  "concedes": r"although|though",
   "supposes": (
     r"if|unless|whether|suppos(?:e|ing)|imagine|pretend\w*|wish|were it"
     r"|hypothe\w*|assum(?:e|es|ed|ing|ption|ptions)|would have|in case"
@@ -67,7 +68,7 @@ _WAYS = {
     r"says?|said|saying|claim\w*|believ\w+|thinks?|thought|told|tells"
     r"|insist\w*|argu(?:e|es|ed)|maintain\w*|according|suggest(?:s|ed|ion)?"
     r"|you (?:\w+ )?(?:gave|wrote|picked|chose|propose\w*|mention\w*|mean|asked"
-    r"|get if)|your (?:answer|guess|figure|idea|choice|own)|is what|was what"
+    r"|get if)|your (?:answer|guess|figure|idea|choice|own)|(?:is|was) what (?:you|one|I|people|they|most|he|she|we)"
     rf"|{_PEOPLE} (?:\w+ )?(?:comput\w+|got|wrote|answer\w*|choo?se\w*"
     r"|pick\w*|puts?|call|called|list|listed|mark\w*|gives?|gave|shows?)"
     r"|(?:must|should) not be|the answer (?:for|to) (?!(?:the|this|your|that) (?:\w+ )?(?:question|problem)|it\b)(?-i:[a-z])\w*"
@@ -213,7 +214,7 @@ _BEFORE_SUBJECT = re.compile(
   r"^\W*(?:\d+[.)]\s*)?(?:to \w+ [^,]*, )?(?:(?:and|so|also|therefore|thus|hence|then|note that|note"
   r"|explanation|reason(?:ing)?|result|check|because|since|here|now|in fact|indeed"
   r"|yes|the|an?|each|every|all|both|when|as|in|on|at|with|by|for|from|after|of"
-  r"|this is because|first|last|next|finally|step)\b\W*)*",
+  r"|despite|this is because|first|last|next|finally|step)\b\W*)*",
   re.IGNORECASE,
 )
 _KNOWN_SUBJECT = re.compile(
@@ -260,6 +261,7 @@ _CONTRAST = re.compile(
 _MODEST = re.compile(
   r",?\s+(?:but|though|although)\s+(?:I(?:['’]m| am) (?:\w+ |100% )*(?:not (?:\w+ |100%"
   r" )*(?:sure|certain|positive)|unsure)|I (?:could|may|might) be (?:wrong|mistaken))"
+  r"(?=\W*\Z|[.!]\s)|,\s+I(?:['’]m| am) (?:quite |pretty |very |fairly )?(?:sure|certain)"
   r"(?=\W*\Z|[.!]\s)",
   re.IGNORECASE,
 )
@@ -316,7 +318,15 @@ def confirmed(
   return None
 
 
-_RULED_OUT = ("negates", "rejects", "corrects", "hedges", "dates", "postpones")
+_RULED_OUT = (
+  "negates",
+  "concedes",
+  "rejects",
+  "corrects",
+  "hedges",
+  "dates",
+  "postpones",
+)
 
 
 def _is_given(

@@ -286,7 +286,7 @@ _POLITE = frozenset(
 _NO_ANSWER = re.compile(
   r"\W*(?:(?:(?:good|next|easy|hard|tough|nice|great|tricky) (?:question|one)|ask"
   r" \w+|google it|look it up|thinking|pass|skip|tbd|todo|n/?a|easy|oops|who knows"
-  r"|\w+ knows|search|loading|error(?: \d+)?|definitely|certainly|obviously|clearly"
+  r"|\w+ knows|some(?:one|body|thing)\b.*|any(?:one|body|thing)\b.*|search|loading|error(?: \d+)?|definitely|certainly|obviously|clearly"
   r"|absolutely|surely)\W*)+",
   re.IGNORECASE,
 )

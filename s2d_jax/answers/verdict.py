@@ -129,7 +129,7 @@ def _clause(sentence: str, end: int) -> str:
 
 _HEDGED = re.compile(
   r"\bthan (?!the other|the first|the second|(?:answer |assistant |response )?[AB]\b"
-  r"|[AB]['’]s)|\bat first\b|\bif\b",
+  r"|[AB]['’]s)|\bat first\b|\bif\b|\bround\b|\bbefore\b",
   re.IGNORECASE,
 )
 _DENIES = re.compile(r"\bnot (?:\w+ )?(?:better|best|good)\b", re.IGNORECASE)

@@ -69,13 +69,15 @@ _REVERSED = {
     r" (?:currency|money)\b(?! of (?!(?:the )?{country}))"
   ),
 }
+# "the Ottawa River"
+_LONGER = re.compile(r" (?!City\b|D\.?C|Ocean\b|Region\b)[A-Z][a-z]+")
 # "The capital of Singapore is Singapore."
 _ENDS = re.compile(r"(?:\b(?:is|in)(?: the)?|\A)\W*\Z")
 _LISTED = re.compile(
   r"\W*or\W*\Z|\W*(?:and|or|&|/)\s+(?:maybe |perhaps )?(?:the )?[A-Z]"
 )
 _BEHIND_ALONE = re.compile(
-  r"\W*(?:city|continent|, [A-Z][\w. ]+|\([^()]*\)|,? (?:not|rather than)\b.*"
+  r"\W*(?:city|continent|\([^()]*\)|,? (?:not|rather than)\b.*"
   r"|, (?:yes|of course|indeed|situated|located|which|the|in|specifically|a)\b.*"
   r"|is (?:the )?(?:correct|right|answer)\b.*)?\W*",
   re.DOTALL,
@@ -112,6 +114,8 @@ def given(
       if inside and not (
         is_name and is_last and _ENDS.search(low[: match.start()])
       ):
+        continue
+      if _LONGER.match(clause, match.end()):
         continue
       if _LISTED.match(clause, match.end()) or _rivals(low, match, names, own):
         continue
@@ -156,7 +160,8 @@ def _is_given(text: str, start: int, end: int, country: str, kind: str) -> bool:
     "u.s.",
   }:
     opening = len(before)
-  if not before[opening:].strip(" \"'(*") and _BEHIND_ALONE.fullmatch(after):
+  behind = re.sub(rf"^, {country}\b", "", after)
+  if not before[opening:].strip(" \"'(*") and _BEHIND_ALONE.fullmatch(behind):
     return True
   # "The continent of Africa is Zambia."
   of_it = (
@@ -179,7 +184,9 @@ def _is_given(text: str, start: int, end: int, country: str, kind: str) -> bool:
     return kind == "capital"
   return (
     bool(
-      re.search(r"\b(?:is|are|be|been|lies|located|belongs|called|s)\b", before)
+      re.search(
+        r"\b(?:is|are|be|been|lies|located|belongs|called|uses|s)\b", before
+      )
     )
     and not _ELSEWHERE.search(before)
     and not _others(before, country, kind)
