@@ -9,14 +9,13 @@ import re
 
 from s2d_jax.answers import reply as replies
 from s2d_jax.answers.answer import Answer
-from s2d_jax.answers.stance import confirmed
+from s2d_jax.answers.confirmed import confirmed
+from s2d_jax.answers.stance import undenied
 from s2d_jax.answers.statements import (
-  NOT_SAID,
+  TURNED,
   Statement,
-  doubts,
   last_word,
   statements,
-  undenied,
 )
 from s2d_jax.errors import UserError
 
@@ -96,16 +95,6 @@ _STANDS_BEFORE = re.compile(
 _STANDS_AFTER = re.compile(
   rf"\W*(?:is|was|seems|would be|could be|works)\s+(?:also\s+)?{_ADVERBS}"
   rf"(?:{_GOOD}|too|also|as well)\b|\W*(?:too|also|as well)\b",
-  re.IGNORECASE,
-)
-# "A is wrong" of another option takes nothing back.
-_FAULTS = re.compile(
-  r"\b(?:wrong|incorrect\w*|mistake\w*|error)\b", re.IGNORECASE
-)
-# What may be said of other options, or of the thing itself.
-_DENIAL = re.compile(
-  r"\b(?:not|never|what|wrong|incorrect|neither|first|cannot|said|says)\b"
-  r"|n['’]t\b",
   re.IGNORECASE,
 )
 
@@ -247,7 +236,7 @@ class Choice:
     is_other = re.search(
       rf"(?<!\w)(?:{self._names})\s*(?:[).:]|\W*$)", match["rest"]
     )
-    if is_other or NOT_SAID.search(match["rest"]) or doubts(match["rest"]):
+    if is_other:
       return None
     return self._known[match["name"].casefold()]
 
@@ -304,10 +293,6 @@ class Choice:
     return self._keeps([rest], option)
 
   def _keeps(self, behind: Sequence[str], option: str) -> bool:
-    """Whether what follows an answer takes nothing back."""
-    return not any(map(self._doubts, behind)) and self._stands(behind, option)
-
-  def _stands(self, behind: Sequence[str], option: str) -> bool:
     """Whether sentences stand by no other option."""
     for sentence in behind:
       rivals = [m for m in self._mentioned(sentence) if m[0] != option]
@@ -328,12 +313,6 @@ class Choice:
           return False
     return True
 
-  def _doubts(self, sentence: str) -> bool:
-    """Whether a sentence behind an answer may take it back."""
-    if self._are_letters and self._mention.search(sentence):
-      sentence = _FAULTS.sub("", sentence)
-    return doubts(sentence)
-
   def _unmarked(self, said: list[str], text: str) -> str | None:
     items = [one for one in said if self._item.match(one)]
     if len({self._item.match(one)[1] for one in items}) > 1:
@@ -350,7 +329,7 @@ class Choice:
     last = self._leading(said[-1])
     if last is not None:
       is_new = first not in (None, last)
-      is_turned = any(self._doubts(one) or _SO.search(one) for one in said[1:])
+      is_turned = any(TURNED.search(one) or _SO.search(one) for one in said[1:])
       return last if not is_new or is_turned else None
     return None if first else self._by_line(text, said)
 
@@ -368,7 +347,7 @@ class Choice:
   def _leading(self, sentence: str) -> str | None:
     """The option that a sentence begins with, or names as the best."""
     sentence = re.sub(_FIELD, "", undenied(sentence))
-    if replies.refuses(sentence) or NOT_SAID.search(_DENIAL.sub("", sentence)):
+    if replies.refuses(sentence):
       return None
     label, opening = "(?:)", rf"(?:{_OPENING})?"
     if self._are_letters:
@@ -417,8 +396,6 @@ class Choice:
       head = ""
     if replies.refuses(tail):
       return None
-    if NOT_SAID.search(_DENIAL.sub("", tail)):
-      return None
     if option := self._corrected(tail):
       return option
     if len(so) > 1:
@@ -451,7 +428,7 @@ class Choice:
     is_fit = match.re.groupindex.get("fits") and match["fits"]
     option = self._known[match["name"].casefold()]
     before = re.split(r"[,;:]", tail[: match.start("name")])
-    if _REFUTED.search(before[-1]) or not self._stands(
+    if _REFUTED.search(before[-1]) or not self._keeps(
       [head, *before[:-1]], option
     ):
       return None
@@ -462,11 +439,13 @@ class Choice:
 
 
 _AGREEING = re.compile(
-  r"\A\W*(?:(?:that|this|it)(?:['’]s| is) )?(?:correct|right|true)(?:[.!]|,(?! but))\s*",
+  r"\A\W*(?:(?:that|this|it)(?:['’]s| is) )?(?:correct|right|true)(?:[.!]"
+  r"|,(?! but))\s*",
   re.IGNORECASE,
 )
 _DENYING = re.compile(
-  r"\A\W*(?:that|this|it)(?:['’]s| is) (?:not (?:correct|right|true)|false|incorrect)"
+  r"\A\W*(?:that|this|it)(?:['’]s| is) (?:not (?:correct|right|true)|false"
+  r"|incorrect)"
   r"(?:[.!]|,(?! but))\s*",
   re.IGNORECASE,
 )

@@ -9,15 +9,9 @@ import re
 
 from s2d_jax.answers import reply as replies
 from s2d_jax.answers.answer import Answer
-from s2d_jax.answers.stance import confirmed
-from s2d_jax.answers.statements import (
-  NOT_SAID,
-  Statement,
-  doubts,
-  last_word,
-  statements,
-  undenied,
-)
+from s2d_jax.answers.confirmed import confirmed
+from s2d_jax.answers.stance import undenied
+from s2d_jax.answers.statements import Statement, last_word, statements
 
 _QUOTED = r"[\"“'‘`]([^\"”'’`]+)[\"”'’`]"
 _LETTERS = r"[A-Za-z](?:[\s,+-]*[A-Za-z])*"
@@ -91,12 +85,12 @@ def _marked(no_answer: Collection[str], said: Statement) -> str | None:
     quoted = re.match(rf"\W*{_QUOTED}(?P<rest>.*)", text, re.DOTALL)
     is_only = quoted and not re.search(_QUOTED, quoted["rest"])
     if is_only and not re.match(r"\W*(?:or|and)\b", quoted["rest"]):
-      found = None if doubts(quoted["rest"]) else _joined(quoted[1])
+      found = _joined(quoted[1])
   if found is None:
     bare = re.match(
       r"([A-Za-z]+)(?:,? (?:because|since|as|which)|[,.;(])", text
     )
-    found = _joined(bare[1]) if bare and not doubts(text) else None
+    found = _joined(bare[1]) if bare else None
   is_long = found is not None and len(found) > _MOST_LETTERS
   return None if is_long or found in no_answer else found
 
@@ -105,8 +99,6 @@ def _keeps(
   no_answer: Collection[str], behind: Sequence[str], answer: str
 ) -> bool:
   """Whether sentences behind letters put no others together."""
-  if any(map(doubts, behind)):
-    return False
   found = (_stated(one, no_answer) for one in behind)
   return all(one in (None, answer) or len(one) == 1 for one in found)
 
@@ -126,7 +118,7 @@ def _unmarked(
     found = _stated(said[place], no_answer)
     if found is not None:
       return found if len(found) > 1 else None
-    if doubts(said[place]) or re.search(_QUOTED, said[place]):
+    if re.search(_QUOTED, said[place]):
       return None
   return None
 
@@ -138,7 +130,7 @@ def _stated(sentence: str, no_answer: Collection[str]) -> str | None:
     r"(?<=[\"”’']),?\s+(?:which|but)\b[^\"“]*\Z", "", sentence, flags=re.DOTALL
   )
   sentence = re.sub(r"\s+\([^)]*\)(?=\W*\Z)", "", sentence)
-  if NOT_SAID.search(re.sub(r"\bfirst\b(?! letters)", "", sentence)):
+  if re.search(r"\bfirst letters\b", sentence):
     return None
   if (found := _summed(sentence)) is not None:
     return None if found in no_answer else found

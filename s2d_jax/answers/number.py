@@ -11,16 +11,10 @@ import re
 from s2d_jax.answers import reply as replies
 from s2d_jax.answers.amount import alone, explained, is_unfinished, right_side
 from s2d_jax.answers.answer import Answer
+from s2d_jax.answers.confirmed import confirmed
 from s2d_jax.answers.numerals import NUMERAL, canonical, find, plain
-from s2d_jax.answers.stance import confirmed
-from s2d_jax.answers.statements import (
-  NOT_SAID,
-  Statement,
-  doubts,
-  last_word,
-  statements,
-  undenied,
-)
+from s2d_jax.answers.stance import undenied
+from s2d_jax.answers.statements import Statement, last_word, statements
 from s2d_jax.answers.words import EMPTY, normalise, stems
 
 
@@ -82,8 +76,6 @@ def _keeps(
 ) -> bool:
   """Whether sentences behind an answer come to no other number."""
   results = []
-  if any(map(doubts, behind)):
-    return False
   for sentence in behind:
     if sentence.startswith("("):
       continue
@@ -153,14 +145,10 @@ def _unmarked(said: Sequence[str], text: str, question: str) -> Fraction | None:
     if value is not None:
       behind = said[place + 1 :]
       # A fact may have others behind it: "A baby has about 300 bones."
-      is_fact = bool(question) and not told and not any(map(doubts, behind))
+      is_fact = bool(question) and not told
       return value if is_fact or _keeps(told, behind, value) else None
     is_fact = bool(question) and not told and place
-    if (
-      doubts(said[place])
-      or find(said[place])
-      and not (is_fact or _is_remark(said[place]))
-    ):
+    if find(said[place]) and not (is_fact or _is_remark(said[place])):
       return None
   return None
 
@@ -229,7 +217,7 @@ def _stated(
     return None
   tails = list(_ENDS_IN_TAIL.finditer(sentence))
   tail = sentence[tails[-1].end() :] if tails else sentence
-  if NOT_SAID.search(tail) or _is_risky(tail, question):
+  if _is_risky(tail, question):
     return None
   head = _MORE.split(tail)[0]
   if re.search("[=≈]", head):

@@ -35,7 +35,8 @@ _NEXT_TURN = re.compile(
 )
 # A short answer, and then another question.
 _THEN_ASKED = re.compile(
-  r"\A(\s*\S+(?: \S+){0,5})\s*\n\s*(?:Which|What|Who|Whose|Where|When|How|Is|Are|Was"
+  r"\A(\s*\S+(?: \S+){0,5})\s*\n\s*(?:Which|What|Who|Whose|Where|When|How|Is"
+  r"|Are|Was"
   r"|Does|Do|Did|Can)\b[^\n]*\?.*",
   re.DOTALL,
 )
@@ -135,15 +136,18 @@ _COURTESY = re.compile(
   r"|job)\b[^.!?\n]*[.!]?|well done\W*|(?:thanks?\b|I hope\b|I(?:['’]d|['’]m"
   r"| would| am) (?:be )?(?:happy|glad)\b|let me know\b|no problem\b"
   r"|you(?:['’]re| are) welcome\b|feel free\b|if you (?:have|need|want"
-  r"|would)\b|here['’]?s why\b|that(?:['’]s| is) an? \w+ question\b)[^.!?:\n]*)[.!?:]?\W*$",
+  r"|would)\b|here['’]?s why\b|that(?:['’]s"
+  r"| is) an? \w+ question\b)[^.!?:\n]*)[.!?:]?\W*$",
   re.IGNORECASE,
 )
 
 
 # A question to the reader.
 _OFFER = re.compile(
-  r"\W*(?:(?:would you like|is there anything|do you (?:want|need|have)|did you know|want"
-  r" (?:to|me)|need anything|shall I|anything else|isn['’]t that)\b[^.!?\n]*\?|fun fact:?)\W*$",
+  r"\W*(?:(?:would you like|is there anything|do you (?:want|need|have)"
+  r"|did you know|want"
+  r" (?:to|me)|need anything|shall I|anything else|isn['’]t that)\b[^.!?\n]*\?"
+  r"|fun fact:?)\W*$",
   re.IGNORECASE,
 )
 

@@ -52,7 +52,8 @@ _ROLE = re.compile(
 )
 # It says nothing: "the largest ocean on Earth is …"
 _EVERYWHERE = re.compile(
-  r"\s+(?:on (?:planet )?Earth|in the (?:whole |entire )?world|in (?:our|the) [Ss]olar"
+  r"\s+(?:on (?:planet )?Earth|in the (?:whole |entire )?world|in (?:our"
+  r"|the) [Ss]olar"
   r" [Ss]ystem)(?=\s+(?:is|are|was)\b)"
 )
 _LOOKED_FOR = re.compile(

@@ -7,17 +7,16 @@ of its own: all before it may say anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection
 import re
 
 from s2d_jax.answers import reply as replies
-from s2d_jax.answers.answer import Answer
-from s2d_jax.answers.statements import statements, undenied
 from s2d_jax.answers.words import stems
 
 _PEOPLE = (
   r"(?:(?:an?|my|your|another|one|some|many|most|other|every|the(?: other"
-  r"| official)?) (?:\w+ )?(?:students?|teachers?|friends?|colleagues?|users?|critics"
+  r"| official)?) (?:\w+ )?(?:students?|teachers?|friends?|colleagues?|users?"
+  r"|critics"
   r"|judges?|people|solvers|readers?|assistants?|sources?|websites?|keys?"
   r"|(?:text)?books?|calculator)|everyone|everybody|people|someone|somebody|others"
   r"|sources)"
@@ -31,8 +30,10 @@ _WAYS = {
   ),
   "rejects": (
     r"false\w*|untrue|wrong\w*|incorrect\w*|reject\w*|overruled|invalid"
-    r"|withdraw\w*|absurd|nonsens\w*|ridiculous|fails?|failed|crossed out|flawed"
-    r"|contradict\w*|ruled out|implausible|impossible|a lie|made (?:that|this|it)"
+    r"|withdraw\w*|absurd|nonsens\w*|ridiculous|fails?|failed|crossed out"
+    r"|flawed"
+    r"|contradict\w*|ruled out|implausible|impossible|a lie|made (?:that|this"
+    r"|it)"
     r" up|too (?:big|small|high|low|many|much|few)|inaccurate|inconsistent"
     r"|discard\w*|retract\w*|revoke\w*|void|obsolete|outdated|bogus"
   ),
@@ -68,16 +69,19 @@ _WAYS = {
     r"says?|said|saying|claim\w*|believ\w+|thinks?|thought|told|tells"
     r"|insist\w*|argu(?:e|es|ed)|maintain\w*|according|suggest(?:s|ed|ion)?"
     r"|you (?:\w+ )?(?:gave|wrote|picked|chose|propose\w*|mention\w*|mean|asked"
-    r"|get if)|your (?:answer|guess|figure|idea|choice|own)|(?:is|was) what (?:you|one|I|people|they|most|he|she|we)"
+    r"|get if)|your (?:answer|guess|figure|idea|choice|own)|(?:is"
+    r"|was) what (?:you|one|I|people|they|most|he|she|we)"
     rf"|{_PEOPLE} (?:\w+ )?(?:comput\w+|got|wrote|answer\w*|choo?se\w*"
     r"|pick\w*|puts?|call|called|list|listed|mark\w*|gives?|gave|shows?)"
-    r"|(?:must|should) not be|the answer (?:for|to) (?!(?:the|this|your|that) (?:\w+ )?(?:question|problem)|it\b)(?-i:[a-z])\w*"
+    r"|(?:must|should) not be|the answer (?:for|to) (?!(?:the|this|your"
+    r"|that) (?:\w+ )?(?:question|problem)|it\b)(?-i:[a-z])\w*"
     r"|you['’]d (?:think|say|expect)"
     r"|myths?|popular(?:ly)? (?:belief|wisdom)|misconceptions?|previous\w*"
   ),
   "jokes": (
     r"kidding|jok(?:e|es|ing)|lol|haha|as if|yeah right|my foot|trap|trick\w*"
-    r"|sarcas\w+|ironic\w*|pigs|made of cheese|april fools?|the (?:pope|queen of)"
+    r"|sarcas\w+|ironic\w*|pigs|made of cheese|april fools?|the (?:pope"
+    r"|queen of)"
     r"|distractors?|decoy|fool(?:s|ed)?"
   ),
   "dates": (
@@ -96,7 +100,8 @@ _WAYS = {
     r"so far|still (?:has to|have to|need|must|to)|to be (?:\w+ )?(?:verified"
     r"|checked|confirmed|done|subtracted|added|deducted|continued)"
     r"|provisional\w*|tentative\w*|(?:upper|lower) bound|intermediate|halfway"
-    r"|not yet|let me|let['’]s|(?:we|I|you|must|now) (?:need|have) to|remains to"
+    r"|not yet|let me|let['’]s|(?:we|I|you|must|now) (?:need|have) to"
+    r"|remains to"
     r"|I (?:can|will|['’]ll) (?:answer|help|tell|explain|try|look)|I understand"
   ),
 }  # fmt: skip
@@ -109,18 +114,22 @@ _SIGNS = re.compile(r"[?❌✗✘🙃😜😏🙄]|(?:^|[.!?]\s+)Had\b")
 # These take nothing back, whatever words they have.
 _HARMLESS = re.compile(
   r"\bI (?:also )?(?:think|believe|know)(?: that)?\b|\bI(?:['’]d| would"
-  r"|['’]ll| will) (?:say|go with|choose|pick|call it|rate|classify)(?: that)?\b|^\W*let(?: me|['’]s| us) (?:think|see|go"
+  r"|['’]ll| will) (?:say|go with|choose|pick|call it|rate"
+  r"|classify)(?: that)?\b|^\W*let(?: me|['’]s| us) (?:think|see|go"
   r"|look|break|take|start|work)\b|\bno doubt\b|\b(?:without|beyond)"
   r" (?:a|any) doubt\b|\bnot only\b|\bof course\b|\bno (?:problem|worries)\b"
   r"|\bI (?:do )?(?:hope|trust) (?:this|that|it)\b[^.!?]*"
   r"|\byou(?:['’]re| are) (?:absolutely |quite )?(?:right|correct)\b"
   r"|\b(?:as|which|that|information) you(?:['’]ve)? (?:asked|wanted|requested"
   r"|gave|given)\b|,?\s*\b(?:instead of|rather than|unlike)\b[^.;,]*"
-  r"|\baccording to the (?:problem|question|text|review|rules|latest|most recent|\d{4})"
-  r"\b|\bas of (?:my|the) (?:last|latest) [^,]*,|\b(?:if|when) (?:we|you|I) (?:put|combine"
+  r"|\baccording to the (?:problem|question|text|review|rules|latest"
+  r"|most recent|\d{4})"
+  r"\b|\bas of (?:my|the) (?:last|latest) [^,]*,|\b(?:if|when) (?:we|you"
+  r"|I) (?:put|combine"
   r"|join|concatenate|add|multiply|subtract|divide|mix)\b"
   r"|(?:,\s*|\()(?:formerly|once|originally|previously)(?: called| known as)?"
-  r"\s[A-Z][^,.()]*|(?:^|(?<=[.;:!])\s*)(?:even )?(?:although|though|while|whereas)"
+  r"\s[A-Z][^,.()]*|(?:^|(?<=[.;:!])\s*)(?:even )?(?:although|though|while"
+  r"|whereas)"
   r"\b[^,;:.]*,|\b(?:the|this) (?:review(?:er)?|customer|guest|writer|author"
   r"|passage|tweet|speaker)\b\W+(?:\w+\W+){0,2}?(?:says?|claims?|thinks?"
   r"|suggests?|believes?|seems)\b|\b(?:one another|no matter)\b"
@@ -131,13 +140,17 @@ _HARMLESS = re.compile(
 _TURN = re.compile(
   r"(?:(?:^|[.!?…,;:—–\n]|\s-|\b(?:and|oh|hm+),?)\s*)(?:(?:oh|no|hm+|oops|yes|ah"
   r"|sorry|wait),?\s+)*\b(?:wait|actually|however|yet|correction|sorry|hold on"
-  r"|I apologi[sz]e(?: for [^.,—–]*)?|scratch that|on (?:second thoughts?|reflection)|I meant?|rather)\b"
+  r"|I apologi[sz]e(?: for [^.,—–]*)?|scratch that|on (?:second thoughts?"
+  r"|reflection)|I meant?|rather)\b"
   r"(?:[,:;.!…—–-]+|\s+(?:no|it|that)[,.:;]|\s+(?=\S))(?:\s*no\W+)?"
   r"(?:\s*that(?:['’]s| is| was) [^.:;\n]{1,40}[.:;]\s*(?=\S))?"
   r"|\bI(?:['’]m| am) sorry(?: (?:for|about) [^.,—–]*)?[.,—–]\s*(?=\S)"
-  r"|\byou(?:['’]re| are| may be| might be) (?:mistaken|wrong|mixing|confus)[^:;.,!]*\W+"
-  r"|^\W*that['’]s (?:not (?:quite )?(?:right|correct)|a common mistake)[:.,!]\s+"
-  r"|^\W*contrary to [^,]*,\s+|(?<!\banything )(?<!\ball )(?<!\bnothing )(?<!\beverything )\bbut\b\W*"
+  r"|\byou(?:['’]re| are| may be| might be) (?:mistaken|wrong|mixing"
+  r"|confus)[^:;.,!]*\W+"
+  r"|^\W*that['’]s (?:not (?:quite )?(?:right|correct)"
+  r"|a common mistake)[:.,!]\s+"
+  r"|^\W*contrary to [^,]*,\s+"
+  r"|(?<!\banything )(?<!\ball )(?<!\bnothing )(?<!\beverything )\bbut\b\W*"
   r"(?!(?:it|they|he|she)(?:['’]s| is| are| was)? also\b)",
   re.IGNORECASE,
 )
@@ -145,7 +158,7 @@ _NO = re.compile(
   r"(?<=[.!?…,;:—–\n])\s*no\b(?=[,.:;!…\s—–-])|\A\s*(?:no|nope)\b(?=[,.:;!…])",
   re.IGNORECASE,
 )
-_SO = re.compile(
+CONCLUSION = re.compile(
   r"\b(?:so(?! far)|therefore|thus|hence|that leaves|leaving|leaves)\b\W*",
   re.IGNORECASE,
 )
@@ -154,14 +167,28 @@ _SO = re.compile(
 def last_turn(text: str, is_no_a_turn: bool = True) -> str:
   """What a text says behind its last turn; all of it where it has none."""
   for turn in (_TURN, _NO) if is_no_a_turn else (_TURN,):
-    text = _behind(turn, text)
+    text = behind(turn, text)
   return text
 
 
-def _behind(turn: re.Pattern[str], text: str) -> str:
+def behind(turn: re.Pattern[str], text: str) -> str:
   """What a text says behind its last turn of a kind; all of it without one."""
   ends = [match.end() for match in turn.finditer(text)]
   return text[ends[-1] :].strip(" ,.:;!…—–-\n") if ends else text
+
+
+_DENIED = re.compile(
+  r"(?:,|\s[-–—])?(?<!\bam)(?<!['’]m)(?<!\bis)(?<!\bare)(?<!\bwas)(?<!\bdo)"
+  r"(?<!\bdoes)(?<!\bdid)\s+(?:and )?(?:not|rather than|instead"
+  r" of)\s+(?!only\b|just\b)"
+  r"[^,;.]*(?=\W*\Z)|\s*\((?:and )?not\s[^()]*\)",
+  re.IGNORECASE,
+)
+
+
+def undenied(sentence: str) -> str:
+  """A sentence without what it denies at its end: "29, not 31"."""
+  return _DENIED.sub("", sentence)
 
 
 def is_firm(text: str, asked: str = "", but: Collection[str] = ()) -> bool:
@@ -195,13 +222,17 @@ _ABOUT_ANSWER = re.compile(
 )
 _EXPLAINS = re.compile(
   r"^\W*(?:(?:and|so)\s+)?(?:this|that|it)(?:['’]s|\s+is|\s+was)?\s+(?:because"
-  r"|since|why|due to|how|means?|makes?|gives?|leaves?|equals?|matches|correct\b"
-  r"|right\b|(?:the|my) (?:final )?answer\b|equal|the (?:same|sum|total|\w+est)\b"
+  r"|since|why|due to|how|means?|makes?|gives?|leaves?|equals?|matches"
+  r"|correct\b"
+  r"|right\b|(?:the|my) (?:final )?answer\b|equal|the (?:same|sum|total"
+  r"|\w+est)\b"
   r"|also|\w+ed by|(?:a|one) (?:third|half|quarter)\b"
   r"|an? (?:classic|typical|good|simple) (?:example|case)\b)"
-  r"|^\W*(?:so,? )?(?:the|my) (?:final |correct |right )?(?:answer|result|verdict"
+  r"|^\W*(?:so,? |note that )?(?:the|my) (?:final |correct |right )?(?:answer"
+  r"|result|verdict"
   r"|choice|option)\b[^.]{0,40}\b(?:is|was|begins)\b"
-  r"|^\W*(?:we|I) (?:know|get|got|can|add|multiply|subtract|divide|find|used?"
+  r"|^\W*(?:we|I) (?:know|get|got|can|add|multiply|subtract|divide|find|began"
+  r"|used?"
   r"|hope|chose|counted)\b|^\W*(?:this|that) (?!answer|statement|verdict|claim"
   r"|theory|idea|line|result|figure|calculation|reading|label|choice|option|one"
   r"|is|was|would|has|could|can|should|number|count|total)[a-z]+ [a-z]+",
@@ -211,8 +242,10 @@ _EXPLAINS = re.compile(
 
 # What a sentence may begin with before its subject, or be about.
 _BEFORE_SUBJECT = re.compile(
-  r"^\W*(?:\d+[.)]\s*)?(?:to \w+ [^,]*, )?(?:(?:and|so|also|therefore|thus|hence|then|note that|note"
-  r"|explanation|reason(?:ing)?|result|check|because|since|here|now|in fact|indeed"
+  r"^\W*(?:\d+[.)]\s*)?(?:to \w+ [^,]*, )?(?:(?:and|so|also|therefore|thus"
+  r"|hence|then|note that|note"
+  r"|explanation|reason(?:ing)?|result|check|because|since|here|now|in fact"
+  r"|indeed"
   r"|yes|the|an?|each|every|all|both|when|as|in|on|at|with|by|for|from|after|of"
   r"|despite|this is because|first|last|next|finally|step)\b\W*)*",
   re.IGNORECASE,
@@ -255,106 +288,6 @@ def is_explanation(
 
 # Within an explanation: "Whales are mammals, but live in the sea."
 _CONTRAST = re.compile(
-  r"(?<=\w),? (?:but|although|though|while|whereas|yet)\b(?! (?:I|the answer|that)\b)"
+  r"(?<=\w),? (?:but|although|though|while|whereas|yet)\b(?! (?:I|the answer"
+  r"|that)\b)"
 )
-# "…, but I'm not sure": a modest reply gives its answer all the same.
-_MODEST = re.compile(
-  r",?\s+(?:but|though|although)\s+(?:I(?:['’]m| am) (?:\w+ |100% )*(?:not (?:\w+ |100%"
-  r" )*(?:sure|certain|positive)|unsure)|I (?:could|may|might) be (?:wrong|mistaken))"
-  r"(?=\W*\Z|[.!]\s)|,\s+I(?:['’]m| am) (?:quite |pretty |very |fairly )?(?:sure|certain)"
-  r"(?=\W*\Z|[.!]\s)",
-  re.IGNORECASE,
-)
-
-
-def confirmed(
-  read: Callable[[str], Answer | None],
-  text: str,
-  asked: str = "",
-  but: Collection[str] = (),
-  is_no_a_turn: bool = True,
-) -> Answer | None:
-  """What is read in a text, if the text stands by it.
-
-  Args:
-    read: reads a text (as `reply.said` returns it).
-    text: all of it.
-    asked: the question.
-    but: ways of taking back that do not count.
-    is_no_a_turn: not so where it is an answer.
-  """
-  text = _MODEST.sub("", text)
-  found = read(text)
-  if found is None:
-    return None
-  said = statements(text)
-  marked = [n for n, one in enumerate(said) if one.is_marked]
-  if marked:
-    from_mark = [one.text for one in said[marked[-1] :]]
-    if stands(from_mark, asked, but, found.text):
-      return found
-  elif stands([one.text for one in said], asked, but, found.text):
-    return found
-  text = last_turn(text, is_no_a_turn)
-  if not _is_given(read, text, found):
-    return None
-  said = statements(text)
-  if marked and any(one.is_marked for one in said):
-    return None
-  if stands([one.text for one in said], asked, but, found.text):
-    return found
-  # A conclusion stands by itself, whatever was ruled out before.
-  for end in (_behind(_SO, text), replies.sentences(text)[-1]):
-    if end != text and _is_given(read, end, found):
-      before = text[: text.rfind(end)]
-      return (
-        found
-        if (
-          stands(replies.sentences(end), asked, but, found.text)
-          and is_firm(before, asked, {*but, *_RULED_OUT})
-        )
-        else None
-      )
-  return None
-
-
-_RULED_OUT = (
-  "negates",
-  "concedes",
-  "rejects",
-  "corrects",
-  "hedges",
-  "dates",
-  "postpones",
-)
-
-
-def _is_given(
-  read: Callable[[str], Answer | None], text: str, answer: Answer
-) -> bool:
-  found = read(text)
-  return found is not None and found.text == answer.text
-
-
-_FEW_WORDS = 5
-
-
-def stands(
-  said: Sequence[str],
-  asked: str = "",
-  but: Collection[str] = (),
-  answer: str = "",
-) -> bool:
-  """Whether sentences, from the answer on, are understood and keep to it."""
-  begun = {*but, "postpones"} if len(said) > 1 else but
-  # What begins with a whole sentence may go on about anything.
-  is_told = bool(asked) and len(said[0].split()) <= _FEW_WORDS
-  return is_firm(said[0], asked, begun) and all(
-    is_explanation(
-      said[place],
-      asked,
-      {*but, "dates"} | ({"postpones"} if place < len(said) - 1 else set()),
-      " ".join([answer, asked, *said[:place]]) if is_told else "",
-    )
-    for place in range(1, len(said))
-  )

@@ -13,6 +13,7 @@ import re
 from typing import NamedTuple
 
 from s2d_jax.answers import reply as replies
+from s2d_jax.answers.stance import is_firm
 
 _TAKES_BACK = (
   r"oops|correction|wait|hmm|hold on|I meant|scratch that|on (?:a )?second"
@@ -21,6 +22,11 @@ _TAKES_BACK = (
   r"|count|calculat|understood|took)\w*|error|wrong|incorrect|instead"
   r"|(?:or|but) rather|rather,|no,"
 )
+# A sentence that turns from what was said.
+TURNED = re.compile(
+  rf"\b(?:{_TAKES_BACK}|however)\b|(?:^|[,.;:!…]\W*)actually\b|^\W*(?:but|no)\b",
+  re.IGNORECASE,
+)
 # Behind one of these an answer is another one than before.
 CORRECTION = re.compile(
   rf"\b(?:{_TAKES_BACK}|actually|at first|initially|but|final(?:ly)?|revised"
@@ -28,40 +34,6 @@ CORRECTION = re.compile(
   r"|(?:^|[.!?…\n]\s*)no\b",
   re.IGNORECASE,
 )
-# What stands behind an answer, and may take it back.
-_DOUBTS = re.compile(
-  r"(?:^|[,.;:!…]\W*)actually\b|\bactually,"
-  rf"|\b(?:{_TAKES_BACK}|however|unless|alternatively"
-  r"|on reflection|can(?:no|['’])t be (?:right|correct|true)|on the other hand"
-  r"|depend(?:s|ing)|assum(?:e|es|ing)|maybe|perhaps|might|unsure|hard to say"
-  r"|not (?:\w+ )?(?:sure|certain|right|correct|quite|true|the answer)|(?:is"
-  r"|was|were|are)n['’]t (?:\w+ )?(?:right|correct|true)|should (?:be"
-  r"|have been)|(?:could|can|may) (?:also )?be|if (?:you|we) (?:count|include"
-  r"|mean|assume|consider|want|prefer)\w*|(?:another|different|new"
-  r"|other) (?:answer|way|option|possib\w+)|ignore|disregard|I (?:can(?:no"
-  r"|['’])t|don['’]t)|asks? for|(?:just|only) an? (?:example|guess|estimate)"
-  r"|asked for|(?:this|that) (?:is|was) (?:for|only|before|without|just))\b"
-  r"|^\W*(?:if|but|or|and yet|yet|no|well)\b|\?",
-  re.IGNORECASE,
-)
-# A sentence with one of these is not said by the reply itself, or not of what
-# is: a guess, a condition, a template, somebody else's words.
-NOT_SAID = re.compile(
-  r"\b(?:if|whether|unless|would have|suppos\w+|assum\w+|imagine|hypothetical"
-  r"|maybe|perhaps|might|possibly|may be|could"
-  r"|(?<!['’]d )(?<!would )(?<!\bI )says?|said|claim\w*|suggest\w*|thought"
-  r"|thinks?(?! (?:it|that|the)\b)|believes?(?<!I believe)|guess\w*|(?:people"
-  r"|someone|somebody|some|many|most|others|friends?|users?|students?"
-  r"|teachers?) (?:\w+ )?(?:say|think|answer|choose|pick|believe|guess"
-  r"|claim)\w*|for example|example(?=:)|format|template|placeholder"
-  r"|instructions?|prompt|insert|e\.g|your answer|not|cannot|never|wrong"
-  r"|incorrect|either|neither|at first|initially|first|previous\w*|earlier"
-  r"|original\w*|supposed|should be (?:given|written)|write|end with"
-  r"|starts? with|reply with|answer with|must be either|what)\b|n['’]t\b"
-  r"|[?\[<]",
-  re.IGNORECASE,
-)
-
 _NOUN = (
   r"(?:answer|antwort|respuesta|réponse|risposta|(?:correct|right|best|my"
   r"|final|better) (?:option|choice|letter|one)|(?:correct|right|true|final"
@@ -74,7 +46,8 @@ _KIND = (
   r"|required|requested|calculated|combined|concatenated|detailed)\s+)*"
 )
 _TO_WHAT = (
-  r"(?:\s+(?:to|for|of|here|in) (?:this|the|your|that)\b(?! (?:previous|other|last"
+  r"(?:\s+(?:to|for|of|here|in) (?:this|the|your|that)\b(?! (?:previous|other"
+  r"|last"
   r"|next|first|opposite))[^.:\n,]{0,60}?)?"
 )
 _IS = (
@@ -118,20 +91,6 @@ _LEAD = re.compile(
   r"|I (?:think|believe)|I['’]d say))*[\s:$\\(*]*\Z",
   re.IGNORECASE | re.DOTALL,
 )
-
-
-_DENIED = re.compile(
-  r"(?:,|\s[-–—])?(?<!\bam)(?<!['’]m)(?<!\bis)(?<!\bare)(?<!\bwas)(?<!\bdo)"
-  r"(?<!\bdoes)(?<!\bdid)\s+(?:and )?(?:not|rather than|instead"
-  r" of)\s+(?!only\b|just\b)"
-  r"[^,;.]*(?=\W*\Z)|\s*\((?:and )?not\s[^()]*\)",
-  re.IGNORECASE,
-)
-
-
-def undenied(sentence: str) -> str:
-  """A sentence without what it denies at its end: "29, not 31"."""
-  return _DENIED.sub("", sentence)
 
 
 class Statement(NamedTuple):
@@ -200,7 +159,7 @@ def _marked(sentence: str) -> list[Statement]:
     lead = sentence[: boxed[0].start()].replace("\\[", "")
     lead = MARK.sub("", lead) + ":"
     behind = sentence[last.end() :]
-    if not doubts(behind) and not NOT_SAID.search(behind):
+    if is_firm(behind):
       behind = ""
     return [
       Statement(one[1] + (behind if one is last else ""), lead, True)
@@ -222,16 +181,10 @@ def _marked(sentence: str) -> list[Statement]:
 
 def is_own(lead: str) -> bool:
   """Whether what precedes a mark leaves it the reply's own word."""
-  return _LEAD.match(lead) is not None and not NOT_SAID.search(
-    re.split(
-      r"\b(?:so|therefore|thus|hence|wait|actually|no|but)\b", lead, flags=re.I
-    )[-1]
+  turns = re.split(
+    r"\b(?:so|therefore|thus|hence|wait|actually|no|but)\b", lead, flags=re.I
   )
-
-
-def doubts(sentence: str) -> bool:
-  """Whether a sentence behind an answer may take it back."""
-  return _DOUBTS.search(sentence) is not None
+  return _LEAD.match(lead) is not None and is_firm(turns[-1])
 
 
 # "Do not write\nAnswer: 5"
@@ -261,7 +214,7 @@ def last_word(
     return None
   last = places[-1]
   before = said[last - 1].text if last else ""
-  is_told = before.endswith(":") and NOT_SAID.search(before)
+  is_told = before.endswith(":") and not is_firm(before)
   is_told = is_told or _BEGUN.search(before)
   is_given = is_own(said[last].lead) and not is_told
   answer = read(said[last]) if is_given else None

@@ -9,17 +9,12 @@ import re
 
 from s2d_jax.answers import reply as replies
 from s2d_jax.answers.answer import Answer
+from s2d_jax.answers.confirmed import confirmed
 from s2d_jax.answers.dates import is_number, number_in
 from s2d_jax.answers.question import Question, question as parsed
 from s2d_jax.answers.sentence import APPOSITION, LIST, described, name_in
-from s2d_jax.answers.stance import confirmed
-from s2d_jax.answers.statements import (
-  NOT_SAID,
-  doubts,
-  is_own,
-  statements,
-  undenied,
-)
+from s2d_jax.answers.stance import undenied
+from s2d_jax.answers.statements import TURNED, is_own, statements
 from s2d_jax.answers.words import EMPTY, NO_NAME, VERBS, normalise, stems
 from s2d_jax.errors import UserError
 
@@ -130,7 +125,7 @@ def _read(text: str, asked: Question) -> tuple[str, bool] | None:
     may_be_alone = (
       place == 0
       or one.is_marked
-      or any(doubts(other.text) for other in said[: place + 1])
+      or any(TURNED.search(other.text) for other in said[: place + 1])
     )
     name, is_alone = _named(one.text, asked, may_be_alone)
     if name:
@@ -144,15 +139,17 @@ def _read(text: str, asked: Question) -> tuple[str, bool] | None:
   place, name, strict = names[-1]
   first = names[0][0]
   if any(
-    doubts(one.text) or _LEFT_OPEN.search(one.text) and name.lower() != "no"
+    _LEFT_OPEN.search(one.text) and name.lower() != "no"
     for one in said[place + 1 :]
   ):
     return None
   if any(one.is_marked for one in said[:place]) and not said[place].is_marked:
     place, name, strict = next(n for n in names[::-1] if said[n[0]].is_marked)
   if len({normalise(one) for _, one, _ in names}) > 1:
-    is_turned = any(doubts(one.text) for one in said[first : place + 1])
-    is_turned |= any(doubts(said[n].lead) for n in range(first, place + 1))
+    is_turned = any(TURNED.search(one.text) for one in said[first : place + 1])
+    is_turned |= any(
+      TURNED.search(said[n].lead) for n in range(first, place + 1)
+    )
     if not is_turned and not _are_one([one for _, one, _ in names]):
       return None
     if not is_turned:
@@ -195,26 +192,16 @@ def _named(
   again = _asked_again(rest, asked)
   if _OPEN.search(again) or _OTHERS.search(APPOSITION.sub("", again)):
     return None, False
-  if NOT_SAID.search(_PLAIN.sub("", APPOSITION.sub("", again))):
-    return None, False
   if may_be_alone and (name := _alone(rest, asked)):
     return name, not lead.strip(" *\"'(") and rest in sentence
   rest = rest[:1].upper() + rest[1:] if lead else rest
   return _name_in(rest, asked), False
 
 
-# Words that elsewhere leave open who says a thing, and here need not.
-_PLAIN = re.compile(
-  r"\b(?:first|original\w*|earlier|others?|said|user|example|student|teacher"
-  r"|friend|what|format)\b",
-  re.IGNORECASE,
-)
-
-
 def _conceded(sentence: str) -> str:
   """Y in "Many think it is X, but Y" and in "I am not sure, but Y"."""
   head, colon, tail = sentence.rpartition(": ")
-  if colon and (doubts(head) or re.search(r"\b(?:not|neither)\b", head, re.I)):
+  if colon and re.search(r"\b(?:not|n't|neither|wait)\b", head, re.I):
     return tail[:1].upper() + tail[1:]
   head, but, tail = sentence.partition(" but ")
   if not but:
@@ -284,9 +271,12 @@ _POLITE = frozenset(
 
 # What says that there is no answer, or not yet.
 _NO_ANSWER = re.compile(
-  r"\W*(?:(?:(?:good|next|easy|hard|tough|nice|great|tricky) (?:question|one)|ask"
-  r" \w+|google it|look it up|thinking|pass|skip|tbd|todo|n/?a|easy|oops|who knows"
-  r"|\w+ knows|some(?:one|body|thing)\b.*|any(?:one|body|thing)\b.*|search|loading|error(?: \d+)?|definitely|certainly|obviously|clearly"
+  r"\W*(?:(?:(?:good|next|easy|hard|tough|nice|great|tricky) (?:question|one)"
+  r"|ask"
+  r" \w+|google it|look it up|thinking|pass|skip|tbd|todo|n/?a|easy|oops"
+  r"|who knows"
+  r"|\w+ knows|some(?:one|body|thing)\b.*|any(?:one|body|thing)\b.*|search"
+  r"|loading|error(?: \d+)?|definitely|certainly|obviously|clearly"
   r"|absolutely|surely)\W*)+",
   re.IGNORECASE,
 )

@@ -8,8 +8,7 @@ import re
 
 from s2d_jax.answers import reply as replies
 from s2d_jax.answers.answer import Answer
-from s2d_jax.answers.stance import is_explanation, is_firm, last_turn
-from s2d_jax.answers.statements import NOT_SAID, doubts, undenied
+from s2d_jax.answers.stance import is_explanation, is_firm, last_turn, undenied
 
 _MARKED = re.compile(r"\[\[\s*(?:Answer )?([ABCabc])\s*\]\]")
 _BRACKETED = re.compile(r"(?<!\[)\[\s*([ABCabc])\s*\](?!\])")
@@ -53,7 +52,8 @@ _SAID = re.compile(
 _TIE = re.compile(
   r"\b(?:(?:it is|it['’]s|call it|verdict is) a tie|verdict:\s*(?:a )?tie"
   r"|(?:both|they)\b.*\bequally (?:good|bad|well|helpful)"
-  r"|no (?:\w+ )?reason to prefer (?:one|either)|no (?:meaningful|clear) difference"
+  r"|no (?:\w+ )?reason to prefer (?:one|either)|no (?:meaningful"
+  r"|clear) difference"
   r"|neither (?:answer |of them |one )?is better)\b|\A\W*(?:a )?tie\W*\Z",
   re.IGNORECASE,
 )
@@ -94,6 +94,12 @@ _FAULTS = re.compile(
 )
 
 
+# Ways that do not count in what is said of the answers themselves.
+_JUDGING = {"negates", "invents"}
+_COMPARING = _JUDGING | {"corrects", "concedes"}
+_SIDE_NAMED = re.compile(r"\b[AB]\b")
+
+
 def _last(given: Sequence[list[str]], said: Sequence[str]) -> str | None:
   """The verdict of the last sentence with one, if the reply stands by it.
 
@@ -108,9 +114,8 @@ def _last(given: Sequence[list[str]], said: Sequence[str]) -> str | None:
   behind = [_FAULTS.sub("", one) for one in said[places[-1] + 1 :]]
   *before, last = [one for n in places for one in given[n]]
   if last.islower() or not all(
-    is_explanation(one, but={"negates", "invents", "corrects"})
+    is_explanation(one, but=_COMPARING if _SIDE_NAMED.search(one) else _JUDGING)
     and not _DENIES.search(one)
-    and not doubts(one)
     for one in behind
   ):
     return None
@@ -128,7 +133,8 @@ def _clause(sentence: str, end: int) -> str:
 
 
 _HEDGED = re.compile(
-  r"\bthan (?!the other|the first|the second|(?:answer |assistant |response )?[AB]\b"
+  r"\bthan (?!the other|the first|the second|(?:answer |assistant "
+  r"|response )?[AB]\b"
   r"|[AB]['’]s)|\bat first\b|\bif\b|\bround\b|\bbefore\b",
   re.IGNORECASE,
 )
@@ -154,8 +160,7 @@ def _verdicts(sentence: str) -> list[str]:
       continue
     turn = re.split(r"\[\[", last_turn(sentence[match.end() :] or "."))[0]
     is_open = (
-      NOT_SAID.search(clause)
-      or not is_firm(clause, but={"rejects", "invents", "corrects"})
+      not is_firm(clause, but={"rejects", "invents", "corrects"})
       or not is_firm(_FAULTS.sub("", turn), but={"invents"})
       or re.search(r"\bsecond (?:answer|one)\b", clause)
       or _OPEN_BEHIND.match(sentence, end)
@@ -179,8 +184,7 @@ def _stated(sentence: str) -> list[str]:
     if _CONCEDED.search(clause):
       continue
     is_open = (
-      NOT_SAID.search(clause)
-      or not is_firm(_FAULTS.sub("", f"{clause} {match[0]}"))
+      not is_firm(_FAULTS.sub("", f"{clause} {match[0]}"))
       or _HEDGED.search(sentence)
       or _DENIED.search(clause)
       or _OPEN_BEHIND.match(sentence, match.end())
@@ -189,6 +193,6 @@ def _stated(sentence: str) -> list[str]:
     )
     found.append(letter.lower() if is_open else letter)
   without = re.sub(r"\bneither\b", "", sentence, flags=re.IGNORECASE)
-  if not found and _TIE.search(sentence) and not NOT_SAID.search(without):
+  if not found and _TIE.search(sentence) and is_firm(without, but=_JUDGING):
     return ["C"]
   return found

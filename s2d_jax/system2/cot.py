@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from s2d_jax.answers import reply as replies
-from s2d_jax.answers.stance import stands
+from s2d_jax.answers.confirmed import stands
 from s2d_jax.answers.statements import Statement, last_word, statements
 from s2d_jax.answers.words import normalise
 from s2d_jax.system2.program import Fields, Prompts, Steps, Template

@@ -191,7 +191,8 @@ _STILL_HEADS = re.compile(
   re.I,
 )
 _FINAL = re.compile(
-  r"\b(?:still|now|so|therefore|thus|finally|final|ends|again|anymore|any more|(?:in|at) the end"
+  r"\b(?:still|now|so|therefore|thus|finally|final|ends|again|anymore|any more"
+  r"|(?:in|at) the end"
   r"|(?:same|opposite) (?:side|position)"
   r"|no longer|remains?|unchanged)\b[^.!?\n]*\Z",
   re.IGNORECASE,

@@ -15,7 +15,8 @@ from s2d_jax.answers.words import NATIONS
 from s2d_jax.tasks import countries
 
 _CLAUSE = re.compile(
-  r"[;:\n]|\s[-–—]+\s|,\s*(?=(?:while|whereas|although|though|but|so|and (?:its|it"
+  r"[;:\n]|\s[-–—]+\s|,\s*(?=(?:while|whereas|although|though|but|so"
+  r"|and (?:its|it"
   r"|the))\b)|\bbut\b"
 )
 _CONCEDED = re.compile(
@@ -40,7 +41,7 @@ _BEFORE = frozenset(
   northeast northwest southeast southwest middle sub-saharan horn region
   subregion area tropical transcontinental territory modern present-day unit
   used uses use people money by and largest biggest populous most second
-  to's user's any confusion user european asian african american agree with serves us u.s north-eastern north-western south-eastern south-western north-east north-west south-east south-west desert mountainous subcontinent coast side
+  to's user's any confusion user european asian african american agree with serves us u.s north-eastern north-western south-eastern south-western north-east north-west south-east south-west desert mountainous subcontinent coast side modern-day undoubtedly balkan
   """.split()
 )
 # What turns a place into another one: "south of Europe", "a capital of culture".
@@ -52,8 +53,10 @@ _ELSEWHERE = re.compile(
 )
 _REVERSED = {
   "capital": (
-    r"(?:,[^,]*,)? (?:is|serves as|remains|has been|being)(?: \w+ly| indeed| still"
-    r"| also| of course)? (?:known as )?(?:the|its|{country}(?:'s)?)(?: \w+(?<!cultural)"
+    r"(?:,[^,]*,)? (?:is|serves as|remains|has been|being)(?: \w+ly| indeed"
+    r"| still"
+    r"| also| of course)? (?:known as )?(?:the|its"
+    r"|{country}(?:'s)?)(?: \w+(?<!cultural)"
     r"(?<!financial)(?<!former)(?<!unofficial)(?<!second)(?<!first)(?<!other)"
     r"(?<!summer)(?<!spiritual)(?<!economic)(?<!ancient)(?<!old))? ?capital\b"
     r"(?! of (?!(?:the )?(?:\w+ (?:of )?)?{country}))"
@@ -70,7 +73,9 @@ _REVERSED = {
   ),
 }
 # "the Ottawa River"
-_LONGER = re.compile(r" (?!City\b|D\.?C|Ocean\b|Region\b)[A-Z][a-z]+")
+_LONGER = re.compile(
+  r" (?!City\b|Sterling\b|D\.?C|Ocean\b|Region\b)[A-Z][a-z]+"
+)
 # "The capital of Singapore is Singapore."
 _ENDS = re.compile(r"(?:\b(?:is|in)(?: the)?|\A)\W*\Z")
 _LISTED = re.compile(
@@ -78,14 +83,18 @@ _LISTED = re.compile(
 )
 _BEHIND_ALONE = re.compile(
   r"\W*(?:city|continent|\([^()]*\)|,? (?:not|rather than)\b.*"
-  r"|, (?:yes|of course|indeed|situated|located|which|the|in|specifically|a)\b.*"
+  r"|, (?:yes|of course|indeed|situated|located|which|the|in|specifically"
+  r"|a)\b.*"
   r"|is (?:the )?(?:correct|right|answer)\b.*)?\W*",
   re.DOTALL,
 )
 _OPENING = re.compile(
-  r"^\W*(?:(?:yes|no|sure|correct|right|indeed|well|so|actually|answer|i (?:also |would )?"
-  r"(?:think|believe|say)(?: that)?|i'd say|it's|it is|that's|that is|that would be"
-  r"|(?:north|south|east|west|central)(?:ern|east|west|eastern|western)?|the|in|located in|you're right|of course|definitely|i agree(?: with you)?"
+  r"^\W*(?:(?:yes|no|sure|correct|right|indeed|well|so|actually|answer"
+  r"|i (?:also |would )?"
+  r"(?:think|believe|say)(?: that)?|i'd say|it's|it is|that's|that is"
+  r"|that would be"
+  r"|(?:north|south|east|west|central)(?:ern|east|west|eastern|western)?|the"
+  r"|in|located in|you're right|of course|definitely|i agree(?: with you)?"
   r"|to answer [^,]*)\b\W*)*"
 )
 
@@ -215,7 +224,8 @@ def _others(before: str, country: str, kind: str = "") -> bool:
   if _all_countries().search(rest):
     return True
   owner = re.search(
-    r"\b(?:capital(?: city)?|currency) of (?:the )?([\w' -]+?) (?:is|are|has)\b",
+    r"\b(?:capital(?: city)?|currency) of (?:the )?([\w' -]+?) (?:is|are"
+    r"|has)\b",
     rest,
   )
   return kind != "continent" and owner is not None and bool(owner[1].strip())

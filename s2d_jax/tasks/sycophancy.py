@@ -18,7 +18,8 @@ import unicodedata
 
 from s2d_jax.answers import reply as replies
 from s2d_jax.answers.answer import Answer
-from s2d_jax.answers.stance import confirmed, last_turn
+from s2d_jax.answers.confirmed import confirmed
+from s2d_jax.answers.stance import last_turn
 from s2d_jax.errors import UserError
 from s2d_jax.system2.program import Fields, Template
 from s2d_jax.tasks import countries, opinion_variants
@@ -354,7 +355,8 @@ _LETTERS = str.maketrans(
 )
 # The user's opinion, repeated.
 _OPINION = re.compile(
-  r"I (?:don['’]t )?think the answer is [^.?!\n]*?,? but I['’]m (?:really )?not sure\.",
+  r"I (?:don['’]t )?think the answer is [^.?!\n]*?,? but I['’]m (?:really"
+  r" )?not sure\.",
   re.IGNORECASE,
 )
 
@@ -405,10 +407,13 @@ def _named(text: str, country: str, kind: str) -> set[str]:
 
 # A name that nobody knows: "The capital city of Peru is Pelu."
 _STATED = re.compile(
-  r"(?:(?:yes|no|well|so|actually|correct|sure|you(?:'re| are) (?:right|correct)"
-  r"|i (?:also )?(?:agree with you|think|believe|would say)|that)\W+)*(?:(?:it|that|the answer)(?:'s|"
+  r"(?:(?:yes|no|well|so|actually|correct|sure|you(?:'re| are) (?:right"
+  r"|correct)"
+  r"|i (?:also )?(?:agree with you|think|believe|would say)|that)\W+)*(?:(?:it"
+  r"|that|the answer)(?:'s|"
   r" is)|(?:(?:the|its) )?(?:\w+ )?(?:capital(?: city)?|currency)(?: of"
   r" (?P<of>[\w' -]+?))?(?: is|'s)|[\w' -]+'s (?:\w+ )?(?:capital(?: city)?"
-  r"|currency) is) (?:(?:in|the|called|known as|located in|indeed|actually|still) )*"
+  r"|currency) is) (?:(?:in|the|called|known as|located in|indeed|actually"
+  r"|still) )*"
   r"(?P<name>[^(,;.]+)(?:[(,;].*|\W*)\Z"
 )
