@@ -17,6 +17,8 @@ from s2d_jax.answers.statements import (
   last_word,
   statements,
 )
+from s2d_jax.answers.text import Text
+from s2d_jax.answers.words import normalise
 from s2d_jax.errors import UserError
 
 _SAME = {"nope": "no", "nah": "no", "yep": "yes", "yeah": "yes", "yup": "yes"}
@@ -462,17 +464,35 @@ def _texts(question: str, letters: Sequence[str]) -> dict[str, str]:
   return texts if is_whole and all(len(text) > 1 for text in texts) else {}
 
 
+# "It is Mercury", "The answer is the piano"; not "Earth has Venus beside it".
+_GIVES_TEXT = re.compile(
+  r"(?:\A|[.!:,]\s|\bso\b|\bis\b)\W*(?:so |therefore )?(?:it|that|this"
+  r"|(?:(?:correct|right"
+  r"|best) )?(?:answer|option|choice|one)(?: they \w+)?)(?:['’]s| is| must be"
+  r"| has to be"
+  r"| would be)\b",
+  re.IGNORECASE,
+)
+
+
 def _by_text(
   letters: dict[str, str], text: str, question: str
 ) -> Answer | None:
   """The letter of the one option that a reply names by its text."""
   if not letters:
     return None
-  text = re.sub(
+  bare = re.sub(
     r"(?<![\w'’])(?:the|an?)\s+(?=\w)", "", text, flags=re.IGNORECASE
   )
-  found = Choice(tuple(letters))(text, question)
-  return Answer(letters[found.text], found.strict) if found else None
+  found = Choice(tuple(letters))(bare, question)
+  if found and (found.strict or _GIVES_TEXT.search(bare)):
+    return Answer(letters[found.text], found.strict)
+  stem = re.split(r"\(?\b[A-Z][).:]\s", question)[0]
+  named = Text()(text, stem)
+  same = [
+    letters[one] for one in letters if named and normalise(one) == named.text
+  ]
+  return Answer(same[0], strict=False) if same else None
 
 
 def _bare(text: str) -> str:

@@ -19,14 +19,14 @@ from s2d_jax.answers.statements import statements
 # "…, but I'm not sure": a modest reply gives its answer all the same.
 _MODEST = re.compile(
   r",?\s+(?:but|though|although)\s+(?:I(?:['’]m| am) (?:\w+ "
-  r"|100% )*(?:not (?:\w+ |100%"
-  r" )*(?:sure|certain|positive)|unsure)|I (?:could|may|might) be (?:wrong"
-  r"|mistaken))"
-  r"(?=\W*\Z|[.!]\s)|,\s+I(?:['’]m| am) (?:quite |pretty |very "
-  r"|fairly )?(?:sure|certain)"
-  r"(?=\W*\Z|[.!]\s)",
+  r"|100% )*(?:not (?:\w+ |100% )*(?:sure|certain|positive)|unsure)|I (?:could"
+  r"|may|might) be (?:wrong|mistaken))(?=\W*\Z|[.!]\s)|,\s+I(?:['’]m"
+  r"| am) (?:quite |pretty |very |fairly )?(?:sure|certain)(?=\W*\Z|[.!]\s)",
   re.IGNORECASE,
 )
+
+
+_FEW_WORDS = 5  # of an answer that stands alone
 
 
 def confirmed(
@@ -67,27 +67,18 @@ def confirmed(
     return found
   # A conclusion stands by itself, whatever was ruled out before.
   for end in (behind(CONCLUSION, text), replies.sentences(text)[-1]):
-    if end != text and _is_given(read, end, found):
-      before = text[: text.rfind(end)]
-      return (
-        found
-        if (
-          stands(replies.sentences(end), asked, but, found.text)
-          and is_firm(before, asked, {*but, *_RULED_OUT})
-        )
-        else None
-      )
+    if end == text or not _is_given(read, end, found):
+      continue
+    before = text[: text.rfind(end)]
+    is_kept = stands(replies.sentences(end), asked, but, found.text)
+    if is_kept and is_firm(before, asked, {*but, *_RULED_OUT}):
+      return found
   return None
 
 
-_RULED_OUT = (
-  "negates",
-  "concedes",
-  "rejects",
-  "corrects",
-  "hedges",
-  "dates",
-  "postpones",
+# Ways that count no more where a conclusion follows.
+_RULED_OUT = frozenset(
+  "negates concedes rejects corrects hedges dates postpones".split()
 )
 
 
@@ -96,9 +87,6 @@ def _is_given(
 ) -> bool:
   found = read(text)
   return found is not None and found.text == answer.text
-
-
-_FEW_WORDS = 5
 
 
 def stands(

@@ -99,7 +99,8 @@ _SAFE = EMPTY | set(
   our must final means be it there that this these them his her their its my
   your you he she they us both just dollars dollar cents euros hours minutes
   days weeks years km miles cm metres meters kilometres
-  kilometers kilometre distance covers travels comes tall high long su es son c f k
+  kilometers kilometre distance covers travels comes tall high long su
+  es son c f k
   """.split()
 )
 _RISKY = re.compile(

@@ -19,7 +19,9 @@ _HEAD = re.compile(
   re.IGNORECASE,
 )
 _NUMBER = re.compile(
-  r"^\W*when\b|\b(?:year|date|century|decade|percentage)\b|\bhow (?:many|much"
+  r"^\W*when\b|\b(?:what|which|the|exact) (?:year|date|century|decade"
+  r"|percentage)\b"
+  r"|\bhow (?:many|much"
   r"|old|long|tall|far|high|big|fast|deep|wide|heavy|often)\b",
   re.IGNORECASE,
 )

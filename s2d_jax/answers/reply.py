@@ -35,9 +35,8 @@ _NEXT_TURN = re.compile(
 )
 # A short answer, and then another question.
 _THEN_ASKED = re.compile(
-  r"\A(\s*\S+(?: \S+){0,5})\s*\n\s*(?:Which|What|Who|Whose|Where|When|How|Is"
-  r"|Are|Was"
-  r"|Does|Do|Did|Can)\b[^\n]*\?.*",
+  r"\A(\s*\S+(?: \S+){0,5})\s*\n\s*(?:Which|What|Who|Whose|Where|When|How)"
+  r"(?: [^\s?]+){3,}\?.*",
   re.DOTALL,
 )
 # The question, asked again and answered.

@@ -1,8 +1,8 @@
-"""Whether a reply stands by what it says, to its end.
+"""Which sentences stand by what they say, and which take it back.
 
-An answer counts only if every sentence from it on is understood, and takes
-nothing back. What comes behind a turn ("wait, …", "…, but …") is read as a reply
-of its own: all before it may say anything.
+One table has the ways to take an answer back, or to leave it open, for all
+kinds of answers. What comes behind a turn ("wait, …", "…, but …") is a reply of
+its own: before it anything may be said.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from s2d_jax.answers.words import stems
 _PEOPLE = (
   r"(?:(?:an?|my|your|another|one|some|many|most|other|every|the(?: other"
   r"| official)?) (?:\w+ )?(?:students?|teachers?|friends?|colleagues?|users?"
-  r"|critics"
-  r"|judges?|people|solvers|readers?|assistants?|sources?|websites?|keys?"
-  r"|(?:text)?books?|calculator)|everyone|everybody|people|someone|somebody|others"
-  r"|sources)"
+  r"|critics|judges?|people|solvers|readers?|assistants?|sources?|websites?"
+  r"|keys?|(?:text)?books?|calculator)|everyone|everybody|people|someone"
+  r"|somebody|others|sources)"
 )
 # The ways in which a sentence can take an answer back, or leave it open.
 _WAYS = {
@@ -29,35 +28,35 @@ _WAYS = {
     r"|used to|nope|nah"
   ),
   "rejects": (
-    r"false\w*|untrue|wrong\w*|incorrect\w*|reject\w*|overruled|invalid"
+    r"(?:not|(?:is|was)n['’]t) (?:\w+ )?(?:right|correct|true|the answer)"
+    r"|false\w*|untrue|wrong\w*|incorrect\w*|reject\w*|overruled|invalid"
     r"|withdraw\w*|absurd|nonsens\w*|ridiculous|fails?|failed|crossed out"
-    r"|flawed"
-    r"|contradict\w*|ruled out|implausible|impossible|a lie|made (?:that|this"
-    r"|it)"
-    r" up|too (?:big|small|high|low|many|much|few)|inaccurate|inconsistent"
-    r"|discard\w*|retract\w*|revoke\w*|void|obsolete|outdated|bogus"
+    r"|flawed|contradict\w*|ruled out|implausible|impossible|a lie"
+    r"|made (?:that|this|it) up|too (?:big|small|high|low|many|much|few)"
+    r"|inaccurate|inconsistent|discard\w*|retract\w*|revoke\w*|void|obsolete"
+    r"|outdated|bogus"
   ),
   "hedges": (
-    r"maybe|perhaps|possibly|might|(?-i:may)|could|seem(?:s|ed)?"
-    r"|appear(?:s|ed)? to|guess\w*|unsure|doubt\w*|supposed(?:ly)?|alleged\w*"
+    r"maybe|perhaps|possibly|might|(?-i:may)|could|seem(?:s|ed)?|appear(?:s"
+    r"|ed)? to|guess\w*|unsure|doubt\w*|supposed(?:ly)?|alleged\w*"
     r"|presumabl[ye]|uncertain|unclear|debat\w*|disput\w*|controvers\w*"
     r"|depend(?:s|ing)|sometimes|arguabl[ye]|hard to (?:say|tell)"
     r"|at first (?:glance|sight)|on the (?:surface|face of it)|naive\w*"
     r"|careless\w*|tempting|tempted|grain of salt|citation needed|unconfirmed"
-    r"|unverified|speculat\w*|rumou?r\w*"
-    r"|(?:half|part(?:ly|ially)|nearly|almost) (?:right|true|correct|the)"
-    r"|in theory|opinions? (?:differ|vary|are divided)|if memory serves"
+    r"|unverified|speculat\w*|rumou?r\w*|(?:half|part(?:ly|ially)|nearly"
+    r"|almost) (?:right|true|correct|the)|in theory|opinions? (?:differ|vary"
+    r"|are divided)|if memory serves"
   ),
   "corrects": (
     r"wait|oops|sorry|apolog\w+|correct(?:ion|ing)|edit|update|scratch|strike"
-    r"|my bad|my mistake|mix\w* up|left out|forg[eo]t\w*|overlooked|hm+|hold on"
-    r"|mis(?:take|read|count|calculat|understood|took|spoke|remember|identif|label"
-    r"|typ|plac)\w*|errors?|erroneous\w*|slip(?:ped)?|typo"
+    r"|my bad|my mistake|mix\w* up|left out|forg[eo]t\w*|overlooked|hm+"
+    r"|hold on|mis(?:take|read|count|calculat|understood|took|spoke|remember"
+    r"|identif|label|typ|plac)\w*|errors?|erroneous\w*|slip(?:ped)?|typo"
     r"|re-?(?:check|read|consider|think|calculat|count|comput|examin)\w*"
-    r"|instead|rather|second (?:thoughts?|look|reading)"
-    r"|on (?:closer|further|reflection)|alternativ\w*|otherwise"
-    r"|however|nevertheless|ignore|disregard|never mind|should (?:be|have|read)"
-    r"|but|amend\w*|on the other hand|unlike"
+    r"|instead|rather|second (?:thoughts?|look|reading)|on (?:closer|further"
+    r"|reflection)|alternativ\w*|otherwise|however|nevertheless|ignore"
+    r"|disregard|never mind|should (?:be|have|read)|but|amend\w*"
+    r"|on the other hand|unlike"
   ),
   "concedes": r"although|though",
   "supposes": (
@@ -68,21 +67,20 @@ _WAYS = {
   "attributes": (
     r"says?|said|saying|claim\w*|believ\w+|thinks?|thought|told|tells"
     r"|insist\w*|argu(?:e|es|ed)|maintain\w*|according|suggest(?:s|ed|ion)?"
-    r"|you (?:\w+ )?(?:gave|wrote|picked|chose|propose\w*|mention\w*|mean|asked"
-    r"|get if)|your (?:answer|guess|figure|idea|choice|own)|(?:is"
+    r"|you (?:\w+ )?(?:gave|wrote|picked|chose|propose\w*|mention\w*|mean"
+    r"|asked|get if)|your (?:answer|guess|figure|idea|choice|own)|(?:is"
     r"|was) what (?:you|one|I|people|they|most|he|she|we)"
     rf"|{_PEOPLE} (?:\w+ )?(?:comput\w+|got|wrote|answer\w*|choo?se\w*"
     r"|pick\w*|puts?|call|called|list|listed|mark\w*|gives?|gave|shows?)"
     r"|(?:must|should) not be|the answer (?:for|to) (?!(?:the|this|your"
     r"|that) (?:\w+ )?(?:question|problem)|it\b)(?-i:[a-z])\w*"
-    r"|you['’]d (?:think|say|expect)"
-    r"|myths?|popular(?:ly)? (?:belief|wisdom)|misconceptions?|previous\w*"
+    r"|you['’]d (?:think|say|expect)|myths?|popular(?:ly)? (?:belief|wisdom)"
+    r"|misconceptions?|previous\w*"
   ),
   "jokes": (
     r"kidding|jok(?:e|es|ing)|lol|haha|as if|yeah right|my foot|trap|trick\w*"
     r"|sarcas\w+|ironic\w*|pigs|made of cheese|april fools?|the (?:pope"
-    r"|queen of)"
-    r"|distractors?|decoy|fool(?:s|ed)?"
+    r"|queen of)|distractors?|decoy|fool(?:s|ed)?"
   ),
   "dates": (
     r"former(?:ly)?|before (?:that|this|then|\d+)|initially|originally"
@@ -91,9 +89,9 @@ _WAYS = {
     r"|(?:earlier|old) (?:answer|reply)"
   ),
   "invents": (
-    r"for example|example:|e\.g|template|placeholder|fiction\w*"
-    r"|(?:in|for) (?:an?|the|my|this|some) (?:\w+ )?(?:novel|movie|film|stor\w+"
-    r"|game|dream|parody|(?:parallel|other|alternat\w+|imaginary) \w+|version)"
+    r"for example|example:|e\.g|template|placeholder|fiction\w*|(?:in"
+    r"|for) (?:an?|the|my|this|some) (?:\w+ )?(?:novel|movie|film|stor\w+|game"
+    r"|dream|parody|(?:parallel|other|alternat\w+|imaginary) \w+|version)"
     r"|the (?:instructions?|prompt|schema|format)"
   ),
   "postpones": (
@@ -101,8 +99,8 @@ _WAYS = {
     r"|checked|confirmed|done|subtracted|added|deducted|continued)"
     r"|provisional\w*|tentative\w*|(?:upper|lower) bound|intermediate|halfway"
     r"|not yet|let me|let['’]s|(?:we|I|you|must|now) (?:need|have) to"
-    r"|remains to"
-    r"|I (?:can|will|['’]ll) (?:answer|help|tell|explain|try|look)|I understand"
+    r"|remains to|I (?:can|will|['’]ll) (?:answer|help|tell|explain|try|look)"
+    r"|I understand"
   ),
 }  # fmt: skip
 _WAY = {
@@ -113,45 +111,41 @@ _NT = re.compile(r"n['’]t\b", re.IGNORECASE)
 _SIGNS = re.compile(r"[?❌✗✘🙃😜😏🙄]|(?:^|[.!?]\s+)Had\b")
 # These take nothing back, whatever words they have.
 _HARMLESS = re.compile(
-  r"\bI (?:also )?(?:think|believe|know)(?: that)?\b|\bI(?:['’]d| would"
-  r"|['’]ll| will) (?:say|go with|choose|pick|call it|rate"
-  r"|classify)(?: that)?\b|^\W*let(?: me|['’]s| us) (?:think|see|go"
-  r"|look|break|take|start|work)\b|\bno doubt\b|\b(?:without|beyond)"
-  r" (?:a|any) doubt\b|\bnot only\b|\bof course\b|\bno (?:problem|worries)\b"
-  r"|\bI (?:do )?(?:hope|trust) (?:this|that|it)\b[^.!?]*"
-  r"|\byou(?:['’]re| are) (?:absolutely |quite )?(?:right|correct)\b"
-  r"|\b(?:as|which|that|information) you(?:['’]ve)? (?:asked|wanted|requested"
-  r"|gave|given)\b|,?\s*\b(?:instead of|rather than|unlike)\b[^.;,]*"
+  r"\bI (?:also )?(?:think|believe|know)(?: that)?\b|\bI(?:['’]d| would|['’]ll"
+  r"| will) (?:say|go with|choose|pick|call it|rate|classify)(?: that)?\b"
+  r"|^\W*let(?: me|['’]s| us) (?:think|see|go|look|break|take|start|work)\b"
+  r"|\bno doubt\b|\b(?:without|beyond) (?:a|any) doubt\b|\bnot only\b"
+  r"|\bof course\b|\bno (?:problem|worries)\b|\bI (?:do )?(?:hope"
+  r"|trust) (?:this|that|it)\b[^.!?]*|\byou(?:['’]re| are) (?:absolutely "
+  r"|quite )?(?:right|correct)\b|\b(?:as|which|that"
+  r"|information) you(?:['’]ve)? (?:asked|wanted|requested|gave|given)\b"
+  r"|,?\s*\b(?:instead of|rather than|unlike)\b[^.;,]*"
   r"|\baccording to the (?:problem|question|text|review|rules|latest"
-  r"|most recent|\d{4})"
-  r"\b|\bas of (?:my|the) (?:last|latest) [^,]*,|\b(?:if|when) (?:we|you"
-  r"|I) (?:put|combine"
-  r"|join|concatenate|add|multiply|subtract|divide|mix)\b"
-  r"|(?:,\s*|\()(?:formerly|once|originally|previously)(?: called| known as)?"
-  r"\s[A-Z][^,.()]*|(?:^|(?<=[.;:!])\s*)(?:even )?(?:although|though|while"
-  r"|whereas)"
-  r"\b[^,;:.]*,|\b(?:the|this) (?:review(?:er)?|customer|guest|writer|author"
-  r"|passage|tweet|speaker)\b\W+(?:\w+\W+){0,2}?(?:says?|claims?|thinks?"
-  r"|suggests?|believes?|seems)\b|\b(?:one another|no matter)\b"
-  r"|\bbut (?:it|they|he|she)(?:['’]s| is| are| was)? also\b",
+  r"|most recent|\d{4})\b|\bas of (?:my|the) (?:last|latest) [^,]*,|\b(?:if"
+  r"|when) (?:we|you|I) (?:put|combine|join|concatenate|add|multiply|subtract"
+  r"|divide|mix)\b|(?:,\s*|\()(?:formerly|once|originally"
+  r"|previously)(?: called| known as)?\s[A-Z][^,.()]*|(?:^"
+  r"|(?<=[.;:!])\s*)(?:even )?(?:although|though|while|whereas)\b[^,;:.]*,"
+  r"|\b(?:the|this) (?:review(?:er)?|customer|guest|writer|author|passage"
+  r"|tweet|speaker)\b\W+(?:\w+\W+){0,2}?(?:says?|claims?|thinks?|suggests?"
+  r"|believes?|seems)\b|\b(?:one another|no matter)\b|\bbut (?:it|they|he"
+  r"|she)(?:['’]s| is| are| was)? also\b",
   re.IGNORECASE,
 )
 # Behind these a reply begins anew.
 _TURN = re.compile(
-  r"(?:(?:^|[.!?…,;:—–\n]|\s-|\b(?:and|oh|hm+),?)\s*)(?:(?:oh|no|hm+|oops|yes|ah"
-  r"|sorry|wait),?\s+)*\b(?:wait|actually|however|yet|correction|sorry|hold on"
-  r"|I apologi[sz]e(?: for [^.,—–]*)?|scratch that|on (?:second thoughts?"
-  r"|reflection)|I meant?|rather)\b"
-  r"(?:[,:;.!…—–-]+|\s+(?:no|it|that)[,.:;]|\s+(?=\S))(?:\s*no\W+)?"
-  r"(?:\s*that(?:['’]s| is| was) [^.:;\n]{1,40}[.:;]\s*(?=\S))?"
-  r"|\bI(?:['’]m| am) sorry(?: (?:for|about) [^.,—–]*)?[.,—–]\s*(?=\S)"
-  r"|\byou(?:['’]re| are| may be| might be) (?:mistaken|wrong|mixing"
-  r"|confus)[^:;.,!]*\W+"
+  r"(?:(?:^|[.!?…,;:—–\n]|\s-|\b(?:and|oh|hm+),?)\s*)(?:(?:oh|no|hm+|oops|yes"
+  r"|ah|sorry|wait),?\s+)*\b(?:wait|actually|however|yet|correction|sorry"
+  r"|hold on|I apologi[sz]e(?: for [^.,—–]*)?|scratch that"
+  r"|on (?:second thoughts?|reflection)|I meant?|rather)\b(?:[,:;.!…—–-]+"
+  r"|\s+(?:no|it|that)[,.:;]|\s+(?=\S))(?:\s*no\W+)?(?:\s*that(?:['’]s| is"
+  r"| was) [^.:;\n]{1,40}[.:;]\s*(?=\S))?|\bI(?:['’]m| am) sorry(?: (?:for"
+  r"|about) [^.,—–]*)?[.,—–]\s*(?=\S)|\byou(?:['’]re| are| may be"
+  r"| might be) (?:mistaken|wrong|mixing|confus)[^:;.,!]*\W+"
   r"|^\W*that['’]s (?:not (?:quite )?(?:right|correct)"
-  r"|a common mistake)[:.,!]\s+"
-  r"|^\W*contrary to [^,]*,\s+"
-  r"|(?<!\banything )(?<!\ball )(?<!\bnothing )(?<!\beverything )\bbut\b\W*"
-  r"(?!(?:it|they|he|she)(?:['’]s| is| are| was)? also\b)",
+  r"|a common mistake)[:.,!]\s+|^\W*contrary to [^,]*,\s+"
+  r"|(?<!\banything )(?<!\ball )(?<!\bnothing )(?<!\beverything"
+  r" )\bbut\b\W*(?!(?:it|they|he|she)(?:['’]s| is| are| was)? also\b)",
   re.IGNORECASE,
 )
 _NO = re.compile(
@@ -178,10 +172,9 @@ def behind(turn: re.Pattern[str], text: str) -> str:
 
 
 _DENIED = re.compile(
-  r"(?:,|\s[-–—])?(?<!\bam)(?<!['’]m)(?<!\bis)(?<!\bare)(?<!\bwas)(?<!\bdo)"
-  r"(?<!\bdoes)(?<!\bdid)\s+(?:and )?(?:not|rather than|instead"
-  r" of)\s+(?!only\b|just\b)"
-  r"[^,;.]*(?=\W*\Z)|\s*\((?:and )?not\s[^()]*\)",
+  r"(?:,|\s[-–—])?(?<!\bam)(?<!['’]m)(?<!\bis)(?<!\bare)(?<!\bwas)(?<!\bdo)(?<!"
+  r"\bdoes)(?<!\bdid)\s+(?:and )?(?:not|rather than|instead of)\s+(?!only\b"
+  r"|just\b)[^,;.]*(?=\W*\Z)|\s*\((?:and )?not\s[^()]*\)",
   re.IGNORECASE,
 )
 
@@ -204,38 +197,37 @@ def is_firm(text: str, asked: str = "", but: Collection[str] = ()) -> bool:
     return False
   if "negates" not in but and _NT.search(text) and not _NT.search(asked):
     return False
-  known = asked.lower()
   return not any(
-    found.lower() not in known
+    _found(words, text) - _found(words, asked)
     for way, words in _WAY.items()
     if way not in but
-    for found in words.findall(text)
   )
+
+
+def _found(words: re.Pattern[str], text: str) -> set[str]:
+  return {word.lower() for word in words.findall(text)}
 
 
 # Sentences about the answer, and not about the thing.
 _ABOUT_ANSWER = re.compile(
-  r"^\W*(?:(?:this|that|these|those|the|my|note|so|and)\s+)*(?:I|my|me|this|that"
-  r"|we|such|note|(?:answer|statement|verdict|claim|theory|idea|line|result|figure"
-  r"|calculation|reading|label|choice|option|one|above|same)\b)(?=\W)(?!\W*:|\W+[A-D]\b)",
+  r"^\W*(?:(?:this|that|these|those|the|my|note|so|and)\s+)*(?:I|my|me|this"
+  r"|that|we|such|note|(?:answer|statement|verdict|claim|theory|idea|line"
+  r"|result|figure|calculation|reading|label|choice|option|one|above"
+  r"|same)\b)(?=\W)(?!\W*:|\W+[A-D]\b)",
   re.IGNORECASE,
 )
 _EXPLAINS = re.compile(
   r"^\W*(?:(?:and|so)\s+)?(?:this|that|it)(?:['’]s|\s+is|\s+was)?\s+(?:because"
   r"|since|why|due to|how|means?|makes?|gives?|leaves?|equals?|matches"
-  r"|correct\b"
-  r"|right\b|(?:the|my) (?:final )?answer\b|equal|the (?:same|sum|total"
-  r"|\w+est)\b"
-  r"|also|\w+ed by|(?:a|one) (?:third|half|quarter)\b"
-  r"|an? (?:classic|typical|good|simple) (?:example|case)\b)"
-  r"|^\W*(?:so,? |note that )?(?:the|my) (?:final |correct |right )?(?:answer"
-  r"|result|verdict"
-  r"|choice|option)\b[^.]{0,40}\b(?:is|was|begins)\b"
-  r"|^\W*(?:we|I) (?:know|get|got|can|add|multiply|subtract|divide|find|began"
-  r"|used?"
-  r"|hope|chose|counted)\b|^\W*(?:this|that) (?!answer|statement|verdict|claim"
-  r"|theory|idea|line|result|figure|calculation|reading|label|choice|option|one"
-  r"|is|was|would|has|could|can|should|number|count|total)[a-z]+ [a-z]+",
+  r"|correct\b|right\b|(?:the|my) (?:final )?answer\b|equal|the (?:same|sum"
+  r"|total|\w+est)\b|also|\w+ed by|(?:a|one) (?:third|half|quarter)\b"
+  r"|an? (?:classic|typical|good|simple) (?:example|case)\b)|^\W*(?:so,? "
+  r"|note that )?(?:the|my) (?:final |correct |right )?(?:answer|result"
+  r"|verdict|choice|option)\b[^.]{0,40}\b(?:is|was|begins)\b|^\W*(?:we"
+  r"|I) (?:know|get|got|can|add|multiply|subtract|divide|find|began|used?|hope"
+  r"|chose|counted)\b|^\W*(?:this|that) (?!answer|statement|verdict|claim"
+  r"|theory|idea|line|result|figure|calculation|reading|label|choice|option"
+  r"|one|is|was|would|has|could|can|should|number|count|total)[a-z]+ [a-z]+",
   re.IGNORECASE,
 )
 
@@ -243,19 +235,19 @@ _EXPLAINS = re.compile(
 # What a sentence may begin with before its subject, or be about.
 _BEFORE_SUBJECT = re.compile(
   r"^\W*(?:\d+[.)]\s*)?(?:to \w+ [^,]*, )?(?:(?:and|so|also|therefore|thus"
-  r"|hence|then|note that|note"
-  r"|explanation|reason(?:ing)?|result|check|because|since|here|now|in fact"
-  r"|indeed"
-  r"|yes|the|an?|each|every|all|both|when|as|in|on|at|with|by|for|from|after|of"
-  r"|despite|this is because|first|last|next|finally|step)\b\W*)*",
+  r"|hence|then|note that|note|explanation|reason(?:ing)?|result|check|because"
+  r"|since|here|now|in fact|indeed|yes|the|an?|each|every|all|both|when|as|in"
+  r"|on|at|with|by|for|from|after|of|despite|this is because|first|last|next"
+  r"|finally|step)\b\W*)*",
   re.IGNORECASE,
 )
 _KNOWN_SUBJECT = re.compile(
-  r"(?:it|its|he|his|she|her|they|their|there|we|you|I|this|that|one|which|who|\W*\d"
-  r"|adding|putting|combin\w+|concatenat\w+|subtract\w*|multiply\w*|divid\w+"
-  r"|total|sum|rest|answer|count\w*|review\w*|customer|writer|author|guest|passage"
-  r"|text|statement|tone|word\w*|sentence|option|assistant|both|coin|letter\w*)\b"
-  r"|together|put|output|result|\w{0,2}\W*\Z|\W*\d|\\|[-+=$€£]",
+  r"(?:it|its|he|his|she|her|they|their|there|we|you|I|this|that|one|which|who"
+  r"|\W*\d|adding|putting|combin\w+|concatenat\w+|subtract\w*|multiply\w*"
+  r"|divid\w+|total|sum|rest|answer|count\w*|review\w*|customer|writer|author"
+  r"|guest|passage|text|statement|tone|word\w*|sentence|option|assistant|both"
+  r"|coin|letter\w*)\b|together|put|output|result|\w{0,2}\W*\Z|\W*\d"
+  r"|\\|[-+=$€£]",
   re.IGNORECASE,
 )
 

@@ -132,7 +132,8 @@ NOT_A_THING = frozenset(
   similar popular common typical important special unique huge big small large
   great good bad old new cold hot dead alive true false wrong right correct easy
   hard rich poor part one because if than but answer question unknown uncertain
-  unclear undefined type kind sort form first happy sad able home near close far away next
+  unclear undefined type kind sort form first happy sad able
+  home near close far away next
   """.split()
 )
 

@@ -89,16 +89,12 @@ def final_answer(text: str) -> str:
   if any(one.is_marked for one in said):
     found = last_word(said, _first_word, lambda behind, answer: True)
     from_it = [one.text for one in said[found[1] :]] if found else []
-    but = {"negates"} if from_it and _NO.match(from_it[0]) else ()
-    is_kept = bool(from_it) and stands(from_it, but=but)
+    is_kept = bool(from_it) and stands(from_it, but={"negates"})
     return said[found[1]].text if is_kept else replies.said(text)
   if replies.is_unanswered(text):
     return ""
   lines = reversed(replies.said(text).splitlines())
   return next(filter(str.strip, lines), "").strip()
-
-
-_NO = re.compile(r"\W*(?:no|none|zero|0)\b", re.IGNORECASE)
 
 
 def _first_word(said: Statement) -> str:

@@ -16,8 +16,7 @@ from s2d_jax.tasks import countries
 
 _CLAUSE = re.compile(
   r"[;:\n]|\s[-–—]+\s|,\s*(?=(?:while|whereas|although|though|but|so"
-  r"|and (?:its|it"
-  r"|the))\b)|\bbut\b"
+  r"|and (?:its|it|the))\b)|\bbut\b"
 )
 _CONCEDED = re.compile(
   r"^\W*(?:while|although|though|contrary to|as of|since)\b[^,]*,\s*",
@@ -33,43 +32,45 @@ _BEFORE = frozenset(
   landlocked small large city capital currency official officially current
   currently actual real legal called known named as indeed actually still also
   now today geographically mainly mostly primarily usually entirely completely
-  really just clearly definitely firmly wholly certainly of course answer
-  question correct right your you're you are i i'd think believe say
-  would agree that's what yes no well so therefore sure absolutely exactly there
-  which one must think's for since northern southern eastern western central
-  north south east west northeastern northwestern southeastern southwestern
-  northeast northwest southeast southwest middle sub-saharan horn region
-  subregion area tropical transcontinental territory modern present-day unit
-  used uses use people money by and largest biggest populous most second
-  to's user's any confusion user european asian african american agree with serves us u.s north-eastern north-western south-eastern south-western north-east north-west south-east south-west desert mountainous subcontinent coast side modern-day undoubtedly balkan
+  really just clearly definitely firmly wholly certainly course answer
+  question correct right your you're you i i'd think believe say agree what
+  yes no well so therefore sure absolutely exactly there which one think's for
+  since northern southern eastern western central north south east west
+  northeastern northwestern southeastern southwestern northeast northwest
+  southeast southwest middle sub-saharan horn region subregion area tropical
+  transcontinental territory modern present-day unit used uses use people
+  money by and largest biggest populous most second to's user's any confusion
+  user european asian african american with serves us u.s north-eastern
+  north-western south-eastern south-western north-east north-west south-east
+  south-west desert mountainous subcontinent coast side modern-day undoubtedly
+  balkan
   """.split()
 )
-# What turns a place into another one: "south of Europe", "a capital of culture".
+# What turns a place into another one: "south of Europe".
 _ELSEWHERE = re.compile(
   r"\b(?:(?:north|south|east|west)\w*|outside|off) of\b|\b(?:was|were)\b"
   r"|\b(?:part|corner|much|most|half|some) of\b.*\b(?:lies?|is|are|sits?)\b"
   r"|\bnot\b|n't\b",
   re.IGNORECASE,
 )
-_REVERSED = {
+# What follows the name where it comes first: "Lima is the capital of Peru."
+_INVERTED = {
   "capital": (
     r"(?:,[^,]*,)? (?:is|serves as|remains|has been|being)(?: \w+ly| indeed"
-    r"| still"
-    r"| also| of course)? (?:known as )?(?:the|its"
-    r"|{country}(?:'s)?)(?: \w+(?<!cultural)"
-    r"(?<!financial)(?<!former)(?<!unofficial)(?<!second)(?<!first)(?<!other)"
-    r"(?<!summer)(?<!spiritual)(?<!economic)(?<!ancient)(?<!old))? ?capital\b"
-    r"(?! of (?!(?:the )?(?:\w+ (?:of )?)?{country}))"
-    r"|, (?:the|its|{country}'s) (?:\w+ )?capital\b(?: city)?"
-    r"(?! of (?!(?:the )?{country}))"
+    r"| still| also| of course)? (?:known as )?(?:the|its"
+    r"|{country}(?:'s)?)(?: \w+(?<!cultural)(?<!financial)(?<!former)(?<!unoffi"
+    r"cial)(?<!second)(?<!first)(?<!other)(?<!summer)(?<!spiritual)(?<!economic"
+    r")(?<!ancient)(?<!old))? ?capital\b(?! of (?!(?:the )?(?:\w+ (?:of"
+    r" )?)?{country}))|, (?:the|its|{country}'s) (?:\w+ )?capital\b(?:"
+    r" city)?(?! of (?!(?:the )?{country}))"
   ),
   "continent": (
     r" is (?:indeed )?(?:the|a|your) (?:continent|answer|correct|right)\b"
     r"|, which is (?:a|the) continent\b"
   ),
   "currency": (
-    r" is (?:\w+ly )?(?:the|its|{country}'s)(?: (?:official|legal|national))?"
-    r" (?:currency|money)\b(?! of (?!(?:the )?{country}))"
+    r" is (?:\w+ly )?(?:the|its|{country}'s)(?: (?:official|legal"
+    r"|national))? (?:currency|money)\b(?! of (?!(?:the )?{country}))"
   ),
 }
 # "the Ottawa River"
@@ -82,20 +83,17 @@ _LISTED = re.compile(
   r"\W*or\W*\Z|\W*(?:and|or|&|/)\s+(?:maybe |perhaps )?(?:the )?[A-Z]"
 )
 _BEHIND_ALONE = re.compile(
-  r"\W*(?:city|continent|\([^()]*\)|,? (?:not|rather than)\b.*"
-  r"|, (?:yes|of course|indeed|situated|located|which|the|in|specifically"
-  r"|a)\b.*"
+  r"\W*(?:city|continent|\([^()]*\)|,? (?:not|rather than)\b.*|, (?:yes"
+  r"|of course|indeed|situated|located|which|the|in|specifically|a)\b.*"
   r"|is (?:the )?(?:correct|right|answer)\b.*)?\W*",
   re.DOTALL,
 )
 _OPENING = re.compile(
   r"^\W*(?:(?:yes|no|sure|correct|right|indeed|well|so|actually|answer"
-  r"|i (?:also |would )?"
-  r"(?:think|believe|say)(?: that)?|i'd say|it's|it is|that's|that is"
-  r"|that would be"
-  r"|(?:north|south|east|west|central)(?:ern|east|west|eastern|western)?|the"
-  r"|in|located in|you're right|of course|definitely|i agree(?: with you)?"
-  r"|to answer [^,]*)\b\W*)*"
+  r"|i (?:also |would )?(?:think|believe|say)(?: that)?|i'd say|it's|it is"
+  r"|that's|that is|that would be|(?:north|south|east|west|central)(?:ern|east"
+  r"|west|eastern|western)?|the|in|located in|you're right|of course"
+  r"|definitely|i agree(?: with you)?|to answer [^,]*)\b\W*)*"
 )
 
 
@@ -164,11 +162,8 @@ def _is_given(text: str, start: int, end: int, country: str, kind: str) -> bool:
   """Whether a clause says that a name is this country's."""
   before, after = text[:start], text[end:]
   opening = _OPENING.match(before).end()
-  if kind == "currency" and before[opening:].strip() in NATIONS | {
-    "us",
-    "u.s.",
-  }:
-    opening = len(before)
+  if kind == "currency" and before[opening:].strip() in {*NATIONS, "us"}:
+    opening = len(before)  # "Swiss franc"
   behind = re.sub(rf"^, {country}\b", "", after)
   if not before[opening:].strip(" \"'(*") and _BEHIND_ALONE.fullmatch(behind):
     return True
@@ -180,9 +175,9 @@ def _is_given(text: str, start: int, end: int, country: str, kind: str) -> bool:
     of_it, after
   ):
     return True
-  reversed_ = _REVERSED[kind].replace("{country}", country)
-  if re.match(reversed_, after) and _knows(before[opening:], country):
-    return not _others(after[: after.find(".")], country) or country in after
+  inverted = _INVERTED[kind].replace("{country}", country)
+  if re.match(inverted, after) and _knows(before[opening:], country):
+    return not _others(after, country) or bool(re.search(country, after))
   if kind == "capital" and re.match(r"\W*(?:'s\b|is near\b)", after):
     return False
   if re.search(

@@ -7,10 +7,9 @@ import json
 from tests.answers import measure
 
 
-# Of the last two sets of 220, counted once before they were looked at: in the
-# first 1 of 151 votes was wrong and 150 of 187 answers were found; in the
-# second, after the first had been mended, 7 of 145 and 136 of 183. All that was
-# wrong is mended, so the figures below do not say how new replies are read.
+# Four sets were counted once before they were looked at: docs/your-own-task.md
+# has how they were read. All that was wrong in them is mended, so the figures
+# below do not say how new replies are read.
 def test_no_reply_that_was_seen_is_read_wrongly():
   for case in measure.cases(measure.SEEN):
     found = measure.read(case)
@@ -19,8 +18,8 @@ def test_no_reply_that_was_seen_is_read_wrongly():
 
 def test_answers_found_in_replies_that_were_seen():
   count = measure.counts(measure.cases(measure.SEEN))["all"]
-  # 2912 of 3365, and none of 3022 votes is wrong
-  assert count["found"] >= 0.86 * count["answers"]
+  # 3005 of 3575, and none of 3110 votes is wrong
+  assert count["found"] >= 0.835 * count["answers"]
 
 
 def test_replies_that_a_small_model_drew():
