@@ -47,8 +47,9 @@ _REASON = re.compile(
 _SAME = re.compile(r"i\.e\.|that is|which is|which means")
 _OTHERWISE = re.compile(
   r"\b(?:or|if|unless|but|wait|however|although|not|otherwise|maybe|perhaps"
-  r"|might|could|without|except|excluding|before|instead|actually|no|wrong|incorrect)\b|n['’]t"
-  r"\b|\?",
+  r"|might|could|without|except|excluding|before|instead"
+  r"|actually|no|wrong|incorrect)\b|n['’]t"
+  r"\b|\?|\A\W*(?:and|then|later|after)\b",
   re.IGNORECASE,
 )
 

@@ -348,7 +348,10 @@ class Choice:
 
   def _leading(self, sentence: str) -> str | None:
     """The option that a sentence begins with, or names as the best."""
-    sentence = re.sub(_FIELD, "", undenied(sentence))
+    sentence = undenied(sentence)
+    field = re.match(_FIELD, sentence)
+    if field and _bare(field[0]) not in self._known:
+      sentence = sentence[field.end() :]
     if replies.refuses(sentence):
       return None
     label, opening = "(?:)", rf"(?:{_OPENING})?"

@@ -55,6 +55,10 @@ def _marked(said: Statement) -> Fraction | None:
   text = said.text.strip()
   if is_unfinished(text):
     return None
+  text = re.sub(r"^\W*it(?:['’]s| is)\s+", "", text)
+  text = re.sub(
+    r"\s+(?:(?:is|are) (?:left|remaining)|remain)(?=\W*\Z)", "", text
+  )
   for read in (alone, explained, right_side):
     value = read(text)
     if value is not None:
@@ -228,6 +232,8 @@ def _stated(
     return None
   pronoun = None if before else _PRONOUN.match(tail)
   bare = tail[pronoun.end() :] if pronoun else tail
+  if pronoun and _ASKS_LEFT.search(question) and _PAST.search(pronoun[0]):
+    return None
   if (tails or pronoun) and (value := alone(bare)) is not None:
     return value
   if not is_proved and _is_open(tail):
@@ -260,7 +266,12 @@ def _counted(
   is_asked = bool(stems(rest) & stems(question)) and one in new
   if _ASKS_LEFT.search(question) and not _SAYS_LEFT.search(rest):
     is_asked = False
-  is_said = is_asked or is_result or is_conclusion or _SUMS_UP.search(rest)
+  is_said = (
+    is_asked
+    or is_result
+    or is_conclusion
+    or (_SUMS_UP.search(rest) and not _ASKS_LEFT.search(question))
+  )
   unknown = _unknown(rest, question)
   most = 2 if is_result or is_conclusion else 0
   # "15.6 litres of fuel"
@@ -272,6 +283,7 @@ def _counted(
 
 
 _ASKS_LEFT = re.compile(r"\b(?:left|remain\w*)\b[^.!?]*\?\W*\Z", re.IGNORECASE)
+_PAST = re.compile(r"\b(?:was|were|had)\b", re.IGNORECASE)
 _SAYS_LEFT = re.compile(r"\b(?:left|remain\w*|over|now|still)\b", re.IGNORECASE)
 _MOST_REST = 20  # words of a sentence beside its number
 _OPERATOR = re.compile(r"(?:_|\b[a-z])\s*[-+*/×÷]|[-+*/×÷]\s+(?:_|[a-z]\b)")

@@ -54,6 +54,7 @@ class Question:
     essential: stems that an answer has to repeat, without the kind.
     distinctive: those without which it answers another question.
     head: the stem of the noun that is asked for; may be empty.
+    names: stems of the names in it.
   """
 
   def __init__(self, text: str):
@@ -67,6 +68,7 @@ class Question:
     self.distinctive = stems(
       " ".join(filter(_DISTINCTIVE.fullmatch, self.words))
     )
+    self.names = stems(" ".join(re.findall(r"(?<=[\s'\"“‘])[A-Z][\w-]+", text)))
     head = _HEAD.search(text)
     last = [stems(word) for word in head[1].split()] if head else []
     self.head = next(filter(None, reversed(last)), set())

@@ -323,6 +323,8 @@ def _says_it(
       return False
   if missing & (question.distinctive | question.head):
     return False
+  if 2 * len(missing & question.names) > len(question.names):
+    return False
   is_definite = re.match(r"the\s", sentence, re.I) or any(
     a.word in ("the",) for a in told
   )
