@@ -458,7 +458,8 @@ _DENYING = re.compile(
 
 def _texts(question: str, letters: Sequence[str]) -> dict[str, str]:
   """What the options of a question say, and their letters, if all differ."""
-  parts = re.split(rf"\(?\b({'|'.join(letters)})[).:]\s+", question)
+  any_letter = "|".join(map(re.escape, letters))
+  parts = re.split(rf"\(?\b({any_letter})[).:]\s+", question)
   texts = {
     re.sub(r"^(?:the|an?)\s+", "", text.strip(" ,;.\n"), flags=re.I): letter
     for letter, text in zip(parts[1::2], parts[2::2], strict=True)

@@ -275,10 +275,9 @@ def _counted(
   unknown = _unknown(rest, question)
   most = 2 if is_result or is_conclusion else 0
   # "15.6 litres of fuel"
-  is_unit = len(unknown) == 1 and re.match(
-    rf"\s*\w+ of {unknown.copy().pop()}\b", head[one.end :]
-  )
-  is_known = len(unknown) <= most or bool(is_unit)
+  unit = re.match(r"\s*\w+ of (\w+)", head[one.end :])
+  is_unit = unit is not None and unknown == {unit[1].lower()}
+  is_known = len(unknown) <= most or is_unit
   return one.value if is_said and is_known else None
 
 

@@ -396,9 +396,7 @@ def _is_short(name: str, asked: Question) -> bool:
     return False
   if name.count("(") != name.count(")") or _CONTRACTED.search(name):
     return False
-  if _OBJECT.search(name) or re.search(
-    r"[A-Za-z]{3,}\s?/\s?[A-Za-z]{3,}", name
-  ):
+  if _OBJECT.search(name):
     return False
   is_lower = len(lower) >= len(words) - 1
   most = 3 if is_lower else 5
