@@ -111,11 +111,11 @@ _NT = re.compile(r"n['’]t\b", re.IGNORECASE)
 _SIGNS = re.compile(r"[?❌✗✘🙃😜😏🙄]|(?:^|[.!?]\s+)Had\b")
 # These take nothing back, whatever words they have.
 _HARMLESS = re.compile(
-  r"\bI (?:also )?(?:think|believe|know)(?: that)?\b|\bI(?:['’]d| would|['’]ll"
-  r"| will) (?:say|go with|choose|pick|call it|rate|classify)(?: that)?\b"
-  r"|^\W*let(?: me|['’]s| us) (?:think|see|go|look|break|take|start|work)\b"
-  r"|\bno doubt\b|\b(?:without|beyond) (?:a|any) doubt\b|\bnot only\b"
-  r"|\bof course\b|\bno (?:problem|worries)\b|\bI (?:do )?(?:hope"
+  r"\bI (?:also )?(?:think|believe|know|say|conclude)(?: that)?\b|\bI(?:['’]d"
+  r"| would|['’]ll| will) (?:say|go with|choose|pick|call it|rate"
+  r"|classify)(?: that)?\b|^\W*let(?: me|['’]s| us) (?:think|see|go|look|break"
+  r"|take|start|work)\b|\bno doubt\b|\b(?:without|beyond) (?:a|any) doubt\b"
+  r"|\bnot only\b|\bof course\b|\bno (?:problem|worries)\b|\bI (?:do )?(?:hope"
   r"|trust) (?:this|that|it)\b[^.!?]*|\byou(?:['’]re| are) (?:absolutely "
   r"|quite )?(?:right|correct)\b|\b(?:as|which|that"
   r"|information) you(?:['’]ve)? (?:asked|wanted|requested|gave|given)\b"
@@ -224,10 +224,11 @@ _EXPLAINS = re.compile(
   r"|an? (?:classic|typical|good|simple) (?:example|case)\b)|^\W*(?:so,? "
   r"|note that )?(?:the|my) (?:final |correct |right )?(?:answer|result"
   r"|verdict|choice|option)\b[^.]{0,40}\b(?:is|was|begins)\b|^\W*(?:we"
-  r"|I) (?:know|get|got|can|add|multiply|subtract|divide|find|began|used?|hope"
-  r"|chose|counted)\b|^\W*(?:this|that) (?!answer|statement|verdict|claim"
-  r"|theory|idea|line|result|figure|calculation|reading|label|choice|option"
-  r"|one|is|was|would|has|could|can|should|number|count|total)[a-z]+ [a-z]+",
+  r"|I) (?:know|get|got|can|add(?:ed)?|multipl(?:y|ied)|subtract(?:ed)?"
+  r"|divided?|find|began|used?|hope|chose|counted)\b|^\W*(?:this"
+  r"|that) (?!answer|statement|verdict|claim|theory|idea|line|result|figure"
+  r"|calculation|reading|label|choice|option|one|is|was|would|has|could|can"
+  r"|should|number|count|total)[a-z]+ [a-z]+",
   re.IGNORECASE,
 )
 

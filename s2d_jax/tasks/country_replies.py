@@ -126,7 +126,10 @@ def given(
         continue
       if _LISTED.match(clause, match.end()) or _rivals(low, match, names, own):
         continue
-      if _is_given(low, match.start(), match.end(), country, kind):
+      is_repeated = not re.search(r"[a-z]{2}", names.sub("", low))
+      if is_repeated or _is_given(
+        low, match.start(), match.end(), country, kind
+      ):
         found.append(match.group())
   return found
 
