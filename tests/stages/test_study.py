@@ -131,7 +131,7 @@ def test_the_page_has_a_row_for_every_model(made):
   assert distilled[2] == "Distilled, vote the run itself"
   assert "kept too little to learn from" in distilled[3]
   links = [dict(at)["href"] for tag, at in page.tags if tag == "a"]
-  assert len(links) == 4
+  assert len(links) >= 4  # one more where a control kept enough with one seed
   assert all((folder / link).exists() for link in links)
   found = json.loads((folder / "study.json").read_text())
   assert found["seeds"] == [0, 1]
