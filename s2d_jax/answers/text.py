@@ -114,7 +114,9 @@ def _read(text: str, asked: Question) -> tuple[str, bool] | None:
   if re.match(r"[^\n]*,\s*\n", text):
     return None  # a letter
   names: list[tuple[int, str, bool]] = []
+  has_turned = False
   for place, one in enumerate(said):
+    has_turned = has_turned or bool(TURNED.search(one.text))
     if (
       one.is_marked
       and not is_own(one.lead)
@@ -122,11 +124,7 @@ def _read(text: str, asked: Question) -> tuple[str, bool] | None:
       and place
     ):
       continue
-    may_be_alone = (
-      place == 0
-      or one.is_marked
-      or any(TURNED.search(other.text) for other in said[: place + 1])
-    )
+    may_be_alone = place == 0 or one.is_marked or has_turned
     name, is_alone = _named(one.text, asked, may_be_alone)
     if name:
       names.append(
@@ -144,7 +142,10 @@ def _read(text: str, asked: Question) -> tuple[str, bool] | None:
   ):
     return None
   if any(one.is_marked for one in said[:place]) and not said[place].is_marked:
-    place, name, strict = next(n for n in names[::-1] if said[n[0]].is_marked)
+    marked = [found for found in names if said[found[0]].is_marked]
+    if not marked:
+      return None  # what is marked is not the answer
+    place, name, strict = marked[-1]
   if len({normalise(one) for _, one, _ in names}) > 1:
     is_turned = any(TURNED.search(one.text) for one in said[first : place + 1])
     is_turned |= any(
