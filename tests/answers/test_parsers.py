@@ -551,7 +551,7 @@ def test_doubts_about_countries(question, reply, answer):
 def test_what_is_marked_may_be_no_answer():
   """As where a reply quotes what it was shown."""
   reply = (
-    'I-S-A-Y **Answer: 19 minutes** The capital of Chile is Santiago. Wait, no,'
+    "I-S-A-Y **Answer: 19 minutes** The capital of Chile is Santiago. Wait, no,"
     " that's wrong. Earth"
   )
   assert Text()(reply, "What is the capital of Chile?") is None
