@@ -74,6 +74,8 @@ _WAYS = {
     r"|pick\w*|puts?|call|called|list|listed|mark\w*|gives?|gave|shows?)"
     r"|(?:must|should) not be|the answer (?:for|to) (?!(?:the|this|your"
     r"|that) (?:\w+ )?(?:question|problem)|it\b)(?-i:[a-z])\w*"
+    r"|(?:common|frequent|popular|typical|usual) (?:\w+ )?(?:answer|choice"
+    r"|guess|mistake|reply|response)"
     r"|you['’]d (?:think|say|expect)|myths?|popular(?:ly)? (?:belief|wisdom)"
     r"|misconceptions?|previous\w*"
   ),
