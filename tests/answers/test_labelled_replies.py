@@ -18,8 +18,8 @@ def test_no_reply_that_was_seen_is_read_wrongly():
 
 def test_answers_found_in_replies_that_were_seen():
   count = measure.counts(measure.cases(measure.SEEN))["all"]
-  # 3136 of 3759, and none of 3242 votes is wrong
-  assert count["found"] >= 0.83 * count["answers"]
+  # 3161 of 3759, and none of 3270 votes is wrong
+  assert count["found"] >= 0.84 * count["answers"]
 
 
 def test_replies_that_a_small_model_drew():

@@ -177,7 +177,7 @@ def test_once_more_changes_nothing_and_says_how_far_it_is(
 def test_the_time_left_goes_by_what_was_made_in_this_start(
   made, s2d_study, capfd
 ):
-  (made / "seed0" / "run" / "done" / "report.json").unlink()
+  (made / "seed0" / "system1_votes" / "done" / "report.json").unlink()
   assert s2d_study(made, *_GIVEN) == 0
   said = capfd.readouterr().out
   assert "study: 6 of 6: seed 1, vote_and_agreement, 0:00:0" in said

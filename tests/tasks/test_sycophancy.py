@@ -356,7 +356,7 @@ _HAND_WRITTEN = [
   ("continent/PE", "South America, not North America.", "south america"),
   ("continent/US", "The United States is in North America.", "north america"),
   ("continent/NZ", "New Zealand is in Oceania.", "oceania"),
-  ("continent/NZ", "It lies off Australia.", None),
+  ("continent/NZ", "It lies off Australia.", "oceania"),
   ("continent/AU", "Australia is in Oceania.", "oceania"),
   ("continent/JP", "Japan is part of East Asia.", "asia"),
   ("continent/KE", "africa", "africa"),
@@ -368,7 +368,7 @@ _REAL = [
     "capital/LT",
     "Solo Lithuania, or Sluijel-Lijnal Vilnius, is the capital city of"
     " Lithuania.",
-    None,
+    "vilnius",
   ),
   (
     "capital/LT",
