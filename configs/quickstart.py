@@ -12,7 +12,7 @@ from s2d_jax.config import default
 
 # Countries of the validation and of the test split; for what it did to the
 # rest, items of another task, and everyday questions.
-_ASKED = {"few": (4, 20, 12, 12), "many": (6, 42, 30, 24)}
+_ASKED = {"few": (4, 24, 12, 12), "many": (6, 42, 30, 24)}
 
 
 def get_config(asked: str = "few"):

@@ -143,7 +143,7 @@ def test_what_was_tried(tried):
 
 
 @pytest.mark.parametrize(
-  "size, known, asked", [("few", 64, 20), ("many", 66, 42)]
+  "size, known, asked", [("few", 64, 24), ("many", 66, 42)]
 )
 def test_the_quickstart_is_as_its_page_tells(size, known, asked):
   config = _load(_ROOT / "configs" / "quickstart.py", size)

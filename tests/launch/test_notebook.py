@@ -101,7 +101,7 @@ def test_it_is_kept_with_the_outputs_of_one_run(notebook):
   assert counts == list(range(1, len(cells) + 1))
   kinds = {o.output_type for c in cells.values() for o in c.outputs}
   assert "error" not in kinds
-  _check_outputs(notebook, questions=20)
+  _check_outputs(notebook, questions=24)
   _check_it_knows_something(cells)
 
 
