@@ -29,7 +29,9 @@ class Json:
       return Answer(canonical(whole[0]), strict=True)
     if _is_cut_off(text):
       return None
-    found = _values(last_turn(text)) or _values(text)
+    turn = last_turn(text)
+    if not (found := _values(turn)):
+      turn, found = text, _values(text)
     filled = [
       one for one in found if not _PLACEHOLDER.search(canonical(one[0]))
     ]
@@ -39,7 +41,6 @@ class Json:
       return None
     _, start, _ = found[0]
     _, _, end = found[-1]
-    turn = text if found == _values(text) else last_turn(text)
     lead = re.split(r"\bso (?=the\b)", last_turn(turn[:start]))[-1]
     before = replies.sentences(lead)[-1:]
     behind = replies.sentences(re.sub(r"```", "", turn[end:]))

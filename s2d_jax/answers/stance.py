@@ -1,7 +1,8 @@
 """Which sentences stand by what they say, and which take it back.
 
 One table has the ways to take an answer back, or to leave it open, for all
-kinds of answers. What comes behind a turn ("wait, …", "…, but …") is a reply of
+kinds of answers but names of countries, whose task reads them by the names that
+it knows. What comes behind a turn ("wait, …", "…, but …") is a reply of
 its own: before it anything may be said.
 """
 

@@ -374,9 +374,9 @@ def _fitting(
 
 def _deduplicated(rows: Iterable[Record], rejected: _Spool) -> Iterator[Record]:
   """Each prompt once."""
-  seen = IntSet()
+  known = IntSet()
   for row in rows:
-    kept, dropped = refine.deduplicate([row], seen)
+    kept, dropped = refine.deduplicate([row], known)
     for one in dropped:
       rejected.add(one)
     yield from kept

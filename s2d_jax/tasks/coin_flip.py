@@ -13,7 +13,7 @@ from s2d_jax.answers.choice import Choice
 from s2d_jax.answers.stance import is_firm
 from s2d_jax.errors import UserError
 from s2d_jax.system2.program import Fields, Template
-from s2d_jax.tasks.exact_match import ExactMatch
+from s2d_jax.tasks.exact_match import ExactMatch, split_sizes
 from s2d_jax.tasks.task import Example
 
 _NAMES = tuple(
@@ -76,11 +76,7 @@ class CoinFlip(ExactMatch):
     most = len(_NAMES) // 2 if renamed else len(_NAMES)
     if not 1 <= people <= most:
       raise UserError(f"task.people={people} must be from 1 to {most}")
-    if min(train, valid, test) < 1:
-      raise UserError(
-        f"task.train={train}, task.valid={valid} and task.test={test} must"
-        " each be at least one"
-      )
+    self._sizes = split_sizes(train, valid, test)
     # Renamed examples take a second text, which must be free for the actions
     # that were drawn: half of all texts are left over for that.
     most_examples = (
@@ -95,8 +91,6 @@ class CoinFlip(ExactMatch):
     self.variants = ("plain", "renamed") if renamed else ("plain",)
     self.prompts = _PROMPTS
     self._people = people
-    # The test split first: the size of another does not change it.
-    self._sizes = {"test": test, "valid": valid, "train": train}
     self._seed = seed
 
   def examples(self) -> dict[str, list[Example]]:

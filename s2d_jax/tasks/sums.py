@@ -14,7 +14,7 @@ import random
 from s2d_jax.answers.number import Number
 from s2d_jax.errors import UserError
 from s2d_jax.system2.program import Fields, Template
-from s2d_jax.tasks.exact_match import ExactMatch
+from s2d_jax.tasks.exact_match import ExactMatch, split_sizes
 from s2d_jax.tasks.task import Example
 
 _MOST_DIGITS = 18
@@ -51,11 +51,7 @@ class Sums(ExactMatch):
   ):
     if not 1 <= digits <= _MOST_DIGITS:
       raise UserError(f"task.digits={digits} must be from 1 to {_MOST_DIGITS}")
-    if min(train, valid, test) < 1:
-      raise UserError(
-        f"task.train={train}, task.valid={valid} and task.test={test} must"
-        " each be at least one"
-      )
+    self._sizes = split_sizes(train, valid, test)
     numbers = len(_numbers(digits))
     # Half of all pairs, so that one that is new is soon drawn.
     most = (numbers * (numbers + 1) // 2 - _SHOTS) // 2
@@ -66,8 +62,6 @@ class Sums(ExactMatch):
         " for fewer, or for more digits"
       )
     self._digits = digits
-    # The test split first: the size of another does not change it.
-    self._sizes = {"test": test, "valid": valid, "train": train}
     self._seed = seed
 
   @property
