@@ -7,7 +7,7 @@ Behind the colon is what is learnt (`--config=configs/continents.py:thought`):
 "thought", the two facts and the answer, of fewer pairs.
 """
 
-from s2d_jax.config import default
+from s2d_jax.config import behind_colon, default
 
 # Samples of a pair, and by how much one answer must lead among them.
 _KEPT = {"unfiltered": (1, 0.0), "filtered": (3, 0.6), "thought": (1, 0.0)}
@@ -30,7 +30,7 @@ def get_config(taught: str = "unfiltered"):
       "name": "sycophancy",
       "kinds": ("continent",),
     }
-  config.sampling.n, config.curation.min_margin = _KEPT[taught]
+  config.sampling.n, config.curation.min_margin = behind_colon(_KEPT, taught, __file__)
   config.sampling.confidence = 0.0  # so few are drawn faster all at once
   config.sampling.batch_rows = 64  # on a CPU, fewer have a shorter end
   config.curation.min_agreement = 0.0  # each is asked in one order

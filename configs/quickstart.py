@@ -8,7 +8,7 @@ figures with narrower intervals, as in docs/evidence.md. It then learns from
 other countries, as the test takes its own first.
 """
 
-from s2d_jax.config import default
+from s2d_jax.config import behind_colon, default
 
 # Countries of the validation and of the test split; for what it did to the
 # rest, items of another task, and everyday questions.
@@ -17,7 +17,7 @@ _ASKED = {"few": (4, 24, 12, 12), "many": (6, 42, 30, 24)}
 
 def get_config(asked: str = "few"):
   """Country facts, asked with and without an opinion of the asker."""
-  valid, test, others, everyday = _ASKED[asked]
+  valid, test, others, everyday = behind_colon(_ASKED, asked, __file__)
   config = default()
   config.method = "s2a_few_shot"
   with config.unlocked():

@@ -9,7 +9,7 @@ docs/evidence.md has what came out. Larger models may fare better:
 `--config.model.name=…`.
 """
 
-from s2d_jax.config import default
+from s2d_jax.config import behind_colon, default
 
 _METHODS = {
   "sums": ("sums", "cot_few_shot"),
@@ -22,7 +22,7 @@ def get_config(tried: str = "sums"):
   """System 1, System 1 behind worked examples, and System 2."""
   config = default()
   with config.unlocked():
-    config.task.name, config.method = _METHODS[tried]
+    config.task.name, config.method = behind_colon(_METHODS, tried, __file__)
     if config.task.name == "sums":
       config.task.digits = 2
     config.task.train = config.task.valid = 8

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+import os
+from typing import TypeVar
+
 from ml_collections import ConfigDict
+
+from s2d_jax.errors import UserError
+
+T = TypeVar("T")
 
 
 def default() -> ConfigDict:
@@ -191,3 +199,13 @@ def default() -> ConfigDict:
   # answers alone; empty: of no stages. The pipeline sets it.
   config.internalise.stage = ""
   return config.lock()
+
+
+def behind_colon(known: Mapping[str, T], name: str, file: str) -> T:
+  """What a config file has under the name behind `--config=FILE:`."""
+  if name not in known:
+    raise UserError(
+      f"{os.path.basename(file)}:{name} is not known; behind the colon may stand"
+      f" {', '.join(known)}"
+    )
+  return known[name]

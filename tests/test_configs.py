@@ -168,3 +168,18 @@ def test_the_quickstart_is_as_its_page_tells(size, known, asked):
     for split, examples in splits.items()
   }
   assert forms == {"train": {2}, "valid": {2}, "test": {3}}
+
+
+@pytest.mark.parametrize(
+  "name, known",
+  [
+    ("quickstart", "few, many"),
+    ("continents", "unfiltered, filtered, thought"),
+    ("trials", "sums, last_letters, rephrased"),
+  ],
+)
+def test_what_stands_behind_the_colon_is_named(name, known):
+  for unknown in ("lots", ""):
+    wanted = rf"{name}\.py:{unknown} is not known; .* may stand {known}$"
+    with pytest.raises(UserError, match=wanted):
+      _load(_ROOT / "configs" / f"{name}.py", unknown)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from etils import epath
 from ml_collections import ConfigDict
 
+from s2d_jax.errors import UserError
 from s2d_jax.stages import internalise, pipeline, program, rounds, series
 from s2d_jax.stages.series import Series
 
@@ -28,6 +29,11 @@ def report(
   config: ConfigDict, workdir: epath.Path, report_run: program.Stage
 ) -> None:
   """Writes the page again, of the finished runs or of a single one."""
+  if not workdir.exists():
+    raise UserError(
+      f"{workdir} is not there, so there is nothing to report; is it the"
+      " --workdir of a run?"
+    )
   if several := series_of(config):
     series.report(several, config, workdir)
   else:

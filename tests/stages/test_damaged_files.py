@@ -13,7 +13,14 @@ import pytest
 from s2d_jax.checkpoints import pretrained
 from s2d_jax.errors import UserError
 from s2d_jax.reporting import run_files, terminal
-from s2d_jax.stages import chat_models, prepare, program, status
+from s2d_jax.stages import (
+  chat_models,
+  prepare,
+  program,
+  report,
+  several,
+  status,
+)
 
 _READERS = {
   "a stage": ("config.json", lambda c, d: program.claim_workdir(c, d)),
@@ -51,6 +58,13 @@ def test_who_reads_it_names_the_file(run, config, reader, content):
   sentence = str(told.value)
   assert str(run / name) in sentence and "; " in sentence
   assert "\n" not in sentence
+
+
+def test_a_report_of_no_run_makes_no_folder(config, tmp_path):
+  nowhere = epath.Path(tmp_path / "nowhere")
+  with pytest.raises(UserError, match="nowhere is not there, so there is"):
+    several.report(config, nowhere, report.run)
+  assert not nowhere.exists()
 
 
 @pytest.mark.parametrize("tail", ['{"step":99,"lo', "\0\0\0\0"])
