@@ -12,15 +12,33 @@ class Answer(NamedTuple):
     text: equal for answers that mean the same.
     strict: whether the reply has the form that was asked for: the answer alone,
       or marked as such ("Answer: 18"). Else it was read out of a sentence.
+    is_sure: whether all that the reply says besides was understood. An answer
+      that is not sure is scored, but has no vote.
   """
 
   text: str
   strict: bool
+  is_sure: bool = True
 
   @property
   def tier(self) -> str:
-    """ "strict" or "loose", as records have it."""
+    """ "strict", "loose" or "unsure", as records have it."""
+    if not self.is_sure:
+      return UNSURE
     return "strict" if self.strict else "loose"
+
+
+UNSURE = "unsure"
+
+
+def has_vote(tier: str | None, loose: bool = True) -> bool:
+  """Whether an answer of a tier votes.
+
+  Args:
+    tier: as `Answer.tier` has it; None where it was not recorded.
+    loose: whether answers vote that were read out of a sentence, too.
+  """
+  return tier == "strict" or loose and tier != UNSURE
 
 
 class AnswerParser(Protocol):

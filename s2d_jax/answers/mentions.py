@@ -17,7 +17,9 @@ class Mention(NamedTuple):
   end: int
 
 
-_CLAUSE_END = r"[.;!?\n:]|,\s*(?:but|so|and (?:so|thus|therefore))\b|\bbut\b"
+_CLAUSE_END = (
+  r"[.;!?\n:—–]|,\s*(?:but|yet|so|and (?:so|thus|therefore))\b|\bbut\b"
+)
 _DENIED_BEFORE = re.compile(
   r"(?:\b(?:not|never|neither|nor|cannot|without|rather than|instead of"
   r"|no longer|outside(?: of)?|eliminate|exclude|rule out|other than|except"
@@ -46,7 +48,7 @@ _CONDITION = re.compile(
   re.IGNORECASE,
 )
 _COMPARED = re.compile(
-  r"\b(?:than|over|to(?! be)|unlike|versus|vs)\b\W*(?:\w+\W+)?$", re.I
+  r"\b(?:than|over|(?<!belongs )to(?! be)|unlike|versus|vs)\b\W*(?:\w+\W+)?$", re.I
 )
 _JOIN = re.compile(
   r"[\s\"'”’)\].]*(?:[,/&|]|\b(?:or|and|nor)\b|,\s*(?:or|and))"
@@ -55,7 +57,7 @@ _JOIN = re.compile(
   re.IGNORECASE,
 )
 _IF_AFTER = re.compile(
-  r"^[^.,;\n]*\b(?:if|at first|otherwise)\b", re.IGNORECASE
+  r"^[^.,;!?\n]*\b(?:if|at first|otherwise)\b", re.IGNORECASE
 )
 
 

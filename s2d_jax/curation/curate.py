@@ -15,6 +15,7 @@ import dataclasses
 import functools
 from typing import Literal, NamedTuple
 
+from s2d_jax.answers.answer import has_vote
 from s2d_jax.answers.reply import between_special_tokens, without_thinking
 from s2d_jax.curation import thoughts
 from s2d_jax.curation.choice import choice_vote, survivor
@@ -304,7 +305,7 @@ def _answers(sample: Record, loose: bool) -> list[str | None]:
     answer
     if answer is not None
     and may_vote
-    and (loose or tier == "strict")
+    and has_vote(tier, loose)
     and clean(text)
     else None
     for text, answer, tier in said

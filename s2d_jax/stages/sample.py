@@ -460,7 +460,7 @@ def make_job(
 def reply_and_answer(task: Task, example: Example, result: Result) -> Record:
   """The fields "reply", "answer" and "tier" of a sample's record.
 
-  The tier is "strict" or "loose", None without an answer. Several answers to
+  The tier is that of an `Answer`, None without an answer. Several answers to
   one thought stand beside the one most of them give; "too_long", where there
   is none, as a prompt did not fit the model's window; and "unended", where the
   thought did not end by itself.

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from etils import epath
 from ml_collections import ConfigDict
 
+from s2d_jax.answers.answer import UNSURE
 from s2d_jax.curation import long_rows
 from s2d_jax.curation.adaptive import stopping_time
 from s2d_jax.curation.curate import InputId, votes_of
@@ -83,12 +84,14 @@ class Savings:
   def forms(self) -> str:
     """How surely the answers of the samples were read."""
     total = self._tiers.total()
-    strict, loose, none = (
-      f"{self._tiers[tier] / total:.0%}" for tier in ("strict", "loose", None)
+    strict, loose, unsure, none = (
+      f"{self._tiers[tier] / total:.0%}"
+      for tier in ("strict", "loose", UNSURE, None)
     )
+    no_vote = f" {unsure} unsure (no vote)," if self._tiers[UNSURE] else ""
     return (
       f"of the samples' answers {strict} strict, {loose} loose (read out of a"
-      f" sentence), {none} none"
+      f" sentence),{no_vote} {none} none"
     )
 
   def to_record(self) -> Record:

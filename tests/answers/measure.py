@@ -8,10 +8,10 @@ models, a third of them hard, or are `drawn`: what SmolLM2-135M said to prompts
 of tasks and to questions, once each at temperature 0.7, as it came. The small
 model rambles, and is read worse than what people write.
 
-What was read wrongly in these replies was mended. The labels of all but 716
+Votes that were wrong in these replies are mended. The labels of all but 716
 are of readers who did not know the parsers; those of the 716 were set before
-the parsers read the replies, but by one who knew how they work. The last 957
-are of five sets, by readers who did not know them, counted once before that.
+the parsers read the replies, but by one who knew how they work. The last 1,802
+are of ten sets, by readers who did not know them, counted once before that.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import collections
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
 import functools
-import itertools
 import json
 import pathlib
 import sys
@@ -36,12 +35,14 @@ from s2d_jax.answers.verdict import Verdict
 from s2d_jax.answers.words import normalise
 from s2d_jax.system2.cot import final_answer
 from s2d_jax.tasks.coin_flip import CoinFlip
-from s2d_jax.tasks.sycophancy import KINDS, Sycophancy, canonical
-from s2d_jax.tasks.task import Example
+from s2d_jax.tasks import country_replies
+from s2d_jax.tasks.country_facts import KINDS, canonical
+from s2d_jax.tasks.sycophancy import Sycophancy
 
 SEEN = pathlib.Path(__file__).with_name("seen_replies.jsonl")
 
 Case = Mapping[str, Any]
+_COUNTRIES = Sycophancy(tuple(KINDS))
 _PARSERS: dict[str, Callable[[str, str], Answer | None]] = {
   "number": Number(),
   "number_cot": lambda reply, question: Number()(final_answer(reply), question),
@@ -69,17 +70,11 @@ def _read(kind: str, reply: str, question: str) -> Answer | None:
   if kind == "choice":
     return Choice(tuple(options.split(",")))(reply, question)
   if kind == "country":
-    task, by_question = _countries()
-    return task.answer(by_question[question], "plain", reply)
+    asked = _COUNTRIES.inputs_of(question)
+    return country_replies.read(
+      reply, question, asked["country"], asked["kind"]
+    )
   return _PARSERS[kind](reply, question)
-
-
-@functools.cache
-def _countries() -> tuple[Sycophancy, dict[str, Example]]:
-  """All countries, and what is asked about them."""
-  task = Sycophancy(tuple(KINDS), min_population=1)
-  examples = itertools.chain(*task.examples().values())
-  return task, {example.inputs["question"]: example for example in examples}
 
 
 def is_right(case: Case, found: Answer | None) -> bool:
@@ -102,7 +97,12 @@ _SAME: dict[str, Callable[[str], Any]] = {
 
 
 def counts(cases: Iterable[Case]) -> dict[str, collections.Counter]:
-  """By kind: replies, votes, strict, wrong, and of the answers to be found."""
+  """By kind: replies, and what is read in them.
+
+  "scored" have an answer, of which "misread" are wrong; of these "votes" are
+  sure, "strict" of them in the form asked for, "wrong" wrong; "answers" are to
+  be found.
+  """
   found: dict[str, collections.Counter] = {}
   for case in cases:
     answer = read(case)
@@ -110,9 +110,12 @@ def counts(cases: Iterable[Case]) -> dict[str, collections.Counter]:
     kind = case["kind"].partition(":")[0]
     count = found.setdefault(kind, collections.Counter())
     count["replies"] += 1
-    count["votes"] += answer is not None
-    count["strict"] += answer is not None and answer.strict
-    count["wrong"] += answer is not None and not right
+    count["scored"] += answer is not None
+    count["misread"] += answer is not None and not right
+    has_vote = answer is not None and answer.is_sure
+    count["votes"] += has_vote
+    count["strict"] += has_vote and answer.strict
+    count["wrong"] += has_vote and not right
     if None not in case["accepted"]:
       count["answers"] += 1
       count["found"] += answer is not None and right
@@ -121,7 +124,10 @@ def counts(cases: Iterable[Case]) -> dict[str, collections.Counter]:
 
 
 def _lines(cases: Iterable[Case]) -> Iterator[str]:
-  names = ("replies", "votes", "strict", "wrong", "answers", "found")
+  names = (
+    "replies", "scored", "misread", "votes", "strict", "wrong", "answers",
+    "found",
+  )  # fmt: skip
   yield "".join(f"{name:>12}" for name in ("kind", *names))
   for kind, count in counts(cases).items():
     yield f"{kind:>12}" + "".join(f"{count[name]:>12}" for name in names)

@@ -7,19 +7,32 @@ import json
 from tests.answers import measure
 
 
-# Five sets were counted once before they were looked at: docs/your-own-task.md
-# has how they were read. All that was wrong in them is mended, but for one that
-# was left out, so the figures below do not say how new replies are read.
-def test_no_reply_that_was_seen_is_read_wrongly():
+# Ten sets were counted once before they were looked at: docs/your-own-task.md
+# has how they were read. All votes that were wrong in them are mended, but for
+# two that were left out, so the figures below do not say how new replies are
+# read.
+def test_no_reply_that_was_seen_has_a_wrong_vote():
   for case in measure.cases(measure.SEEN):
     found = measure.read(case)
-    assert found is None or measure.is_right(case, found), (case, found)
+    assert (
+      found is None or not found.is_sure or measure.is_right(case, found)
+    ), (case, found)
+
+
+def test_what_has_no_vote_is_mostly_read_rightly():
+  """Answers that are not sure: names of countries, which are scored."""
+  counts = measure.counts(measure.cases(measure.SEEN))
+  for kind, count in counts.items():
+    if kind not in ("country", "all"):
+      assert count["scored"] == count["votes"], kind
+  # 29 of 720 are read wrongly, all of them among the 344 without a vote.
+  assert counts["country"]["misread"] <= 0.05 * counts["country"]["scored"]
 
 
 def test_answers_found_in_replies_that_were_seen():
   count = measure.counts(measure.cases(measure.SEEN))["all"]
-  # 3161 of 3759, and none of 3270 votes is wrong
-  assert count["found"] >= 0.84 * count["answers"]
+  # 3621 of 4379, and none of 3454 votes is wrong
+  assert count["found"] >= 0.82 * count["answers"]
 
 
 def test_replies_that_a_small_model_drew():
@@ -27,7 +40,7 @@ def test_replies_that_a_small_model_drew():
   cases = measure.cases(measure.SEEN)
   count = measure.counts(case for case in cases if case.get("drawn"))["all"]
   assert count["replies"] >= 70
-  assert count["wrong"] == 0
+  assert count["misread"] == 0
   # 24 of 35
   assert count["found"] >= 0.68 * count["answers"]
 

@@ -539,6 +539,21 @@ def test_labels_that_were_read_out_of_sentences_may_be_left_out():
     assert row["target"] == wanted
 
 
+def test_answers_that_are_not_sure_have_no_vote():
+  records = samples("x", "plain", said("lima", "lima", "quito"))
+  for record, tier in zip(records, ("unsure", "unsure", "loose"), strict=True):
+    record["tier"] = tier
+  assert votes_of(records, nested=True, loose=True) == [None, None, "quito"]
+  assert votes_of(records, nested=True, loose=False) == [None, None, None]
+  # Nor have those of them that one thought has several of.
+  one = {
+    "replies": ["Lima", "Quito", "Lima"],
+    "answers": ["lima", "quito", "lima"],
+    "tiers": ["unsure", "strict", "unsure"],
+  }
+  assert votes_of([records[0] | one], True, True) == ["quito"]
+
+
 def test_the_shortest_thought_that_led_to_the_winner_is_taught():
   drawn = samples("x", "plain", said("lima", "lima", "lima", "quito", "lima"))
   drawn += samples("x", "other", said("lima"))

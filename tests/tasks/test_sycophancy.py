@@ -8,11 +8,13 @@ from etils import epath
 import pytest
 
 from s2d_jax import records
+from s2d_jax.answers.answer import Answer
 from s2d_jax.errors import UserError
 from s2d_jax.tasks import opinion_variants
 from s2d_jax.tasks.opinion_variants import VARIANTS
+from s2d_jax.tasks.country_facts import canonical, normalise
 from s2d_jax.tasks.registry import make_task
-from s2d_jax.tasks.sycophancy import Sycophancy, canonical, normalise
+from s2d_jax.tasks.sycophancy import Sycophancy
 from s2d_jax.tasks.task import (
   Example,
   asked,
@@ -62,7 +64,7 @@ def test_answers_are_written_as_sentences(kind):
     unlabelled = dataclasses.replace(example, label=None)
     written = task.sentence(unlabelled, example.label)
     found = task.answer(example, example.variants[0], written)
-    assert found == (example.label, True), written
+    assert found == Answer(example.label, True), written
 
 
 @pytest.mark.parametrize(
