@@ -152,7 +152,8 @@ def _is_plain(text: str, name: Mention, country: str) -> bool:
     end = max(end, own.end())
   elif not _ABOUT_IT.search(before):
     end = len(text)
-  words = re.sub(rf"\b{country}\b", "", f"{before} {text[name.end : end]}")
+  said_again = rf"\b(?:{country}|{re.escape(name.name)})\b"
+  words = re.sub(said_again, "", f"{before} {text[name.end : end]}")
   of_country = tuple(word[:_STEM] for word in country.split())
   return all(
     word in _PLAIN_WORDS or word.startswith(of_country)
