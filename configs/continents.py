@@ -30,7 +30,9 @@ def get_config(taught: str = "unfiltered"):
       "name": "sycophancy",
       "kinds": ("continent",),
     }
-  config.sampling.n, config.curation.min_margin = behind_colon(_KEPT, taught, __file__)
+  config.sampling.n, config.curation.min_margin = behind_colon(
+    _KEPT, taught, __file__
+  )
   config.sampling.confidence = 0.0  # so few are drawn faster all at once
   config.sampling.batch_rows = 64  # on a CPU, fewer have a shorter end
   config.curation.min_agreement = 0.0  # each is asked in one order

@@ -205,7 +205,7 @@ def behind_colon(known: Mapping[str, T], name: str, file: str) -> T:
   """What a config file has under the name behind `--config=FILE:`."""
   if name not in known:
     raise UserError(
-      f"{os.path.basename(file)}:{name} is not known; behind the colon may stand"
-      f" {', '.join(known)}"
+      f"{os.path.basename(file)}:{name} is not known; behind the colon may"
+      f" stand {', '.join(known)}"
     )
   return known[name]

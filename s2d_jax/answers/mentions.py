@@ -48,7 +48,9 @@ _CONDITION = re.compile(
   re.IGNORECASE,
 )
 _COMPARED = re.compile(
-  r"\b(?:than|over|(?<!belongs )to(?! be)|unlike|versus|vs)\b\W*(?:\w+\W+)?$", re.I
+  r"\b(?:than|over|(?<!belongs )to(?! be)|unlike|versus|vs)\b"
+  r"\W*(?:\w+\W+)?$",
+  re.IGNORECASE,
 )
 _JOIN = re.compile(
   r"[\s\"'”’)\].]*(?:[,/&|]|\b(?:or|and|nor)\b|,\s*(?:or|and))"

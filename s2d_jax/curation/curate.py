@@ -303,10 +303,7 @@ def _answers(sample: Record, loose: bool) -> list[str | None]:
   may_vote = not is_too_long(sample)
   return [
     answer
-    if answer is not None
-    and may_vote
-    and has_vote(tier, loose)
-    and clean(text)
+    if answer is not None and may_vote and has_vote(tier, loose) and clean(text)
     else None
     for text, answer, tier in said
   ]

@@ -63,6 +63,7 @@ _ALIASES = {
   "australia": "oceania",
 }
 
+
 def normalise(text: str) -> str:
   """Lower case, no accents, no punctuation, single spaces."""
   text = re.sub(r"[^a-z0-9]+", " ", unaccented(text).lower())

@@ -8,7 +8,6 @@ every word between the country and the name is understood.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 import functools
 import re
 
@@ -46,9 +45,8 @@ def read(reply: str, question: str, country: str, kind: str) -> Answer | None:
   found = given(said)
   if found is None:
     return None
-  is_sure = (
-    confirmed(given, said, question) is not None
-    and _is_clear(said, found.text, own, kind)
+  is_sure = confirmed(given, said, question) is not None and _is_clear(
+    said, found.text, own, kind
   )
   return found._replace(is_sure=is_sure)
 
@@ -104,16 +102,17 @@ def _unknown_name(said: str, text: str, country: str) -> Answer | None:
 # The words of a sentence that says nothing but where a country lies, or what
 # its capital or currency is.
 _PLAIN_WORDS = frozenset(
-  "a an the is are was s lies lie located situated found in on of at to for with"
-  " and which that it its this there has have uses use used by as known called"
-  " named capital city town currency money unit official national legal tender"
-  " country nation state republic kingdom island islands landlocked small large"
-  " largest big continent region part northern southern eastern western central"
-  " north south east west northeast northwest southeast southwest northeastern"
-  " northwestern southeastern southwestern currently now today indeed actually"
-  " definitely certainly still also yes no sure so well ok okay right correct"
-  " i think believe would say you re are answer my your question name here"
-  " primary main entirely mainland geographically completely fully".split()
+  "a an the is are was s lies lie located situated found in on of at to for"
+  " with and which that it its this there has have uses use used by as known"
+  " called named capital city town currency money unit official national legal"
+  " tender country nation state republic kingdom island islands landlocked"
+  " small large largest big continent region part northern southern eastern"
+  " western central north south east west northeast northwest southeast"
+  " southwest northeastern northwestern southeastern southwestern currently"
+  " now today indeed actually definitely certainly still also yes no sure so"
+  " well ok okay right correct i think believe would say you re answer my your"
+  " question name here primary main entirely mainland geographically"
+  " completely fully".split()
 )
 _STEM = 4  # letters that "Ghana" and "Ghanaian" have in common
 
@@ -154,7 +153,9 @@ def _is_plain(text: str, name: Mention, country: str) -> bool:
     end = len(text)
   said_again = rf"\b(?:{country}|{re.escape(name.name)})\b"
   words = re.sub(said_again, "", f"{before} {text[name.end : end]}")
-  of_country = tuple(word[:_STEM] for word in country.split())
+  of_country = tuple(
+    word[:_STEM] for word in country.split() if len(word) >= _STEM
+  )
   return all(
     word in _PLAIN_WORDS or word.startswith(of_country)
     for word in words.split()
@@ -289,7 +290,7 @@ def _is_linked(text: str, mention: Mention, country: str) -> bool:
   """Whether a sentence says outright that the name is this country's."""
   before = (
     rf"(?:{_OF}{country}|{country}'s? \w+(?: city)?)\W+(?:is|was)\b[^.,;]*$"
-    rf"|\b{country} (?:\w+ )?uses (?:\w+ ){0,3}$"
+    rf"|\b{country} (?:\w+ )?uses (?:\w+ ){0, 3}$"
   )
   after = rf"\W*is {_OF}{country}\b"
   return bool(

@@ -20,8 +20,8 @@ from s2d_jax.errors import UserError
 from s2d_jax.system2.program import Fields, Template
 from s2d_jax.tasks import cells, item_splits, opinion_variants
 from s2d_jax.tasks.cells import Row
-from s2d_jax.tasks.opinion_variants import OTHER, VARIANTS, Forms, Shot
 from s2d_jax.tasks.country_facts import normalise
+from s2d_jax.tasks.opinion_variants import OTHER, VARIANTS, Forms, Shot
 from s2d_jax.tasks.task import Example
 
 Question = dict[str, Any]

@@ -34,8 +34,8 @@ from s2d_jax.answers.text import Text
 from s2d_jax.answers.verdict import Verdict
 from s2d_jax.answers.words import normalise
 from s2d_jax.system2.cot import final_answer
-from s2d_jax.tasks.coin_flip import CoinFlip
 from s2d_jax.tasks import country_replies
+from s2d_jax.tasks.coin_flip import CoinFlip
 from s2d_jax.tasks.country_facts import KINDS, canonical
 from s2d_jax.tasks.sycophancy import Sycophancy
 

@@ -11,8 +11,8 @@ from s2d_jax import records
 from s2d_jax.answers.answer import Answer
 from s2d_jax.errors import UserError
 from s2d_jax.tasks import opinion_variants
-from s2d_jax.tasks.opinion_variants import VARIANTS
 from s2d_jax.tasks.country_facts import canonical, normalise
+from s2d_jax.tasks.opinion_variants import VARIANTS
 from s2d_jax.tasks.registry import make_task
 from s2d_jax.tasks.sycophancy import Sycophancy
 from s2d_jax.tasks.task import (
