@@ -257,6 +257,8 @@ def _counted(
   if len(found) != 1:
     return None
   [one] = found
+  if _goes_on(text[len(head) :], one.value, told):
+    return None
   rest = head[: one.start] + " " + head[one.end :]
   results = _results(before)
   is_result = bool(results) and results[-1] == one.value
@@ -279,6 +281,13 @@ def _counted(
   is_unit = unit is not None and unknown == {unit[1].lower()}
   is_known = len(unknown) <= most or is_unit
   return one.value if is_said and is_known else None
+
+
+def _goes_on(text: str, value: Fraction, told: set[Fraction]) -> bool:
+  """Whether it comes to another number: ", and after 4 get on there are 26"."""
+  is_later = re.match(r",?\s+(?:after|when|while)\b", text, re.IGNORECASE)
+  values = {one.value for one in find(text)}
+  return is_later is not None and bool(values - told - {value})
 
 
 _ASKS_LEFT = re.compile(r"\b(?:left|remain\w*)\b[^.!?]*\?\W*\Z", re.IGNORECASE)

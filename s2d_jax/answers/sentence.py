@@ -123,8 +123,16 @@ def name_in(sentence: str, question: Question) -> str | None:
   for form in _forms(sentence):
     name = _new_name(form, question)
     if name is not None:
-      return name
+      return None if _tells_nothing(form, name, question) else name
   return None
+
+
+def _tells_nothing(sentence: str, name: str, question: Question) -> bool:
+  """Whether a name only belongs to what is asked for: "the month of the year"."""
+  of = re.search(
+    rf"\b(\w+) of (?:the|an?|this|that) {re.escape(name)}\b", sentence
+  )
+  return of is not None and name.islower() and of[1].lower() in question.words
 
 
 _DESCRIBED = re.compile(

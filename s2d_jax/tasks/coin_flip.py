@@ -203,6 +203,8 @@ _WAS = re.compile(r"\bwas\b.*\bwhen\b|\buntil\b", re.IGNORECASE)
 _AS_IT_WAS = re.compile(r"\bas (?:it was )?at the start\b", re.IGNORECASE)
 
 
+# "Heads is now facing down."
+_DOWN = re.compile(r"\b(?:down|under\w*|below)\b", re.IGNORECASE)
 _ONLY_SIDE = re.compile(
   r"\W*(?:it is )?(?:(?:heads|tails)(?: up)?|the coin is tails up)\W*", re.I
 )
@@ -219,7 +221,7 @@ def _final_side(text: str) -> str | None:
     return None
   if re.search(r"\b(?:yes|no(?! longer\b| one\b))\b|\?", text, re.IGNORECASE):
     return None
-  if _OPEN.search(_AS_IT_WAS.sub("", last)):
+  if _OPEN.search(_AS_IT_WAS.sub("", last)) or _DOWN.search(last):
     return None
   sides = list(re.finditer(r"\b(?:heads|tails)\b", last, re.IGNORECASE))
   if not sides:
