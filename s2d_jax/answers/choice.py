@@ -131,11 +131,18 @@ class Choice:
     found = confirmed(
       self._read, text, question, but, is_no_a_turn="no" not in self._known
     )
-    if found or not self._are_letters:
-      return found
+    if found:
+      return found if found.strict else self._weighed(found, text)
+    if not self._are_letters:
+      return None
     found = _by_text(_texts(question, self.options), text, question)
     named = {mention[0] for mention in self._mentioned(text)}
     return found if found and named <= {found.text} else None
+
+  def _weighed(self, found: Answer, text: str) -> Answer:
+    """An answer out of a sentence, sure if no other option is named."""
+    named = {option for option, *_ in self._mentioned(undenied(text))}
+    return found._replace(is_sure=named <= {found.text})
 
   def _read(self, text: str) -> Answer | None:
     option = self._alone(text)

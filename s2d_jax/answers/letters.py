@@ -72,7 +72,11 @@ class Letters:
     if replies.refuses(text) or text.count('"') % 2:
       return None
     found = _unmarked([one.text for one in said], text, no_answer)
-    return Answer(found, strict=False) if found else None
+    if not found:
+      return None
+    quoted = {_joined(one) for one in re.findall(_QUOTED, text)}
+    others = {one for one in quoted if one and len(one) > 1} - no_answer
+    return Answer(found, strict=False, is_sure=others <= {found})
 
 
 def _marked(no_answer: Collection[str], said: Statement) -> str | None:

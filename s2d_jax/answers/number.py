@@ -29,7 +29,10 @@ class Number:
     read = functools.partial(self._read, question=question)
     found = read(text)
     but = {"negates"} if found and found.text == "0" else ()
-    return confirmed(read, text, question, but)
+    found = confirmed(read, text, question, but)
+    if found is None or found.strict:
+      return found
+    return found._replace(is_sure=_is_last(found.text, text, question))
 
   def _read(self, text: str, question: str) -> Answer | None:
     value = alone(text)
@@ -44,6 +47,15 @@ class Number:
       value, place = found
       return _answer(value, alone(said[place].text) is not None)
     return _answer(_unmarked([one.text for one in said], text, question), False)
+
+
+def _is_last(answer: str, text: str, question: str) -> bool:
+  """Whether a reply is whole, and no number that is new follows its answer."""
+  if len(replies.sentences(text)) > 1 and replies.is_cut_off(text):
+    return False
+  told = {one.value for one in find(plain(question))}
+  new = [one.value for one in find(text) if one.value not in told]
+  return not new or canonical(new[-1]) == answer
 
 
 def _answer(value: Fraction | None, strict: bool) -> Answer | None:

@@ -128,7 +128,7 @@ def name_in(sentence: str, question: Question) -> str | None:
 
 
 def _tells_nothing(sentence: str, name: str, question: Question) -> bool:
-  """Whether a name only belongs to what is asked for: "the month of the year"."""
+  """Whether it only belongs to what is asked for: "the month of the year"."""
   of = re.search(
     rf"\b(\w+) of (?:the|an?|this|that) {re.escape(name)}\b", sentence
   )

@@ -91,11 +91,11 @@ class Text:
     found = _read(text, asked)
     if found is None:
       return None
-    name, strict = found
+    name, strict, is_sure = found
     answer = normalise(name)
     if not 0 < len(answer.split()) <= self.max_words:
       return None
-    return Answer(answer, strict)
+    return Answer(answer, strict, is_sure)
 
 
 def _without_echo(text: str, asked: Question) -> str:
@@ -106,8 +106,13 @@ def _without_echo(text: str, asked: Question) -> str:
   return text
 
 
-def _read(text: str, asked: Question) -> tuple[str, bool] | None:
-  """The name that a reply gives, and whether it has the form asked for."""
+def _read(text: str, asked: Question) -> tuple[str, bool, bool] | None:
+  """The name that a reply gives, its form and whether it is sure.
+
+  It has the form asked for where it stands alone or is marked. It is sure where
+  it is marked, or given at once and written like a name or an answer of few
+  words.
+  """
   if not text or _PLACEHOLDER.search(text) or _lists_several(text):
     return None
   said = statements(_LABEL.sub("", text))
@@ -155,7 +160,18 @@ def _read(text: str, asked: Question) -> tuple[str, bool] | None:
       return None
     if not is_turned:
       place, name, strict = names[0]
-  return (name, strict) if name else None
+  is_given = said[place].is_marked or place == 0 and _is_name(name)
+  return (name, strict, is_given) if name else None
+
+
+_FEW_WORDS, _FEW_LETTERS = 3, 40
+_PAUSE = re.compile(r"[,;，、；。]")
+
+
+def _is_name(text: str) -> bool:
+  """Whether a text is no sentence for sure: all capitals, or few words."""
+  is_short = len(text.split()) <= _FEW_WORDS and len(text) <= _FEW_LETTERS
+  return is_short and not _PAUSE.search(text) or _is_title(text)
 
 
 _LEFT_OPEN = re.compile(r"\b(?:or|either|used to|formerly|not)\b")

@@ -85,9 +85,15 @@ class Verdict:
     if len(bracketed) == 1 and not re.search(r"\b(?:not|if)\b", text, re.I):
       return Answer(bracketed.pop().upper(), strict=False)
     found = _last([_stated(one) for one in said], said)
-    return None if found is None else Answer(found, strict=False)
+    if found is None:
+      return None
+    is_sure = found == "C" or not _EVEN.search(text)
+    return Answer(found, strict=False, is_sure=is_sure)
 
 
+_EVEN = re.compile(
+  r"\b(?:tie[sd]?|draw|even(?:ly)?|equal(?:ly)?|the same)\b", re.IGNORECASE
+)
 # What is wrong with an answer does not take back what was said of both.
 _FAULTS = re.compile(
   r"\b(?:mistake\w*|errors?|wrong|incorrect\w*|mis\w+)\b", re.IGNORECASE

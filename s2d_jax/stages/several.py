@@ -29,12 +29,12 @@ def report(
   config: ConfigDict, workdir: epath.Path, report_run: program.Stage
 ) -> None:
   """Writes the page again, of the finished runs or of a single one."""
+  if several := series_of(config):
+    series.report(several, config, workdir)
+    return
   if not workdir.exists():
     raise UserError(
       f"{workdir} is not there, so there is nothing to report; is it the"
       " --workdir of a run?"
     )
-  if several := series_of(config):
-    series.report(several, config, workdir)
-  else:
-    program.run_claimed(report_run, config, workdir)
+  program.run_claimed(report_run, config, workdir)

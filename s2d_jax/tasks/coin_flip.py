@@ -116,7 +116,9 @@ class CoinFlip(ExactMatch):
     side = _side(said)
     if found is None and side is None:
       final = _final_side(said)
-      return Answer(final, strict=False) if final else None
+      last = replies.sentences(said)[-1] if said else ""
+      is_sure = len(re.findall(r"(?i)\b(?:heads|tails)\b", last)) == 1
+      return Answer(final, False, is_sure) if final else None
     if found and found.text == "no" and _STILL_HEADS.search(said):
       return None
     last = _final_side(replies.sentences(said)[-1]) if found else None

@@ -20,13 +20,12 @@ def test_no_reply_that_was_seen_has_a_wrong_vote():
 
 
 def test_what_has_no_vote_is_mostly_read_rightly():
-  """Answers that are not sure: names of countries, which are scored."""
+  """Answers that are not sure are scored, and are a few of all but names."""
   counts = measure.counts(measure.cases(measure.SEEN))
   for kind, count in counts.items():
-    if kind not in ("country", "all"):
-      assert count["scored"] == count["votes"], kind
-  # 29 of 720 are read wrongly, all of them among the 343 without a vote.
-  assert counts["country"]["misread"] <= 0.05 * counts["country"]["scored"]
+    least = 0.5 if kind == "country" else 0.84
+    assert count["votes"] >= least * count["scored"], kind
+    assert count["misread"] <= 0.05 * count["scored"], kind
 
 
 def test_answers_found_in_replies_that_were_seen():

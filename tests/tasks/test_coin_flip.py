@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from s2d_jax.answers.answer import Answer
 from s2d_jax.errors import UserError
 from s2d_jax.tasks.coin_flip import CoinFlip
 
@@ -106,8 +107,8 @@ def test_replies_and_targets():
   example = _all(task)[0]
   for variant, answer in itertools.product(task.variants, ("yes", "no")):
     target = task.target(example, variant, answer)
-    assert task.answer(example, variant, target) == (answer, True)
-  assert task.answer(example, "plain", "Yes.") == ("yes", True)
+    assert task.answer(example, variant, target) == Answer(answer, True)
+  assert task.answer(example, "plain", "Yes.") == Answer("yes", True)
   assert task.answer(example, "plain", "I wonder") is None
   assert task.score(example, "plain", example.label) == {"accuracy": 1.0}
   assert task.score(example, "plain", None) == {"accuracy": 0.0}

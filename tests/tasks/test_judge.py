@@ -6,6 +6,7 @@ import pathlib
 
 import pytest
 
+from s2d_jax.answers.answer import Answer
 from s2d_jax.answers.verdict import Verdict
 from s2d_jax.errors import UserError
 from s2d_jax.tasks.judge import Judge
@@ -81,7 +82,7 @@ def test_a_verdict_means_the_same_in_both_orders(task):
 def test_a_target_is_read_as_the_answer_that_it_says(task):
   for variant, answer in itertools.product(task.variants, ("1", "2", "tie")):
     target = task.target(_EXAMPLE, variant, answer)
-    assert task.answer(_EXAMPLE, variant, target) == (answer, True)
+    assert task.answer(_EXAMPLE, variant, target) == Answer(answer, True)
     # The right target names the answer by where it is shown.
     shown = task.fields(_EXAMPLE, variant)
     wording = {"1": "One {a}.", "2": "Two."}

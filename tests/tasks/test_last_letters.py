@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from s2d_jax.answers.answer import Answer
 from s2d_jax.errors import UserError
 from s2d_jax.tasks.last_letters import LastLetters
 
@@ -61,7 +62,7 @@ def test_a_target_is_read_as_the_answer_that_it_says(splits):
   task = LastLetters()
   for example in splits["valid"]:
     target = task.target(example, "plain", example.label)
-    assert task.answer(example, "plain", target) == (example.label, True)
+    assert task.answer(example, "plain", target) == Answer(example.label, True)
 
 
 def test_worked_examples_are_right_and_not_asked_about(splits):

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from s2d_jax.answers.answer import Answer
 from s2d_jax.errors import UserError
 from s2d_jax.system2.methods import METHODS
 from s2d_jax.tasks.same_continent import SameContinent
@@ -126,7 +127,7 @@ def test_replies_and_targets(task, splits):
   example = splits["test"][0]
   for variant, answer in itertools.product(task.variants, ("yes", "no")):
     target = task.target(example, variant, answer)
-    assert task.answer(example, variant, target) == (answer, True)
+    assert task.answer(example, variant, target) == Answer(answer, True)
   assert task.answer(example, "plain", "No, they are not.").text == "no"
   assert task.answer(example, "plain", "In Europe.") is None
   assert task.score(example, "plain", example.label) == {"accuracy": 1.0}
@@ -183,7 +184,7 @@ def test_it_is_decomposed_into_its_countries(task, splits):
     f"Which continent is {name} in?" for name in example.inputs["countries"]
   ]
   merged = finish(steps, [reply("Asia"), reply("Africa")])
-  assert task.answer(example, "plain", merged) == ("no", True)
+  assert task.answer(example, "plain", merged) == Answer("no", True)
 
 
 @pytest.mark.parametrize("seed", range(4))
