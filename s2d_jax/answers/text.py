@@ -60,6 +60,9 @@ _INSERTED_OR = re.compile(r",\s+(?:or|formerly|once|also)\b[^,]*,(?=\s+[a-z])")
 _CUT_OFF = re.compile(r"\s(?:is|are|was|were|the|a|an|of|by|in|and|called)$")
 
 
+_AGAIN = re.compile(r"\A(.{3,}?)(?: \1)+\Z")
+
+
 @dataclasses.dataclass(frozen=True)
 class Text:
   """A short answer in free text; None where it is longer than `max_words`.
@@ -92,7 +95,7 @@ class Text:
     if found is None:
       return None
     name, strict, is_sure = found
-    answer = normalise(name)
+    answer = _AGAIN.sub(r"\1", normalise(name))
     if not 0 < len(answer.split()) <= self.max_words:
       return None
     return Answer(answer, strict, is_sure)
@@ -160,12 +163,32 @@ def _read(text: str, asked: Question) -> tuple[str, bool, bool] | None:
       return None
     if not is_turned:
       place, name, strict = names[0]
-  is_given = said[place].is_marked or place == 0 and _is_name(name)
-  return (name, strict, is_given) if name else None
+  is_sure = said[place].is_marked or (
+    place == 0 and _is_name(name) and _is_answered(said[0].text, asked)
+  )
+  return (name, strict, is_sure) if name else None
 
 
-_FEW_WORDS, _FEW_LETTERS = 3, 40
+_FEW_WORDS, _FEW_LETTERS, _SHORT = 3, 40, 5
 _PAUSE = re.compile(r"[,;，、；。]")
+
+
+# Verbs of sentences that are not English, of which fewer words are known.
+_FOREIGN = re.compile(
+  r"c['’]est|(?<!\w)(?:est|ist|wird|wurden?|fue|es|está|è|é|foi|är|werd)(?!\w)"
+)
+
+
+def _is_answered(sentence: str, asked: Question) -> bool:
+  """Whether a sentence is short, or says half of what the question says.
+
+  Not so in "Louis Armstrong was a jazz musician.", if his instrument was asked.
+  """
+  if len(sentence.split()) <= _SHORT:
+    return not _FOREIGN.search(sentence)
+  content = asked.stems - asked.names
+  said = content & stems(sentence)
+  return 2 * len(said) >= len(content) and not _FOREIGN.search(sentence)
 
 
 def _is_name(text: str) -> bool:
