@@ -17,7 +17,7 @@ def keep_buffers() -> None:
   """Has a step of the CPU take over the buffers of the one before.
 
   By default each buffer of some megabytes is mapped anew, and its pages are
-  cleared at their first use: an eighth of the time of sampling. Kept are those
+  cleared at their first use: a fifth of the time of sampling. Kept are those
   of a single arena, as each thread would have its own, so this must be called
   before JAX starts any. Of no effect beside an accelerator, whose host loads
   checkpoints of many gigabytes and should give all of it back.

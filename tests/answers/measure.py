@@ -11,7 +11,7 @@ model rambles, and is read worse than what people write.
 Votes that were wrong in these replies are mended. The labels of all but 716
 are of readers who did not know the parsers; those of the 716 were set before
 the parsers read the replies, but by one who knew how they work. The last 3,590
-are of eighteen sets, by readers who did not know them, counted once before that.
+are of 18 sets, by readers who did not know them, counted once before that.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ import json
 from tests.answers import measure
 
 
-# Twenty sets were counted once before they were looked at: docs/your-own-task.md
-# has how they were read. All votes that were wrong in them are mended, but for
+# Many sets were counted once before they were looked at: your-own-task.md in
+# docs/ has how they were read. All votes that were wrong in them are mended, but for
 # two that were left out, so the figures below do not say how new replies are
 # read.
 def test_no_reply_that_was_seen_has_a_wrong_vote():
