@@ -55,7 +55,12 @@ def _is_last(answer: str, text: str, question: str) -> bool:
     return False
   told = {one.value for one in find(plain(question))}
   new = [one.value for one in find(text) if one.value not in told]
-  return not new or canonical(new[-1]) == answer
+  if new and canonical(new[-1]) != answer:
+    return False
+  # "5 slices remain, i.e. 5/8 of the pizza": of which is it asked?
+  behind = re.split(r"=|\b(?:so|therefore|thus|hence)\b", text)[-1]
+  last = {one.value for one in find(behind)} - told
+  return len(last) <= 1
 
 
 def _answer(value: Fraction | None, strict: bool) -> Answer | None:

@@ -164,7 +164,10 @@ def _read(text: str, asked: Question) -> tuple[str, bool, bool] | None:
     if not is_turned:
       place, name, strict = names[0]
   is_sure = said[place].is_marked or (
-    place == 0 and _is_name(name) and _is_answered(said[0].text, asked)
+    place == 0
+    and _is_name(name)
+    and _is_answered(said[0].text, asked)
+    and normalise(name) in normalise(said[0].text)  # in one piece
   )
   return (name, strict, is_sure) if name else None
 

@@ -8,10 +8,11 @@ models, a third of them hard, or are `drawn`: what SmolLM2-135M said to prompts
 of tasks and to questions, once each at temperature 0.7, as it came. The small
 model rambles, and is read worse than what people write.
 
-Votes that were wrong in these replies are mended. The labels of all but 716
-are of readers who did not know the parsers; those of the 716 were set before
-the parsers read the replies, but by one who knew how they work. The last 3,590
-are of 18 sets, by readers who did not know them, counted once before that.
+Votes that were wrong in the replies that were seen are mended, and nothing was
+changed for those that are held out. The labels of all but 716 are of readers
+who did not know the parsers; those of the 716 were set before the parsers read
+the replies, but by one who knew how they work. The last 3,537 are of 17 sets,
+by readers who did not know them, counted once before that.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ from s2d_jax.tasks.coin_flip import CoinFlip
 from s2d_jax.tasks.country_facts import KINDS, canonical
 from s2d_jax.tasks.sycophancy import Sycophancy
 
-SEEN = pathlib.Path(__file__).with_name("seen_replies.jsonl")
+_FOLDER = pathlib.Path(__file__).parent
+SEEN = _FOLDER / "seen_replies.jsonl"
+HELD_OUT = _FOLDER / "held_out_replies.jsonl"
 
 Case = Mapping[str, Any]
 _COUNTRIES = Sycophancy(tuple(KINDS))
