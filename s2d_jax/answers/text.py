@@ -60,7 +60,8 @@ _INSERTED_OR = re.compile(r",\s+(?:or|formerly|once|also)\b[^,]*,(?=\s+[a-z])")
 _CUT_OFF = re.compile(r"\s(?:is|are|was|were|the|a|an|of|by|in|and|called)$")
 
 
-_AGAIN = re.compile(r"\A(.{3,}?)(?: \1)+\Z")
+# A small model repeats itself; "Bora Bora" does not.
+_AGAIN = re.compile(r"\A(.{3,}?)(?: \1){2,}\Z")
 
 
 @dataclasses.dataclass(frozen=True)
