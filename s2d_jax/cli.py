@@ -6,6 +6,8 @@ import difflib
 import importlib
 import sys
 
+from s2d_jax import host_memory
+
 _STAGES = {
   "pipeline": "run all stages in order; resume where a run was killed",
   "prepare": "make the examples",
@@ -43,6 +45,7 @@ def main() -> None:
       file=sys.stderr,
     )
     sys.exit(2)
+  host_memory.keep_buffers()
   sys.argv = [f"s2d {name}", *sys.argv[2:]]
   importlib.import_module(f"s2d_jax.stages.{name}").main()
 

@@ -14,9 +14,9 @@ from s2d_jax import host_memory
 _PAGES = """
 import resource, sys, threading
 from s2d_jax import host_memory
-import numpy as np
 if sys.argv[1] == "keep":
   host_memory.keep_buffers()
+import numpy as np
 def steps():
   for _ in range(50):
     np.ones(2**22, np.uint8)  # 4 MB, as a step's buffers
@@ -27,7 +27,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
 
 
 @pytest.fixture
-def asked(monkeypatch) -> list[tuple[int, int]]:
+def asked(monkeypatch, tmp_path) -> list[tuple[int, int]]:
   calls = []
 
   class Library:
@@ -35,6 +35,9 @@ def asked(monkeypatch) -> list[tuple[int, int]]:
       calls.append((name, value))
 
   monkeypatch.setattr(ctypes, "CDLL", lambda name: Library())
+  monkeypatch.setattr(host_memory.os, "cpu_count", lambda: 1)
+  (tmp_path / "1").touch()
+  monkeypatch.setattr(host_memory, "_THREADS", str(tmp_path))
   monkeypatch.setattr(sys, "platform", "linux")
   return calls
 
@@ -51,6 +54,15 @@ def test_the_host_of_an_accelerator_gives_memory_back(asked, monkeypatch):
   monkeypatch.setattr(
     host_memory.glob, "glob", lambda name: ["/dev/accel0"] * ("accel" in name)
   )
+  host_memory.keep_buffers()
+  assert asked == []
+
+
+def test_threads_that_have_their_arenas_are_left_alone(
+  asked, monkeypatch, tmp_path
+):
+  monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+  (tmp_path / "2").touch()
   host_memory.keep_buffers()
   assert asked == []
 

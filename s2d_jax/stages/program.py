@@ -21,7 +21,6 @@ from s2d_jax import (
   buckets,
   conversation,
   full_disk,
-  host_memory,
   interrupts,
   profiling,
   records,
@@ -185,8 +184,6 @@ def run_program(
   75, Ctrl-C with 130, SIGTERM where it is awaited with 143; the other processes
   of the run end with it.
   """
-
-  host_memory.keep_buffers()
 
   def quiet_start(argv: Sequence[str]) -> None:
     # Libraries log every checkpoint at length; --verbosity=0 shows it.
