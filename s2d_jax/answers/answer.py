@@ -42,10 +42,11 @@ def has_vote(tier: str | None, loose: bool = True) -> bool:
 
 
 class AnswerParser(Protocol):
-  """Finds the answer in a reply; None where it can't be read with certainty.
+  """Finds the answer in a reply; None where it can't be read.
 
   A wrong vote costs more than a missing one: misreadings of one kind agree with
-  each other, and win.
+  each other, and win. So an answer that may be another one is not sure, and
+  has none.
   """
 
   def __call__(self, reply: str, question: str = "") -> Answer | None:

@@ -77,8 +77,8 @@ class Forms:
 
   Attributes:
     strict: the answer alone, or marked as the prompt asked.
-    loose: read out of a sentence.
-    none: none could be read with certainty.
+    loose: read out of a sentence, surely enough to vote or not.
+    none: none could be read.
   """
 
   strict: float

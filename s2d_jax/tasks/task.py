@@ -80,7 +80,7 @@ class Task(Protocol):
     """
 
   def answer(self, example: Example, variant: str, reply: str) -> Answer | None:
-    """The answer in a reply, None where none can be read with certainty.
+    """The answer in a reply, None where none can be read.
 
     The same for every variant: "the first of the two as shown" is mapped to an
     answer that does not depend on the order in which they were shown.
