@@ -290,7 +290,7 @@ def _is_linked(text: str, mention: Mention, country: str) -> bool:
   """Whether a sentence says outright that the name is this country's."""
   before = (
     rf"(?:{_OF}{country}|{country}'s? \w+(?: city)?)\W+(?:is|was)\b[^.,;]*$"
-    rf"|\b{country} (?:\w+ )?uses (?:\w+ ){0, 3}$"
+    rf"|\b{country} (?:\w+ )?uses (?:\w+ ){{0,3}}$"
   )
   after = rf"\W*is {_OF}{country}\b"
   return bool(

@@ -87,6 +87,8 @@ def test_a_name_that_is_not_the_country_s_is_no_answer(kind, country, reply):
     ("continent", "Cuba", "That's wrong; Cuba belongs to North America.",
      "north america"),
     ("capital", "Libya", "It's capital is Tripoli.", "tripoli"),
+    ("currency", "Ghana", "The naira is that of Nigeria. Ghana uses the cedi.",
+     "cedi"),
     ("capital", "Jamaica", "It isn't Montego Bay—it's Kingston.", "kingston"),
   ],
 )  # fmt: skip
