@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from s2d_jax.errors import UserError
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 def default() -> ConfigDict:
@@ -201,7 +201,7 @@ def default() -> ConfigDict:
   return config.lock()
 
 
-def behind_colon(known: Mapping[str, T], name: str, file: str) -> T:
+def behind_colon(known: Mapping[str, _T], name: str, file: str) -> _T:
   """What a config file has under the name behind `--config=FILE:`."""
   if name not in known:
     raise UserError(

@@ -188,11 +188,11 @@ def _is_answered(sentence: str, asked: Question) -> bool:
 
   Not so in "Louis Armstrong was a jazz musician.", if his instrument was asked.
   """
-  if len(sentence.split()) <= _SHORT:
-    return not _FOREIGN.search(sentence)
+  if _FOREIGN.search(sentence):
+    return False
   content = asked.stems - asked.names
-  said = content & stems(sentence)
-  return 2 * len(said) >= len(content) and not _FOREIGN.search(sentence)
+  is_short = len(sentence.split()) <= _SHORT
+  return is_short or 2 * len(content & stems(sentence)) >= len(content)
 
 
 def _is_name(text: str) -> bool:

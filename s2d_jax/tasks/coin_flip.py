@@ -117,7 +117,7 @@ class CoinFlip(ExactMatch):
     if found is None and side is None:
       final = _final_side(said)
       last = replies.sentences(said)[-1] if said else ""
-      is_sure = len(re.findall(r"(?i)\b(?:heads|tails)\b", last)) == 1
+      is_sure = len(_SIDE.findall(last)) == 1
       return Answer(final, False, is_sure) if final else None
     if found and found.text == "no" and _STILL_HEADS.search(said):
       return None
@@ -164,6 +164,7 @@ class CoinFlip(ExactMatch):
         return renamed
 
 
+_SIDE = re.compile(r"\b(?:heads|tails)\b", re.IGNORECASE)
 _LAST_WORD = re.compile(
   r".*\b(?:yes|no(?! longer\b| one\b| other\b))\b([^.;!?\n]*)",
   re.IGNORECASE | re.DOTALL,
@@ -175,7 +176,7 @@ def _side(text: str) -> str | None:
   """Yes or no, by the side that the last "yes" or "no" goes with."""
   match = _LAST_WORD.match(text)
   said = match[1].lower() if match else ""
-  sides = set(re.findall(r"\b(?:heads|tails)\b", said))
+  sides = set(_SIDE.findall(said))
   if len(sides) != 1:
     return None
   is_heads = "heads" in sides
@@ -225,7 +226,7 @@ def _final_side(text: str) -> str | None:
     return None
   if _OPEN.search(_AS_IT_WAS.sub("", last)) or _DOWN.search(last):
     return None
-  sides = list(re.finditer(r"\b(?:heads|tails)\b", last, re.IGNORECASE))
+  sides = list(_SIDE.finditer(last))
   if not sides:
     return None
   # "He does not flip it, so it is heads up."

@@ -38,17 +38,21 @@ def read(reply: str, question: str, country: str, kind: str) -> Answer | None:
     The answer; one that is not sure has no vote.
   """
   said = replies.said(reply)
-  own = normalise(country).removeprefix("the ")
+  own = _without_article(country)
   given = functools.partial(
     _name_given, question=question, country=own, kind=kind
   )
   found = given(said)
   if found is None:
     return None
-  is_sure = confirmed(given, said, question) is not None and _is_clear(
-    said, found.text, own, kind
-  )
+  is_clear = _is_clear(said, found.text, own, kind)
+  is_sure = is_clear and confirmed(given, said, question) is not None
   return found._replace(is_sure=is_sure)
+
+
+def _without_article(country: str) -> str:
+  """A country's name, normalised: "gambia"."""
+  return normalise(country).removeprefix("the ")
 
 
 def _name_given(
@@ -90,8 +94,8 @@ def _unknown_name(said: str, text: str, country: str) -> Answer | None:
     text,
   )
   free = normalise(stated.group(1) if stated else text)
-  is_name = 0 < len(free.split()) <= 3 and free != country
-  is_name = is_name and not re.search(r"\d", free)
+  is_short = 0 < len(free.split()) <= 3
+  is_name = is_short and free != country and not re.search(r"\d", free)
   first = free.partition(" ")[0]
   is_capital = re.search(rf"\b{first.capitalize()}", unaccented(said))
   if not is_name or not is_capital or _NO_NAME.search(free):
@@ -282,8 +286,8 @@ def _is_given_away(text: str, name: Mention, country: str) -> bool:
 @functools.cache
 def _others(country: str) -> frozenset[str]:
   """Names of all countries but one, as `answer` has them."""
-  every = (normalise(one["name"]) for one in countries.countries(0))
-  return frozenset(name.removeprefix("the ") for name in every) - {country}
+  every = (_without_article(one["name"]) for one in countries.countries(0))
+  return frozenset(every) - {country}
 
 
 def _is_linked(text: str, mention: Mention, country: str) -> bool:
