@@ -12,6 +12,9 @@ from s2d_jax.errors import UserError
 from s2d_jax.presets import PRESETS
 from s2d_jax.stages import setup
 from s2d_jax.stages.program import _flatten as flatten
+from s2d_jax.system2 import decompose
+from s2d_jax.system2.methods import METHODS
+from tests.system2.replies import finish, reply
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _ROWS = sorted((_ROOT / "configs" / "paper").glob("*.py"))
@@ -175,7 +178,11 @@ def test_the_quickstart_is_as_its_page_tells(size, known, asked):
   [
     ("quickstart", "few, many"),
     ("continents", "unfiltered, filtered, thought"),
-    ("trials", "sums, last_letters, rephrased"),
+    (
+      "trials",
+      "sums, last_letters, rephrased, languages, events, months, lengths,"
+      " alphabet",
+    ),
   ],
 )
 def test_what_stands_behind_the_colon_is_named(name, known):
@@ -183,3 +190,49 @@ def test_what_stands_behind_the_colon_is_named(name, known):
     wanted = rf"{name}\.py:{unknown} is not known; .* may stand {known}$"
     with pytest.raises(UserError, match=wanted):
       _load(_ROOT / "configs" / f"{name}.py", unknown)
+
+
+_TRIALS = _ROOT / "configs" / "trials.py"
+
+
+@pytest.mark.parametrize("name", ["sums", "last_letters", "rephrased"])
+def test_trials_whose_steps_are_those_of_the_task(name):
+  setup.check(_load(_TRIALS, name))
+
+
+@pytest.mark.parametrize(
+  "name", ["languages", "events", "months", "lengths", "alphabet"]
+)
+def test_trials_of_two_facts(name, monkeypatch):
+  monkeypatch.chdir(_ROOT)
+  config = _load(_TRIALS, name)
+  setup.check(config)
+  task = setup.task_of(config)
+  assert not setup.why_no_shots(config, task)
+  known = runpy.run_path(str(_TRIALS))["_FACTS"][name]
+  shown, asked = known.split()
+  merge = decompose.rule(known.rule)
+  prompts = setup.prompts_of(config, task)
+  labels = []
+  for example in task.examples()["test"]:
+    one, other = task.cluster(example)
+    assert {one, other} <= asked.keys() - shown.keys()
+    assert example.label == merge([asked[one], asked[other]])
+    labels.append(example.label)
+    fields = task.fields(example, "plain")
+    steps = METHODS["decompose"].think(fields, prompts)
+    next(steps)
+    said = [[reply(asked[name])] * 3 for name in (one, other)]
+    assert finish(steps, said) == example.label
+  assert len(labels) == config.task.test_size
+  assert 0.35 < labels.count("yes") / len(labels) < 0.65
+  # Worked examples are asked as the questions are.
+  part = prompts["part"]
+  for asked, fact in part.shots:
+    name = next(one for one in shown if one in asked)
+    own = part.messages(text="?", format="?", part=name)[-1]["content"]
+    assert (asked, fact) == (own, shown[name])
+  direct = setup.prompts_of(config, task, "system1_shots")["system1_shots"]
+  how = direct.messages(**fields)[-1]["content"].splitlines()[1:]
+  assert {answer for _, answer in direct.shots} == {"yes", "no"}
+  assert all(asked.splitlines()[1:] == how for asked, _ in direct.shots)

@@ -10,10 +10,17 @@ answers, or the model reads them.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from fractions import Fraction
+import functools
+import operator
 import re
 from typing import NamedTuple
 
 from s2d_jax.answers import reply as replies
+from s2d_jax.answers.number import Number
+from s2d_jax.answers.numerals import canonical
+from s2d_jax.errors import UserError
+from s2d_jax.functions import function
 from s2d_jax.generation.engine import Completion
 from s2d_jax.system2.program import Fields, ModelCall, Prompts, Steps, Template
 
@@ -55,6 +62,14 @@ PROMPTS = {
 }
 
 
+# What a rule compares are words: "It is Asia." is not "Asia".
+SHORT_PART = Template(
+  "{part}\nAnswer with a name or a number only.",
+  max_new_tokens=16,
+  stop=("\n",),
+)
+
+
 class PartAnswer(NamedTuple):
   """What was asked, and what most replies say."""
 
@@ -66,7 +81,7 @@ def by_rule(fields: Fields, prompts: Prompts) -> Steps:
   """Merges by the task's rule; no answer if a part has none."""
   answers = yield from _solve(fields["parts"].splitlines(), fields, prompts)
   said = [replies.bare(answer.text) for answer in answers]
-  return RULES[fields["rule"]](said) if all(said) else ""
+  return rule(fields["rule"])(said) if all(said) else ""
 
 
 def by_model(fields: Fields, prompts: Prompts) -> Steps:
@@ -86,8 +101,65 @@ def same(answers: Sequence[str]) -> str:
   return "yes" if len(set(answers)) == 1 else "no"
 
 
+def _leads(
+  is_before: Callable[[Fraction, Fraction], bool], numbers: Sequence[Fraction]
+) -> str:
+  first, *others = numbers
+  return "yes" if all(is_before(first, one) for one in others) else "no"
+
+
+def _sum(numbers: Sequence[Fraction]) -> str:
+  return canonical(sum(numbers))
+
+
+def _of_numbers(merge: Callable[[Sequence[Fraction]], str]) -> Rule:
+  """A rule of the numbers in the answers; no answer if one has none."""
+
+  def merged(answers: Sequence[str]) -> str:
+    found = [Number()(answer) for answer in answers]
+    if None in found:
+      return ""
+    return merge([Fraction(one.text) for one in found])
+
+  return merged
+
+
+Rule = Callable[[Sequence[str]], str]
+
 # What a task may name as its rule.
-RULES: dict[str, Callable[[Sequence[str]], str]] = {"same": same}
+RULES: dict[str, Rule] = {
+  "same": same,
+  "larger": _of_numbers(functools.partial(_leads, operator.gt)),
+  "smaller": _of_numbers(functools.partial(_leads, operator.lt)),
+  "sum": _of_numbers(_sum),
+}
+
+
+def rule(name: str) -> Rule:
+  """The rule of this name, or the function that `my_module:merge` names.
+
+  Raises:
+    UserError: there is none.
+  """
+  if name in RULES:
+    return RULES[name]
+  if ":" not in str(name):
+    raise UserError(
+      f"task.rule={name!r} must be one of {', '.join(RULES)}, or a function of"
+      " the list of answers, as my_module:merge"
+    )
+  merge = function(name)
+
+  def merged(answers: Sequence[str]) -> str:
+    text = merge(answers)
+    if not isinstance(text, str):
+      raise UserError(
+        f"task.rule: {name} gave {type(text).__name__}; it must return a text,"
+        " an empty one for no answer"
+      )
+    return text
+
+  return merged
 
 
 def _solve(

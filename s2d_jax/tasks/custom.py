@@ -18,8 +18,10 @@ from s2d_jax.answers.settings import make_parser
 from s2d_jax.answers.text import Text
 from s2d_jax.answers.words import normalise
 from s2d_jax.errors import UserError
+from s2d_jax.functions import function
+from s2d_jax.system2 import decompose
 from s2d_jax.system2.program import Template, are_shots
-from s2d_jax.tasks import cells, sources
+from s2d_jax.tasks import cells
 from s2d_jax.tasks.cells import Row
 from s2d_jax.tasks.questions import Questions, placeholders
 
@@ -49,6 +51,10 @@ class Custom(Questions):
       which must not change the answer either.
     perturbations: those of `variants` and `perturb` that only test whether an
       answer stands: they are neither taught nor evaluated.
+    parts: templates over the columns, a simpler question each, which the method
+      `decompose` asks by themselves.
+    rule: what makes an answer of theirs: "same", "larger", "smaller", "sum", or
+      "package.module:function" of the list of answers.
     valid: source of the rows to choose the checkpoint; None: part of train.
     test: source of the rows for the report; None: part of train.
     train_size: rows to learn from; None takes all that are left.
@@ -77,6 +83,8 @@ class Custom(Questions):
     variants: Mapping[str, str] | None = None,
     perturb: Mapping[str, str] | None = None,
     perturbations: Sequence[str] = (),
+    parts: Sequence[str] = (),
+    rule: str = "same",
     valid: str | None = None,
     test: str | None = None,
     train_size: int | None = None,
@@ -118,6 +126,8 @@ class Custom(Questions):
       option = "prompt" if variant == "plain" else f"variants.{variant}"
       _check_template(option, template, optional or {})
     _check_optional(optional or {}, templates)
+    _check_parts(parts, optional or {})
+    decompose.rule(rule)
     super().__init__(
       name=self.name,
       sources={"train": train, "valid": valid, "test": test},
@@ -133,15 +143,18 @@ class Custom(Questions):
           shots=tuple((user, reply) for user, reply in shots),
           # JSON may span lines.
           stop=() if isinstance(parser, Json) else ("\n",),
-        )
+        ),
+        **({"part": decompose.SHORT_PART} if parts else {}),
       },
       label=lambda row: _labels(row, label, parser),
-      scorer=make_scorer(score, sources.function),
+      scorer=make_scorer(score, function),
       columns=columns,
       optional=optional,
       perturbations={
-        name: sources.function(path) for name, path in (perturb or {}).items()
+        name: function(path) for name, path in (perturb or {}).items()
       },
+      parts=tuple(parts),
+      rule=rule,
       identify=(lambda row: _id(row, id)) if id else None,
       streaming=streaming,
       seed=seed,
@@ -186,6 +199,16 @@ def _check_shots(shots: Any) -> None:
     raise UserError(
       f"task.shots={shots!r} must be pairs of a user message and its reply"
     )
+
+
+def _check_parts(parts: Any, optional: Mapping[str, str]) -> None:
+  if not isinstance(parts, (list, tuple)):
+    raise UserError(
+      f"task.parts={parts!r} must be a list of templates, a simpler question"
+      ' each, as ["{first}", "{second}"]'
+    )
+  for number, part in enumerate(parts):
+    _check_template(f"parts[{number}]", part, optional)
 
 
 def _check_whole(option: str, value: Any) -> None:

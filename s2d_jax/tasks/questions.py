@@ -6,6 +6,7 @@ import collections
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import functools
 import random
+import re
 import string
 from typing import Any
 
@@ -23,6 +24,7 @@ from s2d_jax.tasks.task import Example
 Perturb = Callable[[Row, random.Random], Row]
 
 _SPLITS = ("train", "valid", "test")
+_INPUTS = ("question", "texts", "parts")
 
 
 class Questions:
@@ -43,6 +45,9 @@ class Questions:
       that stands for it in a template unless it is.
     perturbations: by variant, a function that changes the row; its text is
       that of "plain".
+    parts: templates over the columns: simpler questions, whose answers together
+      have the answer. Questions with a part in common are a cluster.
+    rule: what makes an answer of theirs; see `decompose.rule`.
     identify: the id of a row; None numbers them.
     streaming: read no more of a source than is needed.
     seed: of the order of rows and of the perturbations.
@@ -66,6 +71,8 @@ class Questions:
     columns: Mapping[str, str] | None = None,
     optional: Mapping[str, str] | None = None,
     perturbations: Mapping[str, Perturb] | None = None,
+    parts: Sequence[str] = (),
+    rule: str = "",
     identify: Callable[[Row], str] | None = None,
     streaming: bool = False,
     seed: int = 0,
@@ -83,6 +90,7 @@ class Questions:
     self._columns = columns or {}
     self._optional = optional or {}
     self._perturbations = perturbations or {}
+    self._parts, self._rule = parts, rule
     self._identify = identify
     self._streaming = streaming
     self._seed = seed
@@ -102,7 +110,7 @@ class Questions:
         Example(
           id=f"{split}/{item['id']}",
           task=self.name,
-          inputs={"question": item["question"], "texts": item["texts"]},
+          inputs={name: item[name] for name in _INPUTS if name in item},
           label=item["label"],
         )
         for item in items
@@ -110,9 +118,21 @@ class Questions:
       for split, items in splits.items()
     }
 
-  def inputs_of(self, text: str) -> Mapping[str, Any]:
-    """All that the user says: a template over columns is filled already."""
-    return {"question": text, "texts": {self.plain: text}}
+  def inputs_of(self, text: str) -> Mapping[str, Any] | None:
+    """All that the user says: a template over columns is filled already.
+
+    Where questions have parts, it must be worded as the task words it.
+    """
+    inputs = {"question": text, "texts": {self.plain: text}}
+    if not self._parts:
+      return inputs
+    # Where a column may be blank it is not known what of a text is whose.
+    row = {} if self._optional else _columns(self._templates[self.plain], text)
+    names = {name for part in self._parts for name in placeholders(part)}
+    if not row.keys() >= names:
+      return None
+    parts = [_filled(part, row.__getitem__) for part in self._parts]
+    return inputs | {"parts": {self.plain: parts}}
 
   def source_place(self, example: Example) -> int | None:
     """The row's number; not known where rows have names instead."""
@@ -121,7 +141,16 @@ class Questions:
     return int(example.id.rpartition("/")[2])
 
   def fields(self, example: Example, variant: str) -> Fields:
-    return {"text": example.inputs["texts"][variant], "format": self._format}
+    fields = {"text": example.inputs["texts"][variant], "format": self._format}
+    if parts := example.inputs.get("parts"):
+      fields["parts"] = "\n".join(parts.get(variant, parts[self.plain]))
+      fields["rule"] = self._rule
+    return fields
+
+  def cluster(self, example: Example) -> tuple[str, ...] | None:
+    """Its parts: whoever errs about one errs in all questions that have it."""
+    parts = example.inputs.get("parts")
+    return parts and tuple(parts[self.plain])
 
   def answer(self, example: Example, variant: str, reply: str) -> Answer | None:
     return self.parser(reply, example.inputs["texts"][variant])
@@ -144,7 +173,7 @@ class Questions:
     renamed = (self._renamed(source, row) for row in rows)
     columns = dict.fromkeys(
       name
-      for template in self._templates.values()
+      for template in (*self._templates.values(), *self._parts)
       for name in placeholders(template)
       if name not in self._optional
     )
@@ -153,11 +182,13 @@ class Questions:
         variant: self._fill(source, template, row)
         for variant, template in self._templates.items()
       }
+      parts = {self.plain: self._parts_of(source, row)}
       for variant, perturb in self._perturbations.items():
         draw = random.Random(f"{self._seed}/{number}/{variant}")
         changed = _changed(perturb(dict(row), draw), row.place)
         plain = self._templates["plain"]
         texts[variant] = self._fill(source, plain, changed)
+        parts[variant] = self._parts_of(source, changed)
       labels = self._label(row)
       if labels is not None and len(labels) == 1:
         labels = labels[0]
@@ -165,8 +196,14 @@ class Questions:
         "id": number if self._identify is None else self._identify(row),
         "question": texts["plain"],
         "texts": texts,
+        **({"parts": parts} if self._parts else {}),
         "label": labels,
       }
+
+  def _parts_of(self, source: str, row: Row) -> list[str]:
+    """Each on one line."""
+    filled = (self._fill(source, part, row) for part in self._parts)
+    return [" ".join(part.split()) for part in filled]
 
   def _fill(self, source: str, template: str, row: Row) -> str:
     cells.need_columns(source, row, placeholders(template))
@@ -210,6 +247,20 @@ def _changed(row: Any, place: str) -> Row:
       " (row, random) and returns the changed row"
     )
   return Row(row, f"the perturbation of {place}")
+
+
+def _columns(template: str, text: str) -> dict[str, str]:
+  """The columns that make this text of the template; none if none do."""
+  names, pattern = [], ""
+  for literal, name, _, _ in string.Formatter().parse(template):
+    pattern += re.escape(literal)
+    if name in names:
+      pattern += rf"\{names.index(name) + 1}"
+    elif name is not None:
+      names.append(name)
+      pattern += "(.+?)"
+  found = re.fullmatch(pattern, text.strip(), re.DOTALL)
+  return dict(zip(names, found.groups(), strict=True)) if found else {}
 
 
 def _filled(template: str, said: Callable[[str], str]) -> str:

@@ -14,13 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import csv
 import glob
-import importlib
 import os
 import re
-import sys
 
 from s2d_jax import records
 from s2d_jax.errors import UserError
+from s2d_jax.functions import function
 from s2d_jax.tasks.cells import Row, numbered, tidy
 
 
@@ -257,23 +256,6 @@ def _python(name: str) -> Iterator[Mapping]:
     if not isinstance(row, dict):
       raise UserError(f"python:{name} yields {type(row).__name__}, not dicts")
     yield row
-
-
-def function(name: str) -> Callable:
-  """The function that `package.module:function` names."""
-  module, _, attribute = str(name).partition(":")
-  if os.getcwd() not in sys.path:
-    sys.path.insert(0, os.getcwd())
-  try:
-    found = getattr(importlib.import_module(module), attribute)
-  except (ImportError, AttributeError, ValueError) as error:
-    raise UserError(
-      f"python:{name} cannot be imported ({error}); write"
-      " package.module:function, seen from the current directory"
-    ) from None
-  if not callable(found):
-    raise UserError(f"python:{name} is {found!r}, not a function; name one")
-  return found
 
 
 _READERS: dict[str, Callable[[str], Iterator[Mapping]]] = {

@@ -13,6 +13,7 @@ from s2d_jax.system2 import methods
 from s2d_jax.tasks.custom import Custom
 from tests import tiny_chat
 from tests.docs import documents
+from tests.system2.replies import finish, reply
 
 _DOCS = documents.ROOT / "docs"
 
@@ -73,7 +74,7 @@ def test_the_options_of_the_document_reach_the_chat_template():
 
 def test_the_task_of_the_document_reads_its_file(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  [table] = _blocks("your-own-task.md", "csv")
+  table, _ = _blocks("your-own-task.md", "csv")
   head, *rows = table.splitlines()
   more = [re.sub(r"\d+", str(n), rows[0]) for n in range(11, 211)]
   (tmp_path / "questions.csv").write_text("\n".join([head, *rows, *more]))
@@ -101,7 +102,7 @@ def test_no_row_of_the_alpaca_of_the_document_is_lost(tmp_path, monkeypatch):
   assert [bool(row["input"]) for row in rows] == [False, True]
   fruits = [rows[0] | {"instruction": f"Fruit {i}?"} for i in range(160)]
   (tmp_path / "alpaca.json").write_text(json.dumps([*rows, *fruits]))
-  _, code, _ = _blocks("your-own-task.md", "python")
+  _, code, *_ = _blocks("your-own-task.md", "python")
   scope = {}
   exec(code, scope)
   config = scope["get_config"]()
@@ -115,15 +116,48 @@ def test_no_row_of_the_alpaca_of_the_document_is_lost(tmp_path, monkeypatch):
   }
 
 
+def test_the_parts_of_the_document_are_asked(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  _, table = _blocks("your-own-task.md", "csv")
+  (tmp_path / "wars.csv").write_text(table)
+  *_, code = _blocks("your-own-task.md", "python")
+  scope = {}
+  exec(code, scope)
+  config = scope["get_config"]()
+  with config.unlocked():
+    config.task.valid_size = config.task.test_size = 1
+  setup.check(config)
+  task = setup.task_of(config)
+  known = {"Crimean": "1853", "Korean": "1950", "Gulf": "1990"}
+  prompts = setup.prompts_of(config, task)
+  for [example] in task.examples().values():
+    fields = task.fields(example, "plain")
+    steps = methods.METHODS["decompose"].think(fields, prompts)
+    said = [
+      next(
+        year
+        for war, year in known.items()
+        if war in call.messages[-1]["content"]
+      )
+      for call in next(steps)
+    ]
+    assert finish(steps, [[reply(year)] * 3 for year in said]) == example.label
+  direct = setup.prompts_of(config, task, "system1_shots")["system1_shots"]
+  [(asked, _)] = direct.shots
+  own = direct.ask(text="X?", format=task.fields(example, "plain")["format"])
+  assert asked.splitlines()[1:] == own.messages[-1]["content"].splitlines()[1:]
+
+
 def test_the_module_of_the_document_is_a_source(tmp_path, monkeypatch):
   monkeypatch.syspath_prepend(tmp_path)
-  *_, module = _blocks("your-own-task.md", "python")
+  *_, module, _ = _blocks("your-own-task.md", "python")
   (tmp_path / "my_module.py").write_text(module)
+  from s2d_jax.functions import function
   from s2d_jax.tasks import sources
 
   rows = list(sources.read("python:my_module:rows"))
   assert rows[0] == {"question": "Is 2 a prime number?"}
-  swap = sources.function("my_module:swap")
+  swap = function("my_module:swap")
   changed = swap({"question": "Does John lie?"}, random.Random(0))
   assert re.fullmatch("Does (Ann|Bob|Eve) lie[?]", changed["question"])
 

@@ -76,6 +76,7 @@ def _options(task: str, folder) -> dict:
       "prompt": "{q}",
       "answer": {"kind": "choice", "options": ("no", "yes")},
       "variants": {"polite": "Please: {q}"},
+      "parts": ("{q}", "{q} Or even?"),
     }
   if task == "same_continent":
     return dict.fromkeys(("train", "valid", "test"), 4)
@@ -100,6 +101,7 @@ _PAIRS = [
   ("judge", "bsm_neural"),
   ("custom", "cot"),
   ("custom", "system1"),
+  ("custom", "decompose"),
 ]
 
 

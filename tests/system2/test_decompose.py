@@ -121,3 +121,21 @@ def test_the_questions_that_a_reply_lists(text, listed):
 def test_the_worked_examples_are_in_the_form_that_is_read():
   for _, listed in decompose.PROMPTS["split"].shots:
     assert decompose.questions(listed) == listed.splitlines()
+
+
+@pytest.mark.parametrize(
+  "rule, answers, merged",
+  [
+    ("same", ["asia", "asia", "europe"], "no"),
+    ("larger", ["1914", "1789"], "yes"),
+    ("larger", ["3", "2", "3"], "no"),  # not than each of the others
+    ("smaller", ["in 1789", "it was 1914"], "yes"),
+    ("smaller", ["1914", "1914"], "no"),
+    ("sum", ["2.5", "3/4", "-1"], "2.25"),
+    ("sum", ["two", "3"], "5"),
+    ("sum", ["several", "3"], ""),
+    ("larger", ["between 3 and 5", "4"], ""),
+  ],
+)
+def test_rules(rule, answers, merged):
+  assert decompose.rule(rule)(answers) == merged
