@@ -51,7 +51,7 @@ def _listed(text: str) -> dict[str, str]:
 
 
 _WORDS = (
-  "sun tiger window bread mountain oil lemon river elephant cat table umbrella"
+  "sun tiger bear mountain oil window lemon river elephant cat table umbrella"
   " dog kitchen tree butterfly ice garden potato sea hospital ant bottle"
   " television key orange newspaper"
 ).split()
@@ -62,8 +62,7 @@ _FACTS = {
     "What is the official language of {part}?",
     "same",
     _listed(
-      "Spanish: Honduras, Panama; Arabic: Qatar; French: Gabon; Arabic: Syria;"
-      " Portuguese: Cape Verde;"
+      "Spanish: Honduras, Panama; Arabic: Qatar, Syria; French: Gabon, Guinea;"
       "Spanish: Spain, Mexico, Chile, Argentina, Colombia, Cuba, Venezuela,"
       " Ecuador, Uruguay, Costa Rica;"
       "Arabic: Egypt, Jordan, Saudi Arabia, Libya, Yemen, Kuwait, Oman,"

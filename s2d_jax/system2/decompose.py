@@ -70,6 +70,10 @@ SHORT_PART = Template(
 )
 
 
+# What it makes of the answers to the parts; an empty text is no answer.
+Rule = Callable[[Sequence[str]], str]
+
+
 class PartAnswer(NamedTuple):
   """What was asked, and what most replies say."""
 
@@ -123,8 +127,6 @@ def _of_numbers(merge: Callable[[Sequence[Fraction]], str]) -> Rule:
 
   return merged
 
-
-Rule = Callable[[Sequence[str]], str]
 
 # What a task may name as its rule.
 RULES: dict[str, Rule] = {
