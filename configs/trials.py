@@ -5,11 +5,10 @@
 
 Behind the colon: "sums", of two digits, by columns; "last_letters", of two
 words that are spelled in steps; "rephrased", of two that a first reply spells;
-and, decomposed into two facts and a rule, "languages" (do two countries share
-one), "events" (which began first), "months" (which comes first), "lengths"
-(which word has more letters) and "alphabet" (which word comes first).
-docs/evidence.md has what came out. Larger models may fare better:
-`--config.model.name=…`.
+and, decomposed into two facts and a rule, "events" (which began first),
+"months" (which comes first), "lengths" (which word has more letters) and
+"alphabet" (which word comes first). docs/evidence.md has what came out. Larger
+models may fare better: `--config.model.name=…`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,12 +41,9 @@ class _Facts(NamedTuple):
 
 
 def _listed(text: str) -> dict[str, str]:
-  """{"Spain": "Spanish", …} of "Spanish: Spain, Chile; English: …"."""
-  found = {}
-  for group in text.split(";"):
-    fact, names = group.split(":")
-    found |= dict.fromkeys(map(str.strip, names.split(",")), fact.strip())
-  return found
+  """{"the Gulf War": "1990", …} of "1990: the Gulf War; 1808: …"."""
+  pairs = (one.split(":") for one in text.split(";"))
+  return {name.strip(): fact.strip() for fact, name in pairs}
 
 
 _WORDS = (
@@ -57,22 +53,6 @@ _WORDS = (
 ).split()
 
 _FACTS = {
-  "languages": _Facts(
-    "Do {first} and {second} have the same official language?",
-    "What is the official language of {part}?",
-    "same",
-    _listed(
-      "Spanish: Honduras, Panama; Arabic: Qatar, Syria; French: Gabon, Guinea;"
-      "Spanish: Spain, Mexico, Chile, Argentina, Colombia, Cuba, Venezuela,"
-      " Ecuador, Uruguay, Costa Rica;"
-      "Arabic: Egypt, Jordan, Saudi Arabia, Libya, Yemen, Kuwait, Oman,"
-      " Lebanon, Tunisia;"
-      "English: Australia, Jamaica, Ghana, Nigeria, Zambia, Liberia;"
-      "French: France, Senegal, Benin, Togo, the Ivory Coast;"
-      "Portuguese: Portugal, Brazil, Angola, Mozambique;"
-      "German: Germany, Austria"
-    ),
-  ),
   "events": _Facts(
     "Did {first} begin before {second}?",
     "In which year did {part} begin?",
@@ -131,7 +111,7 @@ def _rows(name: str) -> Iterator[dict[str, str]]:
   _, facts = asked.split()
   rows = {"yes": [], "no": []}
   for one, other in itertools.permutations(facts, 2):
-    if asked.rule == "same" or facts[one] != facts[other]:
+    if facts[one] != facts[other]:
       answer = merge([facts[one], facts[other]])
       rows[answer].append({"first": one, "second": other, "answer": answer})
   draw = random.Random(0)
@@ -140,7 +120,7 @@ def _rows(name: str) -> Iterator[dict[str, str]]:
     yield from draw.sample(rows[answer], count)
 
 
-languages, events, months, lengths, alphabet = (
+events, months, lengths, alphabet = (
   functools.partial(_rows, name) for name in _FACTS
 )
 

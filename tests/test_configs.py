@@ -120,6 +120,15 @@ def test_the_continents(taught, margin):
   assert len(splits["train"]) == config.task.train
 
 
+@pytest.mark.parametrize("taught", ["thought", "answers"])
+def test_the_languages(taught):
+  config = _load(_ROOT / "configs" / "languages.py", taught)
+  setup.check(config)
+  assert setup.thinks_aloud(config) == (taught == "thought")
+  splits = setup.task_of(config).examples()
+  assert min(map(len, splits.values())) >= 12
+
+
 @pytest.mark.parametrize("model", PRESETS)
 def test_a_chain_of_thought_taken_away_by_stages(model):
   config = _load(_ROOT / "configs" / "internalise.py", model)
@@ -178,10 +187,10 @@ def test_the_quickstart_is_as_its_page_tells(size, known, asked):
   [
     ("quickstart", "few, many"),
     ("continents", "unfiltered, filtered, thought"),
+    ("languages", "thought, answers"),
     (
       "trials",
-      "sums, last_letters, rephrased, languages, events, months, lengths,"
-      " alphabet",
+      "sums, last_letters, rephrased, events, months, lengths, alphabet",
     ),
   ],
 )
@@ -200,9 +209,7 @@ def test_trials_whose_steps_are_those_of_the_task(name):
   setup.check(_load(_TRIALS, name))
 
 
-@pytest.mark.parametrize(
-  "name", ["languages", "events", "months", "lengths", "alphabet"]
-)
+@pytest.mark.parametrize("name", ["events", "months", "lengths", "alphabet"])
 def test_trials_of_two_facts(name, monkeypatch):
   monkeypatch.chdir(_ROOT)
   config = _load(_TRIALS, name)

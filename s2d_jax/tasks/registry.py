@@ -16,6 +16,7 @@ from s2d_jax.tasks.judge import Judge
 from s2d_jax.tasks.last_letters import LastLetters
 from s2d_jax.tasks.opinions import Opinions
 from s2d_jax.tasks.same_continent import SameContinent
+from s2d_jax.tasks.same_language import SameLanguage
 from s2d_jax.tasks.sums import Sums
 from s2d_jax.tasks.sycophancy import Sycophancy
 from s2d_jax.tasks.task import Task
@@ -29,6 +30,7 @@ TASKS = {
     CoinFlip,
     Sums,
     SameContinent,
+    SameLanguage,
     Instructions,
     Judge,
     Gsm8k,

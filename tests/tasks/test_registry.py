@@ -16,6 +16,7 @@ def test_the_tasks():
     "coin_flip",
     "sums",
     "same_continent",
+    "same_language",
     "instructions",
     "judge",
     "gsm8k",
