@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
 import pathlib
 import re
 import runpy
@@ -129,6 +131,49 @@ def test_the_languages(taught):
   assert min(map(len, splits.values())) >= 12
 
 
+@pytest.mark.parametrize("taught, pairs", [("thought", 600), ("answers", 2000)])
+def test_the_alphabet(taught, pairs, monkeypatch):
+  monkeypatch.chdir(_ROOT)
+  config = _load(_ROOT / "configs" / "alphabet.py", taught)
+  setup.check(config)
+  assert setup.thinks_aloud(config) == (taught == "thought")
+  task = setup.task_of(config)
+  assert not setup.why_no_shots(config, task)
+  splits = task.examples()
+  assert {split: len(found) for split, found in splits.items()} == {
+    "train": pairs,
+    "valid": 80,
+    "test": 200,
+  }
+  cities = {
+    split: {name for one in found for name in task.cluster(one)}
+    for split, found in splits.items()
+  }
+  for one, other in itertools.combinations(cities.values(), 2):
+    assert not one & other
+  prompts = setup.prompts_of(config, task)
+  answers = collections.defaultdict(list)
+  for example in splits["train"]:
+    one, other = task.cluster(example)
+    assert 1 <= abs(ord(one[0]) - ord(other[0])) <= 3
+    assert example.label == ("yes" if one < other else "no")
+    answers[one[0]].append(example.label)
+    steps = METHODS["decompose"].think(task.fields(example, "plain"), prompts)
+    next(steps)
+    said = [[reply(letter)] * 3 for letter in (f"{one[0]}.", other[0].lower())]
+    assert finish(steps, said) == example.label
+  # The first letter of the first city alone says nothing.
+  for letter, labels in answers.items():
+    if len(labels) >= 20 and letter not in "ABCXYZ":
+      assert 0.2 < labels.count("yes") / len(labels) < 0.8
+  direct = setup.prompts_of(config, task, "system1_shots")["system1_shots"]
+  for asked, answer in direct.shots:
+    one, other = re.findall(r"\b[A-Z][a-z]+\b", asked.splitlines()[0])[1:]
+    assert answer == ("yes" if one < other else "no")
+    assert not {one, other} & set.union(*cities.values())
+  assert [answer for _, answer in direct.shots].count("yes") == 3
+
+
 @pytest.mark.parametrize("model", PRESETS)
 def test_a_chain_of_thought_taken_away_by_stages(model):
   config = _load(_ROOT / "configs" / "internalise.py", model)
@@ -188,6 +233,7 @@ def test_the_quickstart_is_as_its_page_tells(size, known, asked):
     ("quickstart", "few, many"),
     ("continents", "unfiltered, filtered, thought"),
     ("languages", "thought, answers"),
+    ("alphabet", "thought, answers"),
     (
       "trials",
       "sums, last_letters, rephrased, events, months, lengths, alphabet",
