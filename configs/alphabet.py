@@ -31,7 +31,7 @@ _APART = 3
 _INHABITANTS = 200_000  # of the smallest city
 
 # What is learnt: the targets, and of how many pairs.
-_TAUGHT = {"thought": ("shortest_thought", 600), "answers": ("auto", 2000)}
+_TAUGHT = {"thought": ("shortest_thought", 800), "answers": ("auto", 2000)}
 
 
 def in_order(letters: Sequence[str]) -> str:
@@ -110,10 +110,11 @@ def get_config(taught: str = "thought"):
         for one, other in _SHOWN
       ]
     }
-  config.sampling.n = 1
+  config.sampling.n = 3
+  config.sampling.confidence = 0.0  # so few are drawn faster all at once
   config.sampling.batch_rows = 64  # on a CPU, fewer have a shorter end
   config.curation.target = target
-  config.curation.min_margin = 0.0
+  config.curation.min_margin = 0.6  # all three agree
   config.curation.min_agreement = 0.0  # each is asked in one form
   config.curation.balance = True
   config.finetune.learning_rate = 1e-4

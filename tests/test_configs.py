@@ -131,7 +131,7 @@ def test_the_languages(taught):
   assert min(map(len, splits.values())) >= 12
 
 
-@pytest.mark.parametrize("taught, pairs", [("thought", 600), ("answers", 2000)])
+@pytest.mark.parametrize("taught, pairs", [("thought", 800), ("answers", 2000)])
 def test_the_alphabet(taught, pairs, monkeypatch):
   monkeypatch.chdir(_ROOT)
   config = _load(_ROOT / "configs" / "alphabet.py", taught)
