@@ -6,12 +6,12 @@
 Behind the colon: "sums", of two digits, by columns; "last_letters", of two
 words that are spelled in steps; "rephrased", of two that a first reply spells;
 and, decomposed into two facts and a rule, "events" (which began first),
-"months" (which comes first), "lengths" (which word has more letters) and
-"alphabet" (which word comes first). docs/evidence.md has what came out. Larger
-models may fare better: `--config.model.name=…`.
+"months" (which comes first) and "lengths" (which word has more letters).
+docs/evidence.md has what came out. Larger models may fare better:
+`--config.model.name=…`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 import functools
 import itertools
 import random
@@ -90,18 +90,7 @@ _FACTS = {
     "larger",
     {word: str(len(word)) for word in _WORDS},
   ),
-  "alphabet": _Facts(
-    'Does the word "{first}" come before "{second}" in the alphabet?',
-    'What is the first letter of the word "{part}"?',
-    "configs.trials:in_order",
-    {word: word[0] for word in _WORDS},
-  ),
 }
-
-
-def in_order(letters: Sequence[str]) -> str:
-  """Whether the first of two letters comes first."""
-  return "yes" if letters[0] < letters[1] else "no"
 
 
 def _rows(name: str) -> Iterator[dict[str, str]]:
@@ -120,9 +109,7 @@ def _rows(name: str) -> Iterator[dict[str, str]]:
     yield from draw.sample(rows[answer], count)
 
 
-events, months, lengths, alphabet = (
-  functools.partial(_rows, name) for name in _FACTS
-)
+events, months, lengths = (functools.partial(_rows, name) for name in _FACTS)
 
 
 def _decomposed(config, name: str) -> None:

@@ -232,7 +232,7 @@ def test_the_quickstart_is_as_its_page_tells(size, known, asked):
     ("continents", "unfiltered, filtered, thought"),
     (
       "trials",
-      "sums, last_letters, rephrased, events, months, lengths, alphabet",
+      "sums, last_letters, rephrased, events, months, lengths",
     ),
   ],
 )
@@ -251,7 +251,7 @@ def test_trials_whose_steps_are_those_of_the_task(name):
   setup.check(_load(_TRIALS, name))
 
 
-@pytest.mark.parametrize("name", ["events", "months", "lengths", "alphabet"])
+@pytest.mark.parametrize("name", ["events", "months", "lengths"])
 def test_trials_of_two_facts(name, monkeypatch):
   monkeypatch.chdir(_ROOT)
   config = _load(_TRIALS, name)
