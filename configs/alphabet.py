@@ -113,7 +113,7 @@ def get_config():
   config.curation.min_agreement = 0.0  # each is asked in one form
   config.curation.balance = True
   config.finetune.learning_rate = 1e-4
-  config.finetune.epochs = 1
+  config.finetune.epochs = 3  # the order of letters is to be learnt, too
   config.finetune.batch_rows = 2
   config.finetune.warmup_steps = 2
   config.finetune.eval_every = 5
