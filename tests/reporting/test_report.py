@@ -903,6 +903,8 @@ def test_a_task_without_those_forms(workdir):
   report.build(workdir)
   page = Page(text_of(workdir))
   assert "accuracy on “only” prompts" in page.text
+  # With one form there is one gain to tell.
+  assert "on plain inputs," not in page.text
   assert page.tables["results"][0] == [
     "",
     "only",
