@@ -143,13 +143,16 @@ def rule(name: str) -> Rule:
   Raises:
     UserError: there is none.
   """
-  if name in RULES:
-    return RULES[name]
-  if ":" not in str(name):
+  if not isinstance(name, str) or not (name in RULES or ":" in name):
     raise UserError(
       f"task.rule={name!r} must be one of {', '.join(RULES)}, or a function of"
       " the list of answers, as my_module:merge"
     )
+  return RULES[name] if name in RULES else _of_a_user(name)
+
+
+@functools.cache  # it is asked for once a sample
+def _of_a_user(name: str) -> Rule:
   merge = function(name)
 
   def merged(answers: Sequence[str]) -> str:

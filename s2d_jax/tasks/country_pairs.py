@@ -77,6 +77,7 @@ class CountryPairs(ExactMatch):
   Attributes:
     relation: what may be shared.
     taught: variants of the questions to learn from; None: all.
+    more_countries: options that give the splits more countries.
   """
 
   variants = ("plain", "swapped")
@@ -86,6 +87,7 @@ class CountryPairs(ExactMatch):
   name: str
   relation: Relation
   taught: tuple[str, ...] | None = ("plain",)
+  more_countries = "task.valid_countries, task.test_countries"
 
   def __init__(
     self,
@@ -180,7 +182,7 @@ class CountryPairs(ExactMatch):
     raise UserError(
       f"task.{split}={size} balanced pairs cannot be had of the"
       f" {len(chosen)} countries of that split; ask for fewer pairs, or for"
-      " more countries there (task.valid_countries, task.test_countries)"
+      f" more countries ({self.more_countries})"
     )
 
   def _example(self, one: Country, other: Country) -> Example:

@@ -59,6 +59,7 @@ class SameContinent(CountryPairs):
 
   name = "same_continent"
   relation = _RELATION
+  more_countries = f"{CountryPairs.more_countries}, task.min_population"
 
   def __init__(
     self,

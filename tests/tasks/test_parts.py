@@ -138,6 +138,7 @@ def test_a_rule_of_one_s_own_that_gives_no_text(rows, monkeypatch):
     ({"parts": ["Why?"]}, r"task.parts\[0\]='Why\?' has no column"),
     ({"parts": ["{first}", 3]}, r"task.parts\[1\]=3 is no template"),
     ({"rule": "bigger"}, "task.rule='bigger' must be one of same, larger"),
+    ({"rule": ["same"]}, r"task.rule=\['same'\] must be one of same, larger"),
     ({"rule": "nowhere:merge"}, "nowhere:merge cannot be imported"),
   ],
 )
